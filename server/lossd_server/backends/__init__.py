@@ -1,0 +1,49 @@
+"""The contract that every backend meets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from lossd_server.job import Computed, Launch
+
+
+class Backend(Protocol):
+    """Computes batches. Thread-safe: two threads may be inside `run` at once."""
+
+    name: str  # "numba" or "triton"
+    device: str  # for people: "AMD EPYC, 2 threads"
+    inline_bytes: int  # batches up to this size are worth computing on the caller's thread, without a hand-over
+
+    def warm_up(self, report: Callable[[str], None]) -> None:
+        """Compiles or loads every kernel, telling `report` one line a step. Idempotent."""
+
+    def run(self, launches: Sequence[Launch]) -> list[Computed]:
+        """Computes every launch, in one pass over the batch; results in the order of `launches`.
+
+        Never faults on any values. Raises MemoryError (and anything else) for the batch as a whole: the caller then
+        runs the jobs one by one.
+        """
+
+    def close(self) -> None:
+        """Stops threads and gives memory back."""
+
+
+def create(device: str = "auto", threads: int = 0) -> Backend:
+    """The backend for `device` ("auto", "cpu", "cuda"); auto is cuda where a GPU and Triton are there, else cpu.
+
+    threads: compute threads of the CPU backend; 0 = one for each core this process may use.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device = {device!r} is none of auto, cpu, cuda")
+    if device != "cpu":
+        from lossd_server.backends import triton
+
+        missing = triton.missing()
+        if missing is None:
+            return triton.TritonBackend()
+        if device == "cuda":
+            raise RuntimeError(f"device cuda cannot be used: {missing}")
+    from lossd_server.backends.numba import NumbaBackend
+
+    return NumbaBackend(threads)

@@ -1,0 +1,118 @@
+"""Gradients of the softmax family, from a row's finished state."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lossd_server.backends.numba import state as at
+from lossd_server.backends.numba.blocks import PITCH, fill, steps_of
+from lossd_server.backends.numba.memory import FLOAT32, FLOAT64, cast, copy_bytes, load_one, store_one
+from lossd_server.backends.numba.state import INPUT, MIXED, OUT_TAIL, STAGED, TARGET_OUT, WEIGHTS
+from lossd_server.backends.numba.sums import entropy_gradient, place, softmax_gradient, target_gradient
+from lossd_server.backends.numba.table import CROSS_ENTROPY_INDEX, ENTROPY_LOGITS
+from lossd_server.backends.numba.tiles import entry, store_tile
+from lossd_server.backends.numba.vector import BYTES, width
+from lossd_server.jit import njit
+
+PAST_CACHE_BYTES = 1 << 22  # gradients over this size are stored past the cache
+
+
+@njit
+def set_entry(out: Any, c: int, value: float, zero: Any) -> None:
+    """Overwrites entry c of an output block."""
+    lanes = BYTES // width(zero)
+    store_one(place(out, c // lanes) + c % lanes * width(zero), cast(value, zero))
+
+
+@njit
+def exact_entries(job: Any, state: Any, out: Any, begin: int, n: int, v: int, zero: Any) -> None:
+    """Entries of the gradient that are differences, by forms that do not cancel: at the target, and at the greatest
+    logit where p = 1 − rest/d. With S = share of the target, V = Σ v: dx = s·((S + V)·p − S·[c = y] − v).
+    """
+    s = state[at.FACTOR]
+    d = 1.0 + state[at.REST]
+    share = state[at.SHARE]
+    y = int(state[at.CLASS]) - begin if job.formula == CROSS_ENTROPY_INDEX else -1
+    first = -1
+    if v:
+        first = int(state[at.FIRST]) - begin
+    elif state[at.PICKED] == state[at.MAXIMUM]:
+        first = y
+    if 0 <= y < n and y != first:
+        own = float(load_one(v + y * width(zero), zero)) if v else 0.0
+        p = math.exp(state[at.PICKED] - state[at.MAXIMUM]) / d
+        set_entry(out, y, s * ((share + state[at.MASS]) * p - share - own), zero)
+    if 0 <= first < n:
+        own = float(load_one(v + first * width(zero), zero)) if v else 0.0
+        others = state[at.REST_MASS]
+        if math.isnan(others):
+            others = state[at.MASS] - own
+        gone = state[at.REST] / d
+        if first == y:
+            set_entry(out, first, s * (others / d - (share + own) * gone), zero)
+        else:
+            set_entry(out, first, s * ((share + others) / d - own * gone), zero)
+
+
+@njit
+def output_block(job: Any, layout: Any, where: Any, begin: int, n: int, r: int, scratch: int, zero: Any) -> Any:
+    """Where a row's gradient goes: into the answer itself if it is contiguous and of the compute type, else scratch."""
+    size = width(zero)
+    steps = steps_of(n, size)
+    if layout[2] > 1 or job.input_gradient_dtype != (FLOAT32 if size == 4 else FLOAT64):
+        to = scratch + INPUT + r * PITCH
+        return to, steps, to, steps
+    return job.input_gradient + entry(layout, where[0], begin, 0) * size, n * size // BYTES, scratch + OUT_TAIL, steps
+
+
+@njit
+def write_gradients(
+    job: Any,
+    layout: Any,
+    where: Any,
+    begin: int,
+    n: int,
+    block: Any,
+    kept: int,
+    weighted: bool,
+    states: Any,
+    scratch: int,
+    zero: Any,
+) -> None:
+    """The gradients of a tile's block."""
+    size = width(zero)
+    stage = scratch + STAGED
+    for r in range(where[2]):
+        state = states[r]
+        shifted = (block[0] + r * PITCH, block[1], block[2], block[3])
+        ref = cast(state[at.REF], zero)
+        s = state[at.FACTOR]
+        d = 1.0 + state[at.REST]
+        v = scratch + MIXED + r * PITCH if weighted else 0
+        if job.target_gradient:
+            weights = scratch + WEIGHTS if job.class_weight else 0
+            to = scratch + TARGET_OUT + r * PITCH
+            share = cast(s * (1.0 - job.label_smoothing), zero)
+            target_gradient(shifted, to, weights, ref, cast(state[at.LOG_REST], zero), share)
+        if not job.input_gradient:
+            continue
+        out = output_block(job, layout, where, begin, n, r, scratch, zero)
+        past = out[0] % 64 == 0 and layout[0] * layout[1] * size > PAST_CACHE_BYTES
+        if not state[at.KEPT]:
+            fill(out[0], 0, n, zero)
+        elif job.formula == ENTROPY_LOGITS:
+            entropy_gradient(shifted, out, ref, cast(s / d, zero), cast(state[at.GAPS] / d, zero), past)
+        else:
+            q = cast(s * (state[at.SHARE] + state[at.MASS]) / d, zero)
+            softmax_gradient(shifted, kept, out, v, ref, q, cast(s, zero), past)
+            exact_entries(job, state, out, begin, n, v, zero)
+        done = out[1] * (BYTES // size)
+        if out[0] != scratch + INPUT + r * PITCH and done < n and state[at.KEPT]:
+            copy_bytes(out[0] + done * size, out[2], (n - done) * size)
+    if job.input_gradient and output_block(job, layout, where, begin, n, 0, scratch, zero)[0] == scratch + INPUT:
+        store_tile(job.input_gradient, scratch + INPUT, job.input_gradient_dtype, layout, where, begin, n, zero, stage)
+    if job.target_gradient:
+        store_tile(
+            job.target_gradient, scratch + TARGET_OUT, job.target_gradient_dtype, layout, where, begin, n, zero, stage
+        )

@@ -1,0 +1,127 @@
+"""Rows that need no softmax: the entropy of probabilities and of counts, −Σ p ln p."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lossd_server.backends.numba import state as at
+from lossd_server.backends.numba.blocks import BLOCK, PITCH, TILE, steps_of
+from lossd_server.backends.numba.elementary import log
+from lossd_server.backends.numba.memory import cast, load, load_one, next_piece, store, store_one
+from lossd_server.backends.numba.state import INPUT, STAGED, annihilate, number
+from lossd_server.backends.numba.sums import GROUP, times
+from lossd_server.backends.numba.table import EMPTY_COUNTS, ENTROPY_COUNTS, NEGATIVE_COUNT
+from lossd_server.backends.numba.tiles import entry, load_tile, store_tile
+from lossd_server.backends.numba.vector import BYTES, any_of, splat, total, widen_sum, width
+from lossd_server.jit import njit
+
+
+@njit
+def counts_sum(row: int, steps: int, zero: Any) -> tuple[float, bool]:
+    """(Σ k, whether all are ≥ 0)."""
+    wide = widen_sum(splat(zero))
+    good = True
+    for j in range(steps):
+        k = load(row + j * BYTES, zero)
+        wide = wide + widen_sum(k)
+        good = good and not any_of((k < 0.0) | (k != k))
+    return total(wide), good
+
+
+@njit
+def entropy_of(row: int, steps: int, norm: Any, zero: Any) -> float:
+    """−Σ q ln q of q = entry / norm."""
+    norms = splat(norm)
+    wide = widen_sum(splat(zero))
+    for group in range(0, steps, GROUP):
+        narrow = splat(zero)
+        for j in range(group, min(group + GROUP, steps)):
+            q = load(row + j * BYTES, zero) / norms
+            narrow = narrow - times(q, log(q))
+        wide = wide + widen_sum(narrow)
+    return total(wide)
+
+
+@njit
+def entropy_slope(row: int, steps: int, norm: Any, factor: Any, added: Any, zero: Any) -> None:
+    """Overwrites entries with factor·(ln(entry / norm) + added)."""
+    norms = splat(norm)
+    factors = splat(factor)
+    for j in range(steps):
+        q = load(row + j * BYTES, zero) / norms
+        store(row + j * BYTES, (log(q) + added) * factors)
+
+
+@njit
+def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> tuple[int, int]:
+    """Losses and gradients of a tile of rows; (fault, index), fault −1 where there is none."""
+    outer, inner, rows = where
+    classes = layout[1]
+    counts = job.formula == ENTROPY_COUNTS
+    tile = scratch + INPUT
+    stage = scratch + STAGED
+    first_row = outer * layout[2] + inner
+    states[:, at.BELOW] = 0.0
+    states[:, at.MASS] = 0.0 if counts else 1.0
+    if counts:
+        for begin in range(0, classes, BLOCK):
+            n = min(BLOCK, classes - begin)
+            load_tile(tile, job.input, job.input_dtype, layout, where, begin, n, zero, stage)
+            for r in range(rows):
+                mass, good = counts_sum(tile + r * PITCH, steps_of(n, width(zero)), zero)
+                states[r, at.MASS] += mass
+                if not good:
+                    for c in range(n):
+                        k = load_one(tile + r * PITCH + c * width(zero), zero)
+                        if not k >= 0:
+                            return NEGATIVE_COUNT, entry(layout, outer, begin + c, inner + r)
+        for r in range(rows):
+            if states[r, at.MASS] == 0.0:
+                return EMPTY_COUNTS, first_row + r
+    for begin in range(0, classes, BLOCK):
+        n = min(BLOCK, classes - begin)
+        if not counts or classes > BLOCK:
+            load_tile(tile, job.input, job.input_dtype, layout, where, begin, n, zero, stage)
+        for r in range(rows):
+            norm = cast(states[r, at.MASS], zero)
+            states[r, at.BELOW] += entropy_of(tile + r * PITCH, steps_of(n, width(zero)), norm, zero)
+    for r in range(rows):
+        weight = number(job.row_weight, first_row + r, 0.0)
+        store_one(job.losses + 8 * (first_row + r), annihilate(weight, states[r, at.BELOW]))
+        factor = job.scale * weight * number(job.row_upstream, first_row + r, 0.0)
+        states[r, at.FACTOR] = -factor / states[r, at.MASS]
+    if not job.input_gradient:
+        return -1, 0
+    for begin in range(0, classes, BLOCK):
+        n = min(BLOCK, classes - begin)
+        if classes > BLOCK:
+            load_tile(tile, job.input, job.input_dtype, layout, where, begin, n, zero, stage)
+        for r in range(rows):
+            added = cast(states[r, at.BELOW] if counts else 1.0, zero)
+            norm = cast(states[r, at.MASS], zero)
+            factor = cast(states[r, at.FACTOR], zero)
+            entropy_slope(tile + r * PITCH, steps_of(n, width(zero)), norm, factor, added, zero)
+        store_tile(job.input_gradient, tile, job.input_gradient_dtype, layout, where, begin, n, zero, stage)
+    return -1, 0
+
+
+@njit
+def sum_rows(jobs: Any, pieces: Any, counter: int, scratch: int, states: Any, zero: Any) -> None:
+    """Takes pieces of row-sum jobs until none is left: as `softmax_rows`."""
+    while True:
+        i = next_piece(counter)
+        if i >= pieces.shape[0]:
+            return
+        piece = pieces[i]
+        job = jobs[piece.job]
+        layout = (job.outer, job.classes, job.inner)
+        row = piece.begin
+        while row < piece.end:
+            inner = row % layout[2]
+            rows = min(TILE, layout[2] - inner, piece.end - row) if layout[2] > 1 else 1
+            fault, index = do_tile(job, layout, (row // layout[2], inner, rows), scratch, states, zero)
+            if fault >= 0:
+                piece.fault = fault
+                piece.fault_index = index
+                break
+            row += rows

@@ -1,0 +1,150 @@
+"""A batch as the kernels see it: one record a job, a list of pieces, and where the answers go.
+
+A job is described, not copied: the kernels read each request's bytes where they lie.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lossd_server.array import STORAGE, Array, View, gradient_dtype
+from lossd_server.job import Computed, Fault, Formula, Job, Launch
+
+FORMULAS = {formula: number for number, formula in enumerate(Formula)}
+CROSS_ENTROPY_INDEX = FORMULAS[Formula.CROSS_ENTROPY_INDEX]
+CROSS_ENTROPY_DISTRIBUTION = FORMULAS[Formula.CROSS_ENTROPY_DISTRIBUTION]
+ENTROPY_LOGITS = FORMULAS[Formula.ENTROPY_LOGITS]
+ENTROPY_PROBABILITIES = FORMULAS[Formula.ENTROPY_PROBABILITIES]
+ENTROPY_COUNTS = FORMULAS[Formula.ENTROPY_COUNTS]
+BCE = FORMULAS[Formula.BCE]
+BCE_WITH_LOGITS = FORMULAS[Formula.BCE_WITH_LOGITS]
+
+FAULTS = list(Fault)
+CLASS_OUT_OF_RANGE = FAULTS.index(Fault.CLASS_OUT_OF_RANGE)
+INPUT_NOT_PROBABILITY = FAULTS.index(Fault.INPUT_NOT_PROBABILITY)
+TARGET_NOT_PROBABILITY = FAULTS.index(Fault.TARGET_NOT_PROBABILITY)
+NEGATIVE_COUNT = FAULTS.index(Fault.NEGATIVE_COUNT)
+EMPTY_COUNTS = FAULTS.index(Fault.EMPTY_COUNTS)
+
+MAX_RANK = 8
+_INTEGERS = [
+]
+    "formula",
+    "outer",
+    "classes",
+    "inner",
+    "input",
+    "input_dtype",
+    "target",
+    "target_dtype",
+    "class_weight",
+    "row_weight",
+    "row_upstream",
+    "losses",
+    "chunk_sums",
+    "input_gradient",
+    "input_gradient_dtype",
+    "target_gradient",
+    "target_gradient_dtype",
+    "ignore_index",
+    "weight",
+    "weight_dtype",
+    "pos_weight",
+    "pos_weight_dtype",
+    "upstream",
+    "upstream_dtype",
+]
+# Every address is 0 where there is nothing. Broadcast views have a rank of MAX_RANK, padded in front with size 1.
+RECORD = np.dtype(
+    [(name, np.int64) for name in _INTEGERS]
+    + [("label_smoothing", np.float64), ("scale", np.float64)]
+    + [("shape", np.int64, (MAX_RANK,))]
+    + [(f"{name}_strides", np.int64, (MAX_RANK,)) for name in ("weight", "pos_weight", "upstream")]
+)
+# A piece is rows (chunks, for the elementwise family) `begin` … `end` − 1 of a job; fault: a Fault's number or −1.
+PIECE = np.dtype([(name, np.int64) for name in ("job", "begin", "end", "fault", "fault_index")])
+
+# Bytes of work in a piece: small enough that threads finish together and that small jobs find their way between.
+PIECE_BYTES = 1 << 20
+
+
+def address_of(values: npt.NDArray[Any]) -> int:
+    """Where an array's first element lies."""
+    address: int = values.__array_interface__["data"][0]
+    return address
+
+
+def empty(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Uninitialised; large ones start on a cache line, so that gradients can be stored past the cache."""
+    if count * dtype.itemsize < 4096:
+        return np.empty(count, dtype)
+    raw = np.empty(count * dtype.itemsize + 64, np.uint8)
+    shift = -address_of(raw) % 64
+    return raw[shift : shift + count * dtype.itemsize].view(dtype)
+
+
+def allocate(job: Job) -> Computed:
+    """The answers' arrays, uninitialised."""
+    computed = Computed()
+    if job.formula.elementwise:
+        computed.chunk_sums = np.empty(job.layout.chunks, np.float64)
+        if job.keep_losses:
+            computed.losses = empty(job.layout.elements, job.compute)
+    else:
+        computed.losses = np.empty(job.layout.rows, np.float64)
+    if job.input_gradient:
+        computed.input_gradient = empty(job.layout.elements, STORAGE[gradient_dtype(job.input.dtype)])
+    if job.target_gradient and job.target is not None:
+        computed.target_gradient = empty(job.layout.elements, STORAGE[gradient_dtype(job.target.dtype)])
+    return computed
+
+
+def describe(record: Any, launch: Launch, computed: Computed) -> None:
+    """Fills a job's record."""
+    job = launch.job
+    layout = job.layout
+    record["formula"] = FORMULAS[job.formula]
+    record["outer"], record["classes"], record["inner"] = layout.outer, layout.classes, layout.inner
+    record["ignore_index"] = job.ignore_index
+    record["label_smoothing"] = job.label_smoothing
+    record["scale"] = launch.scale
+    place(record, "input", job.input)
+    place(record, "target", job.target)
+    for name, values in (
+        ("class_weight", job.class_weight),
+        ("row_weight", job.row_weight),
+        ("row_upstream", job.row_upstream),
+        ("losses", computed.losses),
+        ("chunk_sums", computed.chunk_sums),
+        ("input_gradient", computed.input_gradient),
+        ("target_gradient", computed.target_gradient),
+    ):
+        if values is not None:
+            record[name] = address_of(values)
+    record["input_gradient_dtype"] = gradient_dtype(job.input.dtype)
+    if job.target is not None:
+        record["target_gradient_dtype"] = gradient_dtype(job.target.dtype)
+    for name, view in (("weight", job.weight), ("pos_weight", job.pos_weight), ("upstream", job.upstream)):
+        if view is not None:
+            place(record, name, view)
+            pad = MAX_RANK - len(view.shape)
+            record["shape"] = (1,) * pad + view.shape
+            record[f"{name}_strides"] = (0,) * pad + view.strides
+
+
+def place(record: Any, name: str, array: Array | View | None) -> None:
+    if array is not None:
+        record[name] = address_of(array.values)
+        record[f"{name}_dtype"] = array.dtype
+
+
+def pieces_of(number: int, job: Job) -> list[tuple[int, int, int, int, int]]:
+    """A job cut into pieces of about PIECE_BYTES."""
+    units = job.layout.chunks if job.formula.elementwise else job.layout.rows
+    step = max(1, units * PIECE_BYTES // max(1, job.work_bytes))
+    if not job.formula.elementwise and job.layout.inner > 1:
+        step = -(-step // 16) * 16  # whole tiles of neighbouring rows
+    return [(number, begin, min(begin + step, units), -1, 0) for begin in range(0, units, step)]

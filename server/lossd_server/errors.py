@@ -1,0 +1,59 @@
+"""What can go wrong, by what the caller can do about it.
+
+`ServerError` is what the service turns into a status with details (`status`); nothing else reaches the wire.
+InvalidRequest: fix the request. Overloaded: come back later. GoingAway: repeat elsewhere. DeadlineOver: allow more
+time. TooLarge: send less. NotServed: this server has no such thing. Anything that is no ServerError is our own bug and
+becomes INTERNAL with a request id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class ServerError(Exception):
+    """Base of all that a caller is told.
+
+    message: one line that names field, value and bound. reason: UPPER_SNAKE, for programs. metadata: every variable of
+    the sentence. field: the request's field at fault, as on the wire ("target"), or "".
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        field: str = "",
+        metadata: Mapping[str, object] | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.field = field
+        self.metadata = {key: str(value) for key, value in (metadata or {}).items()}
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(ServerError):
+    """INVALID_ARGUMENT."""
+
+
+class Overloaded(ServerError):
+    """RESOURCE_EXHAUSTED, with RetryInfo: load."""
+
+
+class TooLarge(ServerError):
+    """RESOURCE_EXHAUSTED, without RetryInfo: this request will never fit."""
+
+
+class GoingAway(ServerError):
+    """UNAVAILABLE, with RetryInfo."""
+
+
+class DeadlineOver(ServerError):
+    """DEADLINE_EXCEEDED."""
+
+
+class NotServed(ServerError):
+    """UNIMPLEMENTED."""

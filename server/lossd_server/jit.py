@@ -1,0 +1,69 @@
+"""How every numba function of the server is compiled: GIL released, no fastmath, cached on disk where that can be.
+
+numba keys its cache by the file of the function alone, not by what that calls. So the cache lies in a folder named
+after a hash of all sources that are compiled, of numba and llvmlite, and of the processor: any change starts afresh.
+Caches are pickles: the folder belongs to this user alone (0700). SVML would change bits with an unrelated package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+os.environ["NUMBA_DISABLE_INTEL_SVML"] = "1"
+
+import llvmlite
+import numba
+from llvmlite import binding
+from numba.core import config
+
+log = logging.getLogger(__name__)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def source_hash() -> str:
+    """A name for what compiled code depends on."""
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {binding.get_host_cpu_name()} ".encode())
+    digest.update(binding.get_host_cpu_features().flatten().encode())
+    here = Path(__file__).parent
+    for source in sorted([*here.glob("*.py"), *(here / "backends" / "numba").glob("*.py")]):
+        text = source.read_bytes()
+        if source.parent != here or b"import njit" in text:
+            digest.update(source.name.encode() + text)
+    return digest.hexdigest()[:16]
+
+
+def cache_folder() -> Path | None:
+    """A private folder for compiled kernels; None, with a log line, where none can be written.
+
+    `LOSSD_CACHE_DIR` names another parent than `$XDG_CACHE_HOME/lossd` (`~/.cache/lossd`).
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    folder = Path(os.environ.get("LOSSD_CACHE_DIR") or os.path.join(home, "lossd")) / source_hash()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = folder.stat()
+        if owner.st_uid != os.geteuid() or owner.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(f"{folder} can be written by others")
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        log.warning("kernel_cache_off reason=%r", str(error))
+        return None
+
+
+CACHE = cache_folder()
+if CACHE is not None:
+    config.CACHE_DIR = str(CACHE)
+
+
+def njit(function: F) -> F:
+    """numba.njit as all of lossd uses it."""
+    compiled: F = numba.njit(nogil=True, cache=CACHE is not None, error_model="numpy", boundscheck=False)(function)
+    return compiled

@@ -1,0 +1,189 @@
+"""The nouns that carry everything: a Job, a Batch's Launch, and what a backend gives back.
+
+A Job is one validated request. Reduction is data: kernels know none. They return unscaled losses, and gradients times
+a scale that is known before the launch; adding losses up is a separate, ordered step (`evaluate`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from math import ceil
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lossd_server.array import Array, View
+
+# Elements that one run of the elementwise family holds; the granularity of its sums (semantics: same bits).
+RUN = 4096
+
+
+class Formula(Enum):
+    """What a kernel computes. The first group has one loss a row, the second one an element."""
+
+    CROSS_ENTROPY_INDEX = auto()  # (1−ε)·w[y]·(−log p[y]) + (ε/C)·Σ w·(−log p), p = softmax(input)
+    CROSS_ENTROPY_DISTRIBUTION = auto()  # Σ w·((1−ε)·t + ε/C)·(−log p), p = softmax(input)
+    ENTROPY_LOGITS = auto()  # −Σ p·ln p, p = softmax(input)
+    ENTROPY_PROBABILITIES = auto()  # −Σ p·ln p, p = input
+    ENTROPY_COUNTS = auto()  # −Σ q·ln q, q = input / Σ input
+    BCE = auto()  # w·−[t·max(ln p, −100) + (1−t)·max(ln(1−p), −100)]
+    BCE_WITH_LOGITS = auto()  # w·[pw·t·sp(−x) + (1−t)·sp(x)]
+
+    @property
+    def elementwise(self) -> bool:
+        return self in (Formula.BCE, Formula.BCE_WITH_LOGITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Rows of `classes` entries. Entry (o, c, i) lies at `(o·classes + c)·inner + i`; row (o, i) has index
+    `o·inner + i`. For the elementwise family: `outer` items of `classes` elements, inner 1.
+    """
+
+    outer: int
+    classes: int
+    inner: int
+
+    @property
+    def rows(self) -> int:
+        return self.outer * self.inner
+
+    @property
+    def elements(self) -> int:
+        return self.outer * self.classes * self.inner
+
+    @property
+    def chunk_items(self) -> int:
+        """Items of one chunk of the elementwise family."""
+        return max(1, ceil(RUN / self.classes)) if self.classes else 1
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of the elementwise family: item i belongs to chunk i // chunk_items."""
+        return ceil(self.outer / self.chunk_items) if self.classes else 0
+
+
+class Reduction(Enum):
+    NONE = auto()
+    MEAN = auto()
+    SUM = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reducing:
+    """How losses become the answer: applied by the host around the kernels.
+
+    `upstream` is grad_output as a number, for a scalar loss; per-row and per-element upstream gradients are the Job's.
+    `per_nat` is 1 / ln(base).
+    """
+
+    reduction: Reduction = Reduction.MEAN
+    normalizer: float | None = None
+    empty_mean_zero: bool = False
+    per_nat: float = 1.0
+    upstream: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One validated request, ready for a backend. Every shape, length, dtype and option has been checked; values not.
+
+    Row formulas: `target` is int64 of `layout.rows` entries (index) or lies like the input (distribution);
+    `class_weight` has `layout.classes` entries of dtype `compute`; `row_weight` and `row_upstream` float64, one entry
+    a row. Elementwise formulas: `target` lies like the input; `weight`, `pos_weight`, `upstream` are broadcast views.
+    """
+
+    rpc: str  # "CrossEntropy": names the answer's message
+    formula: Formula
+    layout: Layout
+    compute: np.dtype[Any]  # float32 or float64: what the kernel computes in, and the loss's dtype
+    input: Array
+    target: Array | None = None
+    class_weight: npt.NDArray[Any] | None = None
+    row_weight: npt.NDArray[np.float64] | None = None
+    row_upstream: npt.NDArray[np.float64] | None = None
+    weight: View | None = None
+    pos_weight: View | None = None
+    upstream: View | None = None
+    ignore_index: int = -100
+    label_smoothing: float = 0.0
+    reducing: Reducing = field(default_factory=Reducing)
+    loss_shape: tuple[int, ...] = ()  # of reduction none
+    input_gradient: bool = False
+    target_gradient: bool = False
+
+    @property
+    def keep_losses(self) -> bool:
+        """Whether the elementwise family must give each element's loss, not only the chunks' sums."""
+        return self.reducing.reduction is Reduction.NONE
+
+    @property
+    def work_bytes(self) -> int:
+        """Bytes read and written, roughly: what a batch's budget counts."""
+        size = self.input.values.nbytes * (1 + self.input_gradient)
+        if self.target is not None:
+            size += self.target.values.nbytes * (1 + self.target_gradient)
+        return size
+
+
+class Fault(Enum):
+    """A value that a kernel found where it was used."""
+
+    CLASS_OUT_OF_RANGE = auto()  # target index not in [0, C) and not ignore_index
+    INPUT_NOT_PROBABILITY = auto()  # BCE's input outside [0, 1], or NaN
+    TARGET_NOT_PROBABILITY = auto()  # BCE's target outside [0, 1], or NaN
+    NEGATIVE_COUNT = auto()  # a count < 0 (or NaN)
+    EMPTY_COUNTS = auto()  # a row of counts that sums to 0; index is the row's
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A Job and the number that its gradients are multiplied by: upstream / denominator / ln(base)."""
+
+    job: Job
+    scale: float
+
+
+@dataclass(slots=True)
+class Computed:
+    """What a backend gives for one Job.
+
+    losses: row formulas: float64 or float32, `layout.rows` entries, with class and row weights, in nats, not scaled.
+        Elementwise formulas: `layout.elements` entries of dtype `compute` where `job.keep_losses`, else None.
+    chunk_sums: elementwise formulas: float64, `layout.chunks` entries: the sum of each chunk's losses.
+    input_gradient, target_gradient: flat, in C order, of the STORAGE dtype of that tensor's gradient
+        (`gradient_dtype`); None where not asked for.
+    fault: the first offending value: its kind and its flat index (in the target or input; a row for EMPTY_COUNTS).
+        Nothing else of a Computed with a fault is used.
+    """
+
+    losses: npt.NDArray[Any] | None = None
+    chunk_sums: npt.NDArray[np.float64] | None = None
+    input_gradient: npt.NDArray[Any] | None = None
+    target_gradient: npt.NDArray[Any] | None = None
+    fault: tuple[Fault, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a reduced loss is made of: see `lossd.v1.Summary`."""
+
+    loss_sum: float
+    weight_sum: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A Job's finished result: what the response carries.
+
+    loss: of dtype `job.compute` and shape () or `job.loss_shape`. Gradients: flat, STORAGE dtype of `gradient_dtype`.
+    """
+
+    job: Job
+    loss: npt.NDArray[Any]
+    input_gradient: npt.NDArray[Any] | None
+    target_gradient: npt.NDArray[Any] | None
+    summary: Summary
