@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lossd_server.backends.numba.lanes import width
 from lossd_server.backends.numba.memory import (
     BFLOAT16,
     BOOL,
@@ -28,7 +29,7 @@ from lossd_server.backends.numba.memory import (
     store_as,
     store_one,
 )
-from lossd_server.backends.numba.vector import BYTES, width
+from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import njit
 
 BLOCK = 4096  # elements

@@ -12,7 +12,8 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from lossd_server.backends.numba.vector import Vec, bits, call, floats, fma, select, to_float
+from lossd_server.backends.numba.lanes import bits, floats, fma, select, to_float
+from lossd_server.backends.numba.vector import Vec, call
 from lossd_server.jit import njit
 
 FLOATS: dict[str, dict[str, float]] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from lossd_server.backends.numba.blocks import BLOCK, PITCH, fill, load_block, steps_of, store_block
 from lossd_server.backends.numba.formulas import element, outside
+from lossd_server.backends.numba.lanes import any_of, splat, total, widen_sum, width
 from lossd_server.backends.numba.memory import cast, copy_bytes, load, load_one, next_piece, size_of, store, store_one
 from lossd_server.backends.numba.state import STAGED
 from lossd_server.backends.numba.sums import GROUP, times
@@ -19,7 +20,7 @@ from lossd_server.backends.numba.table import (
     MAX_RANK,
     TARGET_NOT_PROBABILITY,
 )
-from lossd_server.backends.numba.vector import BYTES, any_of, splat, total, widen_sum, width
+from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import njit
 
 # Scratch rows of a run; the gradients and losses take the places of what they were made from.

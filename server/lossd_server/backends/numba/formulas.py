@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from lossd_server.backends.numba.elementary import exp_of_sum, log, log1p
+from lossd_server.backends.numba.lanes import absolute, larger, select
 from lossd_server.backends.numba.sums import times
 from lossd_server.backends.numba.table import BCE
-from lossd_server.backends.numba.vector import absolute, larger, select
 from lossd_server.jit import njit
 
 

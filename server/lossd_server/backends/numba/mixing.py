@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from lossd_server.backends.numba.blocks import PITCH, fill, load_block, steps_of
+from lossd_server.backends.numba.lanes import fma, splat, width
 from lossd_server.backends.numba.memory import FLOAT32, FLOAT64, cast, load, store
 from lossd_server.backends.numba.state import MIXED, STAGED, WEIGHTS
 from lossd_server.backends.numba.sums import times
 from lossd_server.backends.numba.table import CROSS_ENTROPY_DISTRIBUTION
 from lossd_server.backends.numba.tiles import load_tile
-from lossd_server.backends.numba.vector import BYTES, fma, splat, width
+from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import njit
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from lossd_server.backends.numba import state as at
 from lossd_server.backends.numba.blocks import PITCH, fill, steps_of
+from lossd_server.backends.numba.lanes import width
 from lossd_server.backends.numba.memory import FLOAT32, FLOAT64, cast, copy_bytes, load_one, store_one
 from lossd_server.backends.numba.state import INPUT, MIXED, OUT_TAIL, STAGED, TARGET_OUT, WEIGHTS
 from lossd_server.backends.numba.sums import entropy_gradient, place, softmax_gradient, target_gradient
 from lossd_server.backends.numba.table import CROSS_ENTROPY_INDEX, ENTROPY_LOGITS
 from lossd_server.backends.numba.tiles import entry, store_tile
-from lossd_server.backends.numba.vector import BYTES, width
+from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import njit
 
 PAST_CACHE_BYTES = 1 << 22  # gradients over this size are stored past the cache

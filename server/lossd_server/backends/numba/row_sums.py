@@ -7,12 +7,13 @@ from typing import Any
 from lossd_server.backends.numba import state as at
 from lossd_server.backends.numba.blocks import BLOCK, PITCH, TILE, steps_of
 from lossd_server.backends.numba.elementary import log
+from lossd_server.backends.numba.lanes import any_of, splat, total, widen_sum, width
 from lossd_server.backends.numba.memory import cast, load, load_one, next_piece, store, store_one
 from lossd_server.backends.numba.state import INPUT, STAGED, annihilate, number
 from lossd_server.backends.numba.sums import GROUP, times
 from lossd_server.backends.numba.table import EMPTY_COUNTS, ENTROPY_COUNTS, NEGATIVE_COUNT
 from lossd_server.backends.numba.tiles import entry, load_tile, store_tile
-from lossd_server.backends.numba.vector import BYTES, any_of, splat, total, widen_sum, width
+from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import njit
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from lossd_server.backends.numba import state as at
 from lossd_server.backends.numba.blocks import BLOCK, PITCH, TILE, load_block, steps_of
+from lossd_server.backends.numba.lanes import width
 from lossd_server.backends.numba.memory import (
     FLOAT32,
     FLOAT64,
@@ -35,7 +36,7 @@ from lossd_server.backends.numba.table import (
     ENTROPY_LOGITS,
 )
 from lossd_server.backends.numba.tiles import entry, load_tile
-from lossd_server.backends.numba.vector import BYTES, width
+from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import njit
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from lossd_server.backends.numba.blocks import PITCH, STAGE, TILE
+from lossd_server.backends.numba.lanes import width
 from lossd_server.backends.numba.memory import load_one
-from lossd_server.backends.numba.vector import BYTES, width
+from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import njit
 
 # Columns of a row's state, float64.

@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from lossd_server.backends.numba.elementary import exp_gap
+from lossd_server.backends.numba.lanes import any_of, greatest, larger, select, splat, total, widen_sum, width
 from lossd_server.backends.numba.memory import load, load_one, store, store_past_cache
-from lossd_server.backends.numba.vector import BYTES, any_of, greatest, larger, select, splat, total, widen_sum, width
+from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import njit
 
 GROUP = 8  # vectors that are summed in the compute type before widening

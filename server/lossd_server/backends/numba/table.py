@@ -31,7 +31,6 @@ EMPTY_COUNTS = FAULTS.index(Fault.EMPTY_COUNTS)
 
 MAX_RANK = 8
 _INTEGERS = [
-]
     "formula",
     "outer",
     "classes",

@@ -18,8 +18,9 @@ from lossd_server.backends.numba.blocks import (
     store_block,
     store_vectors,
 )
+from lossd_server.backends.numba.lanes import width
 from lossd_server.backends.numba.memory import copy_bytes, load_one, size_of, store_one
-from lossd_server.backends.numba.vector import BYTES, width
+from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import njit
 
 

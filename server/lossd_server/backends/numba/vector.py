@@ -15,7 +15,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import lower_builtin, models, register_model
 
 BYTES = 128
 ELEMENTS = {
@@ -59,13 +59,13 @@ class Mask(types.Type):
 
 
 @register_model(Vec)
-class VecModel(models.PrimitiveModel):
+class VecModel(models.PrimitiveModel):  # type: ignore[misc]  # numba has no types
     def __init__(self, manager: Any, kind: Vec) -> None:
         super().__init__(manager, kind, kind.llvm)
 
 
 @register_model(Mask)
-class MaskModel(models.PrimitiveModel):
+class MaskModel(models.PrimitiveModel):  # type: ignore[misc]  # numba has no types
     def __init__(self, manager: Any, kind: Mask) -> None:
         super().__init__(manager, kind, ir.VectorType(ir.IntType(1), kind.lanes))
 
@@ -73,12 +73,6 @@ class MaskModel(models.PrimitiveModel):
 def lanes_of(scalar: Any) -> Vec:
     """The full vector of a scalar float type: 32 float32 or 16 float64."""
     return Vec(scalar.name, BYTES // (scalar.bitwidth // 8))
-
-
-@intrinsic
-def width(typing: Any, value: Any) -> Any:
-    """Bytes of a number's type, known when compiling."""
-    return types.int64(value), lambda context, builder, sig, args: ir.Constant(ir.IntType(64), value.bitwidth // 8)
 
 
 def spread(builder: Any, value: Any, lanes: int) -> Any:
@@ -146,7 +140,7 @@ def lower_both(op: Any, implement: Callable[..., Any]) -> None:
 
 def register_arithmetic(op: Any, for_floats: str, for_integers: str) -> None:
     @infer_global(op)
-    class Arithmetic(AbstractTemplate):
+    class Arithmetic(AbstractTemplate):  # type: ignore[misc]  # numba has no types
         def generic(self, args: tuple[Any, ...], kws: Any) -> Any:
             kind = pair(args)
             return kind and signature(kind, *args)
@@ -160,7 +154,7 @@ def register_arithmetic(op: Any, for_floats: str, for_integers: str) -> None:
 
 def register_comparison(op: Any, sign: str) -> None:
     @infer_global(op)
-    class Comparison(AbstractTemplate):
+    class Comparison(AbstractTemplate):  # type: ignore[misc]  # numba has no types
         def generic(self, args: tuple[Any, ...], kws: Any) -> Any:
             kind = pair(args)
             return kind and signature(Mask(kind.lanes), *args)
@@ -177,7 +171,7 @@ def register_comparison(op: Any, sign: str) -> None:
 
 def register_mask(op: Any, method: str) -> None:
     @infer_global(op)
-    class Logic(AbstractTemplate):
+    class Logic(AbstractTemplate):  # type: ignore[misc]  # numba has no types
         def generic(self, args: tuple[Any, ...], kws: Any) -> Any:
             both = len(args) == 2 and isinstance(args[0], Mask) and args[0] == args[1]
             return signature(args[0], *args) if both else None
@@ -193,127 +187,3 @@ for _op, _sign in COMPARISONS.items():
     register_comparison(_op, _sign)
 register_mask(operator.and_, "and_")
 register_mask(operator.or_, "or_")
-
-
-@intrinsic
-def splat(typing: Any, value: Any) -> Any:
-    """A vector with `value` in every lane."""
-    kind = lanes_of(value)
-    return kind(value), lambda context, builder, sig, args: spread(builder, args[0], kind.lanes)
-
-
-@intrinsic
-def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """a·b + c, rounded once; b and c may be numbers."""
-
-    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, left, right = operands(context, builder, signature(a, a, b), args[:2])
-        _, _, addend = operands(context, builder, signature(a, a, c), (args[0], args[2]))
-        return call(builder, "fma", left, right, addend)
-
-    return a(a, b, c), build
-
-
-@intrinsic
-def larger(typing: Any, a: Any, b: Any) -> Any:
-    """a where a > b, else b: one instruction, and a NaN in `a` is dropped."""
-
-    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, left, right = operands(context, builder, sig, args)
-        return builder.select(builder.fcmp_ordered(">", left, right), left, right)
-
-    return a(a, b), build
-
-
-@intrinsic
-def absolute(typing: Any, a: Any) -> Any:
-    return a(a), lambda context, builder, sig, args: call(builder, "fabs", args[0])
-
-
-@intrinsic
-def select(typing: Any, mask: Any, a: Any, b: Any) -> Any:
-    """a where `mask`, else b; one of the two may be a number."""
-    kind = a if isinstance(a, Vec) else b
-
-    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, left, right = operands(context, builder, signature(kind, a, b), args[1:])
-        return builder.select(args[0], left, right)
-
-    return kind(mask, a, b), build
-
-
-@intrinsic
-def any_of(typing: Any, mask: Any) -> Any:
-    """Whether any lane is true."""
-
-    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        word = ir.IntType(mask.lanes)
-        return builder.icmp_unsigned("!=", builder.bitcast(args[0], word), ir.Constant(word, 0))
-
-    return types.boolean(mask), build
-
-
-@intrinsic
-def bits(typing: Any, a: Any) -> Any:
-    """The float's bits as signed integers."""
-    kind = Vec(a.element.replace("float", "int"), a.lanes)
-    return kind(a), lambda context, builder, sig, args: builder.bitcast(args[0], kind.llvm)
-
-
-@intrinsic
-def floats(typing: Any, a: Any) -> Any:
-    """The floats that have these bits."""
-    kind = Vec(a.element.replace("int", "float"), a.lanes)
-    return kind(a), lambda context, builder, sig, args: builder.bitcast(args[0], kind.llvm)
-
-
-@intrinsic
-def to_float(typing: Any, a: Any) -> Any:
-    """Signed integers as floats of their width."""
-    kind = Vec(a.element.replace("int", "float"), a.lanes)
-    return kind(a), lambda context, builder, sig, args: builder.sitofp(args[0], kind.llvm)
-
-
-def halves(builder: Any, value: Any) -> tuple[Any, Any]:
-    half = value.type.count // 2
-    blank = ir.Constant(value.type, ir.Undefined)
-    low = ir.Constant(ir.VectorType(I32, half), list(range(half)))
-    high = ir.Constant(ir.VectorType(I32, half), list(range(half, 2 * half)))
-    return builder.shuffle_vector(value, blank, low), builder.shuffle_vector(value, blank, high)
-
-
-@intrinsic
-def widen_sum(typing: Any, a: Any) -> Any:
-    """The vector as 16 float64 lanes: the halves of a float32 vector are added after widening."""
-    kind = Vec("float64", BYTES // 8)
-
-    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if a == kind:
-            return args[0]
-        low, high = halves(builder, args[0])
-        return builder.fadd(builder.fpext(low, kind.llvm), builder.fpext(high, kind.llvm))
-
-    return kind(a), build
-
-
-def fold(builder: Any, value: Any, combine: Callable[[Any, Any], Any]) -> Any:
-    """A fixed tree: lane i with lane i + half, until one is left."""
-    while isinstance(value.type, ir.VectorType) and value.type.count > 1:
-        value = combine(*halves(builder, value))
-    return builder.extract_element(value, ir.Constant(I32, 0))
-
-
-@intrinsic
-def total(typing: Any, a: Any) -> Any:
-    """The sum of the lanes, by a fixed tree."""
-    return a.scalar(a), lambda context, builder, sig, args: fold(builder, args[0], builder.fadd)
-
-
-@intrinsic
-def greatest(typing: Any, a: Any) -> Any:
-    """The greatest lane, of lanes without NaN."""
-
-    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return fold(builder, args[0], lambda x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))
-
-    return a.scalar(a), build

@@ -1,0 +1,13 @@
+"""BCE: −w·[t·max(ln p, −100) + (1−t)·max(ln(1−p), −100)] of every element."""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from lossd_server.job import Formula, Job
+from lossd_server.losses import elementwise
+
+
+def check(request: Message) -> Job:
+    """input p and target t of one shape; that they lie in [0, 1] is found where they are used."""
+    return elementwise.check("BCE", request, Formula.BCE, elementwise.TAKEN)

@@ -1,0 +1,61 @@
+"""What the elementwise losses have in common: input and target of one shape, weights that broadcast to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import Message
+
+from lossd.v1 import loss_pb2 as pb
+from lossd_server.array import FLOATS, Array, View
+from lossd_server.job import Formula, Job, Reducing, Reduction
+from lossd_server.losses import options, rowwise
+from lossd_server.losses.operands import float_operand, operand, optional_float_operand
+from lossd_server.losses.shapes import broadcast, elements, require
+from lossd_server.widening import compute_dtype, widened
+
+TAKEN = options.COMMON | {"target", "weight"}
+
+
+def check(rpc: str, request: Message, formula: Formula, taken: frozenset[str]) -> Job:
+    """input float of any shape; target of the same, of any dtype; weight and pos_weight float, broadcasting.
+
+    Raises InvalidRequest and NotServed.
+    """
+    fields = options.set_fields(rpc, request, taken)
+    sent = float_operand(fields, "input")
+    target = operand(fields, "target")
+    require(target.shape, sent.shape, "target", "the target: the input's shape")
+    weight = optional_float_operand(fields, "weight")
+    pos_weight = optional_float_operand(fields, "pos_weight")
+    grad_output = optional_float_operand(fields, "grad_output")
+    compute = compute_dtype(sent, target, weight, pos_weight, grad_output)
+    none: dict[int, str] = {pb.GRADIENT_WEIGHT: f"the weight of {rpc} has none"}
+    if target.dtype not in FLOATS:
+        none[pb.GRADIENT_TARGET] = "a target of a bool or integer dtype has none"
+    gradients = options.gradients(rpc, fields, none)
+    reducing = options.reducing(rpc, fields, 1.0, grad_output, sent.shape)
+    return Job(
+        rpc=rpc,
+        formula=formula,
+        layout=elements(sent.shape),
+        compute=compute,
+        input=rowwise.floats(sent),
+        target=rowwise.floats(target) if target.dtype in FLOATS else widened(target, compute),
+        weight=None if weight is None else broadcast(weight, sent.shape, "weight", compute),
+        pos_weight=None if pos_weight is None else broadcast(pos_weight, sent.shape, "pos_weight", compute),
+        upstream=_upstream(grad_output, reducing, sent.shape, compute),
+        reducing=reducing,
+        loss_shape=sent.shape,
+        input_gradient=pb.GRADIENT_INPUT in gradients,
+        target_gradient=pb.GRADIENT_TARGET in gradients,
+    )
+
+
+def _upstream(
+    grad_output: Array | None, reducing: Reducing, shape: tuple[int, ...], compute: np.dtype[Any]
+) -> View | None:
+    if grad_output is None or reducing.reduction is not Reduction.NONE:
+        return None
+    return broadcast(grad_output, shape, "grad_output", compute)

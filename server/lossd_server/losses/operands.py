@@ -1,0 +1,153 @@
+"""Tensor messages become Arrays: every check that needs no other field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lossd.v1 import tensor_pb2 as pb
+from lossd_server.array import FLOATS, STORAGE, Array
+from lossd_server.errors import InvalidRequest, NotServed
+
+MAX_RANK = 8
+MAX_DIMENSION = 2**40
+# Of the dimensions that are not 0: keeps the shapes of empty tensors within what numpy can hold.
+MAX_ELEMENTS = 2**48
+
+# The fields of a request that are set, by name: what every check reads.
+Fields = Mapping[str, Any]
+
+
+def operand(fields: Fields, field: str) -> Array:
+    """The tensor of `field`, of any dtype, a view of the message's bytes.
+
+    Sizes are compared as Python ints before anything is allocated from them.
+    """
+    message = fields.get(field)
+    if message is None:
+        raise InvalidRequest(f"{field} is missing", reason="MISSING_FIELD", field=field, metadata={"field": field})
+    dtype: int = message.dtype
+    stored = STORAGE.get(dtype)
+    if stored is None:
+        raise InvalidRequest(
+            f"{field}.dtype = {dtype} is no DataType",
+            reason="UNKNOWN_ENUM",
+            field=field,
+            metadata={"value": dtype, "enum": "DataType"},
+        )
+    shape, size = _shape(message, field)
+    storage = message.WhichOneof("storage")
+    if storage not in ("data", None):
+        raise _not_here(field, storage)
+    data: bytes = message.data
+    expected = size * stored.itemsize
+    if len(data) != expected:
+        raise InvalidRequest(
+            f"{field}.data has {len(data)} bytes, but shape {list(shape)} of {pb.DataType.Name(message.dtype)} takes "
+            f"{expected}",
+            reason="LENGTH_MISMATCH",
+            field=field,
+            metadata={"bytes": len(data), "expected": expected, "shape": list(shape), "dtype": dtype_name(dtype)},
+        )
+    values = np.frombuffer(data, stored) if size else np.empty(0, stored)
+    if dtype == pb.DATA_TYPE_BOOL and size and values.max() > 1:
+        raise _not_bool(values, shape, field)
+    return Array(values, dtype, shape)
+
+
+def float_operand(fields: Fields, field: str) -> Array:
+    """The tensor of `field`, which must be of a float dtype."""
+    array = operand(fields, field)
+    if array.dtype not in FLOATS:
+        raise dtype_not_taken(array, field, "a float dtype")
+    return array
+
+
+def optional_float_operand(fields: Fields, field: str) -> Array | None:
+    """The same, or None where the field is absent."""
+    return float_operand(fields, field) if field in fields else None
+
+
+def dtype_name(dtype: int) -> str:
+    """DATA_TYPE_FLOAT32 for 22."""
+    return pb.DataType.Name(dtype)  # type: ignore[arg-type]  # enum values are ints to us
+
+
+def dtype_not_taken(array: Array, field: str, taken: str) -> InvalidRequest:
+    """`taken` says what the field takes: "a float dtype"."""
+    name = dtype_name(array.dtype)
+    return InvalidRequest(
+        f"{field} is of {name}, but {taken} is taken",
+        reason="DTYPE_NOT_TAKEN",
+        field=field,
+        metadata={"dtype": name, "taken": taken},
+    )
+
+
+def place(field: str, flat: int, shape: tuple[int, ...]) -> str:
+    """target[3, 5] for the flat index of an element; the bare field for a scalar."""
+    if not shape:
+        return field
+    return f"{field}[{', '.join(str(i) for i in np.unravel_index(flat, shape))}]"
+
+
+def _shape(message: pb.Tensor, field: str) -> tuple[tuple[int, ...], int]:
+    """The shape and its number of elements, both within bounds."""
+    rank = len(message.shape)
+    if rank > MAX_RANK:
+        raise InvalidRequest(
+            f"{field} has {rank} dimensions, at most {MAX_RANK} are taken",
+            reason="RANK_TOO_LARGE",
+            field=field,
+            metadata={"rank": rank, "bound": MAX_RANK},
+        )
+    shape = tuple(message.shape)
+    size = 1
+    spread = 1
+    for axis, length in enumerate(shape):
+        if not 0 <= length <= MAX_DIMENSION:
+            raise InvalidRequest(
+                f"{field}.shape[{axis}] = {length} is outside [0, {MAX_DIMENSION}]",
+                reason="INVALID_SHAPE",
+                field=field,
+                metadata={"axis": axis, "value": length, "bound": MAX_DIMENSION},
+            )
+        size *= length
+        spread *= length or 1
+    if spread > MAX_ELEMENTS:
+        raise InvalidRequest(
+            f"{field} of shape {list(shape)} spans {spread} elements, at most {MAX_ELEMENTS} are taken",
+            reason="INVALID_SHAPE",
+            field=field,
+            metadata={"shape": list(shape), "value": spread, "bound": MAX_ELEMENTS},
+        )
+    return shape, size
+
+
+def _not_here(field: str, storage: str) -> InvalidRequest | NotServed:
+    if storage == "streamed":
+        return InvalidRequest(
+            f"{field} is streamed, but a request outside Stream holds its tensors in full",
+            reason="STREAMED_OUTSIDE_STREAM",
+            field=field,
+            metadata={"field": field},
+        )
+    return NotServed(
+        f"{field} lies in shared memory, which this server does not take yet",
+        reason="NOT_SERVED",
+        field=field,
+        metadata={"field": field, "option": "shared_memory"},
+    )
+
+
+def _not_bool(values: Any, shape: tuple[int, ...], field: str) -> InvalidRequest:
+    flat = int(np.argmax(values > 1))
+    where, value = place(field, flat, shape), int(values[flat])
+    return InvalidRequest(
+        f"{where} = {value} is no bool: 0 or 1 is",
+        reason="INVALID_BOOL",
+        field=field,
+        metadata={"index": where, "value": value},
+    )

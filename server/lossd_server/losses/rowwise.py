@@ -1,0 +1,22 @@
+"""What losses with one entry a row have in common."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from lossd_server.array import FLOATS8, Array
+from lossd_server.job import Reducing, Reduction
+from lossd_server.widening import FLOAT32, FLOAT64, widen, widened
+
+
+def floats(operand: Array) -> Array:
+    """The operand as kernels take it: 8-bit floats, whose gradients are float32 too, become float32."""
+    return widened(operand, FLOAT32) if operand.dtype in FLOATS8 else operand
+
+
+def upstream(grad_output: Array | None, reducing: Reducing) -> npt.NDArray[np.float64] | None:
+    """The upstream gradient of row losses that come back unreduced, in C order."""
+    if grad_output is None or reducing.reduction is not Reduction.NONE:
+        return None
+    return widen(grad_output.values, grad_output.dtype, FLOAT64)

@@ -1,0 +1,144 @@
+"""The sequential passes: denominators over the targets, and sums of losses in index order.
+
+Plain loops in float64, in the order of the index: a loss taken whole, in blocks or in a batch has the same bits.
+numpy's own sum is pairwise and its order depends on the length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lossd_server.jit import njit
+from lossd_server.job import Formula, Job, Reduction
+
+ONES: npt.NDArray[np.float64] = np.empty(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What mean divides by, and the rows (elements) that are not ignored."""
+
+    weight_sum: float
+    count: int
+
+
+class ClassOutOfRange(Exception):
+    """A target that is neither a class nor ignored. row: its index."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(row)
+        self.row = row
+
+
+def kept(job: Job) -> Kept:
+    """The job's denominator. An empty input keeps nothing, as in PyTorch. Raises ClassOutOfRange."""
+    if job.formula is Formula.CROSS_ENTROPY_INDEX:
+        assert job.target is not None
+        row, weight_sum, count = kept_classes(
+            read_only(job.target.values),
+            job.ignore_index,
+            job.layout.classes,
+            _weights(job.class_weight),
+            _weights(job.row_weight),
+        )
+        if row >= 0:
+            raise ClassOutOfRange(row)
+        return Kept(weight_sum, count)
+    layout = job.layout
+    count = layout.rows if layout.elements else 0
+    if job.formula.elementwise:
+        count = layout.elements
+    elif count and job.row_weight is not None:
+        return Kept(ordered_sum(read_only(job.row_weight), 0.0), count)
+    return Kept(float(count), count)
+
+
+def gradient_scale(job: Job, kept: Kept) -> float:
+    """What the job's gradients are multiplied by: upstream / denominator / ln(base)."""
+    reducing = job.reducing
+    if reducing.reduction is not Reduction.MEAN:
+        return reducing.upstream * reducing.per_nat
+    if reducing.normalizer is not None:
+        return reducing.upstream / reducing.normalizer * reducing.per_nat
+    if kept.count == 0:
+        return 0.0
+    if kept.weight_sum == 0.0:
+        return float("nan")
+    return reducing.upstream / kept.weight_sum * reducing.per_nat
+
+
+def reduced(job: Job, loss_sum: float, kept: Kept) -> float:
+    """The scalar loss of a sum that is in the loss's unit already.
+
+    A normalizer replaces the denominator whatever is kept: a part of a larger mean may keep nothing and adds 0.
+    """
+    reducing = job.reducing
+    if reducing.reduction is Reduction.SUM:
+        return loss_sum
+    if reducing.normalizer is not None:
+        return loss_sum / reducing.normalizer
+    if kept.count == 0:
+        return 0.0 if reducing.empty_mean_zero else float("nan")
+    if kept.weight_sum == 0.0:
+        return float("nan")
+    return loss_sum / kept.weight_sum
+
+
+def read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same numbers, not writable: numba compiles once for each of the two, and messages are read-only."""
+    if values.flags.writeable:
+        values = values.view()
+        values.flags.writeable = False
+    return values
+
+
+def warm_up() -> None:
+    """Compiles, or loads, what the functions here call."""
+    ones, target = read_only(np.ones(1)), read_only(np.zeros(1, np.int64))
+    kept_classes(target, -100, 1, ones, ones)
+    ordered_sum(ones, 0.0)
+    ordered_sum(read_only(np.ones(1, np.float32)), 0.0)
+
+
+@njit
+def ordered_sum(values: npt.NDArray[Any], start: float) -> float:
+    """start + values[0] + values[1] + …, from the left, in float64. values: float32 or float64."""
+    total = start
+    for index in range(values.shape[0]):
+        total += np.float64(values[index])
+    return total
+
+
+@njit
+def kept_classes(
+    target: npt.NDArray[np.int64],
+    ignore_index: int,
+    classes: int,
+    class_weight: npt.NDArray[np.float64],
+    row_weight: npt.NDArray[np.float64],
+) -> tuple[int, float, int]:
+    """(first row whose target is no class, or −1; Σ r·w[y] over kept rows; kept rows). Empty weights are ones."""
+    weight_sum = 0.0
+    count = 0
+    for row in range(target.shape[0]):
+        label = target[row]
+        if label == ignore_index:
+            continue
+        if label < 0 or label >= classes:
+            return row, weight_sum, count
+        count += 1
+        weight = 1.0
+        if class_weight.shape[0] > 0:
+            weight = class_weight[label]
+        if row_weight.shape[0] > 0:
+            weight *= row_weight[row]
+        weight_sum += weight
+    return -1, weight_sum, count
+
+
+def _weights(weights: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
+    return read_only(ONES if weights is None else weights.astype(np.float64, copy=False))

@@ -1,0 +1,1 @@
+"""The host's part of a loss: checks, denominators, ordered sums, and the bytes of the wire."""

@@ -1,0 +1,54 @@
+"""Small jobs, and their answers from the reference backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lossd.v1 import service_pb2 as service
+from lossd.v1.loss_pb2 import GRADIENT_INPUT
+from lossd_server.errors import InvalidRequest
+from lossd_server.evaluate import evaluate
+from lossd_server.job import Answer, Job
+from lossd_server.losses import check
+from tests.losses.messages import tensor
+from tests.losses.reference import Reference
+
+LOGITS = np.random.default_rng(1).normal(size=(6, 5))
+TARGET = np.array([0, 4, 2, -100, 1, 2])
+
+
+def cross_entropy(logits: Any = LOGITS, target: Any = TARGET, weight: Any = None, **fields: Any) -> Job:
+    """A float64 job; its input's gradient is asked for."""
+    request = service.CrossEntropyRequest(
+        input=tensor(logits, "float64"),
+        target=tensor(target, "int64"),
+        gradients=[GRADIENT_INPUT],
+        **fields,
+    )
+    if weight is not None:
+        request.weight.CopyFrom(tensor(weight, "float64"))
+    return check("CrossEntropy", request)
+
+
+def counts(values: Any, **fields: Any) -> Job:
+    return check("Entropy", service.EntropyRequest(input=tensor(values), kind=4, **fields))  # type: ignore[arg-type]
+
+
+def bce(p: Any, t: Any, **fields: Any) -> Job:
+    return check("BCE", service.BCERequest(input=tensor(p), target=tensor(t), **fields))
+
+
+def answer(job: Job) -> Answer:
+    """The job's answer, alone."""
+    (only,) = evaluate(Reference(), [job])
+    assert isinstance(only, Answer), only
+    return only
+
+
+def refusal(job: Job) -> InvalidRequest:
+    """The refusal that the job's values get."""
+    (only,) = evaluate(Reference(), [job])
+    assert isinstance(only, InvalidRequest)
+    return only

@@ -1,0 +1,94 @@
+"""Right requests of hostile values: any bits in any tensor end in an answer or in a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lossd.v1 import loss_pb2, service_pb2
+from lossd.v1 import tensor_pb2 as pb
+from lossd_server import codec, losses
+from lossd_server.array import FLOATS, INTEGERS, STORAGE
+from lossd_server.backends import Backend
+from lossd_server.errors import InvalidRequest
+from lossd_server.evaluate import evaluate
+from lossd_server.job import Answer
+
+SHAPES = st.sampled_from([(1,), (3,), (4, 1), (3, 5), (2, 3, 2), (2, 17, 1, 3), (0, 3), (2, 0), (2, 3, 0)])
+WIDE = st.sampled_from(sorted(FLOATS))
+# Zeros, ones of every float dtype, NaN, denormals, and what comes.
+BITS = st.sampled_from([b"\x00", b"\xff", b"\x00\x00\x80\x3f", b"\x00\x3c", b"\x01\x00\x00\x00"]) | st.binary(
+    min_size=1
+)
+
+
+@st.composite
+def floats(draw: st.DrawFn, shape: tuple[int, ...]) -> pb.Tensor:
+    return draw(of_bits(shape, draw(WIDE)))
+
+
+@st.composite
+def of_bits(draw: st.DrawFn, shape: tuple[int, ...], dtype: int) -> pb.Tensor:
+    size = int(np.prod(shape)) * STORAGE[dtype].itemsize
+    bits = draw(BITS)
+    data = (bits * (size // len(bits) + 1))[:size]
+    return pb.Tensor(dtype=dtype, shape=shape, data=data)  # type: ignore[arg-type]  # a plain int
+
+
+@st.composite
+def indices(draw: st.DrawFn, shape: tuple[int, ...]) -> pb.Tensor:
+    """Classes, ignored rows, and now and then what is neither."""
+    labels = draw(st.lists(st.sampled_from([0, 0, 1, 2, -100, 7]), min_size=1, max_size=4))
+    dtype = draw(st.sampled_from(sorted(INTEGERS - {pb.DATA_TYPE_UINT8})))
+    values = np.resize(np.array(labels, STORAGE[dtype]), shape)
+    return pb.Tensor(dtype=dtype, shape=shape, data=values.tobytes())
+
+
+@st.composite
+def requests(draw: st.DrawFn, rpc: str) -> Any:
+    """A request of `rpc` that a check takes."""
+    shape = draw(SHAPES)
+    axis = min(1, len(shape) - 1)
+    rows = shape[:axis] + shape[axis + 1 :]
+    reduction = draw(st.sampled_from([0, 1, 2, 3]))
+    fields: dict[str, Any] = {"input": draw(floats(shape)), "reduction": reduction}
+    gradients = draw(st.sampled_from([[], [1], [1, 2]]))
+    if rpc == "Entropy":
+        fields["kind"] = draw(st.sampled_from([0, loss_pb2.KIND_LOGITS, loss_pb2.KIND_COUNTS]))
+        gradients = gradients[:1]
+    elif rpc == "CrossEntropy" and draw(st.booleans()):
+        fields["target"] = draw(indices(rows))
+        gradients = gradients[:1]
+    else:
+        fields["target"] = draw(floats(shape))
+    if rpc == "CrossEntropy":
+        fields["label_smoothing"] = draw(st.sampled_from([0.0, 0.1, 1.0]))
+        if draw(st.booleans()):
+            fields["weight"] = draw(floats((shape[axis],)))
+    elif rpc != "Entropy" and draw(st.booleans()):
+        fields["weight"] = draw(floats(draw(st.sampled_from([(), shape[-1:], shape]))))
+    if draw(st.booleans()):
+        own = shape if rpc.startswith("BCE") else rows
+        fields["grad_output"] = draw(floats(own if reduction == 1 else ()))
+    return getattr(service_pb2, rpc + "Request")(gradients=gradients, **fields)
+
+
+@pytest.mark.parametrize("rpc", sorted(losses.SERVED))
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_right_request_ends_in_an_answer_or_a_sentence(numba: Backend, rpc: str, data: st.DataObject) -> None:
+    """It passes the check; its values give an answer of the size foretold, or are refused by name."""
+    job = losses.check(rpc, data.draw(requests(rpc)))
+
+    (answer,) = evaluate(numba, [job])
+
+    if isinstance(answer, Answer):
+        body = codec.encode(answer, 0, 0, 1, 0)
+        assert 0 <= codec.response_bytes(job) - len(body) <= 77
+    else:
+        assert isinstance(answer, InvalidRequest)
+        assert answer.field in ("input", "target")
