@@ -34,7 +34,7 @@ def source_hash() -> str:
     here = Path(__file__).parent
     for source in sorted([*here.glob("*.py"), *(here / "backends" / "numba").glob("*.py")]):
         text = source.read_bytes()
-        if source.parent != here or b"import njit" in text:
+        if source.parent != here or b"lossd_server.jit import" in text:
             digest.update(source.name.encode() + text)
     return digest.hexdigest()[:16]
 
@@ -66,4 +66,12 @@ if CACHE is not None:
 def njit(function: F) -> F:
     """numba.njit as all of lossd uses it."""
     compiled: F = numba.njit(nogil=True, cache=CACHE is not None, error_model="numpy", boundscheck=False)(function)
+    return compiled
+
+
+def part(function: F) -> F:
+    """A function that only compiled functions call: neither cached by itself nor wrapped for Python."""
+    compiled: F = numba.njit(
+        nogil=True, error_model="numpy", boundscheck=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
+    )(function)
     return compiled

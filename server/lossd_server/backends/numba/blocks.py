@@ -30,7 +30,7 @@ from lossd_server.backends.numba.memory import (
     store_one,
 )
 from lossd_server.backends.numba.vector import BYTES
-from lossd_server.jit import njit
+from lossd_server.jit import part
 
 BLOCK = 4096  # elements
 PITCH = 8 * BLOCK + 192  # bytes between scratch rows: a row of float64, room for a vector more, another cache set
@@ -38,13 +38,13 @@ TILE = 16  # rows of a strided layout that are gathered together
 STAGE = 1024  # bytes for a tail in its own dtype
 
 
-@njit
+@part
 def steps_of(n: int, itemsize: int) -> int:
     """Vectors that hold n elements."""
     return (n * itemsize + BYTES - 1) // BYTES
 
 
-@njit
+@part
 def fill(to: int, begin: int, end: int, value: Any) -> None:
     """Writes `value` at elements begin … end − 1."""
     size = width(value)
@@ -52,7 +52,7 @@ def fill(to: int, begin: int, end: int, value: Any) -> None:
         store_one(to + (begin + i) * size, value)
 
 
-@njit
+@part
 def convert_vectors(to: int, at: int, vectors: int, dtype: int, like: Any) -> None:
     """Converts whole vectors from `dtype`. One loop a dtype: nothing is decided inside."""
     lanes = BYTES // width(like)
@@ -85,7 +85,7 @@ def convert_vectors(to: int, at: int, vectors: int, dtype: int, like: Any) -> No
             store(to + i * BYTES, load_as(at + i * lanes * 8, like, INT64))
 
 
-@njit
+@part
 def load_block(to: int, at: int, n: int, dtype: int, pad: Any, stage: int) -> None:
     """Converts n contiguous elements of `dtype` to scratch of `pad`'s type, padded to a whole vector."""
     itemsize = width(pad)
@@ -100,7 +100,7 @@ def load_block(to: int, at: int, n: int, dtype: int, pad: Any, stage: int) -> No
     fill(to, n, steps_of(n, itemsize) * (BYTES // itemsize), pad)
 
 
-@njit
+@part
 def store_vectors(to: int, at: int, vectors: int, dtype: int, like: Any) -> None:
     """Rounds whole vectors of the compute type to `dtype`."""
     lanes = BYTES // width(like)
@@ -118,7 +118,7 @@ def store_vectors(to: int, at: int, vectors: int, dtype: int, like: Any) -> None
             store_as(to + i * lanes * 8, load(at + i * BYTES, like), FLOAT64)
 
 
-@njit
+@part
 def store_block(to: int, at: int, n: int, dtype: int, like: Any, stage: int) -> None:
     """Rounds n elements of scratch to `dtype` and writes them side by side."""
     lanes = BYTES // width(like)

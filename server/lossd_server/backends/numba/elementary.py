@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from lossd_server.backends.numba.lanes import bits, floats, fma, select, to_float
 from lossd_server.backends.numba.vector import Vec, call
-from lossd_server.jit import njit
+from lossd_server.jit import part
 
 FLOATS: dict[str, dict[str, float]] = {
     "float32": {
@@ -116,7 +116,7 @@ def polynomial(typing: Any, x: Any, name: Any) -> Any:
     return x(x, name), build
 
 
-@njit
+@part
 def exp_of_sum(high: Any, low: Any) -> Any:
     """exp(high + low) for |low| much smaller than high, high ≤ 0 or NaN."""
     shifted = fma(high, constant(high, "log2e"), constant(high, "round"))
@@ -128,7 +128,7 @@ def exp_of_sum(high: Any, low: Any) -> Any:
     return select(high < constant(high, "exp_least"), 0.0, p * scale)
 
 
-@njit
+@part
 def exp_gap(x: Any, m: Any) -> Any:
     """exp(x − m) for x ≤ m: the difference is kept in two parts, so that its rounding costs nothing."""
     high = x - m
@@ -136,7 +136,7 @@ def exp_gap(x: Any, m: Any) -> Any:
     return exp_of_sum(high, (x - (high - back)) - (m + back))
 
 
-@njit
+@part
 def log_with(x: Any, correction: Any) -> Any:
     """ln x + correction, for a correction below an ulp of 1."""
     small = x < constant(x, "least_normal")
@@ -156,13 +156,13 @@ def log_with(x: Any, correction: Any) -> Any:
     return select(x < 0.0, float("nan"), value)
 
 
-@njit
+@part
 def log(x: Any) -> Any:
     """ln x: −∞ at 0, NaN below."""
     return log_with(x, x * 0.0)
 
 
-@njit
+@part
 def log1p(y: Any) -> Any:
     """ln(1 + y) for −1 ≤ y ≤ 1: the rounding of 1 + y is put back."""
     u = y + 1.0

@@ -21,14 +21,14 @@ from lossd_server.backends.numba.table import (
     TARGET_NOT_PROBABILITY,
 )
 from lossd_server.backends.numba.vector import BYTES
-from lossd_server.jit import njit
+from lossd_server.jit import njit, part
 
 # Scratch rows of a run; the gradients and losses take the places of what they were made from.
 INPUT, TARGET, WEIGHT, POSITIVE, UPSTREAM = (PITCH * i for i in range(5))
 LOSS = 5 * PITCH
 
 
-@njit
+@part
 def load_view(
     to: int, at: int, dtype: int, shape: Any, strides: Any, begin: int, n: int, zero: Any, stage: int
 ) -> None:
@@ -57,7 +57,7 @@ def load_view(
     fill(to, n, steps_of(n, width(zero)) * (BYTES // width(zero)), zero)
 
 
-@njit
+@part
 def load_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> None:
     """Lays a run's operands in scratch, padded so that the padding adds nothing."""
     stage = scratch + STAGED
@@ -84,7 +84,7 @@ def load_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> None:
         )
 
 
-@njit
+@part
 def first_outside(formula: int, begin: int, n: int, scratch: int, zero: Any) -> tuple[int, int]:
     """(fault, index) of the first element of a run whose input or target is no probability."""
     for i in range(n):
@@ -97,7 +97,7 @@ def first_outside(formula: int, begin: int, n: int, scratch: int, zero: Any) -> 
     return -1, 0
 
 
-@njit
+@part
 def do_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> tuple[float, int, int]:
     """(sum of losses, fault, index) of a run; losses and gradients go to the answers."""
     load_run(job, begin, n, scratch, zero)

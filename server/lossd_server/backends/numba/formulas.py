@@ -11,10 +11,10 @@ from lossd_server.backends.numba.elementary import exp_of_sum, log, log1p
 from lossd_server.backends.numba.lanes import absolute, larger, select
 from lossd_server.backends.numba.sums import times
 from lossd_server.backends.numba.table import BCE
-from lossd_server.jit import njit
+from lossd_server.jit import part
 
 
-@njit
+@part
 def bce(p: Any, t: Any) -> Any:
     """−[t·max(ln p, −100) + (1 − t)·max(ln(1 − p), −100)], as torch.nn.functional.binary_cross_entropy."""
     hit = larger(log(p), p * 0.0 - 100.0)
@@ -24,7 +24,7 @@ def bce(p: Any, t: Any) -> Any:
     return loss, (p - t) / larger(p * (1.0 - p), p * 0.0 + 1e-12), miss - hit
 
 
-@njit
+@part
 def bce_with_logits(x: Any, t: Any, positive: Any) -> Any:
     """pw·t·sp(−x) + (1 − t)·sp(x), sp(v) = max(v, 0) + log1p(exp(−|v|)): both terms ≥ 0, nothing cancels."""
     zero = t * 0.0
@@ -42,7 +42,7 @@ def bce_with_logits(x: Any, t: Any, positive: Any) -> Any:
     return times(hit, below) + times(miss, above), slope, times(positive, below) - above
 
 
-@njit
+@part
 def element(formula: int, x: Any, t: Any, positive: Any) -> Any:
     """A formula by its number."""
     if formula == BCE:
@@ -50,7 +50,7 @@ def element(formula: int, x: Any, t: Any, positive: Any) -> Any:
     return bce_with_logits(x, t, positive)
 
 
-@njit
+@part
 def outside(formula: int, x: Any, t: Any) -> Any:
     """Lanes whose values the formula does not take: p or t of BCE outside [0, 1], or NaN."""
     if formula == BCE:

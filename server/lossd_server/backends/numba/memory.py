@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends.numba.vector import ELEMENTS, I32, Vec, lanes_of
-from lossd_server.jit import njit
+from lossd_server.jit import part
 
 BOOL, UINT8, INT8 = int(pb.DATA_TYPE_BOOL), int(pb.DATA_TYPE_UINT8), int(pb.DATA_TYPE_INT8)
 INT16, INT32, INT64 = int(pb.DATA_TYPE_INT16), int(pb.DATA_TYPE_INT32), int(pb.DATA_TYPE_INT64)
@@ -216,7 +216,7 @@ def store_as(typing: Any, at: Any, value: Any, dtype: Any) -> Any:
     return types.void(at, value, dtype), build
 
 
-@njit
+@part
 def size_of(dtype: int) -> int:
     """Bytes an element."""
     if dtype <= INT8:

@@ -12,10 +12,10 @@ from lossd_server.backends.numba.sums import times
 from lossd_server.backends.numba.table import CROSS_ENTROPY_DISTRIBUTION
 from lossd_server.backends.numba.tiles import load_tile
 from lossd_server.backends.numba.vector import BYTES
-from lossd_server.jit import njit
+from lossd_server.jit import part
 
 
-@njit
+@part
 def mix(job: Any, layout: Any, where: Any, begin: int, n: int, scratch: int, zero: Any) -> None:
     """Lays v of a tile's block in scratch, padded with 0: (ε/C)·w for index targets, where the target's own share is
     added apart; w·((1−ε)·t + ε/C) for distributions.

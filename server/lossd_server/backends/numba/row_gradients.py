@@ -14,19 +14,19 @@ from lossd_server.backends.numba.sums import entropy_gradient, place, softmax_gr
 from lossd_server.backends.numba.table import CROSS_ENTROPY_INDEX, ENTROPY_LOGITS
 from lossd_server.backends.numba.tiles import entry, store_tile
 from lossd_server.backends.numba.vector import BYTES
-from lossd_server.jit import njit
+from lossd_server.jit import part
 
 PAST_CACHE_BYTES = 1 << 22  # gradients over this size are stored past the cache
 
 
-@njit
+@part
 def set_entry(out: Any, c: int, value: float, zero: Any) -> None:
     """Overwrites entry c of an output block."""
     lanes = BYTES // width(zero)
     store_one(place(out, c // lanes) + c % lanes * width(zero), cast(value, zero))
 
 
-@njit
+@part
 def exact_entries(job: Any, state: Any, out: Any, begin: int, n: int, v: int, zero: Any) -> None:
     """Entries of the gradient that are differences, by forms that do not cancel: at the target, and at the greatest
     logit where p = 1 − rest/d. With S = share of the target, V = Σ v: dx = s·((S + V)·p − S·[c = y] − v).
@@ -56,7 +56,7 @@ def exact_entries(job: Any, state: Any, out: Any, begin: int, n: int, v: int, ze
             set_entry(out, first, s * ((share + others) / d - own * gone), zero)
 
 
-@njit
+@part
 def output_block(job: Any, layout: Any, where: Any, begin: int, n: int, r: int, scratch: int, zero: Any) -> Any:
     """Where a row's gradient goes: into the answer itself if it is contiguous and of the compute type, else scratch."""
     size = width(zero)
@@ -67,7 +67,7 @@ def output_block(job: Any, layout: Any, where: Any, begin: int, n: int, r: int, 
     return job.input_gradient + entry(layout, where[0], begin, 0) * size, n * size // BYTES, scratch + OUT_TAIL, steps
 
 
-@njit
+@part
 def write_gradients(
     job: Any,
     layout: Any,

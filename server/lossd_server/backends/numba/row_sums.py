@@ -14,10 +14,10 @@ from lossd_server.backends.numba.sums import GROUP, times
 from lossd_server.backends.numba.table import EMPTY_COUNTS, ENTROPY_COUNTS, NEGATIVE_COUNT
 from lossd_server.backends.numba.tiles import entry, load_tile, store_tile
 from lossd_server.backends.numba.vector import BYTES
-from lossd_server.jit import njit
+from lossd_server.jit import njit, part
 
 
-@njit
+@part
 def counts_sum(row: int, steps: int, zero: Any) -> tuple[float, bool]:
     """(Σ k, whether all are ≥ 0)."""
     wide = widen_sum(splat(zero))
@@ -29,7 +29,7 @@ def counts_sum(row: int, steps: int, zero: Any) -> tuple[float, bool]:
     return total(wide), good
 
 
-@njit
+@part
 def entropy_of(row: int, steps: int, norm: Any, zero: Any) -> float:
     """−Σ q ln q of q = entry / norm."""
     norms = splat(norm)
@@ -43,7 +43,7 @@ def entropy_of(row: int, steps: int, norm: Any, zero: Any) -> float:
     return total(wide)
 
 
-@njit
+@part
 def entropy_slope(row: int, steps: int, norm: Any, factor: Any, added: Any, zero: Any) -> None:
     """Overwrites entries with factor·(ln(entry / norm) + added)."""
     norms = splat(norm)
@@ -53,7 +53,7 @@ def entropy_slope(row: int, steps: int, norm: Any, factor: Any, added: Any, zero
         store(row + j * BYTES, (log(q) + added) * factors)
 
 
-@njit
+@part
 def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> tuple[int, int]:
     """Losses and gradients of a tile of rows; (fault, index), fault −1 where there is none."""
     outer, inner, rows = where

@@ -37,10 +37,10 @@ from lossd_server.backends.numba.table import (
 )
 from lossd_server.backends.numba.tiles import entry, load_tile
 from lossd_server.backends.numba.vector import BYTES
-from lossd_server.jit import njit
+from lossd_server.jit import njit, part
 
 
-@njit
+@part
 def start(job: Any, layout: Any, where: Any, r: int, state: Any, scratch: int, zero: Any) -> bool:
     """Empties a row's state and looks its target up; False where the target is no class."""
     outer, inner, _ = where
@@ -66,7 +66,7 @@ def start(job: Any, layout: Any, where: Any, r: int, state: Any, scratch: int, z
     return True
 
 
-@njit
+@part
 def advance(state: Any, block: Any, weights: int, begin: int, formula: int, kept: int, zero: Any) -> None:
     """Takes a block, classes `begin` …, into a row's state. `weights`: where v lies, or 0."""
     top = largest(block, zero)
@@ -96,7 +96,7 @@ def advance(state: Any, block: Any, weights: int, begin: int, formula: int, kept
         state[at.MASS] += plain_sum(weights, block[3], zero)
 
 
-@njit
+@part
 def finish(job: Any, row: int, state: Any) -> float:
     """The row's loss, from its state; what the gradient needs is left there."""
     rest = state[at.BELOW] + (state[at.TIES] - 1.0)
@@ -115,7 +115,7 @@ def finish(job: Any, row: int, state: Any) -> float:
     return annihilate(weight, loss)
 
 
-@njit
+@part
 def read_block(
     job: Any, layout: Any, where: Any, begin: int, n: int, scratch: int, zero: Any
 ) -> tuple[int, int, int, int]:
@@ -135,7 +135,7 @@ def read_block(
     return body, full, to, steps
 
 
-@njit
+@part
 def rest_mass(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> None:
     """Σ v without the first maximum, summed apart: in float64 the difference of two sums is not exact enough."""
     classes = layout[1]
@@ -156,7 +156,7 @@ def rest_mass(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero
                 store_one(lies, own)
 
 
-@njit
+@part
 def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> int:
     """Losses and gradients of a tile of rows; the first row whose target is no class, or −1."""
     outer, inner, rows = where

@@ -8,7 +8,7 @@ from lossd_server.backends.numba.blocks import PITCH, STAGE, TILE
 from lossd_server.backends.numba.lanes import width
 from lossd_server.backends.numba.memory import load_one
 from lossd_server.backends.numba.vector import BYTES
-from lossd_server.jit import njit
+from lossd_server.jit import part
 
 # Columns of a row's state, float64.
 MAXIMUM = 0  # the greatest logit so far
@@ -42,13 +42,13 @@ STATE = STAGED + STAGE
 SCRATCH_BYTES = STATE + 8 * TILE * STATES
 
 
-@njit
+@part
 def annihilate(a: float, b: float) -> float:
     """a·b by the rule for zeros: a = 0 annihilates an infinite b."""
     return 0.0 if a == 0.0 and b == b else a * b
 
 
-@njit
+@part
 def number(at: int, i: int, like: Any) -> float:
     """Entry i of an optional array of `like`'s type; 1 where there is no array."""
     return float(load_one(at + i * width(like), like)) if at else 1.0

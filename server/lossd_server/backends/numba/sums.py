@@ -15,26 +15,26 @@ from lossd_server.backends.numba.elementary import exp_gap
 from lossd_server.backends.numba.lanes import any_of, greatest, larger, select, splat, total, widen_sum, width
 from lossd_server.backends.numba.memory import load, load_one, store, store_past_cache
 from lossd_server.backends.numba.vector import BYTES
-from lossd_server.jit import njit
+from lossd_server.jit import part
 
 GROUP = 8  # vectors that are summed in the compute type before widening
 INFINITY = float("inf")
 
 
-@njit
+@part
 def place(block: Any, j: int) -> int:
     """Address of a block's vector."""
     body, full, tail, _ = block
     return body + BYTES * j if j < full else tail
 
 
-@njit
+@part
 def times(a: Any, b: Any) -> Any:
     """a·b by the rule for zeros: a = 0 annihilates an infinite b."""
     return a * select((a == 0.0) & (b == b), 0.0, b)
 
 
-@njit
+@part
 def largest(block: Any, zero: Any) -> Any:
     """The maximum; NaN is passed over (the sums find it)."""
     even = splat(zero) - INFINITY
@@ -48,7 +48,7 @@ def largest(block: Any, zero: Any) -> Any:
     return greatest(larger(even, odd))
 
 
-@njit
+@part
 def first_equal(block: Any, value: Any, zero: Any) -> int:
     """Index of the first entry equal to `value`, or −1."""
     wanted = splat(value)
@@ -62,7 +62,7 @@ def first_equal(block: Any, value: Any, zero: Any) -> int:
     return -1
 
 
-@njit
+@part
 def exp_sums(block: Any, ref: Any, keep: int, zero: Any) -> tuple[float, float]:
     """(Σ exp(x − ref) over x < ref, number of x = ref). Where `keep` is an address the exponentials are left there."""
     refs = splat(ref)
@@ -83,7 +83,7 @@ def exp_sums(block: Any, ref: Any, keep: int, zero: Any) -> tuple[float, float]:
     return total(wide), total(widen_sum(ties))
 
 
-@njit
+@part
 def entropy_sum(block: Any, ref: Any, zero: Any) -> float:
     """Σ (ref − x)·exp(x − ref)."""
     refs = splat(ref)
@@ -98,7 +98,7 @@ def entropy_sum(block: Any, ref: Any, zero: Any) -> float:
     return total(wide)
 
 
-@njit
+@part
 def gap_sum(block: Any, weights: int, ref: Any, zero: Any) -> float:
     """Σ v·(ref − x), v at `weights`."""
     refs = splat(ref)
@@ -112,7 +112,7 @@ def gap_sum(block: Any, weights: int, ref: Any, zero: Any) -> float:
     return total(wide)
 
 
-@njit
+@part
 def plain_sum(at: int, steps: int, zero: Any) -> float:
     """Σ of scratch."""
     wide = widen_sum(splat(zero))
@@ -121,7 +121,7 @@ def plain_sum(at: int, steps: int, zero: Any) -> float:
     return total(wide)
 
 
-@njit
+@part
 def write(to: int, value: Any, past_cache: bool) -> None:
     if past_cache:
         store_past_cache(to, value)
@@ -129,13 +129,13 @@ def write(to: int, value: Any, past_cache: bool) -> None:
         store(to, value)
 
 
-@njit
+@part
 def exponential(block: Any, kept: int, j: int, refs: Any, zero: Any) -> Any:
     """exp(x − ref) of vector j: the one that `exp_sums` left, or computed again, to the same bits."""
     return load(kept + j * BYTES, zero) if kept else exp_gap(load(place(block, j), zero), refs)
 
 
-@njit
+@part
 def softmax_gradient(block: Any, kept: int, out: Any, weights: int, ref: Any, q: Any, s: Any, past: bool) -> None:
     """out = q·exp(x − ref) − s·v (v = 0 where `weights` is no address)."""
     refs = splat(ref)
@@ -150,7 +150,7 @@ def softmax_gradient(block: Any, kept: int, out: Any, weights: int, ref: Any, q:
             write(place(out, j), exponential(block, kept, j, refs, q) * qs, past and j < out[1])
 
 
-@njit
+@part
 def entropy_gradient(block: Any, out: Any, ref: Any, q: Any, mean_gap: Any, past: bool) -> None:
     """out = q·exp(x − ref)·((ref − x) − mean_gap)."""
     refs = splat(ref)
@@ -160,7 +160,7 @@ def entropy_gradient(block: Any, out: Any, ref: Any, q: Any, mean_gap: Any, past
         write(place(out, j), times(exp_gap(x, refs) * qs, (refs - x) - mean_gap), past and j < out[1])
 
 
-@njit
+@part
 def target_gradient(block: Any, out: int, weights: int, ref: Any, log_rest: Any, s: Any) -> None:
     """out = s·w·((ref − x) + log_rest), w at `weights` or 1."""
     refs = splat(ref)

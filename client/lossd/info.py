@@ -1,0 +1,66 @@
+"""What a server says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lossd.tensors import NAMES
+from lossd.v1 import service_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes are of serialised messages; max_deadline_s is when the server gives a call up, whatever its deadline."""
+
+    max_message_bytes: int
+    max_inflight_bytes: int
+    max_inflight_requests: int
+    max_rank: int
+    max_item_bytes: int
+    max_deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Since the server started; `inflight_` is now."""
+
+    uptime_s: float
+    completed: int
+    failed: int
+    batches: int
+    rows: int
+    inflight_bytes: int
+    inflight_requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """dtypes: those taken as an input. losses: the RPCs that are answered. backends: the one in use first."""
+
+    version: str
+    instance_id: str
+    device: str
+    backends: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    losses: tuple[str, ...]
+    limits: Limits
+    shared_memory_socket: str
+    elementwise_granularity: int
+    statistics: Statistics
+
+
+def read(message: service_pb2.GetServerInfoResponse) -> ServerInfo:
+    limits, statistics = message.limits, message.statistics
+    return ServerInfo(
+        version=message.version,
+        instance_id=message.instance_id,
+        device=message.device,
+        backends=tuple(message.backends),
+        # A newer server may know dtypes that this client has no name for.
+        dtypes=tuple(NAMES.get(dtype, str(dtype)) for dtype in message.dtypes),
+        losses=tuple(message.losses),
+        limits=Limits(**{name: getattr(limits, name) for name in Limits.__slots__}),
+        shared_memory_socket=message.shared_memory_socket,
+        elementwise_granularity=message.elementwise_granularity,
+        statistics=Statistics(**{name: getattr(statistics, name) for name in Statistics.__slots__}),
+    )

@@ -1,0 +1,67 @@
+"""When a failed call is repeated: pure policy, of one call, with its clock and random numbers passed in.
+
+Losses are pure, so repeating is always safe. UNAVAILABLE is repeated, and RESOURCE_EXHAUSTED where the server says
+when to come back, until the deadline.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from math import inf
+
+from lossd.errors import CLIENT_CLOSED, Error, InvalidArgument, Overloaded, Unavailable
+
+# The first wait, its growth and its end. 2 s: a server that restarts takes about that long.
+FIRST_S = 0.05
+GROWTH = 2.0
+LONGEST_S = 2.0
+# Each wait is drawn from ±20 %, so that clients that failed together do not come back together.
+JITTER = 0.2
+
+
+def deadline_s(timeout: float) -> float:
+    """`timeout` as a number of seconds: finite and > 0, or InvalidArgument."""
+    try:
+        seconds = float(timeout)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not 0 < seconds < inf:
+        raise InvalidArgument(
+            f"timeout = {timeout!r} is not a positive, finite number of seconds",
+            field="timeout",
+            reason="OPTION_OUT_OF_RANGE",
+            metadata={"value": repr(timeout)},
+        )
+    return seconds
+
+
+class Retry:
+    """The attempts of one call that may take `timeout_s` seconds from now on."""
+
+    def __init__(
+        self,
+        timeout_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._clock = clock
+        self._uniform = uniform
+        self._end_s = clock() + timeout_s
+        self._wait_s = FIRST_S
+
+    def remaining_s(self) -> float:
+        """Seconds that the next attempt has; never negative."""
+        return max(0.0, self._end_s - self._clock())
+
+    def wait_s(self, error: Error) -> float:
+        """Seconds to wait before the next attempt; raises `error` where there is none."""
+        if not isinstance(error, Unavailable | Overloaded) or error.reason == CLIENT_CLOSED:
+            raise error
+        wait_s = max(self._wait_s, error.retry_after_s or 0.0) * self._uniform(1 - JITTER, 1 + JITTER)
+        self._wait_s = min(self._wait_s * GROWTH, LONGEST_S)
+        if wait_s >= self.remaining_s():
+            raise error
+        return wait_s
