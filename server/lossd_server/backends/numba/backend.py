@@ -85,24 +85,25 @@ class NumbaBackend:
     def run(self, launches: Sequence[Launch]) -> list[Computed]:
         """Computes a batch: one pass of the threads over it for each kernel that is present."""
         results = [allocate(launch.job) for launch in launches]
-        table = np.zeros(len(launches), RECORD).view(np.recarray)
-        groups: dict[tuple[Callable[..., None], np.dtype[Any]], list[tuple[int, int, int, int, int]]] = {}
+        table = np.frombuffer(b"".join(map(describe, launches, results)), RECORD)
+        groups: dict[tuple[Callable[..., None], np.dtype[Any]], list[tuple[int, ...]]] = {}
         work = 0
         for i, launch in enumerate(launches):
-            describe(table[i], launch, results[i])
             kernel = FAMILIES[launch.job.formula], launch.job.compute
             groups.setdefault(kernel, []).extend(pieces_of(i, launch.job))
             work += launch.job.work_bytes
         passes = [
-            (function, np.array(listed, PIECE).view(np.recarray), np.zeros(1, np.int64), ZEROS[compute])
+            (function, np.array(listed, np.int64).view(PIECE).ravel(), np.zeros(1, np.int64), ZEROS[compute])
             for (function, compute), listed in groups.items()
         ]
         self._share(lambda: self._take(table, passes), work)
         for _, pieces, _, _ in passes:
-            for piece in pieces[pieces.fault >= 0]:
-                computed = results[piece.job]
-                if computed.fault is None or piece.fault_index < computed.fault[1]:
-                    computed.fault = FAULTS[piece.fault], int(piece.fault_index)
+            if pieces["fault"].max() < 0:
+                continue
+            for job, _, _, fault, index in pieces[pieces["fault"] >= 0].tolist():
+                computed = results[job]
+                if computed.fault is None or index < computed.fault[1]:
+                    computed.fault = FAULTS[fault], index
         return results
 
     def _take(self, table: Any, passes: list[tuple[Callable[..., None], Any, Any, Any]]) -> None:

@@ -5,12 +5,13 @@ A job is described, not copied: the kernels read each request's bytes where they
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lossd_server.array import STORAGE, Array, View, gradient_dtype
+from lossd_server.array import STORAGE, View, gradient_dtype
 from lossd_server.job import Computed, Fault, Formula, Job, Launch
 
 FORMULAS = {formula: number for number, formula in enumerate(Formula)}
@@ -63,6 +64,10 @@ RECORD = np.dtype(
     + [("shape", np.int64, (MAX_RANK,))]
     + [(f"{name}_strides", np.int64, (MAX_RANK,)) for name in ("weight", "pos_weight", "upstream")]
 )
+PACK = struct.Struct(f"={len(_INTEGERS)}q2d")
+VIEWS = struct.Struct(f"={4 * MAX_RANK}q")
+NO_VIEWS = bytes(VIEWS.size)
+NOWHERE = (0, 0)
 # A piece is rows (chunks, for the elementwise family) `begin` … `end` − 1 of a job; fault: a Fault's number or −1.
 PIECE = np.dtype([(name, np.int64) for name in ("job", "begin", "end", "fault", "fault_index")])
 
@@ -101,46 +106,62 @@ def allocate(job: Job) -> Computed:
     return computed
 
 
-def describe(record: Any, launch: Launch, computed: Computed) -> None:
-    """Fills a job's record."""
+def describe(launch: Launch, computed: Computed) -> bytes:
+    """A job's record."""
     job = launch.job
     layout = job.layout
-    record["formula"] = FORMULAS[job.formula]
-    record["outer"], record["classes"], record["inner"] = layout.outer, layout.classes, layout.inner
-    record["ignore_index"] = job.ignore_index
-    record["label_smoothing"] = job.label_smoothing
-    record["scale"] = launch.scale
-    place(record, "input", job.input)
-    place(record, "target", job.target)
-    for name, values in (
-        ("class_weight", job.class_weight),
-        ("row_weight", job.row_weight),
-        ("row_upstream", job.row_upstream),
-        ("losses", computed.losses),
-        ("chunk_sums", computed.chunk_sums),
-        ("input_gradient", computed.input_gradient),
-        ("target_gradient", computed.target_gradient),
-    ):
-        if values is not None:
-            record[name] = address_of(values)
-    record["input_gradient_dtype"] = gradient_dtype(job.input.dtype)
-    if job.target is not None:
-        record["target_gradient_dtype"] = gradient_dtype(job.target.dtype)
-    for name, view in (("weight", job.weight), ("pos_weight", job.pos_weight), ("upstream", job.upstream)):
-        if view is not None:
-            place(record, name, view)
-            pad = MAX_RANK - len(view.shape)
-            record["shape"] = (1,) * pad + view.shape
-            record[f"{name}_strides"] = (0,) * pad + view.strides
+    weight, pos_weight, upstream = job.weight, job.pos_weight, job.upstream
+    input_dtype = job.input.dtype
+    target_dtype = job.target.dtype if job.target is not None else 0
+    numbers = (
+        FORMULAS[job.formula],
+        layout.outer,
+        layout.classes,
+        layout.inner,
+        address_of(job.input.values),
+        input_dtype,
+        0 if job.target is None else address_of(job.target.values),
+        target_dtype,
+        address_or_0(job.class_weight),
+        address_or_0(job.row_weight),
+        address_or_0(job.row_upstream),
+        address_or_0(computed.losses),
+        address_or_0(computed.chunk_sums),
+        address_or_0(computed.input_gradient),
+        gradient_dtype(input_dtype),
+        address_or_0(computed.target_gradient),
+        gradient_dtype(target_dtype),
+        job.ignore_index,
+        *(lies(weight) if weight else NOWHERE),
+        *(lies(pos_weight) if pos_weight else NOWHERE),
+        *(lies(upstream) if upstream else NOWHERE),
+        job.label_smoothing,
+        launch.scale,
+    )
+    return PACK.pack(*numbers) + (broadcasts(weight, pos_weight, upstream) if job.formula.elementwise else NO_VIEWS)
 
 
-def place(record: Any, name: str, array: Array | View | None) -> None:
-    if array is not None:
-        record[name] = address_of(array.values)
-        record[f"{name}_dtype"] = array.dtype
+def address_or_0(values: npt.NDArray[Any] | None) -> int:
+    return 0 if values is None else address_of(values)
 
 
-def pieces_of(number: int, job: Job) -> list[tuple[int, int, int, int, int]]:
+def lies(view: View) -> tuple[int, int]:
+    return address_of(view.values), view.dtype
+
+
+def broadcasts(*views: View | None) -> bytes:
+    """The common shape and each view's strides, at MAX_RANK."""
+    present = [view for view in views if view is not None]
+    if not present:
+        return NO_VIEWS
+    pad = MAX_RANK - len(present[0].shape)
+    numbers = [*(1,) * pad, *present[0].shape]
+    for view in views:
+        numbers += [*(0,) * pad, *view.strides] if view is not None else [0] * MAX_RANK
+    return VIEWS.pack(*numbers)
+
+
+def pieces_of(number: int, job: Job) -> list[tuple[int, ...]]:
     """A job cut into pieces of about PIECE_BYTES."""
     units = job.layout.chunks if job.formula.elementwise else job.layout.rows
     step = max(1, units * PIECE_BYTES // max(1, job.work_bytes))
