@@ -15,6 +15,8 @@ every variable of the sentence in its metadata), BadRequest with the field at fa
 Metadata a client may send: `lossd-request-bytes` (size of the message to come, decimal: admitted before the body is
 read), `lossd-max-response-bytes` (an answer that would be larger is refused before computing), `authorization`,
 `traceparent`.
+
+long because a reader wants one page that holds every RPC with its messages.
 """
 
 from collections import abc as _abc
