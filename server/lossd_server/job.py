@@ -28,12 +28,43 @@ class Formula(Enum):
     ENTROPY_LOGITS = auto()  # −Σ p·ln p, p = softmax(input)
     ENTROPY_PROBABILITIES = auto()  # −Σ p·ln p, p = input
     ENTROPY_COUNTS = auto()  # −Σ q·ln q, q = input / Σ input
+    NLL = auto()  # −w[y]·input[y]
+    CROSS_ENTROPY_KINDS_INDEX = auto()  # CROSS_ENTROPY_INDEX with ln q in place of log p, q as `input_kind` says
+    CROSS_ENTROPY_KINDS_DISTRIBUTION = auto()  # CROSS_ENTROPY_DISTRIBUTION likewise
+    KL_ROWS = auto()  # t·(ln t − ln q) of every element, where a kind (LOGITS, COUNTS) is normalised over its row
+    SOFTMAX = auto()  # exp(−((m − x) + log1p(rest))) of every element
+    LOG_SOFTMAX = auto()  # −((m − x) + log1p(rest)) of every element
     BCE = auto()  # w·−[t·max(ln p, −100) + (1−t)·max(ln(1−p), −100)]
     BCE_WITH_LOGITS = auto()  # w·[pw·t·sp(−x) + (1−t)·sp(x)]
+    KL = auto()  # t·(ln t − ln q), kinds PROBABILITIES or LOG_PROBABILITIES
+    SELF_INFORMATION = auto()  # −ln p
+    SIGMOID = auto()  # 1 / (1 + exp(−x))
+    LOG_SIGMOID = auto()  # −ln(1 + exp(−x))
 
     @property
     def elementwise(self) -> bool:
-        return self in (Formula.BCE, Formula.BCE_WITH_LOGITS)
+        """Computed element by element, with no rows."""
+        return self in _ELEMENTWISE
+
+    @property
+    def activation(self) -> bool:
+        """Gives values of the input's dtype instead of losses."""
+        return self in _ACTIVATIONS
+
+
+_ACTIVATIONS = frozenset({Formula.SOFTMAX, Formula.LOG_SOFTMAX, Formula.SIGMOID, Formula.LOG_SIGMOID})
+_ELEMENTWISE = frozenset(
+    {Formula.BCE, Formula.BCE_WITH_LOGITS, Formula.KL, Formula.SELF_INFORMATION, Formula.SIGMOID, Formula.LOG_SIGMOID}
+)
+
+
+class Kind(Enum):
+    """What the numbers of an operand mean: `lossd.v1.Kind`."""
+
+    LOGITS = auto()
+    LOG_PROBABILITIES = auto()
+    PROBABILITIES = auto()
+    COUNTS = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +140,21 @@ class Job:
     upstream: View | None = None
     ignore_index: int = -100
     label_smoothing: float = 0.0
+    input_kind: Kind = Kind.LOGITS  # of NLL, CROSS_ENTROPY_KINDS_*, KL and KL_ROWS
+    target_kind: Kind = Kind.PROBABILITIES  # of KL and KL_ROWS
+    z_loss: float = 0.0  # κ: softmax cross-entropy rows gain κ·lse²
+    softcap: float = 0.0  # k > 0: softmax cross-entropy takes k·tanh(x/k) in place of x; 0: no cap
+    outputs: frozenset[str] = frozenset()  # of softmax cross-entropy: "lse", "entropy", "argmax", "correct"
     reducing: Reducing = field(default_factory=Reducing)
     loss_shape: tuple[int, ...] = ()  # of reduction none
     input_gradient: bool = False
     target_gradient: bool = False
+    weight_gradient: bool = False  # of the two formulas of cross-entropy with distributions
+    weight_dtype: int = 0  # the class weight's on the wire, which its gradient has
 
     @property
     def keep_losses(self) -> bool:
-        """Whether the elementwise family must give each element's loss, not only the chunks' sums."""
+        """Whether each element's loss is wanted (elementwise family and KL_ROWS), not only sums."""
         return self.reducing.reduction is Reduction.NONE
 
     @property
@@ -152,6 +190,12 @@ class Computed:
 
     losses: row formulas: float64 or float32, `layout.rows` entries, with class and row weights, in nats, not scaled.
         Elementwise formulas: `layout.elements` entries of dtype `compute` where `job.keep_losses`, else None.
+        KL_ROWS: the sum of each row in `losses`; each element's loss in `values` where `job.keep_losses`.
+        Activations: None.
+    values: activations: `layout.elements` entries, STORAGE of the input's dtype; KL_ROWS: of dtype `compute`.
+    outputs: by name, one entry a row: "lse" and "entropy" float64 (nats, after softcap), "argmax" int64 (first of
+        equals, −1 where the row has NaN), "correct" uint8 (0 for ignored rows).
+    weight_gradient: float64, `layout.classes` entries: Σ over rows in index order of row factor · t' · (−log p).
     chunk_sums: elementwise formulas: float64, `layout.chunks` entries: the sum of each chunk's losses.
     input_gradient, target_gradient: flat, in C order, of the STORAGE dtype of that tensor's gradient
         (`gradient_dtype`); None where not asked for.
@@ -164,6 +208,9 @@ class Computed:
     input_gradient: npt.NDArray[Any] | None = None
     target_gradient: npt.NDArray[Any] | None = None
     fault: tuple[Fault, int] | None = None
+    values: npt.NDArray[Any] | None = None
+    outputs: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    weight_gradient: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +226,14 @@ class Summary:
 class Answer:
     """A Job's finished result: what the response carries.
 
-    loss: of dtype `job.compute` and shape () or `job.loss_shape`. Gradients: flat, STORAGE dtype of `gradient_dtype`.
+    loss: of dtype `job.compute` and shape () or `job.loss_shape`; an activation's values, flat, of the input's STORAGE.
+    Gradients: flat, STORAGE dtype of `gradient_dtype`.
     """
 
     job: Job
     loss: npt.NDArray[Any]
     input_gradient: npt.NDArray[Any] | None
     target_gradient: npt.NDArray[Any] | None
-    summary: Summary
+    summary: Summary | None  # None for activations
+    outputs: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  # "lse" … in the loss's dtype; int64; uint8
+    weight_gradient: npt.NDArray[Any] | None = None  # of the weight's dtype (float32 for 8-bit floats)
