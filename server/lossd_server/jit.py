@@ -29,12 +29,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def source_hash() -> str:
     """A name for what compiled code depends on."""
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {binding.get_host_cpu_name()} ".encode())
-    digest.update(binding.get_host_cpu_features().flatten().encode())
+    # The processor is this one unless numba is told another, as container images do.
+    processor = config.CPU_NAME or binding.get_host_cpu_name()
+    features = binding.get_host_cpu_features().flatten() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {processor} {features}".encode())
     here = Path(__file__).parent
     for source in sorted([*here.glob("*.py"), *(here / "backends" / "numba").glob("*.py")]):
         text = source.read_bytes()
-        if source.parent != here or b"lossd_server.jit import" in text:
+        # job and array number the formulas, faults and dtypes: constants of the compiled code.
+        if source.parent != here or source.name in ("job.py", "array.py") or b"lossd_server.jit import" in text:
             digest.update(source.name.encode() + text)
     return digest.hexdigest()[:16]
 

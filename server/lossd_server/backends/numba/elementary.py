@@ -168,3 +168,11 @@ def log1p(y: Any) -> Any:
     u = y + 1.0
     lost = y - (u - 1.0)
     return log_with(u, select(u == 0.0, 0.0, lost / u))
+
+
+@part
+def log1p_any(y: Any) -> Any:
+    """ln(1 + y) for y ≥ −1, however large."""
+    u = y + 1.0
+    lost = select(y > 1.0, 1.0 - (u - y), y - (u - 1.0))
+    return log_with(u, select(u < float("inf"), lost / u, 0.0))

@@ -141,3 +141,25 @@ def greatest(typing: Any, a: Any) -> Any:
         return fold(builder, args[0], lambda x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))
 
     return a.scalar(a), build
+
+
+@intrinsic
+def widen(typing: Any, a: Any) -> Any:
+    """The vector in float64, lane for lane."""
+    kind = Vec("float64", a.lanes)
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return args[0] if a == kind else builder.fpext(args[0], kind.llvm)
+
+    return kind(a), build
+
+
+@intrinsic
+def rounded(typing: Any, a: Any, like: Any) -> Any:
+    """A float64 vector in `like`'s type, lane for lane."""
+    kind = Vec(like.name, a.lanes)
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return args[0] if a == kind else builder.fptrunc(args[0], kind.llvm)
+
+    return kind(a, like), build

@@ -36,6 +36,47 @@ def load(typing: Any, at: Any, like: Any) -> Any:
 
 
 @intrinsic
+def load_wide(typing: Any, at: Any, like: Any) -> Any:
+    """As many float64 as a vector of `like`'s type has lanes."""
+    kind = Vec("float64", lanes_of(like).lanes)
+    return kind(at, like), lambda context, builder, sig, args: builder.load(
+        address(builder, args[0], kind.llvm), align=1
+    )
+
+
+@intrinsic
+def load_apart(typing: Any, at: Any, stride: Any, like: Any) -> Any:
+    """A full vector of numbers that lie `stride` bytes apart."""
+    kind = lanes_of(like)
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value = ir.Constant(kind.llvm, ir.Undefined)
+        lies = args[0]
+        for lane in range(kind.lanes):
+            one = builder.load(address(builder, lies, args[2].type), align=1)
+            value = builder.insert_element(value, one, ir.Constant(I32, lane))
+            lies = builder.add(lies, args[1])
+        return value
+
+    return kind(at, stride, like), build
+
+
+@intrinsic
+def store_apart(typing: Any, to: Any, stride: Any, value: Any) -> Any:
+    """Stores the lanes `stride` bytes apart."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        lies = args[0]
+        for lane in range(value.lanes):
+            one = builder.extract_element(args[2], ir.Constant(I32, lane))
+            builder.store(one, address(builder, lies, one.type), align=1)
+            lies = builder.add(lies, args[1])
+        return context.get_dummy_value()
+
+    return types.void(to, stride, value), build
+
+
+@intrinsic
 def store(typing: Any, at: Any, value: Any) -> Any:
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.store(args[1], address(builder, args[0], args[1].type), align=1)

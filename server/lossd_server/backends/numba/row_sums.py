@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from lossd_server.backends.numba import state as at
@@ -98,8 +99,9 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
         if classes > BLOCK:
             load_tile(tile, job.input, job.input_dtype, layout, where, begin, n, zero, stage)
         for r in range(rows):
-            added = cast(states[r, at.BELOW] if counts else 1.0, zero)
-            norm = cast(states[r, at.MASS], zero)
+            # ln q + H as ln(q·e^H): near the mean surprise the two logarithms would cancel.
+            added = cast(0.0 if counts else 1.0, zero)
+            norm = cast(states[r, at.MASS] * (math.exp(-states[r, at.BELOW]) if counts else 1.0), zero)
             factor = cast(states[r, at.FACTOR], zero)
             entropy_slope(tile + r * PITCH, steps_of(n, width(zero)), norm, factor, added, zero)
         store_tile(job.input_gradient, tile, job.input_gradient_dtype, layout, where, begin, n, zero, stage)

@@ -26,6 +26,7 @@ from lossd_server.backends.numba.memory import (
     zero_bytes,
 )
 from lossd_server.backends.numba.mixing import mix
+from lossd_server.backends.numba.narrow import NARROW, narrow_rows
 from lossd_server.backends.numba.row_gradients import write_gradients
 from lossd_server.backends.numba.state import EXPONENTIALS, INPUT, MIXED, STAGED, annihilate, number
 from lossd_server.backends.numba.sums import entropy_sum, exp_sums, first_equal, gap_sum, largest, plain_sum
@@ -215,6 +216,12 @@ def softmax_rows(jobs: Any, pieces: Any, counter: int, scratch: int, states: Any
         job = jobs[piece.job]
         layout = (job.outer, job.classes, job.inner)
         row = piece.begin
+        if layout[1] <= NARROW:
+            wrong = narrow_rows(job, layout, piece.begin, piece.end, scratch, zero)
+            if wrong >= 0:
+                piece.fault = CLASS_OUT_OF_RANGE
+                piece.fault_index = wrong
+            continue
         while row < piece.end:
             inner = row % layout[2]
             rows = min(TILE, layout[2] - inner, piece.end - row) if layout[2] > 1 else 1

@@ -166,5 +166,6 @@ def pieces_of(number: int, job: Job) -> list[tuple[int, ...]]:
     units = job.layout.chunks if job.formula.elementwise else job.layout.rows
     step = max(1, units * PIECE_BYTES // max(1, job.work_bytes))
     if not job.formula.elementwise and job.layout.inner > 1:
-        step = -(-step // 16) * 16  # whole tiles of neighbouring rows
+        whole = job.layout.inner if job.layout.inner <= 16 else 16  # whole outer indices, or tiles of neighbouring rows
+        step = -(-step // whole) * whole
     return [(number, begin, min(begin + step, units), -1, 0) for begin in range(0, units, step)]

@@ -1,0 +1,61 @@
+"""Where a server listens: what an address means, and whether it is free."""
+
+from __future__ import annotations
+
+import os
+import socket
+from ipaddress import ip_address
+
+
+def split(address: str) -> tuple[str, int]:
+    """The host and port of `host:port` or `[ipv6]:port`. Raises ValueError with a sentence."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host:
+        raise ValueError("an address is host:port or unix:path")
+    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError(f"port {port!r} is not a number from 0 to 65535")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError("an IPv6 host is written in brackets: [::1]:50051")
+    return host.strip("[]"), int(port)
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine can reach `address`: a Unix socket, or a loopback host."""
+    if address.startswith("unix:"):
+        if len(address) == len("unix:"):
+            raise ValueError("a Unix socket needs a path")
+        return True
+    host, _ = split(address)
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name, which may point anywhere
+        return False
+
+
+def check_free(address: str) -> None:
+    """Raises OSError with a sentence where something listens at `address` already.
+
+    gRPC would take a Unix socket's path over from a running server in silence, and would tell of a port only after the
+    kernels were compiled.
+    """
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:").removeprefix("//")
+        if os.path.exists(path):
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(path) == 0:
+                    raise OSError(f"another server listens on {address}")
+        return
+    host, port = split(address)
+    if port == 0:
+        return
+    for family, kind, protocol, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                probe.bind(where)
+            except OSError as error:
+                raise OSError(f"cannot listen on {address}: {error.strerror}") from None

@@ -1,0 +1,80 @@
+"""How much the server holds at once: pure policy over bytes and requests, no clock and no I/O.
+
+A call that said its size is charged with it before its body is read. One that did not is charged with the largest
+message until its body is there. Since such a charge is mostly air, calls of the second kind wait for each other rather
+than be refused; what is refused is refused for bytes that are really held.
+"""
+
+from __future__ import annotations
+
+from lossd_server.errors import Overloaded, TooLarge
+
+RETRY_AFTER_S = 0.1  # a full budget of 512 MiB is computed and answered in about that
+
+
+class Admission:
+    """Counts bytes and requests in flight. Every charge is given back by `release` with what it stands at."""
+
+    def __init__(self, max_bytes: int, max_requests: int, max_message_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.max_requests = max_requests
+        self.max_message_bytes = max_message_bytes
+        self.bytes = 0
+        self.requests = 0
+        self._reading_bytes = 0  # the part of `bytes` that is charged for bodies of unknown size
+
+    def admit(self, size: int) -> None:
+        """Charges a request of `size` bytes. Raises TooLarge or Overloaded, and charges nothing then."""
+        if size > self.max_message_bytes:
+            raise self.too_large(size)
+        if self.requests >= self.max_requests or self.bytes + size > self.max_bytes:
+            raise self.overloaded(size)
+        self.requests += 1
+        self.bytes += size
+
+    def reserve(self) -> bool:
+        """Charges a request of unknown size with the largest message. False: others like it must be read first.
+
+        Raises Overloaded where waiting for them would not help.
+        """
+        size = self.max_message_bytes
+        if self.requests >= self.max_requests or self.bytes - self._reading_bytes + size > self.max_bytes:
+            raise self.overloaded(size)
+        if self.bytes + size > self.max_bytes:
+            return False
+        self.requests += 1
+        self.bytes += size
+        self._reading_bytes += size
+        return True
+
+    def settle(self, size: int) -> None:
+        """Trims the charge of a `reserve` to the body's true size."""
+        self.bytes -= self.max_message_bytes - size
+        self._reading_bytes -= self.max_message_bytes
+
+    def release(self, size: int) -> None:
+        """Gives back a request that stands at `size` bytes."""
+        self.requests -= 1
+        self.bytes -= size
+
+    def too_large(self, size: int) -> TooLarge:
+        return TooLarge(
+            f"the message has {size} bytes, this server takes {self.max_message_bytes}",
+            reason="MESSAGE_TOO_LARGE",
+            metadata={"size_bytes": size, "max_message_bytes": self.max_message_bytes},
+        )
+
+    def overloaded(self, size: int) -> Overloaded:
+        return Overloaded(
+            f"the server is full: it holds {self.requests} requests of {self.bytes} bytes, of at most"
+            f" {self.max_requests} and {self.max_bytes}, and this one may have {size}",
+            reason="OVERLOADED",
+            metadata={
+                "size_bytes": size,
+                "inflight_requests": self.requests,
+                "inflight_bytes": self.bytes,
+                "max_inflight_requests": self.max_requests,
+                "max_inflight_bytes": self.max_bytes,
+            },
+            retry_after_s=RETRY_AFTER_S,
+        )

@@ -1,0 +1,236 @@
+"""The softmax family for few classes: one row a lane, so that short rows fill whole vectors.
+
+A tile is as many rows as a vector has lanes. Its classes are laid in scratch as vectors, class by class; every sum is
+then over vectors, and what a row computes is the same wherever it lies and whatever its neighbours hold. The forms
+are those of `rows`, `mixing` and `row_gradients`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lossd_server.backends.numba.blocks import STAGE
+from lossd_server.backends.numba.elementary import exp_gap, log1p_any
+from lossd_server.backends.numba.lanes import larger, rounded, select, splat, widen, width
+from lossd_server.backends.numba.memory import cast, load, load_one, load_wide, store, store_one
+from lossd_server.backends.numba.narrow_tiles import load_classes, store_classes
+from lossd_server.backends.numba.state import annihilate, number
+from lossd_server.backends.numba.sums import GROUP, times
+from lossd_server.backends.numba.table import CROSS_ENTROPY_DISTRIBUTION, CROSS_ENTROPY_INDEX, ENTROPY_LOGITS
+from lossd_server.backends.numba.vector import BYTES
+from lossd_server.jit import part
+
+NARROW = 128  # classes up to which rows go to lanes: above, the transposition costs more than it saves
+
+# Scratch: the tile's classes, its exponentials (then gradients), v, a linear copy with its stage, the target's gradient;
+# one number a row: the target's class and logit, whether kept (compute type), share, gradient's factor, loss (float64).
+CLASSES = 0
+EXPONENTIALS = NARROW * BYTES
+MIXED = 2 * NARROW * BYTES
+LINEAR = 3 * NARROW * BYTES
+TARGET_OUT = LINEAR + (NARROW + 1) * BYTES + STAGE
+TARGETS = TARGET_OUT + NARROW * BYTES
+PICKED = TARGETS + BYTES
+KEPT = PICKED + BYTES
+SHARES = KEPT + BYTES
+FACTORS = SHARES + 2 * BYTES
+LOSSES = FACTORS + 2 * BYTES
+
+
+@part
+def look_up(job: Any, layout: Any, first_row: int, rows: int, scratch: int, zero: Any) -> int:
+    """Lays the rows' targets, shares and factors in scratch; the first row whose target is no class, or −1."""
+    size = width(zero)
+    for r in range(rows):
+        row = first_row + r
+        kept = 1.0
+        if job.formula == CROSS_ENTROPY_INDEX:
+            y = load_one(job.target + 8 * row, np.int64(0))
+            if y == job.ignore_index:
+                y = np.int64(-1)
+                kept = 0.0
+            elif y < 0 or y >= layout[1]:
+                return row
+            picked = load_one(scratch + CLASSES + max(y, 0) * BYTES + r * size, zero)
+            store_one(scratch + PICKED + r * size, picked)
+            share = kept * (1.0 - job.label_smoothing)
+            if kept:
+                share *= number(job.class_weight, y, zero)
+            store_one(scratch + SHARES + r * 8, share)
+            store_one(scratch + TARGETS + r * size, cast(y, zero))
+        store_one(scratch + KEPT + r * size, cast(kept, zero))
+        factor = job.scale * number(job.row_weight, row, 0.0) * number(job.row_upstream, row, 0.0)
+        store_one(scratch + FACTORS + r * 8, factor)
+    return -1
+
+
+@part
+def mix_classes(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> None:
+    """Lays v in scratch, class by class: see `mixing.mix`."""
+    distribution = job.formula == CROSS_ENTROPY_DISTRIBUTION
+    smooth = job.label_smoothing / layout[1]
+    if distribution:
+        load_classes(scratch + MIXED, job.target, job.target_dtype, layout, where, scratch + LINEAR, zero)
+        if not job.class_weight and smooth == 0.0:
+            return
+    share = splat(cast(1.0 - job.label_smoothing, zero))
+    for c in range(layout[1]):
+        v = splat(cast(smooth, zero))
+        if distribution:
+            v = v + load(scratch + MIXED + c * BYTES, zero) * share
+        if job.class_weight:
+            v = times(splat(load_one(job.class_weight + c * width(zero), zero)), v)
+        store(scratch + MIXED + c * BYTES, v)
+
+
+@part
+def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> int:
+    """Losses and gradients of a tile; the first row whose target is no class, or −1."""
+    first_row, rows = where
+    classes = layout[1]
+    index = job.formula == CROSS_ENTROPY_INDEX
+    entropy = job.formula == ENTROPY_LOGITS
+    weighted = job.formula == CROSS_ENTROPY_DISTRIBUTION or (index and job.label_smoothing > 0.0)
+    load_classes(scratch + CLASSES, job.input, job.input_dtype, layout, where, scratch + LINEAR, zero)
+    wrong = look_up(job, layout, first_row, rows, scratch, zero)
+    if wrong >= 0:
+        return wrong
+    if weighted:
+        mix_classes(job, layout, where, scratch, zero)
+
+    nothing = splat(zero)
+    top = nothing - float("inf")
+    for c in range(classes):
+        top = larger(load(scratch + CLASSES + c * BYTES, zero), top)
+    ref = select(top > -float("inf"), top, nothing)
+    ties = nothing
+    first = nothing - 1.0
+    below = widen(nothing)
+    gaps = widen(nothing)
+    weights = widen(nothing)
+    mass = widen(nothing)
+    for group in range(0, classes, GROUP):
+        sum_below = nothing
+        sum_gaps = nothing
+        sum_weights = nothing
+        sum_mass = nothing
+        for c in range(group, min(group + GROUP, classes)):
+            x = load(scratch + CLASSES + c * BYTES, zero)
+            e = exp_gap(x, ref)
+            store(scratch + EXPONENTIALS + c * BYTES, e)
+            greatest = x == ref
+            sum_below = sum_below + select(greatest, 0.0, e)
+            ties = select(greatest, ties + 1.0, ties)
+            if entropy:
+                sum_gaps = sum_gaps + times(e, ref - x)
+            if weighted:
+                v = load(scratch + MIXED + c * BYTES, zero)
+                first = select(greatest & (first < 0.0), cast(c, zero), first)
+                sum_weights = sum_weights + times(v, ref - x)
+                sum_mass = sum_mass + v
+        below = below + widen(sum_below)
+        if entropy:
+            gaps = gaps + widen(sum_gaps)
+        if weighted:
+            weights = weights + widen(sum_weights)
+            mass = mass + widen(sum_mass)
+    rest = below + (widen(ties) - 1.0)
+    # No finite maximum, no softmax: all −∞, or +∞ among them.
+    rest = select(widen(top - top) == 0.0, rest, math.nan)
+    log_rest = log1p_any(rest)
+    kept = load(scratch + KEPT, zero) > 0.0
+    if entropy:
+        loss = log_rest + gaps / (rest + 1.0)
+    else:
+        loss = times(mass, log_rest) + weights
+        if index:
+            picked = widen(load(scratch + PICKED, zero))
+            loss = loss + times(load_wide(scratch + SHARES, zero), (widen(top) - picked) + log_rest)
+    store(scratch + LOSSES, select(kept, loss, 0.0))
+    for r in range(rows):
+        loss_of_row = load_one(scratch + LOSSES + 8 * r, 0.0)
+        weight = number(job.row_weight, first_row + r, 0.0)
+        store_one(job.losses + 8 * (first_row + r), annihilate(weight, loss_of_row))
+    if not (job.input_gradient or job.target_gradient):
+        return -1
+
+    factor = load_wide(scratch + FACTORS, zero)
+    d = rest + 1.0
+    if job.target_gradient:
+        own_factor = rounded(factor * (1.0 - job.label_smoothing), zero)
+        nats = rounded(log_rest, zero)
+        for c in range(classes):
+            gap = (ref - load(scratch + CLASSES + c * BYTES, zero)) + nats
+            if job.class_weight:
+                w = splat(load_one(job.class_weight + c * width(zero), zero))
+                store(scratch + TARGET_OUT + c * BYTES, times(w * own_factor, gap))
+            else:
+                store(scratch + TARGET_OUT + c * BYTES, times(own_factor, gap))
+    if job.input_gradient:
+        share = load_wide(scratch + SHARES, zero) if index else widen(nothing)
+        q = rounded(factor * (share + mass) / d, zero)
+        if entropy:
+            q = rounded(factor / d, zero)
+        mean_gap = rounded(gaps / d, zero)
+        at_target = rounded(factor * share, zero)
+        gone = rest / d
+        target = load(scratch + TARGETS, zero) if index else nothing - 1.0
+        # At the greatest logit p = 1 − rest/d: see `row_gradients.exact_entries`.
+        at_first = rounded(factor * share * gone * -1.0, zero)
+        s = rounded(factor, zero)
+        if weighted:
+            others = widen(nothing)
+            own = nothing
+            for c in range(classes):
+                v = load(scratch + MIXED + c * BYTES, zero)
+                is_first = first == cast(c, zero)
+                others = others + widen(select(is_first, 0.0, v))
+                own = select(is_first, v, own)
+            own_wide = widen(own)
+            hit = others / d - (share + own_wide) * gone
+            miss = (share + others) / d - own_wide * gone
+            at_first = rounded(factor * select(widen(target) == widen(first), hit, miss), zero)
+        for c in range(classes):
+            x = load(scratch + CLASSES + c * BYTES, zero)
+            e = load(scratch + EXPONENTIALS + c * BYTES, zero)
+            g = e * q
+            if entropy:
+                g = times(g, (ref - x) - mean_gap)
+            else:
+                is_target = target == cast(c, zero)
+                if weighted:
+                    g = g - times(load(scratch + MIXED + c * BYTES, zero), s)
+                    g = select(is_target, g - at_target, g)
+                    g = select(first == cast(c, zero), at_first, g)
+                else:
+                    g = select(is_target, select(x == ref, at_first, g - at_target), g)
+            store(scratch + EXPONENTIALS + c * BYTES, select(kept, g, 0.0))
+        store_classes(
+            job.input_gradient, scratch + EXPONENTIALS, job.input_gradient_dtype, layout, where, scratch + LINEAR, zero
+        )
+    if job.target_gradient:
+        store_classes(
+            job.target_gradient, scratch + TARGET_OUT, job.target_gradient_dtype, layout, where, scratch + LINEAR, zero
+        )
+    return -1
+
+
+@part
+def narrow_rows(job: Any, layout: Any, begin: int, end: int, scratch: int, zero: Any) -> int:
+    """Rows begin … end − 1 of a job with at most NARROW classes; the first row whose target is no class, or −1."""
+    lanes = BYTES // width(zero)
+    inner = layout[2]
+    row = begin
+    while row < end:
+        rows = min(lanes, end - row)
+        if inner > 1:
+            # Whole outer indices where they are small, else rows of one outer index: what lies together.
+            rows = min(rows, lanes // inner * inner if inner <= lanes // 2 else inner - row % inner)
+        wrong = narrow_tile(job, layout, (row, rows), scratch, zero)
+        if wrong >= 0:
+            return wrong
+        row += rows
+    return -1

@@ -1,0 +1,110 @@
+"""A server inside this process, for `lossd.Client("embedded")`, notebooks, scripts and tests.
+
+The same server as `lossd serve`, in a thread with an event loop of its own, on a Unix socket that only this user can
+reach. The backend, whose kernels take time to load, is made once a process; a second server starts at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import shutil
+import tempfile
+import threading
+from dataclasses import replace
+
+from lossd_server.backends import Backend, create
+from lossd_server.evaluate import warm_up
+from lossd_server.serve import loop_factory
+from lossd_server.server import Server
+from lossd_server.settings import Settings
+
+_backends: dict[tuple[int, str, int], Backend] = {}
+_backends_lock = threading.Lock()
+
+
+class EmbeddedServer:
+    """A context manager; or `start` and `close`. `address` is what a client connects to.
+
+    settings: limits and device; `listen` is ignored. backend: instead of the process's own.
+    """
+
+    def __init__(self, settings: Settings | None = None, backend: Backend | None = None) -> None:
+        self._given = settings or Settings()
+        self._backend = backend
+        self._folder = ""
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+
+    @property
+    def address(self) -> str:
+        """`unix:/…`. Raises RuntimeError before the start and after the end."""
+        if not self._folder:
+            raise RuntimeError("the embedded server is not running")
+        return f"unix:{self._folder}/socket"
+
+    def start(self) -> EmbeddedServer:
+        """Returns when it answers."""
+        backend = self._backend or shared_backend(self._given.device, self._given.threads)
+        self._folder = tempfile.mkdtemp(prefix="lossd-")  # mode 0700
+        self._thread = threading.Thread(target=self._run, args=(backend,), name="lossd-embedded", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            self.close()
+            raise RuntimeError("the embedded server could not start") from self._failure
+        atexit.register(self.close)
+        return self
+
+    def close(self) -> None:
+        """Finishes accepted calls, then stops. Idempotent; nothing in a forked child, which has no such thread."""
+        thread, self._thread = self._thread, None
+        if thread is None or not thread.is_alive():
+            return
+        atexit.unregister(self.close)
+        if self._loop is not None and self._stopping is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        thread.join()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = ""
+
+    def __enter__(self) -> EmbeddedServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, backend: Backend) -> None:
+        try:
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(self._serve(backend))
+        except BaseException as error:  # told to whoever waits in start
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self, backend: Backend) -> None:
+        settings = replace(self._given, listen=(self.address,))
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        server = Server(settings, backend)
+        await server.start()
+        self._ready.set()
+        await self._stopping.wait()
+        await server.stop(settings.drain_s, linger_s=0.0)
+
+
+def shared_backend(device: str, threads: int) -> Backend:
+    """This process's backend for `device`, made and warmed up by the first who asks."""
+    key = (os.getpid(), device, threads)  # a forked child has none of its parent's threads
+    with _backends_lock:
+        backend = _backends.get(key)
+        if backend is None:
+            backend = create(device, threads)
+            warm_up(backend, lambda step: None)
+            _backends[key] = backend
+        return backend

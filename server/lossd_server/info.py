@@ -1,0 +1,76 @@
+"""What the server says of itself: GetServerInfo."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+
+import lossd
+from lossd.v1 import service_pb2, tensor_pb2
+from lossd_server.admission import Admission
+from lossd_server.backends import Backend
+from lossd_server.job import RUN
+from lossd_server.losses import SERVED
+from lossd_server.losses.operands import MAX_RANK
+from lossd_server.settings import Settings
+from lossd_server.worker import Worker
+
+INPUT_DTYPES = (
+    tensor_pb2.DATA_TYPE_FLOAT16,
+    tensor_pb2.DATA_TYPE_BFLOAT16,
+    tensor_pb2.DATA_TYPE_FLOAT32,
+    tensor_pb2.DATA_TYPE_FLOAT64,
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Evaluations since the server started, by how they ended: with a result, or with a status."""
+
+    completed: int = 0
+    failed: int = 0
+    started_at: float = field(default_factory=time.monotonic)
+
+
+class Info:
+    """Answers from the very numbers that are enforced."""
+
+    def __init__(
+        self, settings: Settings, backend: Backend, admission: Admission, worker: Worker, tally: Tally
+    ) -> None:
+        self.instance_id = secrets.token_hex(16)
+        self._settings = settings
+        self._backend = backend
+        self._admission = admission
+        self._worker = worker
+        self._tally = tally
+
+    def response(self) -> bytes:
+        """The serialised GetServerInfoResponse of now."""
+        return service_pb2.GetServerInfoResponse(
+            version=lossd.__version__,
+            instance_id=self.instance_id,
+            device=self._backend.device,
+            backends=[self._backend.name],
+            dtypes=INPUT_DTYPES,
+            losses=sorted(SERVED),
+            limits=service_pb2.Limits(
+                max_message_bytes=self._admission.max_message_bytes,
+                max_inflight_bytes=self._admission.max_bytes,
+                max_inflight_requests=self._admission.max_requests,
+                max_rank=MAX_RANK,
+                max_item_bytes=self._admission.max_message_bytes,
+                max_deadline_s=self._settings.max_deadline_s,
+            ),
+            elementwise_granularity=RUN,
+            statistics=service_pb2.Statistics(
+                uptime_s=time.monotonic() - self._tally.started_at,
+                completed=self._tally.completed,
+                failed=self._tally.failed,
+                batches=self._worker.batches,
+                rows=self._worker.rows,
+                inflight_bytes=self._admission.bytes,
+                inflight_requests=self._admission.requests,
+            ),
+        ).SerializeToString()

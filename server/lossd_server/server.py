@@ -1,0 +1,104 @@
+"""One server in one event loop: its services, its ports, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2
+
+from lossd_server import core
+from lossd_server.admission import Admission
+from lossd_server.backends import Backend
+from lossd_server.info import Info, Tally
+from lossd_server.service import SERVICE, LossService
+from lossd_server.settings import Settings
+from lossd_server.worker import Worker
+
+SWEEP_S = 1.0  # how late a call's end may be noticed by the server; a client's own deadline is core's to keep
+LINGER_S = 0.5  # core turns calls that reach a stopping server into CANCELLED: for this long they hear UNAVAILABLE
+_HEALTH_S = 1.0  # the health servicer writes to its watchers under the lock that this takes
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """Made, started and stopped inside a running event loop."""
+
+    def __init__(self, settings: Settings, backend: Backend) -> None:
+        self._settings = settings
+        admission = Admission(settings.max_inflight_bytes, settings.max_inflight_requests, settings.max_message_bytes)
+        tally = Tally()
+        self._worker = Worker(backend, settings.max_batch_bytes, settings.max_batch_rows)
+        info = Info(settings, backend, admission, self._worker, tally)
+        self.service = LossService(settings, admission, self._worker, info, tally)
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=core.arguments(settings), compression=grpc.Compression.NoCompression)
+        handlers = [self.service.handler(), _health_handler(self._health)]
+        if settings.reflection == "on" or (settings.reflection == "auto" and settings.local):
+            handlers.append(_reflection_handler())
+        self._server.add_generic_rpc_handlers(handlers)
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def start(self) -> list[str]:
+        """Opens the ports and serves. The addresses, with the ports that were picked. OSErrors carry a sentence."""
+        addresses = []
+        for address in self._settings.listen:
+            try:
+                port = self._server.add_insecure_port(address)
+            except RuntimeError as error:
+                raise OSError(f"cannot listen on {address}") from error
+            addresses.append(address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}")
+        await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        await self._server.start()
+        self._sweep()
+        return addresses
+
+    async def stop(self, drain_s: float, linger_s: float = LINGER_S) -> bool:
+        """Refuses new calls, finishes the accepted ones, closes the ports last. False where some did not finish."""
+        start = time.monotonic()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._health.enter_graceful_shutdown(), _HEALTH_S)
+        finished = await self.service.drain(drain_s)
+        await asyncio.sleep(max(0.0, linger_s - (time.monotonic() - start)))
+        await self._server.stop(grace=None if not finished else _HEALTH_S if linger_s else None)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._worker.close()
+        return finished
+
+    def _sweep(self) -> None:
+        self.service.expire(time.monotonic())
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+
+def _health_handler(servicer: health.aio.HealthServicer) -> grpc.GenericRpcHandler:
+    """By hand, for the generated function also registers each method, and each would keep a pending accept."""
+    request, response = health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString
+    return grpc.method_handlers_generic_handler(
+        health.SERVICE_NAME,
+        {
+            "Check": grpc.unary_unary_rpc_method_handler(servicer.Check, request, response),
+            "Watch": grpc.unary_stream_rpc_method_handler(servicer.Watch, request, response),
+        },
+    )
+
+
+def _reflection_handler() -> grpc.GenericRpcHandler:
+    from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+    servicer = reflection.aio.ReflectionServicer((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME))
+    return grpc.method_handlers_generic_handler(
+        reflection.SERVICE_NAME,
+        {
+            "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
+                servicer.ServerReflectionInfo,
+                reflection_pb2.ServerReflectionRequest.FromString,
+                reflection_pb2.ServerReflectionResponse.SerializeToString,
+            )
+        },
+    )

@@ -1,0 +1,212 @@
+"""LossService on the wire: every unary RPC pulls its own message, and every error leaves through one door."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import NoReturn
+
+import grpc
+import grpc.aio
+
+from lossd.v1 import service_pb2
+from lossd_server import codec, losses, status
+from lossd_server.admission import Admission
+from lossd_server.body import REQUEST_BYTES, RESPONSE_BYTES, Bodies, Context
+from lossd_server.call import Call
+from lossd_server.errors import DeadlineOver, GoingAway, InvalidRequest, NotServed, ServerError, TooLarge
+from lossd_server.info import Info, Tally
+from lossd_server.job import Job
+from lossd_server.settings import Settings
+from lossd_server.worker import Worker
+
+SERVICE = "lossd.v1.LossService"
+GOING_AWAY_RETRY_S = 1.0
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[AsyncIterable[bytes], Context], Awaitable[bytes]]
+
+
+class LossService:
+    """Everything here runs on the event loop's thread."""
+
+    def __init__(self, settings: Settings, admission: Admission, worker: Worker, info: Info, tally: Tally) -> None:
+        self._settings = settings
+        self._admission = admission
+        self._worker = worker
+        self._info = info
+        self._tally = tally
+        self._bodies = Bodies(admission)
+        self._calls: set[Call] = set()
+        self._closing = False
+        self._idle = asyncio.Event()  # set when the last call has ended while closing
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """One generic handler: core keeps a pending accept for it, and not one for each method."""
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
+        for rpc in service_pb2.DESCRIPTOR.services_by_name["LossService"].methods_by_name:
+            if rpc == "Stream":
+                handlers[rpc] = grpc.stream_stream_rpc_method_handler(self._no_stream)
+            elif rpc == "GetServerInfo":
+                handlers[rpc] = grpc.stream_unary_rpc_method_handler(self._server_info)
+            elif rpc in losses.SERVED:
+                handlers[rpc] = grpc.stream_unary_rpc_method_handler(self._evaluation(rpc))
+            else:
+                handlers[rpc] = grpc.stream_unary_rpc_method_handler(self._not_served(rpc))
+        return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Refuses new calls from now on, and waits for the accepted ones. False where some are left in the end."""
+        self._closing = True
+        if not self._calls:
+            return True
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def expire(self, now: float) -> None:
+        """Gives up the calls whose time is over at `now`, on time.monotonic. For a timer to call."""
+        for call in [call for call in self._calls if call.until <= now]:
+            call.expire()
+
+    def _evaluation(self, rpc: str) -> Handler:
+        async def handle(_: AsyncIterable[bytes], context: Context) -> bytes:
+            call = None
+            try:
+                call = self._open(context)
+                announced, max_response_bytes = self._metadata(context)
+                job = self._check(rpc, await self._bodies.read(call, context, announced), max_response_bytes)
+                call.until = self._deadline(context)
+                call.reading = False
+                self._worker.arriving -= 1
+                call.waiting = self._worker.submit(job, call.until)
+                del job  # the worker lets go of it first
+                answer = await call.waiting.reply
+                call.until = float("inf")
+                self._tally.completed += 1
+                return answer
+            except asyncio.CancelledError:
+                if call is None:
+                    raise
+                if call.waiting is not None:
+                    call.waiting.abandon()
+                if not call.expired:
+                    raise
+                call.task.uncancel()
+                await self._refuse(rpc, context, self._time_over(call))
+            except Exception as error:
+                await self._refuse(rpc, context, error)
+
+        return handle
+
+    async def _server_info(self, _: AsyncIterable[bytes], context: Context) -> bytes:
+        """Exempt from admission: its message says nothing and is not read."""
+        return self._info.response()
+
+    def _not_served(self, rpc: str) -> Handler:
+        async def handle(_: AsyncIterable[bytes], context: Context) -> bytes:
+            await self._refuse(rpc, context, _no_rpc(rpc))
+
+        return handle
+
+    async def _no_stream(self, _: AsyncIterable[bytes], context: Context) -> None:
+        await self._refuse("Stream", context, _no_rpc("Stream"))
+
+    def _open(self, context: Context) -> Call:
+        """Registers the call that runs this; it is forgotten when its answer is written."""
+        if self._closing:
+            raise GoingAway("the server is going away", reason="GOING_AWAY", retry_after_s=GOING_AWAY_RETRY_S)
+        task = asyncio.current_task()
+        assert task is not None
+        call = Call(task, time.monotonic() + self._settings.max_body_s)
+        self._calls.add(call)
+        self._worker.arriving += 1
+
+        def close(_: object) -> None:
+            self._calls.discard(call)
+            if call.reading:
+                self._worker.arriving -= 1
+            call.release(self._admission)
+            self._bodies.wake()
+            if self._closing and not self._calls:
+                self._idle.set()
+
+        task.add_done_callback(close)
+        return call
+
+    def _metadata(self, context: Context) -> tuple[int | None, int | None]:
+        """The two sizes that a client may announce: of its message, and of the largest answer that it takes."""
+        announced = bound = None
+        for key, value in context.invocation_metadata() or ():
+            if key == REQUEST_BYTES:
+                announced = _decimal(key, value)
+            elif key == RESPONSE_BYTES:
+                bound = _decimal(key, value)
+        return announced, bound
+
+    def _check(self, rpc: str, body: bytes, max_response_bytes: int | None) -> Job:
+        """The validated job, if its answer fits."""
+        job = losses.check(rpc, codec.decode(rpc, body))
+        most = self._admission.max_message_bytes
+        bound = most if max_response_bytes is None else min(max_response_bytes, most)
+        size = codec.response_bytes(job)
+        if size > bound:
+            whose = "the client takes" if bound == max_response_bytes else "this server sends"
+            raise TooLarge(
+                f"the answer would have {size} bytes, {whose} {bound}",
+                reason="RESPONSE_TOO_LARGE",
+                metadata={"size_bytes": size, "max_response_bytes": bound},
+            )
+        return job
+
+    def _deadline(self, context: Context) -> float:
+        """On time.monotonic: the caller's, but no later than the server's."""
+        remaining: float | None = context.time_remaining()  # None without a deadline
+        most = self._settings.max_deadline_s
+        return time.monotonic() + (most if remaining is None or remaining > most else remaining)
+
+    def _time_over(self, call: Call) -> DeadlineOver:
+        if call.waiting is None:
+            bound = self._settings.max_body_s
+            return DeadlineOver(
+                f"the message was not there after {bound} s", reason="BODY_TIMEOUT", metadata={"max_body_s": bound}
+            )
+        return DeadlineOver("the call's time is over", reason="DEADLINE_EXCEEDED")
+
+    async def _refuse(self, rpc: str, context: Context, error: Exception) -> NoReturn:
+        """The one door: nothing but a ServerError's own words reaches the wire."""
+        self._tally.failed += 1
+        if not isinstance(error, ServerError):
+            request_id = secrets.token_hex(8)
+            log.error("internal error", exc_info=error, extra={"request_id": request_id, "rpc": rpc})
+            error = ServerError(
+                f"the server failed; its log tells more under request id {request_id}",
+                reason="INTERNAL",
+                metadata={"request_id": request_id},
+            )
+        elif log.isEnabledFor(logging.DEBUG):
+            log.debug("refused", extra={"rpc": rpc, "peer": context.peer(), "reason": error.reason})
+        error.__traceback__ = None  # its frames hold the request, and the abort's cycle would hold them
+        await context.abort(status.code(error), status.message(error), status.trailers(error))
+
+
+def _no_rpc(rpc: str) -> NotServed:
+    return NotServed(f"{rpc} is not served by this server", reason="NOT_SERVED", metadata={"rpc": rpc})
+
+
+def _decimal(key: str, value: str | bytes) -> int:
+    """A size from metadata: decimal digits, few enough to be one."""
+    text = value if isinstance(value, str) else value.decode("ascii", "replace")
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise InvalidRequest(
+            f"metadata {key} = {text!r} is not a number of bytes",
+            reason="INVALID_METADATA",
+            metadata={"key": key, "value": text},
+        )
+    return int(text)

@@ -1,0 +1,174 @@
+"""The Triton kernels against closed forms in float64: long rows, strided rows, broadcasts, dtypes, and its own exp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from lossd.v1 import tensor_pb2 as pb
+from lossd_server.array import STORAGE, Array, View
+from lossd_server.backends import Backend
+from lossd_server.job import Computed, Formula, Job, Launch, Layout, Reducing, Reduction
+
+Float64 = npt.NDArray[np.float64]
+DTYPES: dict[int, Any] = {
+    pb.DATA_TYPE_FLOAT64: np.float64,
+    pb.DATA_TYPE_FLOAT32: np.float32,
+    pb.DATA_TYPE_FLOAT16: np.float16,
+    pb.DATA_TYPE_BFLOAT16: ml_dtypes.bfloat16,
+    pb.DATA_TYPE_FLOAT8_E5M2: ml_dtypes.float8_e5m2,
+}
+# The largest error over the largest entry: 4 ulp of float32, 8 of float64, half an ulp and a little of 16 bits.
+ERROR = {np.float64: 1.8e-15, np.float32: 4.8e-7, np.float16: 5e-4, ml_dtypes.bfloat16: 4e-3}
+
+
+def array(values: npt.ArrayLike, dtype: int = pb.DATA_TYPE_FLOAT32) -> Array:
+    """`values` rounded to `dtype`, as an operand."""
+    rounded = np.asarray(values).astype(DTYPES[dtype])
+    return Array(rounded.reshape(-1).view(STORAGE[dtype]), dtype, rounded.shape)
+
+
+def exact(operand: Array) -> Float64:
+    """What the operand really holds."""
+    values: Float64 = operand.values.view(DTYPES[operand.dtype]).astype(np.float64).reshape(operand.shape)
+    return values
+
+
+def rows_job(formula: Formula, x: Array, **options: Any) -> Job:
+    """A Job on rows (outer, C, inner), with the input's gradient."""
+    outer, classes, inner = x.shape
+    wide = x.dtype == pb.DATA_TYPE_FLOAT64
+    defaults: dict[str, Any] = {"compute": np.dtype(np.float64 if wide else np.float32), "input_gradient": True}
+    return Job(rpc="", formula=formula, layout=Layout(outer, classes, inner), input=x, **defaults | options)
+
+
+def alone(backend: Backend, job: Job, scale: float = 1.0) -> Computed:
+    return backend.run([Launch(job, scale)])[0]
+
+
+def assert_close(actual: npt.NDArray[Any] | None, expected: Float64, dtype: Any = np.float32) -> None:
+    """Flat storage of `dtype` against an array of any shape."""
+    assert actual is not None
+    error = np.abs(actual.view(dtype).astype(np.float64) - expected.reshape(-1)).max()
+    assert error <= ERROR[dtype] * np.abs(expected).max()
+
+
+def assert_relative(actual: npt.NDArray[Any] | None, expected: npt.ArrayLike, rtol: float) -> None:
+    """Entry by entry."""
+    assert actual is not None
+    np.testing.assert_allclose(actual, np.asarray(expected), rtol=rtol)
+
+
+def log_softmax(x: Float64) -> Float64:
+    """Along axis 1."""
+    gap = x - x.max(axis=1, keepdims=True)
+    difference: Float64 = gap - np.log(np.exp(gap).sum(axis=1, keepdims=True))
+    return difference
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (70, 10, 1), (3, 65, 7), (2, 5000, 1), (1, 2049, 3)])
+@pytest.mark.parametrize("dtype", [pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64])
+def test_index(triton: Backend, shape: tuple[int, int, int], dtype: int) -> None:
+    """Rows of one block, of several, and with their classes far apart agree with the closed form."""
+    rng = np.random.default_rng(1)
+    outer, classes, inner = shape
+    x, y = array(rng.normal(0, 3, shape), dtype), rng.integers(0, classes, (outer, inner))
+    job = rows_job(Formula.CROSS_ENTROPY_INDEX, x, target=Array(y.reshape(-1), pb.DATA_TYPE_INT64, y.shape))
+    computed = alone(triton, job, 0.5)
+
+    logs = log_softmax(exact(x))
+    hot = (np.arange(classes)[None, :, None] == y[:, None, :]).astype(np.float64)
+    assert_relative(computed.losses, -(hot * logs).sum(axis=1).reshape(-1), rtol=1e-6)
+    assert_close(computed.input_gradient, 0.5 * (np.exp(logs) - hot), DTYPES[dtype])
+
+
+@pytest.mark.parametrize("dtype", [pb.DATA_TYPE_FLOAT16, pb.DATA_TYPE_BFLOAT16])
+def test_distribution_of_16_bits(triton: Backend, dtype: int) -> None:
+    """16-bit logits and targets with weights of classes and rows: each gradient has its own tensor's dtype."""
+    rng = np.random.default_rng(2)
+    x, t = array(rng.normal(size=(4, 33, 2)), dtype), array(rng.random((4, 33, 2)))
+    w, r, g = rng.random(33).astype(np.float32), rng.random(8), rng.random(8)
+    job = rows_job(
+        Formula.CROSS_ENTROPY_DISTRIBUTION, x, target=t, class_weight=w, row_weight=r, row_upstream=g,
+        label_smoothing=0.1, target_gradient=True,
+    )  # fmt: skip
+    computed = alone(triton, job)
+
+    logs, weight = log_softmax(exact(x)), w.astype(np.float64)[None, :, None]
+    u = weight * (0.9 * exact(t) + 0.1 / 33)
+    s = (r * g).reshape(4, 1, 2)
+    assert_relative(computed.losses, r * -(u * logs).sum(axis=1).reshape(-1), rtol=1e-6)
+    assert_close(computed.input_gradient, s * (u.sum(axis=1, keepdims=True) * np.exp(logs) - u), DTYPES[dtype])
+    assert_close(computed.target_gradient, s * 0.9 * weight * -logs)
+
+
+def test_8_bit_logits(triton: Backend) -> None:
+    """8-bit floats are computed in float32 and have float32 gradients."""
+    x = array(np.random.default_rng(3).normal(size=(5, 9, 1)), pb.DATA_TYPE_FLOAT8_E5M2)
+    computed = alone(triton, rows_job(Formula.ENTROPY_LOGITS, x))
+
+    logs = log_softmax(exact(x))
+    entropy = -(np.exp(logs) * logs).sum(axis=1, keepdims=True)
+    assert_relative(computed.losses, entropy.reshape(-1), rtol=1e-6)
+    assert_close(computed.input_gradient, -np.exp(logs) * (logs + entropy))
+
+
+def test_counts_keep_the_digits_of_a_nearly_certain_row(triton: Backend) -> None:
+    """Counts of 1e6 against 1: q is rounded to 1 − 1e-6, its logarithm is not."""
+    x = array(np.array([[[1e6], [1.0]], [[3e38], [3e38]], [[5.0], [0.0]]]))
+    computed = alone(triton, rows_job(Formula.ENTROPY_COUNTS, x))
+
+    q = 1 / (1 + 1e6)
+    expected = [np.log1p(1e-6) * (1 - q) - q * np.log(q), np.log(2), 0]
+    assert_relative(computed.losses, expected, rtol=3e-7)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (3, 4097), (2, 3, 4, 5), (2, 3, 2, 3, 2)])
+def test_broadcasts(triton: Backend, shape: tuple[int, ...]) -> None:
+    """weight, pos_weight and upstream are read through their strides, those of alternating dimensions too."""
+    rng = np.random.default_rng(4)
+    x, t = array(rng.normal(size=shape)), array(rng.random(shape))
+    views, values = [], []
+    for kept in ({1}, {0, 2, 4}, {len(shape) - 1}):
+        small = rng.random([size if axis in kept else 1 for axis, size in enumerate(shape)]).astype(np.float32)
+        spread = np.broadcast_to(small, shape)
+        strides = tuple(0 if small.shape[axis] == 1 else small.strides[axis] // 4 for axis in range(len(shape)))
+        views.append(View(small.reshape(-1), pb.DATA_TYPE_FLOAT32, shape, strides))
+        values.append(spread.astype(np.float64))
+    job = Job(
+        rpc="", formula=Formula.BCE_WITH_LOGITS, layout=Layout(shape[0], int(np.prod(shape[1:])), 1),
+        compute=np.dtype(np.float32), input=x, target=t, weight=views[0], pos_weight=views[1], upstream=views[2],
+        reducing=Reducing(reduction=Reduction.NONE), input_gradient=True, target_gradient=True,
+    )  # fmt: skip
+    computed = alone(triton, job)
+
+    w, pw, g = values
+    z, y = exact(x), exact(t)
+    miss, hit = np.logaddexp(0, z), np.logaddexp(0, -z)
+    loss = w * (pw * y * hit + (1 - y) * miss)
+    p = 1 / (1 + np.exp(-z))
+    assert_close(computed.losses, loss)
+    assert_close(computed.input_gradient, g * w * ((1 - y) * p - pw * y * (1 - p)))
+    assert_close(computed.target_gradient, g * w * (pw * hit - miss))
+    assert computed.chunk_sums is not None
+    np.testing.assert_allclose(computed.chunk_sums.sum(), loss.sum(), rtol=1e-6)
+
+
+def test_exp_and_logarithms_of_float32(triton: Backend) -> None:
+    """Softmax of two classes down to its smallest normal probability, and BCE of subnormal ones, keep their digits."""
+    gap = np.linspace(0, 87, 800)
+    x = array(np.stack([np.zeros(800), -gap], axis=1)[:, :, None])
+    y = Array(np.zeros(800, np.int64), pb.DATA_TYPE_INT64, (800, 1))
+    computed = alone(triton, rows_job(Formula.CROSS_ENTROPY_INDEX, x, target=y))
+    tiny = array(np.array([1e-38, 1e-40, 1e-43]))
+    of_tiny = Job(
+        rpc="", formula=Formula.BCE, layout=Layout(3, 1, 1), compute=np.dtype(np.float32), input=tiny,
+        target=array(np.ones(3)), reducing=Reducing(reduction=Reduction.NONE),
+    )  # fmt: skip
+
+    assert_relative(computed.losses, np.log1p(np.exp(exact(x)[:, 1, 0])), rtol=5e-7)
+    assert_relative(alone(triton, of_tiny).losses, -np.log(exact(tiny)), rtol=2e-7)

@@ -1,0 +1,56 @@
+"""A backend at the edge: answers at once with zeros, and holds still or fails where a test says so."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lossd_server.job import Computed, Job, Launch
+
+POISON = -666  # an ignore_index that makes `run` raise RuntimeError
+GLUTTON = -667  # an ignore_index that makes `run` raise MemoryError
+SECRET = "/secret/path"
+
+
+class EdgeBackend:
+    """inline_bytes = 0 sends every batch to the worker's thread. While `gate` is clear, `run` waits inside."""
+
+    name = "edge"
+    device = "the tests"
+
+    def __init__(self, inline_bytes: int = 0) -> None:
+        self.inline_bytes = inline_bytes
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)  # released at each entry of `run`
+        self.runs: list[list[Job]] = []
+        self.threads: set[str] = set()
+
+    def warm_up(self, report: Callable[[str], None]) -> None:
+        report("nothing to compile")
+
+    def run(self, launches: Sequence[Launch]) -> list[Computed]:
+        jobs = [launch.job for launch in launches]
+        self.runs.append(jobs)
+        self.threads.add(threading.current_thread().name)
+        self.entered.release()
+        self.gate.wait()
+        if any(job.ignore_index == POISON for job in jobs):
+            raise RuntimeError(f"a bug at {SECRET}")
+        if any(job.ignore_index == GLUTTON for job in jobs):
+            raise MemoryError
+        return [_zeros(job) for job in jobs]
+
+    def close(self) -> None:
+        self.gate.set()
+
+
+def _zeros(job: Job) -> Computed:
+    layout = job.layout
+    gradient = np.zeros(layout.elements, job.compute) if job.input_gradient else None
+    if job.formula.elementwise:
+        losses = np.zeros(layout.elements, job.compute) if job.keep_losses else None
+        return Computed(losses, np.zeros(layout.chunks), gradient)
+    return Computed(np.zeros(layout.rows), None, gradient)

@@ -1,0 +1,81 @@
+"""A real server on a real socket for the time of a block."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc.aio
+import pytest
+from google.rpc import status_pb2
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+
+from lossd.v1.service_pb2 import GetServerInfoRequest
+from lossd.v1.service_pb2_grpc import LossServiceStub
+from lossd_server.backends import Backend
+from lossd_server.server import Server
+from lossd_server.settings import Settings
+
+
+@asynccontextmanager
+async def serving(backend: Backend, **settings: Any) -> AsyncIterator[tuple[Server, grpc.aio.Channel]]:
+    """The server, on a port of its own, and a channel to it."""
+    server = Server(Settings(listen=("127.0.0.1:0",), **settings), backend)
+    (address,) = await server.start()
+    try:
+        async with grpc.aio.insecure_channel(address, options=[("grpc.max_send_message_length", -1)]) as channel:
+            yield server, channel
+    finally:
+        await server.stop(10.0, linger_s=0.0)
+
+
+def stub(channel: grpc.aio.Channel) -> Any:
+    """The generated stub, whose annotation is the synchronous one."""
+    return LossServiceStub(channel)
+
+
+def details(error: grpc.aio.AioRpcError) -> dict[str, Any]:
+    """What the status carries, by the name of its type."""
+    found: dict[str, Any] = {}
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            for detail in status_pb2.Status.FromString(value).details:
+                for kind in (ErrorInfo, BadRequest, RetryInfo):
+                    message = kind()
+                    if detail.Unpack(message):
+                        found[kind.__name__] = message
+    return found
+
+
+def raw(channel: grpc.aio.Channel, rpc: str) -> Any:
+    """The RPC from bytes to bytes."""
+    return channel.unary_unary(f"/lossd.v1.LossService/{rpc}")
+
+
+def raw_stream(channel: grpc.aio.Channel, rpc: str) -> Any:
+    """The same as a client that may send any number of messages sees it."""
+    return channel.stream_unary(f"/lossd.v1.LossService/{rpc}")
+
+
+async def refused(call: Any) -> grpc.aio.AioRpcError:
+    """The error that the call ends with."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value
+
+
+def finished(call: Any) -> asyncio.Future[Any]:
+    """The call's end, awaited from now on."""
+
+    async def end() -> Any:
+        return await call
+
+    return asyncio.ensure_future(end())
+
+
+async def held(channel: grpc.aio.Channel) -> tuple[int, int]:
+    """Bytes and requests that the server holds."""
+    statistics = (await stub(channel).GetServerInfo(GetServerInfoRequest())).statistics
+    return statistics.inflight_bytes, statistics.inflight_requests

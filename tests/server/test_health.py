@@ -1,0 +1,108 @@
+"""grpc.health.v1 and reflection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc.aio
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+
+from tests.server.edge import EdgeBackend
+from tests.server.messages import cross_entropy
+from tests.server.running import finished, refused, serving, stub
+
+SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
+
+
+def health(channel: Any) -> Any:
+    return HealthStub(channel)
+
+
+def reflection(channel: Any) -> Any:
+    return ServerReflectionStub(channel)
+
+
+@pytest.mark.parametrize("name", ["", "lossd.v1.LossService"])
+def test_check(name: str) -> None:
+    """The server and its service are SERVING."""
+
+    async def run() -> None:
+        async with serving(EdgeBackend()) as (_, channel):
+            answer = await health(channel).Check(HealthCheckRequest(service=name))
+
+            assert answer.status == SERVING
+
+    asyncio.run(run())
+
+
+def test_check_under_load() -> None:
+    """Health and GetServerInfo are answered while the server is full."""
+
+    async def run() -> None:
+        backend = EdgeBackend()
+        async with serving(backend, max_inflight_requests=1) as (_, channel):
+            backend.gate.clear()
+            first = finished(stub(channel).CrossEntropy(cross_entropy()))
+            await asyncio.to_thread(backend.entered.acquire)
+            error = await refused(stub(channel).CrossEntropy(cross_entropy()))
+            answer = await health(channel).Check(HealthCheckRequest())
+            backend.gate.set()
+
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert answer.status == SERVING
+            assert (await first).summary.count == 4
+
+    asyncio.run(run())
+
+
+def test_watch() -> None:
+    """A watcher sees SERVING, and NOT_SERVING as the server begins to stop."""
+
+    async def run() -> None:
+        async with serving(EdgeBackend()) as (server, channel):
+            watch = health(channel).Watch(HealthCheckRequest(service="lossd.v1.LossService"))
+            first = await watch.read()
+            stopping = asyncio.ensure_future(server.stop(10.0))
+            second = await watch.read()
+            await stopping
+
+            assert (first.status, second.status) == (SERVING, NOT_SERVING)
+
+    asyncio.run(run())
+
+
+def test_unknown_service() -> None:
+    """A service that is not there is NOT_FOUND."""
+
+    async def run() -> None:
+        async with serving(EdgeBackend()) as (_, channel):
+            error = await refused(health(channel).Check(HealthCheckRequest(service="nobody")))
+
+            assert error.code() is grpc.StatusCode.NOT_FOUND
+
+    asyncio.run(run())
+
+
+async def services(channel: grpc.aio.Channel) -> list[str]:
+    """What reflection lists."""
+    call = reflection(channel).ServerReflectionInfo(iter([ServerReflectionRequest(list_services="")]))
+    return [one.name for one in (await call.read()).list_services_response.service]
+
+
+def test_reflection() -> None:
+    """On a local address reflection lists the services, and can be turned off."""
+
+    async def run() -> None:
+        async with serving(EdgeBackend()) as (_, channel):
+            assert "lossd.v1.LossService" in await services(channel)
+        async with serving(EdgeBackend(), reflection="off") as (_, channel):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await services(channel)
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+    asyncio.run(run())

@@ -1,0 +1,87 @@
+"""Settings: flags, variables, and the sentences that refuse them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from lossd_server.settings import Settings, SettingsError, parse
+
+
+def test_defaults() -> None:
+    """Nothing said: one local address, 16 MiB a message, 30 s to drain."""
+    settings = parse([], {})
+
+    assert settings == Settings()
+    assert settings.listen == ("127.0.0.1:50051",)
+    assert settings.max_message_bytes == 16 * 1024 * 1024
+    assert settings.drain_s == 30.0
+
+
+def test_flags_before_variables() -> None:
+    """A flag goes before its variable, a variable before the default."""
+    environ = {"LOSSD_DRAIN_S": "5", "LOSSD_MAX_MESSAGE_BYTES": "1MiB", "LOSSD_LISTEN": "unix:/a,[::1]:0"}
+    settings = parse(["--drain-s", "7.5"], environ)
+
+    assert settings.drain_s == 7.5
+    assert settings.max_message_bytes == 1 << 20
+    assert settings.listen == ("unix:/a", "[::1]:0")
+
+
+def test_every_field_is_a_flag_and_a_variable() -> None:
+    """Whatever field there is can be given both ways."""
+    texts = {"device": "cpu", "reflection": "off", "log_level": "debug", "log_format": "json", "listen": "unix:/a"}
+    for one in fields(Settings):
+        text = texts.get(one.name, "true" if one.name == "insecure" else str(2**30))
+        several = {} if one.name != "max_message_bytes" else {"LOSSD_MAX_INFLIGHT_BYTES": str(2**30)}
+        flag = [f"--{one.name.replace('_', '-')}", *([] if one.name == "insecure" else [text])]
+
+        from_flag = parse(flag, several)
+        assert from_flag == parse([], {f"LOSSD_{one.name.upper()}": text, **several})
+        assert getattr(from_flag, one.name) != one.default
+
+
+@pytest.mark.parametrize(
+    "text, size", [("1048576", 1 << 20), ("1 MiB", 1 << 20), ("1mb", 10**6), ("2KiB", 2048), ("7B", 7)]
+)
+def test_sizes(text: str, size: int) -> None:
+    """A size may be written with a unit."""
+    assert parse(["--max-message-bytes", text], {}).max_message_bytes == size
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["--listen", "0.0.0.0:50051"], "add --insecure"),
+        (["--listen", "[::]:50051"], "add --insecure"),
+        (["--listen", "example.org:50051"], "add --insecure"),
+        (["--listen", "127.0.0.1"], "host:port or unix:path"),
+        (["--listen", "127.0.0.1:99999"], "0 to 65535"),
+        (["--listen", "::1:50051"], "brackets"),
+        (["--listen", "unix:"], "needs a path"),
+        (["--max-message-bytes", "16MB of data"], "is not a size"),
+        (["--max-message-bytes", "2GiB"], "above gRPC's"),
+        (["--max-message-bytes", "0"], "not above 0"),
+        (["--max-inflight-bytes", "1MiB"], "could never be taken"),
+        (["--device", "tpu"], "none of auto, cpu, cuda"),
+        (["--threads", "two"], "not a whole number"),
+        (["--threads", "-1"], "negative"),
+        (["--drain-s", "nan"], "finite"),
+        (["--drain-s", "-1"], "above 0"),
+    ],
+)
+def test_refused(argv: list[str], words: str) -> None:
+    """What cannot be used is refused with a sentence that names it."""
+    with pytest.raises(SettingsError, match=words) as refused:
+        parse(argv, {})
+
+    assert "\n" not in str(refused.value)
+
+
+def test_insecure() -> None:
+    """An address that others can reach is taken when --insecure is typed, and is not local."""
+    settings = parse(["--listen", "0.0.0.0:50051", "--insecure"], {})
+
+    assert not settings.local
+    assert parse(["--listen", "localhost:1", "--listen", "127.1.2.3:1", "--listen", "unix:/a"], {}).local
