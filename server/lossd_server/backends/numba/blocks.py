@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lossd_server.backends.numba.lanes import width
+from lossd_server.backends.numba.lanes import lane_numbers, select, splat, width
 from lossd_server.backends.numba.memory import (
     BFLOAT16,
     BOOL,
@@ -91,13 +91,20 @@ def load_block(to: int, at: int, n: int, dtype: int, pad: Any, stage: int) -> No
     itemsize = width(pad)
     lanes = BYTES // itemsize
     vectors = n // lanes
-    convert_vectors(to, at, vectors, dtype, pad)
+    last = to + vectors * BYTES
     left = n - vectors * lanes
+    if dtype == (FLOAT32 if itemsize == 4 else FLOAT64):
+        copy_bytes(to, at, vectors * BYTES)
+        if left:
+            store(last, splat(pad))
+            copy_bytes(last, at + vectors * BYTES, left * itemsize)
+        return
+    convert_vectors(to, at, vectors, dtype, pad)
     if left:
         size = size_of(dtype)
         copy_bytes(stage, at + vectors * lanes * size, left * size)
-        convert_vectors(to + vectors * BYTES, stage, 1, dtype, pad)
-    fill(to, n, steps_of(n, itemsize) * (BYTES // itemsize), pad)
+        convert_vectors(last, stage, 1, dtype, pad)
+        store(last, select(lane_numbers(pad) < left, load(last, pad), splat(pad)))
 
 
 @part

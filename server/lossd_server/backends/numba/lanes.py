@@ -163,3 +163,10 @@ def rounded(typing: Any, a: Any, like: Any) -> Any:
         return args[0] if a == kind else builder.fptrunc(args[0], kind.llvm)
 
     return kind(a, like), build
+
+
+@intrinsic
+def lane_numbers(typing: Any, like: Any) -> Any:
+    """0, 1, 2 … as floats of `like`'s type."""
+    kind = lanes_of(like)
+    return kind(like), lambda context, builder, sig, args: ir.Constant(kind.llvm, [float(i) for i in range(kind.lanes)])

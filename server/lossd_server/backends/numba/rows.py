@@ -60,9 +60,11 @@ def start(job: Any, layout: Any, where: Any, r: int, state: Any, scratch: int, z
         state[at.KEPT] = 0.0
         return False
     lies = job.input + entry(layout, outer, y, inner + r) * size_of(job.input_dtype)
-    load_block(scratch + EXPONENTIALS, lies, 1, job.input_dtype, zero, scratch + STAGED)
+    if job.input_dtype != (FLOAT32 if width(zero) == 4 else FLOAT64):
+        load_block(scratch + EXPONENTIALS, lies, 1, job.input_dtype, zero, scratch + STAGED)
+        lies = scratch + EXPONENTIALS
     state[at.CLASS] = y
-    state[at.PICKED] = load_one(scratch + EXPONENTIALS, zero)
+    state[at.PICKED] = load_one(lies, zero)
     state[at.SHARE] = (1.0 - job.label_smoothing) * number(job.class_weight, y, zero)
     return True
 
