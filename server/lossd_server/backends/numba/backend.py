@@ -15,6 +15,7 @@ from lossd.v1 import tensor_pb2 as pb
 from lossd_server.array import Array
 from lossd_server.backends.numba import elements, row_sums, rows
 from lossd_server.backends.numba.blocks import TILE
+from lossd_server.backends.numba.pool import Pool
 from lossd_server.backends.numba.state import SCRATCH_BYTES, STATES
 from lossd_server.backends.numba.table import (
     FAULTS,
@@ -62,6 +63,7 @@ class NumbaBackend:
         self.threads = threads or len(os.sched_getaffinity(0))
         self.device = f"{processor()}, {self.threads} threads"
         self._scratch = Scratch()
+        self._memory = Pool()
         self._pool = ThreadPoolExecutor(self.threads - 1, "lossd-kernel") if self.threads > 1 else None
 
     def warm_up(self, report: Callable[[str], None]) -> None:
@@ -84,7 +86,7 @@ class NumbaBackend:
 
     def run(self, launches: Sequence[Launch]) -> list[Computed]:
         """Computes a batch: one pass of the threads over it for each kernel that is present."""
-        results = [allocate(launch.job) for launch in launches]
+        results = [allocate(launch.job, self._memory.empty) for launch in launches]
         table = np.frombuffer(b"".join(map(describe, launches, results)), RECORD)
         groups: dict[tuple[Callable[..., None], np.dtype[Any]], list[tuple[int, ...]]] = {}
         work = 0

@@ -25,7 +25,7 @@ from lossd_server.jit import part
 
 NARROW = 128  # classes up to which rows go to lanes: above, the transposition costs more than it saves
 
-# Scratch: the tile's classes, its exponentials (then gradients), v, a linear copy with its stage, the target's gradient;
+# Scratch: the tile's classes, exponentials (then gradients), v, a linear copy with its stage, the target's gradient;
 # one number a row: the target's class and logit, whether kept (compute type), share, gradient's factor, loss (float64).
 CLASSES = 0
 EXPONENTIALS = NARROW * BYTES

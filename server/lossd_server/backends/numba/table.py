@@ -6,6 +6,7 @@ A job is described, not copied: the kernels read each request's bytes where they
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -81,17 +82,8 @@ def address_of(values: npt.NDArray[Any]) -> int:
     return address
 
 
-def empty(count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Uninitialised; large ones start on a cache line, so that gradients can be stored past the cache."""
-    if count * dtype.itemsize < 4096:
-        return np.empty(count, dtype)
-    raw = np.empty(count * dtype.itemsize + 64, np.uint8)
-    shift = -address_of(raw) % 64
-    return raw[shift : shift + count * dtype.itemsize].view(dtype)
-
-
-def allocate(job: Job) -> Computed:
-    """The answers' arrays, uninitialised."""
+def allocate(job: Job, empty: Callable[[int, np.dtype[Any]], npt.NDArray[Any]]) -> Computed:
+    """The answers' arrays, uninitialised, made by `empty`."""
     computed = Computed()
     if job.formula.elementwise:
         computed.chunk_sums = np.empty(job.layout.chunks, np.float64)
