@@ -1,0 +1,1 @@
+"""Every loss against the oracle, through every stage of a request but the sockets."""

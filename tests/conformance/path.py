@@ -1,0 +1,33 @@
+"""The way of a request without its sockets: build → bytes → decode → check → evaluate → bytes → parse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lossd
+from lossd import requests
+from lossd.v1 import service_pb2
+from lossd_server import codec, losses
+from lossd_server.backends import Backend
+from lossd_server.errors import ServerError
+from lossd_server.evaluate import evaluate
+from tests.conformance.cases import Asked
+
+
+def answers(backend: Backend, asked: Sequence[Asked]) -> list[lossd.Result]:
+    """The results of many calls in one batch; raises the first ServerError."""
+    calls = [requests.build(one.method, *one.tensors, **one.options) for one in asked]
+    jobs = [losses.check(call.rpc, codec.decode(call.rpc, call.request.SerializeToString())) for call in calls]
+    results = []
+    for call, answer in zip(calls, evaluate(backend, jobs), strict=True):
+        if isinstance(answer, ServerError):
+            raise answer
+        body = codec.encode(answer, queue_ns=0, compute_ns=0, batch_requests=len(jobs), batch_rows=0)
+        results.append(call.parse(getattr(service_pb2, call.rpc + "Response").FromString(body)))
+    return results
+
+
+def answer(backend: Backend, method: str, *tensors: Any, **options: Any) -> lossd.Result:
+    """The result of one call alone."""
+    return answers(backend, [Asked(method, tensors, options)])[0]

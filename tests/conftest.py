@@ -1,0 +1,47 @@
+"""What every test may ask for: a backend of each kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from lossd_server.backends import Backend
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--gpu", action="store_true", help="run the Triton backend on a GPU, not under its interpreter")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Triton reads this once, when it is imported: before any test module is.
+    if not config.getoption("--gpu"):
+        os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.fixture(scope="session")
+def numba() -> Iterator[Backend]:
+    """The CPU backend with two compute threads."""
+    from lossd_server.backends.numba import NumbaBackend
+
+    backend = NumbaBackend(2)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(scope="session")
+def triton() -> Iterator[Backend]:
+    """The GPU backend: under Triton's interpreter unless --gpu."""
+    from lossd_server.backends.triton import TritonBackend
+
+    backend = TritonBackend()
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(params=["numba", "triton"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn: for tests that are few and small, since the interpreter is slow."""
+    found: Backend = request.getfixturevalue(request.param)
+    return found
