@@ -117,7 +117,7 @@ class Reducing:
     upstream: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: `recall` copies a job by its __dict__
 class Job:
     """One validated request, ready for a backend. Every shape, length, dtype and option has been checked; values not.
 

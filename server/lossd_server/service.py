@@ -20,6 +20,7 @@ from lossd_server.call import Call
 from lossd_server.errors import DeadlineOver, GoingAway, InvalidRequest, NotServed, ServerError, TooLarge
 from lossd_server.info import Info, Tally
 from lossd_server.job import Job
+from lossd_server.recall import Recall
 from lossd_server.settings import Settings
 from lossd_server.worker import Worker
 
@@ -41,6 +42,7 @@ class LossService:
         self._info = info
         self._tally = tally
         self._bodies = Bodies(admission)
+        self._recall = Recall()
         self._calls: set[Call] = set()
         self._closing = False
         self._idle = asyncio.Event()  # set when the last call has ended while closing
@@ -152,7 +154,7 @@ class LossService:
 
     def _check(self, rpc: str, body: bytes, max_response_bytes: int | None) -> Job:
         """The validated job, if its answer fits."""
-        job = losses.check(rpc, codec.decode(rpc, body))
+        job = self._recall.check(rpc, codec.decode(rpc, body))
         most = self._admission.max_message_bytes
         bound = most if max_response_bytes is None else min(max_response_bytes, most)
         size = codec.response_bytes(job)
