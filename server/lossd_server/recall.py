@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import Message
 
 from lossd.v1 import service_pb2
 from lossd_server import losses

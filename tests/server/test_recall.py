@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lossd import requests
+from lossd.v1 import service_pb2 as pb
 from lossd_server import losses
 from lossd_server.array import Array
 from lossd_server.errors import InvalidRequest
@@ -60,24 +61,26 @@ def test_a_recalled_job_is_the_checked_one(name: str) -> None:
 def test_other_lengths_are_refused_as_ever() -> None:
     """A request that says what an accepted one said, with fewer bytes, is refused."""
     recall = Recall()
-    call = MAKERS["indices"]()
-    recall.check(call.rpc, type(call.request).FromString(call.request.SerializeToString()))
-    call.request.input.data = call.request.input.data[:-4]
+    body = MAKERS["indices"]().request.SerializeToString()
+    recall.check("CrossEntropy", pb.CrossEntropyRequest.FromString(body))
+    request = pb.CrossEntropyRequest.FromString(body)
+    request.input.data = request.input.data[:-4]
 
     with pytest.raises(InvalidRequest) as caught:
-        recall.check(call.rpc, call.request)
+        recall.check("CrossEntropy", request)
     assert caught.value.reason == "LENGTH_MISMATCH"
 
 
 def test_values_that_a_check_looks_at_are_looked_at_again() -> None:
     """A bool byte that is neither 0 nor 1 is refused although its request was accepted before."""
     recall = Recall()
-    call = MAKERS["bool target"]()
-    recall.check(call.rpc, type(call.request).FromString(call.request.SerializeToString()))
-    call.request.target.data = b"\2" * 24
+    body = MAKERS["bool target"]().request.SerializeToString()
+    recall.check("BCEWithLogits", pb.BCEWithLogitsRequest.FromString(body))
+    request = pb.BCEWithLogitsRequest.FromString(body)
+    request.target.data = b"\2" * 24
 
     with pytest.raises(InvalidRequest):
-        recall.check(call.rpc, call.request)
+        recall.check("BCEWithLogits", request)
 
 
 def test_the_memory_is_bounded() -> None:

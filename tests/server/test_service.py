@@ -10,6 +10,7 @@ import pytest
 
 from lossd.v1 import loss_pb2 as loss
 from lossd.v1 import service_pb2 as service
+from lossd_server import losses
 from lossd_server.backends import Backend
 from tests.server.edge import GLUTTON, POISON, SECRET, EdgeBackend
 from tests.server.messages import bce, cross_entropy
@@ -230,20 +231,6 @@ def test_poison_stays_alone(poison: int, code: grpc.StatusCode, expected: str, i
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("rpc", ["KLDivergence", "NLL", "SelfInformation", "Activation"])
-def test_not_served(rpc: str) -> None:
-    """An RPC of the contract that is not served yet is UNIMPLEMENTED, with its name."""
-
-    async def run() -> None:
-        async with serving(EdgeBackend()) as (_, channel):
-            error = await refused(raw(channel, rpc)(b""))
-
-            assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-            assert details(error)["ErrorInfo"].metadata["rpc"] == rpc
-
-    asyncio.run(run())
-
-
 def test_no_stream() -> None:
     """Stream is UNIMPLEMENTED, with its name."""
 
@@ -284,7 +271,7 @@ def test_server_info() -> None:
             assert info.limits.max_message_bytes == 1 << 20
             assert info.limits.max_deadline_s == 7.0
             assert info.limits.max_rank == 8
-            assert sorted(info.losses) == ["BCE", "BCEWithLogits", "CrossEntropy", "Entropy"]
+            assert list(info.losses) == sorted(losses.SERVED)
             assert (info.device, list(info.backends)) == ("the tests", ["edge"])
             assert len(info.instance_id) == 32
             assert (info.statistics.completed, info.statistics.failed) == (1, 1)
