@@ -7,7 +7,7 @@ a scale that is known before the launch; adding losses up is a separate, ordered
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from math import ceil
 from typing import Any
 
@@ -20,7 +20,7 @@ from lossd_server.array import Array, View
 RUN = 4096
 
 
-class Formula(Enum):
+class Formula(IntEnum):  # of ints for their hash: looked up several times a request
     """What a kernel computes. The first group has one loss a row, the second one an element."""
 
     CROSS_ENTROPY_INDEX = auto()  # (1−ε)·w[y]·(−log p[y]) + (ε/C)·Σ w·(−log p), p = softmax(input)
@@ -58,7 +58,7 @@ _ELEMENTWISE = frozenset(
 )
 
 
-class Kind(Enum):
+class Kind(IntEnum):
     """What the numbers of an operand mean: `lossd.v1.Kind`."""
 
     LOGITS = auto()
@@ -96,7 +96,7 @@ class Layout:
         return ceil(self.outer / self.chunk_items) if self.classes else 0
 
 
-class Reduction(Enum):
+class Reduction(IntEnum):
     NONE = auto()
     MEAN = auto()
     SUM = auto()

@@ -87,6 +87,42 @@ def mix_classes(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> N
 
 
 @part
+def entropy_sums(classes: int, ref: Any, scratch: int, zero: Any) -> Any:
+    """Σ (ref − x)·exp(x − ref) of every row."""
+    wide = widen(splat(zero))
+    for group in range(0, classes, GROUP):
+        narrow = splat(zero)
+        for c in range(group, min(group + GROUP, classes)):
+            e = load(scratch + EXPONENTIALS + c * BYTES, zero)
+            narrow = narrow + times(e, ref - load(scratch + CLASSES + c * BYTES, zero))
+        wide = wide + widen(narrow)
+    return wide
+
+
+@part
+def nothing_weighted(zero: Any) -> Any:
+    return splat(zero) - 1.0, widen(splat(zero)), widen(splat(zero))
+
+
+@part
+def weighted_sums(classes: int, ref: Any, scratch: int, zero: Any) -> Any:
+    """(index of the first greatest logit, Σ v, Σ v·(ref − x)) of every row."""
+    first, mass, weights = nothing_weighted(zero)
+    for group in range(0, classes, GROUP):
+        sum_mass = splat(zero)
+        sum_weights = splat(zero)
+        for c in range(group, min(group + GROUP, classes)):
+            x = load(scratch + CLASSES + c * BYTES, zero)
+            v = load(scratch + MIXED + c * BYTES, zero)
+            first = select((x == ref) & (first < 0.0), cast(c, zero), first)
+            sum_mass = sum_mass + v
+            sum_weights = sum_weights + times(v, ref - x)
+        mass = mass + widen(sum_mass)
+        weights = weights + widen(sum_weights)
+    return first, mass, weights
+
+
+@part
 def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> int:
     """Losses and gradients of a tile; the first row whose target is no class, or −1."""
     first_row, rows = where
@@ -107,36 +143,19 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
         top = larger(load(scratch + CLASSES + c * BYTES, zero), top)
     ref = select(top > -float("inf"), top, nothing)
     ties = nothing
-    first = nothing - 1.0
     below = widen(nothing)
-    gaps = widen(nothing)
-    weights = widen(nothing)
-    mass = widen(nothing)
     for group in range(0, classes, GROUP):
-        sum_below = nothing
-        sum_gaps = nothing
-        sum_weights = nothing
-        sum_mass = nothing
+        narrow = nothing
         for c in range(group, min(group + GROUP, classes)):
             x = load(scratch + CLASSES + c * BYTES, zero)
             e = exp_gap(x, ref)
             store(scratch + EXPONENTIALS + c * BYTES, e)
-            greatest = x == ref
-            sum_below = sum_below + select(greatest, 0.0, e)
-            ties = select(greatest, ties + 1.0, ties)
-            if entropy:
-                sum_gaps = sum_gaps + times(e, ref - x)
-            if weighted:
-                v = load(scratch + MIXED + c * BYTES, zero)
-                first = select(greatest & (first < 0.0), cast(c, zero), first)
-                sum_weights = sum_weights + times(v, ref - x)
-                sum_mass = sum_mass + v
-        below = below + widen(sum_below)
-        if entropy:
-            gaps = gaps + widen(sum_gaps)
-        if weighted:
-            weights = weights + widen(sum_weights)
-            mass = mass + widen(sum_mass)
+            narrow = narrow + select(x == ref, 0.0, e)
+            ties = select(x == ref, ties + 1.0, ties)
+        below = below + widen(narrow)
+    # Loops of their own, so that what one needs does not push the other's sums out of the registers.
+    gaps = entropy_sums(classes, ref, scratch, zero) if entropy else widen(nothing)
+    first, mass, weights = weighted_sums(classes, ref, scratch, zero) if weighted else nothing_weighted(zero)
     rest = below + (widen(ties) - 1.0)
     # No finite maximum, no softmax: all −∞, or +∞ among them.
     rest = select(widen(top - top) == 0.0, rest, math.nan)
@@ -194,20 +213,18 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
             miss = (share + others) / d - own_wide * gone
             at_first = rounded(factor * select(widen(target) == widen(first), hit, miss), zero)
         for c in range(classes):
+            lies = scratch + EXPONENTIALS + c * BYTES
             x = load(scratch + CLASSES + c * BYTES, zero)
-            e = load(scratch + EXPONENTIALS + c * BYTES, zero)
-            g = e * q
+            g = load(lies, zero) * q
             if entropy:
                 g = times(g, (ref - x) - mean_gap)
+            elif weighted:
+                g = g - times(load(scratch + MIXED + c * BYTES, zero), s)
+                g = select(target == cast(c, zero), g - at_target, g)
+                g = select(first == cast(c, zero), at_first, g)
             else:
-                is_target = target == cast(c, zero)
-                if weighted:
-                    g = g - times(load(scratch + MIXED + c * BYTES, zero), s)
-                    g = select(is_target, g - at_target, g)
-                    g = select(first == cast(c, zero), at_first, g)
-                else:
-                    g = select(is_target, select(x == ref, at_first, g - at_target), g)
-            store(scratch + EXPONENTIALS + c * BYTES, select(kept, g, 0.0))
+                g = select(target == cast(c, zero), select(x == ref, at_first, g - at_target), g)
+            store(lies, select(kept, g, 0.0))
         store_classes(
             job.input_gradient, scratch + EXPONENTIALS, job.input_gradient_dtype, layout, where, scratch + LINEAR, zero
         )

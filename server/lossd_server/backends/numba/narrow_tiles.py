@@ -17,6 +17,7 @@ from lossd_server.backends.numba.memory import (
     store_apart,
     store_one,
 )
+from lossd_server.backends.numba.transpose import SIDE_BYTES, transpose_square
 from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import part
 
@@ -44,7 +45,13 @@ def load_classes(to: int, at: int, dtype: int, layout: Any, where: Any, linear: 
         source = linear
         load_block(linear, at + first * size_of(dtype), rows * classes, dtype, zero, stage)
     if inner == 1:
-        for c in range(classes):
+        squares = classes * size // SIDE_BYTES
+        for c in range(squares):
+            for half in range(BYTES // SIDE_BYTES):
+                rows_at = source + half * (lanes // 2) * classes * size + c * SIDE_BYTES
+                classes_to = to + c * (lanes // 2) * BYTES + half * SIDE_BYTES
+                transpose_square(rows_at, classes * size, classes_to, BYTES, zero)
+        for c in range(squares * (lanes // 2), classes):
             store(to + c * BYTES, load_apart(source + c * size, classes * size, zero))
         return
     for r in range(rows):
@@ -71,7 +78,13 @@ def store_classes(to: int, at: int, dtype: int, layout: Any, where: Any, linear:
     direct = dtype == (FLOAT32 if size == 4 else FLOAT64) and rows == lanes
     target = first if direct else linear
     if inner == 1:
-        for c in range(classes):
+        squares = classes * size // SIDE_BYTES
+        for c in range(squares):
+            for half in range(BYTES // SIDE_BYTES):
+                classes_at = at + c * (lanes // 2) * BYTES + half * SIDE_BYTES
+                rows_to = target + half * (lanes // 2) * classes * size + c * SIDE_BYTES
+                transpose_square(classes_at, BYTES, rows_to, classes * size, zero)
+        for c in range(squares * (lanes // 2), classes):
             store_apart(target + c * size, classes * size, load(at + c * BYTES, zero))
     else:
         for r in range(rows):
