@@ -19,11 +19,13 @@ from lossd_server.widening import DATA_TYPE
 
 METHODS = service_pb2.DESCRIPTOR.services_by_name["LossService"].methods_by_name
 # Numbers of the fields that every response has.
-LOSS, INPUT_GRADIENT, TARGET_GRADIENT, SUMMARY, TIMING = 1, 2, 3, 6, 7
+LOSS, INPUT_GRADIENT, TARGET_GRADIENT, WEIGHT_GRADIENT, OUTPUTS, SUMMARY, TIMING = range(1, 8)
+# Fields of Outputs: number and dtype, 0 for the loss's.
+OUTPUT_FIELDS = {"lse": (1, 0), "entropy": (2, 0), "argmax": (3, pb.DATA_TYPE_INT64), "correct": (4, pb.DATA_TYPE_BOOL)}
 DATA = pb.Tensor.DATA_FIELD_NUMBER
 LENGTH_DELIMITED = 2
-# Two doubles and an int64; four int64: each with its tag. Then the two messages' own tags and lengths.
-SUMMARY_AND_TIMING_BYTES = (9 + 9 + 11) + 4 * 11 + 2 * 2
+# Two doubles and an int64; four int64: each with its tag, and the messages' own tags and lengths.
+SUMMARY_BYTES, TIMING_BYTES = 9 + 9 + 11 + 2, 4 * 11 + 2
 
 
 def decode(rpc: str, body: bytes) -> Message:
@@ -42,13 +44,20 @@ def decode(rpc: str, body: bytes) -> Message:
 def encode(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, batch_rows: int) -> bytes:
     """The serialised response. Elements are copied once, into it."""
     job, summary = answer.job, answer.summary
-    parts: list[Any] = _tensor(LOSS, DATA_TYPE[job.compute], answer.loss.shape, answer.loss)
+    parts: list[Any] = _tensor(LOSS, _loss_dtype(job), _loss_shape(job), answer.loss)
     if answer.input_gradient is not None:
         parts += _gradient(INPUT_GRADIENT, job.input, answer.input_gradient)
     if answer.target_gradient is not None and job.target is not None:
         parts += _gradient(TARGET_GRADIENT, job.target, answer.target_gradient)
-    of = loss_pb2.Summary(loss_sum=summary.loss_sum, weight_sum=summary.weight_sum, count=summary.count)
-    parts += _message(SUMMARY, of.SerializeToString())
+    if answer.weight_gradient is not None:
+        parts += _tensor(WEIGHT_GRADIENT, job.weight_dtype, (job.layout.classes,), answer.weight_gradient)
+    if job.outputs:
+        parts += [_tag(OUTPUTS), _varint(_outputs_bytes(job))]
+        for name, number, dtype in _output_fields(job):
+            parts += _tensor(number, dtype, job.loss_shape, answer.outputs[name])
+    if summary is not None:
+        of = loss_pb2.Summary(loss_sum=summary.loss_sum, weight_sum=summary.weight_sum, count=summary.count)
+        parts += _message(SUMMARY, of.SerializeToString())
     took = loss_pb2.Timing(
         queue_ns=queue_ns, compute_ns=compute_ns, batch_requests=batch_requests, batch_rows=batch_rows
     )
@@ -58,13 +67,37 @@ def encode(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, 
 
 def response_bytes(job: Job) -> int:
     """Bytes of the job's response, known before it is computed: no fewer than `encode` gives, and at most 77 more."""
-    shape = job.loss_shape if job.reducing.reduction is Reduction.NONE else ()
-    size = SUMMARY_AND_TIMING_BYTES + _tensor_bytes(LOSS, DATA_TYPE[job.compute], shape)
+    size = TIMING_BYTES + _tensor_bytes(LOSS, _loss_dtype(job), _loss_shape(job))
+    if not job.formula.activation:
+        size += SUMMARY_BYTES
     if job.input_gradient:
         size += _tensor_bytes(INPUT_GRADIENT, gradient_dtype(job.input.dtype), job.input.shape)
     if job.target_gradient and job.target is not None:
         size += _tensor_bytes(TARGET_GRADIENT, gradient_dtype(job.target.dtype), job.target.shape)
+    if job.weight_gradient:
+        size += _tensor_bytes(WEIGHT_GRADIENT, job.weight_dtype, (job.layout.classes,))
+    if job.outputs:
+        outputs = _outputs_bytes(job)
+        size += len(_tag(OUTPUTS)) + len(_varint(outputs)) + outputs
     return size
+
+
+def _loss_dtype(job: Job) -> int:
+    return job.input.dtype if job.formula.activation else DATA_TYPE[job.compute]
+
+
+def _loss_shape(job: Job) -> tuple[int, ...]:
+    return job.loss_shape if job.reducing.reduction is Reduction.NONE else ()
+
+
+def _output_fields(job: Job) -> list[tuple[str, int, int]]:
+    """(name, number, dtype) of the outputs that were asked for."""
+    own = DATA_TYPE[job.compute]
+    return [(name, number, dtype or own) for name, (number, dtype) in OUTPUT_FIELDS.items() if name in job.outputs]
+
+
+def _outputs_bytes(job: Job) -> int:
+    return sum(_tensor_bytes(number, dtype, job.loss_shape) for _, number, dtype in _output_fields(job))
 
 
 @cache

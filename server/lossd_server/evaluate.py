@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,20 @@ from lossd_server import reduce
 from lossd_server.array import STORAGE, Array, gradient_dtype
 from lossd_server.backends import Backend
 from lossd_server.errors import ServerError
-from lossd_server.job import Answer, Computed, Fault, Formula, Job, Launch, Reduction, Summary
+from lossd_server.job import Answer, Computed, Fault, Formula, Job, Kind, Launch, Reduction, Summary
 from lossd_server.losses.faults import refusal
 from lossd_server.reduce import ClassOutOfRange, Kept, gradient_scale, kept, ordered_sum, read_only, reduced
+from lossd_server.widening import narrowed
+
+# Outputs that are of the loss's dtype.
+MEASURES = frozenset({"lse", "entropy"})
+# The outputs of a row without classes.
+OF_NO_CLASS: dict[str, tuple[float, type[np.generic]]] = {
+    "lse": (float("-inf"), np.float64),
+    "entropy": (0.0, np.float64),
+    "argmax": (-1, np.int64),
+    "correct": (0, np.uint8),
+}
 
 
 def evaluate(backend: Backend, jobs: Sequence[Job]) -> list[Answer | ServerError]:
@@ -53,17 +65,24 @@ def warm_up(backend: Backend, report: Callable[[str], None]) -> None:
 def _finish(job: Job, denominator: Kept, computed: Computed) -> Answer | ServerError:
     if computed.fault is not None:
         return refusal(job, *computed.fault)
+    if job.formula.activation:
+        assert computed.values is not None
+        return Answer(job, computed.values, computed.input_gradient, None, None)
     sums = computed.chunk_sums if job.formula.elementwise else computed.losses
     assert sums is not None
     per_nat = job.reducing.per_nat
     loss_sum = ordered_sum(read_only(sums), 0.0) * per_nat
     if job.reducing.reduction is Reduction.NONE:
-        assert computed.losses is not None
-        loss = _unreduced(computed.losses, per_nat, job)
+        losses = computed.values if job.formula is Formula.KL_ROWS else computed.losses
+        assert losses is not None
+        loss = _unreduced(losses, per_nat, job)
     else:
         loss = np.array(reduced(job, loss_sum, denominator), job.compute)
     summary = Summary(loss_sum, denominator.weight_sum, denominator.count)
-    return Answer(job, loss, computed.input_gradient, computed.target_gradient, summary)
+    answer = Answer(job, loss, computed.input_gradient, computed.target_gradient, summary)
+    if job.outputs or job.weight_gradient:
+        answer = replace(answer, outputs=_outputs(job, computed), weight_gradient=_weight_gradient(job, computed))
+    return answer
 
 
 def _unreduced(losses: npt.NDArray[Any], per_nat: float, job: Job) -> npt.NDArray[Any]:
@@ -72,15 +91,37 @@ def _unreduced(losses: npt.NDArray[Any], per_nat: float, job: Job) -> npt.NDArra
     return losses.astype(job.compute, copy=False).reshape(job.loss_shape)
 
 
+def _outputs(job: Job, computed: Computed) -> dict[str, npt.NDArray[Any]]:
+    """Those that were asked for: measures in the loss's dtype, the others as they are."""
+    return {
+        name: values.astype(job.compute, copy=False) if name in MEASURES else values
+        for name, values in computed.outputs.items()
+        if name in job.outputs
+    }
+
+
+def _weight_gradient(job: Job, computed: Computed) -> npt.NDArray[Any] | None:
+    """Rounded once, to its dtype: the scale is in it already."""
+    if not job.weight_gradient:
+        return None
+    assert computed.weight_gradient is not None
+    return narrowed(computed.weight_gradient, job.weight_dtype)
+
+
 def _of_nothing(job: Job) -> Computed:
     """The result of an input without elements: backends never see one. Rows of no class have the empty sum, 0."""
-    if job.formula is Formula.ENTROPY_COUNTS and job.layout.rows:
+    layout = job.layout
+    if layout.rows and (job.formula is Formula.ENTROPY_COUNTS or job.input_kind is Kind.COUNTS):
         return Computed(fault=(Fault.EMPTY_COUNTS, 0))
+    rows = 0 if job.formula.elementwise else layout.rows
     return Computed(
-        losses=np.zeros(0 if job.formula.elementwise else job.layout.rows, job.compute),
+        losses=np.zeros(rows, job.compute),
         chunk_sums=np.zeros(0) if job.formula.elementwise else None,
         input_gradient=_empty(job.input) if job.input_gradient else None,
         target_gradient=_empty(job.target) if job.target_gradient and job.target is not None else None,
+        values=np.empty(0, job.input.values.dtype if job.formula.activation else job.compute),
+        outputs={name: np.full(rows, value, dtype) for name, (value, dtype) in OF_NO_CLASS.items()},
+        weight_gradient=np.zeros(layout.classes) if job.weight_gradient else None,
     )
 
 

@@ -7,8 +7,9 @@ import time
 from dataclasses import dataclass, field
 
 import lossd
-from lossd.v1 import service_pb2, tensor_pb2
+from lossd.v1 import service_pb2
 from lossd_server.admission import Admission
+from lossd_server.array import FLOATS, INTEGERS
 from lossd_server.backends import Backend
 from lossd_server.job import RUN
 from lossd_server.losses import SERVED
@@ -16,12 +17,8 @@ from lossd_server.losses.operands import MAX_RANK
 from lossd_server.settings import Settings
 from lossd_server.worker import Worker
 
-INPUT_DTYPES = (
-    tensor_pb2.DATA_TYPE_FLOAT16,
-    tensor_pb2.DATA_TYPE_BFLOAT16,
-    tensor_pb2.DATA_TYPE_FLOAT32,
-    tensor_pb2.DATA_TYPE_FLOAT64,
-)
+# Integers as counts.
+INPUT_DTYPES = sorted(FLOATS | INTEGERS)
 
 
 @dataclass(slots=True)

@@ -15,6 +15,10 @@ import numpy.typing as npt
 from lossd_server.jit import njit
 from lossd_server.job import Formula, Job, Reduction
 
+# Formulas whose mean is weighted by the class of every row.
+BY_CLASS = frozenset({Formula.CROSS_ENTROPY_INDEX, Formula.CROSS_ENTROPY_KINDS_INDEX, Formula.NLL})
+# Formulas with one loss an element, whichever way they are computed.
+BY_ELEMENT = frozenset(formula for formula in Formula if formula.elementwise) | {Formula.KL_ROWS}
 ONES: npt.NDArray[np.float64] = np.empty(0)
 
 
@@ -36,7 +40,7 @@ class ClassOutOfRange(Exception):
 
 def kept(job: Job) -> Kept:
     """The job's denominator. An empty input keeps nothing, as in PyTorch. Raises ClassOutOfRange."""
-    if job.formula is Formula.CROSS_ENTROPY_INDEX:
+    if job.formula in BY_CLASS:
         assert job.target is not None
         row, weight_sum, count = kept_classes(
             read_only(job.target.values),
@@ -50,7 +54,7 @@ def kept(job: Job) -> Kept:
         return Kept(weight_sum, count)
     layout = job.layout
     count = layout.rows if layout.elements else 0
-    if job.formula.elementwise:
+    if job.formula in BY_ELEMENT:
         count = layout.elements
     elif count and job.row_weight is not None:
         return Kept(ordered_sum(read_only(job.row_weight), 0.0), count)
@@ -102,6 +106,7 @@ def warm_up() -> None:
     kept_classes(target, -100, 1, ones, ones)
     ordered_sum(ones, 0.0)
     ordered_sum(read_only(np.ones(1, np.float32)), 0.0)
+    divided_by_sums(ones, 1, 1, 1, np.empty(1))
 
 
 @njit
@@ -138,6 +143,30 @@ def kept_classes(
             weight *= row_weight[row]
         weight_sum += weight
     return -1, weight_sum, count
+
+
+@njit
+def divided_by_sums(
+    counts: npt.NDArray[np.float64], outer: int, classes: int, inner: int, shares: npt.NDArray[np.float64]
+) -> tuple[int, int]:
+    """Fills `shares` with every count over its row's sum, added in the order of the classes.
+
+    (first count that is negative or NaN, or −1; first row that sums to 0, or −1): with either, shares mean nothing.
+    """
+    for index in range(counts.shape[0]):
+        if not counts[index] >= 0.0:
+            return index, -1
+    for item in range(outer):
+        for column in range(inner):
+            first = item * classes * inner + column
+            total = 0.0
+            for entry in range(classes):
+                total += counts[first + entry * inner]
+            if total == 0.0:
+                return -1, item * inner + column
+            for entry in range(classes):
+                shares[first + entry * inner] = counts[first + entry * inner] / total
+    return -1, -1
 
 
 def _weights(weights: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Operands in the dtype that a kernel computes in. Every step is exact, save for integers beyond the float's digits."""
+"""Operands in the dtype that a kernel computes in, exactly (save for integers beyond its digits), and the way back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import FLOATS8, Array
+from lossd_server.array import FLOATS8, STORAGE, Array
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
@@ -41,6 +41,21 @@ def widen(values: npt.NDArray[Any], dtype: int, compute: np.dtype[Any]) -> npt.N
 def widened(operand: Array, compute: np.dtype[Any]) -> Array:
     """The operand as an Array of dtype `compute`."""
     return Array(widen(operand.values, operand.dtype, compute), DATA_TYPE[compute], operand.shape)
+
+
+def narrowed(values: npt.NDArray[np.float64], dtype: int) -> npt.NDArray[Any]:
+    """float64 numbers as stored elements of a 16-bit or wider float dtype, rounded once, to nearest even."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if dtype == pb.DATA_TYPE_FLOAT16:
+            return values.astype("<f2").view(STORAGE[dtype])
+        if dtype != pb.DATA_TYPE_BFLOAT16:
+            return values.astype(STORAGE[dtype], copy=False)
+        near = values.astype(np.float32)
+    bits = near.view(np.uint32)
+    # By way of float32 it would be rounded twice. Rounded there to odd, what was cut off still tells in the next step.
+    bits = np.where(np.abs(near) > np.abs(values), bits - np.uint32(1), bits) | (near != values)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return np.where(np.isnan(values), 0x7FC0, rounded).astype(STORAGE[dtype])
 
 
 @cache

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lossd.v1 import service_pb2 as service
 from lossd.v1.loss_pb2 import GRADIENT_INPUT
 from lossd_server.errors import InvalidRequest
 from lossd_server.evaluate import evaluate
-from lossd_server.job import Answer, Job
+from lossd_server.job import Answer, Job, Summary
 from lossd_server.losses import check
 from tests.losses.messages import tensor
 from tests.losses.reference import Reference
@@ -52,3 +53,15 @@ def refusal(job: Job) -> InvalidRequest:
     (only,) = evaluate(Reference(), [job])
     assert isinstance(only, InvalidRequest)
     return only
+
+
+def summary(result: Answer) -> Summary:
+    """What a loss's answer is made of: every loss has one."""
+    assert result.summary is not None
+    return result.summary
+
+
+def close(actual: npt.NDArray[Any] | float | None, expected: Any, rtol: float, atol: float = 0.0) -> None:
+    """Asserts that `actual` is there, and what is expected."""
+    assert actual is not None
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)

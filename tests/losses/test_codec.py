@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server import codec
+from lossd_server.array import STORAGE
 from lossd_server.errors import InvalidRequest
 from lossd_server.job import Answer, Job, Reduction, Summary
 from lossd_server.losses import check
@@ -82,6 +83,74 @@ def test_an_encoded_answer_is_what_the_generated_class_writes(
     body = codec.encode(answer, 10, 20, 4, 500)
 
     assert service.BCEResponse.FromString(body) == expected
+    assert 0 <= codec.response_bytes(job) - len(body) <= 77
+
+
+@pytest.mark.parametrize("rows", [(), (3,), (2, 4), (0,), (40, 50)])
+@pytest.mark.parametrize("asked", [[1], [3], [2, 4], [1, 2, 3, 4], [4, 4]])
+@pytest.mark.parametrize("wide", [False, True])
+def test_outputs_are_what_the_generated_class_writes(rows: tuple[int, ...], asked: list[int], wide: bool) -> None:
+    """One entry a row: measures in the loss's dtype, int64 and bool; of the size that was foretold."""
+    own = pb.DATA_TYPE_FLOAT64 if wide else pb.DATA_TYPE_FLOAT32
+    shape = (*rows[:1], 5, *rows[1:])
+    target = zeros(*rows, dtype=pb.DATA_TYPE_INT64)
+    request = service.CrossEntropyRequest(input=zeros(*shape, dtype=own), target=target, outputs=asked)  # type: ignore[arg-type]
+    job = check("CrossEntropy", request)
+    size = job.layout.rows
+    made = {
+        "lse": np.arange(size, dtype=job.compute),
+        "entropy": np.arange(size, dtype=job.compute) / 7,
+        "argmax": np.arange(size) - 1,
+        "correct": np.arange(size, dtype=np.uint8) % 2,
+    }
+    answer = Answer(job, np.array(1.0, job.compute), None, None, Summary(1.0, 1.0, 1), made)
+    body = codec.encode(answer, 1, 2, 3, 4)
+
+    outputs = service.CrossEntropyResponse.FromString(body).outputs
+    dtypes = {"lse": own, "entropy": own, "argmax": pb.DATA_TYPE_INT64, "correct": pb.DATA_TYPE_BOOL}
+    for name, dtype in dtypes.items():
+        if name in job.outputs:
+            assert getattr(outputs, name) == message_of(dtype, rows, made[name])
+        assert outputs.HasField(name) == (name in job.outputs)  # type: ignore[arg-type]
+    assert 0 <= codec.response_bytes(job) - len(body) <= 77
+
+
+@pytest.mark.parametrize("dtype", [None, *DTYPES])
+def test_a_class_weights_gradient_is_a_tensor_of_its_own(dtype: int | None) -> None:
+    """Of C entries and the weight's dtype, after the others."""
+    weight = None if dtype is None else zeros(3, dtype=dtype)
+    request = service.CrossEntropyRequest(input=zeros(2, 3), target=zeros(2, 3), weight=weight, gradients=[2, 3])  # type: ignore[list-item]
+    job = check("CrossEntropy", request)
+    own = dtype if dtype in NUMPY else pb.DATA_TYPE_FLOAT32
+    of_weight = np.ones(3, NUMPY[own])  # type: ignore[index]
+    answer = Answer(
+        job,
+        np.array(1.0, job.compute),
+        None,
+        np.ones(6, np.float32),
+        Summary(1.0, 1.0, 1),
+        weight_gradient=of_weight.view(STORAGE[own]),
+    )
+    body = codec.encode(answer, 1, 2, 3, 4)
+
+    response = service.CrossEntropyResponse.FromString(body)
+    assert response.weight_gradient == message_of(own, (3,), of_weight)
+    assert response.target_gradient.shape == [2, 3]
+    assert 0 <= codec.response_bytes(job) - len(body) <= 77
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_activations_answer_has_its_values_and_no_summary(shape: tuple[int, ...], dtype: int) -> None:
+    """In the input's dtype, but float32 for 8-bit floats, and the input's shape."""
+    job = check("Activation", service.ActivationRequest(input=zeros(*shape, dtype=dtype), gradients=[1]))  # type: ignore[list-item]
+    own = dtype if dtype in NUMPY else pb.DATA_TYPE_FLOAT32
+    values = np.ones(job.layout.elements, NUMPY[own])  # type: ignore[index]
+    body = codec.encode(Answer(job, values.view(STORAGE[own]), values.view(STORAGE[own]), None, None), 1, 2, 3, 4)
+
+    response = service.ActivationResponse.FromString(body)
+    assert response.loss == response.input_gradient == message_of(own, shape, values)
+    assert not response.HasField("summary")
     assert 0 <= codec.response_bytes(job) - len(body) <= 77
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from math import isnan
+from typing import Any
 
 import numpy as np
 import pytest
 
+from lossd.v1 import service_pb2 as service
 from lossd_server.errors import ServerError
 from lossd_server.evaluate import evaluate
 from lossd_server.job import Answer, Job
+from lossd_server.losses import check
 from tests.losses.jobs import answer, bce, counts, cross_entropy, refusal
+from tests.losses.messages import tensor, zeros
 from tests.losses.reference import Reference
 
 NAN = float("nan")
@@ -67,6 +71,39 @@ def test_a_value_that_a_kernel_found_is_named(job: Job, field: str, reason: str,
 
     assert (refused.field, refused.reason) == (field, reason)
     assert sentence in refused.message
+
+
+@pytest.mark.parametrize("place, where", [((1, 2, 1), "row[1, 1]"), ((0, 0, 0), "row[0, 0]")])
+def test_counts_of_every_loss_are_named(place: tuple[int, int, int], where: str) -> None:
+    """Cross-entropy's and divergences' inputs; a row is named by the rows' own dimensions."""
+    negative, empty = np.ones((2, 3, 2)), np.ones((2, 3, 2))
+    negative[place] = -4
+    empty[place[0], :, place[2]] = 0
+    for make, target in ((cross_entropy_of_counts, np.zeros((2, 2))), (divergence_of_counts, np.ones((2, 3, 2)))):
+        indices = ", ".join(map(str, place))
+        assert refusal(make(negative, target)).message == f"input[{indices}] = -4.0 is outside [0, inf)"
+        assert f"the counts of input's {where} sum to 0" in refusal(make(empty, target)).message
+
+
+def cross_entropy_of_counts(counted: Any, target: Any) -> Job:
+    request = service.CrossEntropyRequest(input=tensor(counted), target=tensor(target, "int64"), kind=4)  # type: ignore[arg-type]
+    return check("CrossEntropy", request)
+
+
+def divergence_of_counts(counted: Any, target: Any) -> Job:
+    request = service.KLDivergenceRequest(input=tensor(counted), target=tensor(target), kind=4)  # type: ignore[arg-type]
+    return check("KLDivergence", request)
+
+
+@pytest.mark.parametrize("label", [3, -1])
+def test_nll_and_other_kinds_hold_classes_to_their_range(label: int) -> None:
+    """As cross-entropy of logits does."""
+    target = tensor([0, label], "int64")
+    for job in (
+        check("NLL", service.NLLRequest(input=zeros(2, 3), target=target)),
+        check("CrossEntropy", service.CrossEntropyRequest(input=zeros(2, 3), target=target, kind=2)),  # type: ignore[arg-type]
+    ):
+        assert refusal(job).message == f"target[1] = {label} is outside [0, 3)"
 
 
 def test_a_refused_job_costs_its_neighbours_nothing() -> None:

@@ -7,42 +7,28 @@ from typing import Any
 import pytest
 
 from lossd.v1 import loss_pb2 as loss
-from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server import losses
 from lossd_server.errors import InvalidRequest, NotServed
-from tests.losses.messages import raw, tensor, zeros
-
-F32, F64, I64, I32, BOOL = (
-    pb.DATA_TYPE_FLOAT32,
-    pb.DATA_TYPE_FLOAT64,
-    pb.DATA_TYPE_INT64,
-    pb.DATA_TYPE_INT32,
-    pb.DATA_TYPE_BOOL,
+from tests.losses.messages import raw, zeros
+from tests.losses.requests import (
+    BOOL,
+    F32,
+    I32,
+    I64,
+    activation,
+    bce,
+    bce_with_logits,
+    cross_entropy,
+    distribution,
+    entropy,
+    kl_divergence,
+    nll,
+    rpc,
+    self_information,
 )
+
 NAN, INF = float("nan"), float("inf")
-
-
-def cross_entropy(**fields: Any) -> Any:
-    """A good request of 8 rows of 16 classes, with `fields` in place of its own."""
-    own: dict[str, Any] = {"input": zeros(8, 16), "target": zeros(8, dtype=I64)}
-    return service.CrossEntropyRequest(**{**own, **fields})
-
-
-def distribution(**fields: Any) -> Any:
-    return cross_entropy(**{"target": zeros(8, 16), **fields})
-
-
-def entropy(**fields: Any) -> Any:
-    return service.EntropyRequest(**{"input": zeros(8, 16), **fields})
-
-
-def bce(**fields: Any) -> Any:
-    return service.BCERequest(**{"input": zeros(8, 16), "target": zeros(8, 16), **fields})
-
-
-def bce_with_logits(**fields: Any) -> Any:
-    return service.BCEWithLogitsRequest(**{"input": zeros(8, 16), "target": zeros(8, 16), **fields})
 
 
 TENSORS = [
@@ -191,25 +177,15 @@ OPTIONS = [
         for make in (cross_entropy, entropy, bce, bce_with_logits)
     ),
 ]
+PLACED = loss.Placement(gradient=loss.GRADIENT_INPUT)
 SHARED = pb.Tensor(dtype=F32, shape=[8, 16], shared_memory=pb.SharedMemory(token=bytes(16), length=512))
 LATER = [
     (cross_entropy(input=SHARED), "input", "input lies in shared memory"),
-    (cross_entropy(kind=2), "kind", "kind = KIND_LOG_PROBABILITIES is not served yet by this server's CrossEntropy"),
-    (cross_entropy(kind=3), "kind", "kind = KIND_PROBABILITIES is not served yet"),
-    (cross_entropy(kind=4), "kind", "kind = KIND_COUNTS is not served yet"),
-    (distribution(target_kind=4), "target_kind", "target_kind = KIND_COUNTS is not served yet"),
-    (distribution(gradients=[3]), "gradients", "GRADIENT_WEIGHT is not served yet"),
-    (cross_entropy(row_weight=tensor([1.0] * 8)), "row_weight", "row_weight is not served yet"),
-    (cross_entropy(z_loss=0.1), "z_loss", "z_loss is not served yet"),
-    (cross_entropy(softcap=30.0), "softcap", "softcap is not served yet"),
-    (cross_entropy(outputs=[1]), "outputs", "outputs is not served yet"),
-    (cross_entropy(placements=[loss.Placement(gradient=loss.GRADIENT_INPUT)]), "placements", "placements is not serv"),
-    (entropy(row_weight=tensor([1.0] * 8)), "row_weight", "row_weight is not served yet by this server's Entropy"),
+    *(
+        (make(placements=[PLACED]), "placements", "placements is not served yet by this server's ")
+        for make in (cross_entropy, entropy, bce, bce_with_logits, kl_divergence, nll, self_information, activation)
+    ),
 ]
-
-
-def rpc(request: Any) -> str:
-    return str(request.DESCRIPTOR.name.removesuffix("Request"))
 
 
 @pytest.mark.parametrize("request_, field, reason, sentence", [*TENSORS, *SHAPES, *DTYPES, *OPTIONS])

@@ -26,6 +26,10 @@ BITS = st.sampled_from([b"\x00", b"\xff", b"\x00\x00\x80\x3f", b"\x00\x3c", b"\x
 )
 
 
+REDUCTIONS = {"KLDivergence": [0, 1, 2, 3, 4], "Activation": [0, 1]}
+KINDS = {"Entropy": [0, 1, 3, 4], "CrossEntropy": [0, 1, 2, 3, 4], "KLDivergence": [0, 1, 2, 3, 4]}
+
+
 @st.composite
 def floats(draw: st.DrawFn, shape: tuple[int, ...]) -> pb.Tensor:
     return draw(of_bits(shape, draw(WIDE)))
@@ -49,32 +53,61 @@ def indices(draw: st.DrawFn, shape: tuple[int, ...]) -> pb.Tensor:
 
 
 @st.composite
+def counts(draw: st.DrawFn, shape: tuple[int, ...]) -> pb.Tensor:
+    """Mostly good, of integers or floats."""
+    values = np.resize(draw(st.lists(st.integers(0, 100), min_size=1, max_size=5)), shape)
+    dtype = draw(st.sampled_from([pb.DATA_TYPE_UINT8, pb.DATA_TYPE_INT64, pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64]))
+    stored = values.astype(STORAGE[dtype])
+    return pb.Tensor(dtype=dtype, shape=shape, data=stored.tobytes())
+
+
+@st.composite
 def requests(draw: st.DrawFn, rpc: str) -> Any:
-    """A request of `rpc` that a check takes."""
+    """A request of `rpc`, that a check takes or refuses for its target's counts."""
     shape = draw(SHAPES)
     axis = min(1, len(shape) - 1)
     rows = shape[:axis] + shape[axis + 1 :]
-    reduction = draw(st.sampled_from([0, 1, 2, 3]))
+    reduction = draw(st.sampled_from(REDUCTIONS.get(rpc, [0, 1, 2, 3])))
+    unreduced = reduction == 1 or (reduction == 0 and rpc in ("SelfInformation", "Activation"))
     fields: dict[str, Any] = {"input": draw(floats(shape)), "reduction": reduction}
-    gradients = draw(st.sampled_from([[], [1], [1, 2]]))
-    if rpc == "Entropy":
-        fields["kind"] = draw(st.sampled_from([0, loss_pb2.KIND_LOGITS, loss_pb2.KIND_COUNTS]))
-        gradients = gradients[:1]
-    elif rpc == "CrossEntropy" and draw(st.booleans()):
-        fields["target"] = draw(indices(rows))
-        gradients = gradients[:1]
-    else:
+    gradients = {"INPUT"}
+    if rpc in ("BCE", "BCEWithLogits", "KLDivergence"):
         fields["target"] = draw(floats(shape))
+        gradients |= {"TARGET"}
+    elif rpc == "NLL" or (rpc == "CrossEntropy" and draw(st.booleans())):
+        fields["target"] = draw(indices(rows))
+    elif rpc == "CrossEntropy":
+        fields["target"] = draw(floats(shape))
+        gradients |= {"TARGET", "WEIGHT"}
+    if rpc in KINDS:
+        fields["kind"] = draw(st.sampled_from(KINDS[rpc]))
+        if fields["kind"] == loss_pb2.KIND_COUNTS and draw(st.booleans()):
+            fields["input"] = draw(counts(shape))
+            gradients -= {"INPUT"}
+    if "TARGET" in gradients and rpc in KINDS and draw(st.booleans()):
+        fields["target_kind"] = draw(st.sampled_from([0, 3, 4] if rpc == "CrossEntropy" else [0, 1, 2, 3, 4]))
+        if fields["target_kind"] == loss_pb2.KIND_COUNTS:
+            fields["target"] = draw(counts(shape))
+            gradients -= {"TARGET"}
     if rpc == "CrossEntropy":
         fields["label_smoothing"] = draw(st.sampled_from([0.0, 0.1, 1.0]))
-        if draw(st.booleans()):
-            fields["weight"] = draw(floats((shape[axis],)))
-    elif rpc != "Entropy" and draw(st.booleans()):
+        if fields["kind"] in (0, loss_pb2.KIND_LOGITS):
+            fields["z_loss"] = draw(st.sampled_from([0.0, 1e-4, 1e300]))
+            fields["softcap"] = draw(st.sampled_from([None, 30.0, 1e-300, 1e300]))
+            fields["outputs"] = draw(st.sampled_from([[], [1, 2, 3], [2, 2], [3]]))
+    if rpc in ("CrossEntropy", "NLL") and draw(st.booleans()):
+        fields["weight"] = draw(floats((shape[axis],)))
+    if rpc in ("BCE", "BCEWithLogits") and draw(st.booleans()):
         fields["weight"] = draw(floats(draw(st.sampled_from([(), shape[-1:], shape]))))
+    if rpc in ("CrossEntropy", "Entropy") and draw(st.booleans()):
+        fields["row_weight"] = draw(floats(rows))
+    if rpc == "Activation":
+        fields["function"] = draw(st.sampled_from([0, 1, 2, 3, 4]))
     if draw(st.booleans()):
-        own = shape if rpc.startswith("BCE") else rows
-        fields["grad_output"] = draw(floats(own if reduction == 1 else ()))
-    return getattr(service_pb2, rpc + "Request")(gradients=gradients, **fields)
+        own = rows if rpc in ("CrossEntropy", "Entropy", "NLL") else shape
+        fields["grad_output"] = draw(floats(own if unreduced else ()))
+    asked = draw(st.sets(st.sampled_from(sorted(gradients)))) if gradients else set()
+    return getattr(service_pb2, rpc + "Request")(gradients=["GRADIENT_" + name for name in sorted(asked)], **fields)
 
 
 @pytest.mark.parametrize("rpc", sorted(losses.SERVED))
@@ -82,7 +115,13 @@ def requests(draw: st.DrawFn, rpc: str) -> Any:
 @given(data=st.data())
 def test_a_right_request_ends_in_an_answer_or_a_sentence(numba: Backend, rpc: str, data: st.DataObject) -> None:
     """It passes the check; its values give an answer of the size foretold, or are refused by name."""
-    job = losses.check(rpc, data.draw(requests(rpc)))
+    request = data.draw(requests(rpc))
+    try:
+        job = losses.check(rpc, request)
+    except InvalidRequest as refused:
+        assert refused.reason in ("NEGATIVE_COUNT", "EMPTY_COUNTS")
+        assert refused.field == "target"
+        return
 
     (answer,) = evaluate(numba, [job])
 

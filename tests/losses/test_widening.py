@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.widening import widen
+from lossd_server.widening import FLOAT64, narrowed, widen
 
 SMALL = [
     (pb.DATA_TYPE_FLOAT8_E4M3FN, np.uint8, ml_dtypes.float8_e4m3fn),
@@ -39,3 +39,38 @@ def test_a_signalling_nan_is_a_nan() -> None:
     values = widen(np.array([0x7F800001], np.uint32).view(np.float32), pb.DATA_TYPE_FLOAT32, np.dtype(np.float64))
 
     assert np.isnan(values[0])
+
+
+@pytest.mark.parametrize("dtype", [pb.DATA_TYPE_FLOAT16, pb.DATA_TYPE_BFLOAT16])
+def test_narrowing_rounds_once_to_nearest_even(dtype: int) -> None:
+    """Every value comes back; midpoints go to even, and what is just beside a midpoint to its own side.
+
+    By way of float32 such a number would fall on the midpoint first, and then to the wrong side.
+    """
+    stored = np.arange(0x7C00 if dtype == pb.DATA_TYPE_FLOAT16 else 0x7F80, dtype=np.uint16)
+    values = widen(stored, dtype, FLOAT64)
+    middle = (values[:-1] + values[1:]) / 2
+    even = stored[:-1] + (stored[:-1] & 1)
+
+    for sign, bit in ((1.0, 0), (-1.0, 0x8000)):
+        np.testing.assert_array_equal(narrowed(sign * values, dtype), stored | bit)
+        np.testing.assert_array_equal(narrowed(sign * middle, dtype), even | bit)
+        np.testing.assert_array_equal(narrowed(sign * np.nextafter(middle, np.inf), dtype), stored[1:] | bit)
+        np.testing.assert_array_equal(narrowed(sign * np.nextafter(middle, 0), dtype), stored[:-1] | bit)
+
+
+@pytest.mark.parametrize("dtype, infinity", [(pb.DATA_TYPE_FLOAT16, 0x7C00), (pb.DATA_TYPE_BFLOAT16, 0x7F80)])
+def test_narrowing_keeps_infinities_and_nan(dtype: int, infinity: int) -> None:
+    """What is too large becomes infinite."""
+    bits = narrowed(np.array([np.inf, -np.inf, 1e300, -1e300, np.nan]), dtype)
+
+    assert bits[:4].tolist() == [infinity, infinity | 0x8000] * 2
+    assert np.isnan(widen(bits[4:], dtype, FLOAT64)[0])
+
+
+def test_narrowing_to_wide_floats_is_a_cast() -> None:
+    """float32 is rounded, float64 is as it was."""
+    values = np.array([1 / 3, 1e-300])
+
+    assert narrowed(values, pb.DATA_TYPE_FLOAT32).tolist() == [np.float32(1 / 3), 0.0]
+    assert narrowed(values, pb.DATA_TYPE_FLOAT64) is values

@@ -7,9 +7,7 @@ from google.protobuf.message import Message
 from lossd_server.job import Formula, Job
 from lossd_server.losses import elementwise
 
-TAKEN = elementwise.TAKEN | {"pos_weight"}
-
 
 def check(request: Message) -> Job:
     """input logits and target of one shape."""
-    return elementwise.check("BCEWithLogits", request, Formula.BCE_WITH_LOGITS, TAKEN)
+    return elementwise.check("BCEWithLogits", request, Formula.BCE_WITH_LOGITS)

@@ -1,125 +1,118 @@
-"""CrossEntropy: −Σ w·t'·log softmax(x) of every row, from class indices or from distributions."""
+"""CrossEntropy: −Σ w·t'·log p of every row, p = softmax(x) or as `kind` says, from class indices or distributions."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 from google.protobuf.message import Message
 
 from lossd.v1 import loss_pb2 as pb
-from lossd.v1 import tensor_pb2
-from lossd_server.array import FLOATS, INTEGERS, Array
+from lossd_server.array import FLOATS, INTEGERS, Array, gradient_dtype
 from lossd_server.errors import InvalidRequest
-from lossd_server.job import Formula, Job, Layout
-from lossd_server.losses import options, rowwise
-from lossd_server.losses.operands import (
-    Fields,
-    dtype_not_taken,
-    float_operand,
-    operand,
-    optional_float_operand,
-)
+from lossd_server.job import Formula, Job, Kind
+from lossd_server.losses import by_products, classes, counts, options, rowwise
+from lossd_server.losses.operands import Fields, dtype_not_taken, operand, optional_float_operand
 from lossd_server.losses.shapes import require, rows
-from lossd_server.widening import compute_dtype, widen
+from lossd_server.widening import DATA_TYPE, compute_dtype
 
 RPC = "CrossEntropy"
-TAKEN = options.COMMON | {
-    "target",
-    "weight",
-    "kind",
-    "target_kind",
-    "base",
-    "ignore_index",
-    "label_smoothing",
+KINDS = options.KINDS | {pb.KIND_UNSPECIFIED: Kind.LOGITS}
+# As stated; for 0 the target's dtype tells.
+TARGET_KINDS: dict[int, int] = {
+    kind: kind for kind in (pb.KIND_UNSPECIFIED, pb.KIND_INDICES, pb.KIND_PROBABILITIES, pb.KIND_COUNTS)
 }
-KINDS: dict[int, int] = {pb.KIND_UNSPECIFIED: pb.KIND_LOGITS, pb.KIND_LOGITS: pb.KIND_LOGITS}
-KINDS_LATER = (pb.KIND_LOG_PROBABILITIES, pb.KIND_PROBABILITIES, pb.KIND_COUNTS)
-# Whether the target is a distribution; None: its dtype tells.
-TARGET_KINDS: dict[int, bool | None] = {
-    pb.KIND_UNSPECIFIED: None,
-    pb.KIND_INDICES: False,
-    pb.KIND_PROBABILITIES: True,
+TARGET_DTYPES: dict[int, tuple[frozenset[int], str]] = {
+    pb.KIND_INDICES: (INTEGERS, "an integer dtype"),
+    pb.KIND_PROBABILITIES: (FLOATS, "a float dtype"),
+    pb.KIND_COUNTS: (FLOATS | INTEGERS, "a float or integer dtype"),
 }
-NO_GRADIENT_OF_INDICES: dict[int, str] = {
-    pb.GRADIENT_TARGET: "class indices have none",
-    pb.GRADIENT_WEIGHT: "a class weight has one with distribution targets only",
+NO_GRADIENT: dict[int, dict[int, str]] = {
+    pb.KIND_INDICES: classes.NO_TARGET_GRADIENT
+    | {pb.GRADIENT_WEIGHT: "a class weight has one with distribution targets only"},
+    pb.KIND_PROBABILITIES: {},
+    pb.KIND_COUNTS: counts.NO_TARGET_GRADIENT,
 }
-IGNORE_INDEX = -100
 
 
 def check(request: Message) -> Job:
-    """input float (C), (N, C) or (N, C, d1 … dk); target integer (), (N) or (N, d1 … dk), or float as the input.
+    """input float (C), (N, C) or (N, C, d1 … dk); target integer (), (N) or (N, d1 … dk), or shaped as the input.
 
-    Raises InvalidRequest and NotServed.
+    COUNTS may be integers. Raises InvalidRequest and NotServed.
     """
-    fields = options.set_fields(RPC, request, TAKEN)
-    options.choice(RPC, fields, "kind", pb.Kind, KINDS, KINDS_LATER)
-    logits = rowwise.floats(float_operand(fields, "input"))
-    layout, loss_shape = rows(logits.shape)
+    fields = options.set_fields(RPC, request)
+    kind = options.choice(RPC, fields, "kind", pb.Kind, KINDS)
+    sent = counts.operand(fields, "input", "kind", kind is Kind.COUNTS)
+    layout, loss_shape = rows(sent.shape)
     target = operand(fields, "target")
-    distribution = _is_distribution(fields, target)
+    target_kind = _target_kind(fields, target)
+    by_index = target_kind == pb.KIND_INDICES
     weight = optional_float_operand(fields, "weight")
+    row_weight = optional_float_operand(fields, "row_weight")
     grad_output = optional_float_operand(fields, "grad_output")
-    compute = compute_dtype(logits, target, weight, grad_output)
-    if distribution:
-        require(target.shape, logits.shape, "target", f"a distribution for input of shape {list(logits.shape)}")
-        target = rowwise.floats(target)
+    compute = compute_dtype(sent, target, weight, row_weight, grad_output)
+    none = NO_GRADIENT[target_kind]
+    gradients = options.gradients(fields, none | counts.NO_INPUT_GRADIENT if sent.dtype in INTEGERS else none)
+    if by_index:
+        target = classes.indices(target, sent.shape, loss_shape)
     else:
-        target = _indices(target, logits.shape, loss_shape)
-    gradients = options.gradients(RPC, fields, {} if distribution else NO_GRADIENT_OF_INDICES)
+        require(target.shape, sent.shape, "target", f"a distribution for input of shape {list(sent.shape)}")
+    class_weight = classes.weights(weight, layout, compute)
+    by_row = rowwise.row_weight(row_weight, loss_shape)
+    wanted = by_products.read(fields, kind, by_index)
     reducing = options.reducing(RPC, fields, options.per_nat(fields), grad_output, loss_shape)
+    ignore_index = _ignore_index(fields, by_index)
+    smoothing = options.number(fields, "label_smoothing", 0.0, "[0, 1]", low=0.0, high=1.0, open_low=False)
+    if target_kind == pb.KIND_COUNTS:  # the one pass over values, so after all else
+        target = counts.distribution(target, layout, loss_shape, compute)
     return Job(
         rpc=RPC,
-        formula=Formula.CROSS_ENTROPY_DISTRIBUTION if distribution else Formula.CROSS_ENTROPY_INDEX,
+        formula=_formula(kind, by_index),
         layout=layout,
         compute=compute,
-        input=logits,
-        target=target,
-        class_weight=_class_weight(weight, layout, compute),
+        input=counts.numbers(sent, compute),
+        target=rowwise.floats(target),
+        class_weight=class_weight,
+        row_weight=by_row,
         row_upstream=rowwise.upstream(grad_output, reducing),
-        ignore_index=_ignore_index(fields, distribution),
-        label_smoothing=options.number(fields, "label_smoothing", 0.0, "[0, 1]", low=0.0, high=1.0, open_low=False),
+        ignore_index=ignore_index,
+        label_smoothing=smoothing,
+        input_kind=kind,
+        z_loss=wanted.z_loss,
+        softcap=wanted.softcap,
+        outputs=wanted.outputs,
         reducing=reducing,
         loss_shape=loss_shape,
         input_gradient=pb.GRADIENT_INPUT in gradients,
         target_gradient=pb.GRADIENT_TARGET in gradients,
+        weight_gradient=pb.GRADIENT_WEIGHT in gradients,
+        weight_dtype=DATA_TYPE[compute] if weight is None else gradient_dtype(weight.dtype),
     )
 
 
-def _is_distribution(fields: Fields, target: Array) -> bool:
-    distribution = options.choice(RPC, fields, "target_kind", pb.Kind, TARGET_KINDS, (pb.KIND_COUNTS,))
-    if distribution is not False and target.dtype in FLOATS:
-        return True
-    if distribution is not True and target.dtype in INTEGERS:
-        return False
-    if distribution is None:
+def _formula(kind: Kind, by_index: bool) -> Formula:
+    if kind is Kind.LOGITS:
+        return Formula.CROSS_ENTROPY_INDEX if by_index else Formula.CROSS_ENTROPY_DISTRIBUTION
+    return Formula.CROSS_ENTROPY_KINDS_INDEX if by_index else Formula.CROSS_ENTROPY_KINDS_DISTRIBUTION
+
+
+def _target_kind(fields: Fields, target: Array) -> int:
+    """KIND_INDICES, KIND_PROBABILITIES or KIND_COUNTS: as stated, else as the target's dtype says."""
+    stated = options.choice(RPC, fields, "target_kind", pb.Kind, TARGET_KINDS)
+    if stated == pb.KIND_UNSPECIFIED:
+        if target.dtype in INTEGERS:
+            return pb.KIND_INDICES
+        if target.dtype in FLOATS:
+            return pb.KIND_PROBABILITIES
         raise dtype_not_taken(target, "target", "an integer dtype for class indices or a float dtype for distributions")
-    if distribution:
-        raise dtype_not_taken(target, "target", "a float dtype for target_kind KIND_PROBABILITIES")
-    raise dtype_not_taken(target, "target", "an integer dtype for target_kind KIND_INDICES")
+    dtypes, taken = TARGET_DTYPES[stated]
+    if target.dtype not in dtypes:
+        name = pb.Kind.Name(stated)  # type: ignore[arg-type]  # enum values are ints to us
+        raise dtype_not_taken(target, "target", f"{taken} for target_kind {name}")
+    return stated
 
 
-def _indices(target: Array, input_shape: tuple[int, ...], loss_shape: tuple[int, ...]) -> Array:
-    """One int64 class index a row. The target of a 1-D input may be () or (1)."""
-    if not (len(input_shape) == 1 and target.shape == (1,)):
-        because = f"class indices (integer dtype) for input of shape {list(input_shape)}"
-        require(target.shape, loss_shape, "target", because)
-    return Array(target.values.astype(np.int64, copy=False), tensor_pb2.DATA_TYPE_INT64, target.shape)
-
-
-def _class_weight(weight: Array | None, layout: Layout, compute: np.dtype[Any]) -> npt.NDArray[Any] | None:
-    if weight is None:
-        return None
-    require(weight.shape, (layout.classes,), "weight", f"a class weight for {layout.classes} classes")
-    return widen(weight.values, weight.dtype, compute)
-
-
-def _ignore_index(fields: Fields, distribution: bool) -> int:
+def _ignore_index(fields: Fields, by_index: bool) -> int:
     """PyTorch refuses it with distributions from 0 on only, so that its default can be passed on."""
-    ignored: int = fields.get("ignore_index", IGNORE_INDEX)
-    if distribution and ignored >= 0:
+    ignored: int = fields.get("ignore_index", classes.IGNORE_INDEX)
+    if not by_index and ignored >= 0:
         raise InvalidRequest(
             f"ignore_index = {ignored} is not taken with a distribution target: class indices have one",
             reason="OPTION_NOT_TAKEN",

@@ -15,15 +15,13 @@ from lossd_server.losses.operands import float_operand, operand, optional_float_
 from lossd_server.losses.shapes import broadcast, elements, require
 from lossd_server.widening import compute_dtype, widened
 
-TAKEN = options.COMMON | {"target", "weight"}
 
-
-def check(rpc: str, request: Message, formula: Formula, taken: frozenset[str]) -> Job:
+def check(rpc: str, request: Message, formula: Formula) -> Job:
     """input float of any shape; target of the same, of any dtype; weight and pos_weight float, broadcasting.
 
     Raises InvalidRequest and NotServed.
     """
-    fields = options.set_fields(rpc, request, taken)
+    fields = options.set_fields(rpc, request)
     sent = float_operand(fields, "input")
     target = operand(fields, "target")
     require(target.shape, sent.shape, "target", "the target: the input's shape")
@@ -34,7 +32,7 @@ def check(rpc: str, request: Message, formula: Formula, taken: frozenset[str]) -
     none: dict[int, str] = {pb.GRADIENT_WEIGHT: f"the weight of {rpc} has none"}
     if target.dtype not in FLOATS:
         none[pb.GRADIENT_TARGET] = "a target of a bool or integer dtype has none"
-    gradients = options.gradients(rpc, fields, none)
+    gradients = options.gradients(fields, none)
     reducing = options.reducing(rpc, fields, 1.0, grad_output, sent.shape)
     return Job(
         rpc=rpc,
@@ -45,7 +43,7 @@ def check(rpc: str, request: Message, formula: Formula, taken: frozenset[str]) -
         target=rowwise.floats(target) if target.dtype in FLOATS else widened(target, compute),
         weight=None if weight is None else broadcast(weight, sent.shape, "weight", compute),
         pos_weight=None if pos_weight is None else broadcast(pos_weight, sent.shape, "pos_weight", compute),
-        upstream=_upstream(grad_output, reducing, sent.shape, compute),
+        upstream=upstream(grad_output, reducing, sent.shape, compute),
         reducing=reducing,
         loss_shape=sent.shape,
         input_gradient=pb.GRADIENT_INPUT in gradients,
@@ -53,9 +51,10 @@ def check(rpc: str, request: Message, formula: Formula, taken: frozenset[str]) -
     )
 
 
-def _upstream(
+def upstream(
     grad_output: Array | None, reducing: Reducing, shape: tuple[int, ...], compute: np.dtype[Any]
 ) -> View | None:
+    """The upstream gradient of losses (or values) that come back element by element."""
     if grad_output is None or reducing.reduction is not Reduction.NONE:
         return None
     return broadcast(grad_output, shape, "grad_output", compute)

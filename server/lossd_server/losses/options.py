@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite, log
 from typing import Any, TypeVar
 
@@ -11,15 +11,19 @@ from google.protobuf.message import Message
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.array import Array
 from lossd_server.errors import InvalidRequest, NotServed
-from lossd_server.job import Reducing, Reduction
+from lossd_server.job import Kind, Reducing, Reduction
 from lossd_server.losses.operands import Fields
 from lossd_server.losses.shapes import require
 from lossd_server.widening import FLOAT64, widen
 
 Chosen = TypeVar("Chosen")
 
-# What every loss takes.
-COMMON = frozenset({"input", "reduction", "gradients", "grad_output", "normalizer", "empty_mean"})
+KINDS: dict[int, Kind] = {
+    pb.KIND_LOGITS: Kind.LOGITS,
+    pb.KIND_LOG_PROBABILITIES: Kind.LOG_PROBABILITIES,
+    pb.KIND_PROBABILITIES: Kind.PROBABILITIES,
+    pb.KIND_COUNTS: Kind.COUNTS,
+}
 REDUCTIONS: dict[int, Reduction] = {
     pb.REDUCTION_UNSPECIFIED: Reduction.MEAN,
     pb.REDUCTION_NONE: Reduction.NONE,
@@ -31,39 +35,30 @@ EMPTY_MEAN_ZERO: dict[int, bool] = {
     pb.EMPTY_MEAN_NAN: False,
     pb.EMPTY_MEAN_ZERO: True,
 }
-GRADIENTS = (pb.GRADIENT_INPUT, pb.GRADIENT_TARGET)
-MAX_GRADIENTS = 8
+GRADIENTS = (pb.GRADIENT_INPUT, pb.GRADIENT_TARGET, pb.GRADIENT_WEIGHT)
+# Entries of a repeated option: more than there are values.
+MAX_REPEATED = 8
 
 
-def set_fields(rpc: str, request: Message, served: frozenset[str]) -> Fields:
+def set_fields(rpc: str, request: Message) -> Fields:
     """The fields that are set, by name. One that this server does not serve yet is refused, never ignored."""
     fields = {descriptor.name: value for descriptor, value in request.ListFields()}
-    for name in fields:
-        if name not in served:
-            raise not_served(rpc, name, name)
+    if "placements" in fields:
+        raise NotServed(
+            f"placements is not served yet by this server's {rpc}",
+            reason="NOT_SERVED",
+            field="placements",
+            metadata={"rpc": rpc, "option": "placements"},
+        )
     return fields
 
 
-def not_served(rpc: str, field: str, option: str) -> NotServed:
-    """`option` is the field, or the field and its value: "kind = KIND_COUNTS"."""
-    return NotServed(
-        f"{option} is not served yet by this server's {rpc}",
-        reason="NOT_SERVED",
-        field=field,
-        metadata={"rpc": rpc, "option": option},
-    )
-
-
-def choice(
-    rpc: str, fields: Fields, field: str, enum: Any, taken: Mapping[int, Chosen], later: tuple[int, ...] = ()
-) -> Chosen:
-    """What the enum value of `field` stands for. later: values that the contract has and this server not yet."""
+def choice(rpc: str, fields: Fields, field: str, enum: Any, taken: Mapping[int, Chosen]) -> Chosen:
+    """What the enum value of `field` stands for."""
     value: int = fields.get(field, 0)
     if value in taken:
         return taken[value]
-    name = _name(enum, value, field)
-    if value in later:
-        raise not_served(rpc, field, f"{field} = {name}")
+    name = name_of(enum, value, field)
     names = ", ".join(enum.Name(number) for number in taken if number)
     raise InvalidRequest(
         f"{field} = {name} is not taken by {rpc}: {names}",
@@ -73,31 +68,33 @@ def choice(
     )
 
 
-def gradients(rpc: str, fields: Fields, none: Mapping[int, str]) -> frozenset[int]:
+def gradients(fields: Fields, none: Mapping[int, str]) -> Sequence[int]:
     """The gradients that are asked for. none: those that do not exist here, and why."""
-    asked = fields.get("gradients", ())
-    if len(asked) > MAX_GRADIENTS:
-        raise InvalidRequest(
-            f"gradients has {len(asked)} entries, at most {MAX_GRADIENTS} are taken",
-            reason="OPTION_OUT_OF_RANGE",
-            field="gradients",
-            metadata={"value": len(asked), "bound": MAX_GRADIENTS},
-        )
+    asked = repeated(fields, "gradients")
     for position, value in enumerate(asked):
         if value in GRADIENTS and value not in none:
             continue
-        if value == pb.GRADIENT_UNSPECIFIED:
-            raise _unknown("Gradient", value, f"gradients[{position}]")
-        name = _name(pb.Gradient, value, f"gradients[{position}]")
-        if value not in none:
-            raise not_served(rpc, "gradients", name)
+        name = name_of(pb.Gradient, value, f"gradients[{position}]")
         raise InvalidRequest(
             f"gradients asks for {name}, but {none[value]}",
             reason="GRADIENT_NOT_TAKEN",
             field="gradients",
             metadata={"value": name, "because": none[value]},
         )
-    return frozenset(asked)
+    return asked
+
+
+def repeated(fields: Fields, field: str) -> Sequence[int]:
+    """The entries of a repeated option, few enough to be looked at."""
+    asked: Sequence[int] = fields.get(field, ())
+    if len(asked) > MAX_REPEATED:
+        raise InvalidRequest(
+            f"{field} has {len(asked)} entries, at most {MAX_REPEATED} are taken",
+            reason="OPTION_OUT_OF_RANGE",
+            field=field,
+            metadata={"value": len(asked), "bound": MAX_REPEATED},
+        )
+    return asked
 
 
 def number(fields: Fields, field: str, default: float, bound: str, *, low: float, high: float, open_low: bool) -> float:
@@ -129,10 +126,18 @@ def per_nat(fields: Fields) -> float:
 
 
 def reducing(
-    rpc: str, fields: Fields, per_nat: float, grad_output: Array | None, loss_shape: tuple[int, ...]
+    rpc: str,
+    fields: Fields,
+    per_nat: float,
+    grad_output: Array | None,
+    loss_shape: tuple[int, ...],
+    reductions: Mapping[int, Reduction] = REDUCTIONS,
 ) -> Reducing:
-    """How losses of `loss_shape` become the answer, with a scalar loss's upstream gradient as a number."""
-    reduction = choice(rpc, fields, "reduction", pb.Reduction, REDUCTIONS)
+    """How losses of `loss_shape` become the answer, with a scalar loss's upstream gradient as a number.
+
+    reductions: those that the loss takes, 0 its default.
+    """
+    reduction = choice(rpc, fields, "reduction", pb.Reduction, reductions)
     normalizer = None
     if "normalizer" in fields:
         if reduction is not Reduction.MEAN:
@@ -158,16 +163,13 @@ def reducing(
     )
 
 
-def _name(enum: Any, value: int, field: str) -> str:
-    if value not in enum.values():
-        raise _unknown(enum.DESCRIPTOR.name, value, field)
+def name_of(enum: Any, value: int, field: str) -> str:
+    """The enum value's name; refused where it has none, or where it says nothing, as 0 does."""
+    if value == 0 or value not in enum.values():
+        raise InvalidRequest(
+            f"{field} = {value} is no {enum.DESCRIPTOR.name}",
+            reason="UNKNOWN_ENUM",
+            field=field.partition("[")[0],
+            metadata={"value": value, "enum": enum.DESCRIPTOR.name},
+        )
     return str(enum.Name(value))
-
-
-def _unknown(enum: str, value: int, field: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"{field} = {value} is no {enum}",
-        reason="UNKNOWN_ENUM",
-        field=field.partition("[")[0],
-        metadata={"value": value, "enum": enum},
-    )

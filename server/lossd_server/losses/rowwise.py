@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from lossd_server.array import FLOATS8, Array
 from lossd_server.job import Reducing, Reduction
+from lossd_server.losses.shapes import require
 from lossd_server.widening import FLOAT32, FLOAT64, widen, widened
 
 
@@ -20,3 +21,11 @@ def upstream(grad_output: Array | None, reducing: Reducing) -> npt.NDArray[np.fl
     if grad_output is None or reducing.reduction is not Reduction.NONE:
         return None
     return widen(grad_output.values, grad_output.dtype, FLOAT64)
+
+
+def row_weight(weight: Array | None, loss_shape: tuple[int, ...]) -> npt.NDArray[np.float64] | None:
+    """One weight a row, in the rows' C order."""
+    if weight is None:
+        return None
+    require(weight.shape, loss_shape, "row_weight", "one weight a row")
+    return widen(weight.values, weight.dtype, FLOAT64)

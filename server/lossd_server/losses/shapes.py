@@ -52,6 +52,11 @@ def rows(shape: tuple[int, ...], dim: int | None = None) -> tuple[Layout, tuple[
     return layout, shape[:axis] + shape[axis + 1 :]
 
 
+def row_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The rows' own shape, for the class dimension that `rows` takes by itself."""
+    return shape[:1] + shape[2:] if len(shape) > 1 else ()
+
+
 def elements(shape: tuple[int, ...]) -> Layout:
     """Items along dimension 0, each of the elements of the others; a scalar is one item of one element."""
     return Layout(shape[0], prod(shape[1:]), 1) if shape else Layout(1, 1, 1)
@@ -60,12 +65,17 @@ def elements(shape: tuple[int, ...]) -> Layout:
 def require(shape: tuple[int, ...], expected: tuple[int, ...], field: str, because: str) -> None:
     """Refuses `field` unless it is of the `expected` shape. because: "a class weight for 10 classes"."""
     if shape != expected:
-        raise InvalidRequest(
-            f"{field} has shape {list(shape)}, but {list(expected)} is expected of {because}",
-            reason="SHAPE_MISMATCH",
-            field=field,
-            metadata={"shape": list(shape), "expected": list(expected), "because": because},
-        )
+        raise mismatch(shape, expected, field, because)
+
+
+def mismatch(shape: tuple[int, ...], expected: tuple[int, ...], field: str, because: str) -> InvalidRequest:
+    """What `require` raises: for where the reason would cost more than the comparison."""
+    return InvalidRequest(
+        f"{field} has shape {list(shape)}, but {list(expected)} is expected of {because}",
+        reason="SHAPE_MISMATCH",
+        field=field,
+        metadata={"shape": list(shape), "expected": list(expected), "because": because},
+    )
 
 
 def broadcast(operand: Array, shape: tuple[int, ...], field: str, compute: np.dtype[Any]) -> View:
