@@ -13,7 +13,7 @@ import numpy as np
 
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.array import Array
-from lossd_server.backends.numba import elements, row_sums, rows
+from lossd_server.backends.numba import elements, nll, row_kinds, row_sums, rows, weight_gradient
 from lossd_server.backends.numba.blocks import TILE
 from lossd_server.backends.numba.pool import Pool
 from lossd_server.backends.numba.state import SCRATCH_BYTES, STATES
@@ -23,25 +23,56 @@ from lossd_server.backends.numba.table import (
     RECORD,
     address_of,
     allocate,
+    class_pieces_of,
     describe,
+    finished_rows,
+    picks,
     pieces_of,
 )
 from lossd_server.job import Computed, Formula, Job, Launch, Layout
 
 log = logging.getLogger(__name__)
 
-FAMILIES: dict[Formula, Callable[..., None]] = {
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+ZEROS = {FLOAT32: np.float32(0), FLOAT64: np.float64(0)}
+Kernel = Callable[..., None]
+KERNELS: dict[Formula, Kernel] = {
     Formula.CROSS_ENTROPY_INDEX: rows.softmax_rows,
     Formula.CROSS_ENTROPY_DISTRIBUTION: rows.softmax_rows,
     Formula.ENTROPY_LOGITS: rows.softmax_rows,
+    Formula.SOFTMAX: rows.softmax_rows,
+    Formula.LOG_SOFTMAX: rows.softmax_rows,
     Formula.ENTROPY_PROBABILITIES: row_sums.sum_rows,
     Formula.ENTROPY_COUNTS: row_sums.sum_rows,
-    Formula.BCE: elements.map_elements,
-    Formula.BCE_WITH_LOGITS: elements.map_elements,
+    Formula.CROSS_ENTROPY_KINDS_INDEX: row_kinds.kinds_rows,
+    Formula.CROSS_ENTROPY_KINDS_DISTRIBUTION: row_kinds.kinds_rows,
+    Formula.KL_ROWS: row_kinds.kinds_rows,
 }
-ZEROS = {np.dtype(np.float32): np.float32(0), np.dtype(np.float64): np.float64(0)}
+
+
+def kernel_of(job: Job) -> tuple[Kernel, np.dtype[Any]]:
+    """What computes a job, and in which type."""
+    if picks(job):
+        return nll.pick_rows, FLOAT64
+    return KERNELS.get(job.formula, elements.map_elements), job.compute
+
+
+# One formula of every kernel.
+WARM_UP = (
+    Formula.CROSS_ENTROPY_DISTRIBUTION,
+    Formula.ENTROPY_COUNTS,
+    Formula.CROSS_ENTROPY_KINDS_DISTRIBUTION,
+    Formula.BCE,
+    Formula.NLL,
+)
+# A kernel, its pieces, the counter of those taken, and the zero of the type it computes in.
+Pass = tuple[Kernel, Any, Any, Any]
 # Work that one thread does sooner than others could be told of it: about 20 µs.
 SHARED_BYTES = 1 << 18
+
+
+def taking(kernel: Kernel, pieces: list[tuple[int, ...]], compute: np.dtype[Any]) -> Pass:
+    return kernel, np.array(pieces, np.int64).view(PIECE).ravel(), np.zeros(1, np.int64), ZEROS[compute]
 
 
 class Scratch(threading.local):
@@ -50,7 +81,7 @@ class Scratch(threading.local):
     def __init__(self) -> None:
         self.bytes = np.empty(SCRATCH_BYTES + 64, np.uint8)
         self.address = address_of(self.bytes) + -address_of(self.bytes) % 64
-        self.states = np.zeros((TILE, STATES))
+        self.states = np.zeros((2 * TILE, STATES))
 
 
 class NumbaBackend:
@@ -68,37 +99,40 @@ class NumbaBackend:
 
     def warm_up(self, report: Callable[[str], None]) -> None:
         """Compiles (or loads) every kernel by running it once."""
-        values = np.full(4, 0.5)
-        for formula in (Formula.CROSS_ENTROPY_INDEX, Formula.ENTROPY_COUNTS, Formula.BCE):
-            for compute, dtype in ((np.float32, pb.DATA_TYPE_FLOAT32), (np.float64, pb.DATA_TYPE_FLOAT64)):
-                report(f"kernel {FAMILIES[formula].__name__} {np.dtype(compute)}")
-                operand = Array(values.astype(compute), dtype, (2, 2))
-                target = Array(np.zeros(2, np.int64), pb.DATA_TYPE_INT64, (2,)) if "INDEX" in formula.name else operand
+        for compute, dtype in ((FLOAT32, pb.DATA_TYPE_FLOAT32), (FLOAT64, pb.DATA_TYPE_FLOAT64)):
+            operand = Array(np.full(4, 0.5, compute), dtype, (2, 2))
+            indices = Array(np.zeros(2, np.int64), pb.DATA_TYPE_INT64, (2,))
+            for formula in WARM_UP:
                 job = Job(
                     rpc="",
                     formula=formula,
                     layout=Layout(2, 2, 1),
-                    compute=np.dtype(compute),
+                    compute=compute,
                     input=operand,
-                    target=target,
+                    target=indices if formula is Formula.NLL else operand,
+                    weight_gradient=formula is Formula.CROSS_ENTROPY_DISTRIBUTION,
                 )
+                report(f"kernel {kernel_of(job)[0].__name__} {compute}")
                 self.run([Launch(job, 1.0)])
 
     def run(self, launches: Sequence[Launch]) -> list[Computed]:
         """Computes a batch: one pass of the threads over it for each kernel that is present."""
         results = [allocate(launch.job, self._memory.empty) for launch in launches]
-        table = np.frombuffer(b"".join(map(describe, launches, results)), RECORD)
-        groups: dict[tuple[Callable[..., None], np.dtype[Any]], list[tuple[int, ...]]] = {}
+        finished = [finished_rows(launch.job) for launch in launches]
+        table = np.frombuffer(b"".join(map(describe, launches, results, finished)), RECORD)
+        groups: dict[tuple[Kernel, np.dtype[Any]], list[tuple[int, ...]]] = {}
+        classes: list[tuple[int, ...]] = []
         work = 0
         for i, launch in enumerate(launches):
-            kernel = FAMILIES[launch.job.formula], launch.job.compute
-            groups.setdefault(kernel, []).extend(pieces_of(i, launch.job))
+            groups.setdefault(kernel_of(launch.job), []).extend(pieces_of(i, launch.job))
+            if launch.job.weight_gradient:
+                classes.extend(class_pieces_of(i, launch.job))
             work += launch.job.work_bytes
-        passes = [
-            (function, np.array(listed, np.int64).view(PIECE).ravel(), np.zeros(1, np.int64), ZEROS[compute])
-            for (function, compute), listed in groups.items()
-        ]
+        passes = [taking(kernel, listed, compute) for (kernel, compute), listed in groups.items() if listed]
         self._share(lambda: self._take(table, passes), work)
+        if classes:  # the weight's gradient needs every row finished: a second turn of the threads
+            second = [taking(weight_gradient.sum_classes, classes, FLOAT64)]
+            self._share(lambda: self._take(table, second), work)
         for _, pieces, _, _ in passes:
             if pieces["fault"].max() < 0:
                 continue
@@ -108,10 +142,10 @@ class NumbaBackend:
                     computed.fault = FAULTS[fault], index
         return results
 
-    def _take(self, table: Any, passes: list[tuple[Callable[..., None], Any, Any, Any]]) -> None:
+    def _take(self, table: Any, passes: list[Pass]) -> None:
         scratch = self._scratch
-        for function, pieces, counter, zero in passes:
-            function(table, pieces, address_of(counter), scratch.address, scratch.states, zero)
+        for kernel, pieces, counter, zero in passes:
+            kernel(table, pieces, address_of(counter), scratch.address, scratch.states, zero)
 
     def _share(self, work: Callable[[], None], size: int) -> None:
         """Runs `work` on this thread, and on the others too where that pays."""

@@ -12,15 +12,9 @@ from typing import Any
 from lossd_server.backends.numba.lanes import lane_numbers, select, splat, width
 from lossd_server.backends.numba.memory import (
     BFLOAT16,
-    BOOL,
     FLOAT16,
     FLOAT32,
     FLOAT64,
-    INT8,
-    INT16,
-    INT32,
-    INT64,
-    UINT8,
     copy_bytes,
     load,
     load_as,
@@ -65,24 +59,9 @@ def convert_vectors(to: int, at: int, vectors: int, dtype: int, like: Any) -> No
     elif dtype == FLOAT16:
         for i in range(vectors):
             store(to + i * BYTES, load_as(at + i * lanes * 2, like, FLOAT16))
-    elif dtype == FLOAT64:
+    elif width(like) == 8:  # float64 is never computed in float32
         for i in range(vectors):
             store(to + i * BYTES, load_as(at + i * lanes * 8, like, FLOAT64))
-    elif dtype == BOOL or dtype == UINT8:
-        for i in range(vectors):
-            store(to + i * BYTES, load_as(at + i * lanes, like, UINT8))
-    elif dtype == INT8:
-        for i in range(vectors):
-            store(to + i * BYTES, load_as(at + i * lanes, like, INT8))
-    elif dtype == INT16:
-        for i in range(vectors):
-            store(to + i * BYTES, load_as(at + i * lanes * 2, like, INT16))
-    elif dtype == INT32:
-        for i in range(vectors):
-            store(to + i * BYTES, load_as(at + i * lanes * 4, like, INT32))
-    else:
-        for i in range(vectors):
-            store(to + i * BYTES, load_as(at + i * lanes * 8, like, INT64))
 
 
 @part
@@ -120,7 +99,7 @@ def store_vectors(to: int, at: int, vectors: int, dtype: int, like: Any) -> None
     elif dtype == FLOAT16:
         for i in range(vectors):
             store_as(to + i * lanes * 2, load(at + i * BYTES, like), FLOAT16)
-    else:
+    elif width(like) == 8:
         for i in range(vectors):
             store_as(to + i * lanes * 8, load(at + i * BYTES, like), FLOAT64)
 

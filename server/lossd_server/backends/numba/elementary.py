@@ -12,7 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from lossd_server.backends.numba.lanes import bits, floats, fma, select, to_float
+from lossd_server.backends.numba.lanes import absolute, bits, floats, fma, select, to_float
 from lossd_server.backends.numba.vector import Vec, call
 from lossd_server.jit import part
 
@@ -54,6 +54,7 @@ POLYNOMIALS: dict[str, dict[str, list[float]]] = {
     "float32": {
         "exp": [0.5, 0.16666576845976, 0.04166655443768594, 0.008363203, 0.00139262134663],
         "log": [0.66666685095429069, 0.39988757716604847, 0.29580985929974422],
+        "tanh": [-0.33333317216921687, 0.13328689912035325, -0.051973005357985198],
     },
     "float64": {
         "exp": [
@@ -76,6 +77,15 @@ POLYNOMIALS: dict[str, dict[str, list[float]]] = {
             0.18182892432536871201,
             0.15331611722055007885,
             0.14617807153417324964,
+        ],
+        "tanh": [
+            -0.33333333333333308588,
+            0.13333333333294560698,
+            -0.053968253868963690106,
+            0.021869478988640339568,
+            -0.0088627974763828955118,
+            0.0035817718262982391955,
+            -0.0013333127470637830668,
         ],
     },
 }
@@ -176,3 +186,37 @@ def log1p_any(y: Any) -> Any:
     u = y + 1.0
     lost = select(y > 1.0, 1.0 - (u - y), y - (u - 1.0))
     return log_with(u, select(u < float("inf"), lost / u, 0.0))
+
+
+@part
+def exp(x: Any) -> Any:
+    """exp(x) of any sign."""
+    small = exp_of_sum(absolute(x) * -1.0, 0.0)
+    return select(x > 0.0, 1.0 / small, small)
+
+
+@part
+def log_ratio(a: Any, b: Any, b_low: Any, far: Any) -> Any:
+    """ln(a / (b + b_low)) with the rounding of the quotient put back, so that nothing cancels near 1; `far`, the
+    difference of the logarithms, for quotients that are out of reach.
+    """
+    ratio = a / b
+    near = (a > 0.0) & (ratio > 1e-30) & (ratio < 1e30)
+    lost = (fma(ratio * -1.0, b, a) - ratio * b_low) / a
+    return select(near, log_with(ratio, lost), far)
+
+
+@part
+def tanh_and_slope(x: Any, k: Any) -> tuple[Any, Any]:
+    """(tanh(x / k), 1 − tanh²): with E = exp(−2|x / k|), −expm1(−2|x / k|) / (1 + E) and 4·E / (1 + E)²."""
+    z = x / k
+    lost = fma(z * -1.0, k, x) / k  # what z lacks of the quotient
+    back = select(z < 0.0, lost, lost * -1.0)
+    back = select(absolute(z) < float("inf"), back, 0.0)
+    e = exp_of_sum(absolute(z) * -2.0, back + back)
+    # tanh z = z − z³/3 + …: below ¼ a series, where 1 − E would cancel.
+    y = z * z
+    series = fma(z * y, polynomial(y, "tanh"), z)
+    large = (1.0 - e) / (1.0 + e)
+    large = select(z < 0.0, large * -1.0, large)
+    return select(absolute(z) < 0.25, series, large), 4.0 * e / ((1.0 + e) * (1.0 + e))

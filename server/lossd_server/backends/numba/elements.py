@@ -9,19 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 from lossd_server.backends.numba.blocks import BLOCK, PITCH, fill, load_block, steps_of, store_block
-from lossd_server.backends.numba.formulas import element, outside
+from lossd_server.backends.numba.formulas import element, outside, padding
 from lossd_server.backends.numba.lanes import any_of, splat, total, widen_sum, width
-from lossd_server.backends.numba.memory import cast, copy_bytes, load, load_one, next_piece, size_of, store, store_one
+from lossd_server.backends.numba.memory import cast, load, load_one, next_piece, size_of, store, store_one
 from lossd_server.backends.numba.state import STAGED
 from lossd_server.backends.numba.sums import GROUP, times
 from lossd_server.backends.numba.table import (
-    BCE,
     INPUT_NOT_PROBABILITY,
     MAX_RANK,
     TARGET_NOT_PROBABILITY,
 )
 from lossd_server.backends.numba.vector import BYTES
-from lossd_server.jit import njit, part
+from lossd_server.jit import njit, once, part
 
 # Scratch rows of a run; the gradients and losses take the places of what they were made from.
 INPUT, TARGET, WEIGHT, POSITIVE, UPSTREAM = (PITCH * i for i in range(5))
@@ -61,9 +60,12 @@ def load_view(
 def load_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> None:
     """Lays a run's operands in scratch, padded so that the padding adds nothing."""
     stage = scratch + STAGED
-    pad = zero if job.formula == BCE else cast(-float("inf"), zero)
-    load_block(scratch + INPUT, job.input + begin * size_of(job.input_dtype), n, job.input_dtype, pad, stage)
-    load_block(scratch + TARGET, job.target + begin * size_of(job.target_dtype), n, job.target_dtype, zero, stage)
+    pad, target_pad = padding(job)
+    at, dtype = job.input, job.input_dtype
+    load_block(scratch + INPUT, at + begin * size_of(dtype), n, dtype, cast(pad, zero), stage)
+    if job.target:
+        at, dtype = job.target, job.target_dtype
+        load_block(scratch + TARGET, at + begin * size_of(dtype), n, dtype, cast(target_pad, zero), stage)
     if job.weight:
         load_view(scratch + WEIGHT, job.weight, job.weight_dtype, job.shape, job.weight_strides, begin, n, zero, stage)
     if job.pos_weight:
@@ -84,8 +86,8 @@ def load_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> None:
         )
 
 
-@part
-def first_outside(formula: int, begin: int, n: int, scratch: int, zero: Any) -> tuple[int, int]:
+@once
+def first_outside(begin: int, n: int, scratch: int, zero: Any) -> tuple[int, int]:
     """(fault, index) of the first element of a run whose input or target is no probability."""
     for i in range(n):
         p = load_one(scratch + INPUT + i * width(zero), zero)
@@ -97,9 +99,9 @@ def first_outside(formula: int, begin: int, n: int, scratch: int, zero: Any) -> 
     return -1, 0
 
 
-@part
+@once
 def do_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> tuple[float, int, int]:
-    """(sum of losses, fault, index) of a run; losses and gradients go to the answers."""
+    """(sum of losses, fault, index) of a run; losses (or an activation) and gradients go to the answers."""
     load_run(job, begin, n, scratch, zero)
     steps = steps_of(n, width(zero))
     one = cast(1.0, zero)
@@ -112,10 +114,10 @@ def do_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> tuple[float
         for j in range(group, min(group + GROUP, steps)):
             lies = scratch + j * BYTES
             x = load(lies + INPUT, zero)
-            t = load(lies + TARGET, zero)
+            t = load(lies + TARGET, zero) if job.target else splat(zero)
             positive = load(lies + POSITIVE, zero) if job.pos_weight else splat(one)
-            bad = bad or any_of(outside(job.formula, x, t))
-            loss, slope, target_slope = element(job.formula, x, t, positive)
+            bad = bad or any_of(outside(job, x, t))
+            loss, slope, target_slope = element(job, x, t, positive)
             factor = scale
             if job.weight:
                 w = load(lies + WEIGHT, zero)
@@ -132,10 +134,11 @@ def do_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> tuple[float
     stage = scratch + STAGED
     if bad:
         load_run(job, begin, n, scratch, zero)
-        fault, index = first_outside(job.formula, begin, n, scratch, zero)
+        fault, index = first_outside(begin, n, scratch, zero)
         return 0.0, fault, index
-    if job.losses:
-        copy_bytes(job.losses + begin * width(zero), scratch + LOSS, n * width(zero))
+    if job.values:
+        dtype = job.values_dtype
+        store_block(job.values + begin * size_of(dtype), scratch + LOSS, n, dtype, zero, stage)
     if job.input_gradient:
         dtype = job.input_gradient_dtype
         store_block(job.input_gradient + begin * size_of(dtype), scratch + INPUT, n, dtype, zero, stage)
@@ -168,4 +171,5 @@ def map_elements(jobs: Any, pieces: Any, counter: int, scratch: int, states: Any
                     piece.fault_index = index
                     break
                 chunk_sum += run_sum
-            store_one(job.chunk_sums + 8 * chunk, chunk_sum)
+            if job.chunk_sums:
+                store_one(job.chunk_sums + 8 * chunk, chunk_sum)

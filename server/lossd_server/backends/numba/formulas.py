@@ -1,4 +1,5 @@
-"""The elementwise losses: one formula each, giving (loss, d loss / d input, d loss / d target) of a vector.
+"""The elementwise losses and activations: one formula each, giving (value, d value / d input, d value / d target) of a
+vector, with a line in `element` and in `padding`.
 
 Weights, scales, reductions, dtypes and layouts are the kernel's affair.
 """
@@ -7,11 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from lossd_server.backends.numba.elementary import exp_of_sum, log, log1p
+from lossd_server.backends.numba.elementary import exp, exp_of_sum, log, log1p, log_ratio
 from lossd_server.backends.numba.lanes import absolute, larger, select
 from lossd_server.backends.numba.sums import times
-from lossd_server.backends.numba.table import BCE
+from lossd_server.backends.numba.table import (
+    BCE,
+    BCE_WITH_LOGITS,
+    KL,
+    LOG_PROBABILITIES,
+    PROBABILITIES,
+    SELF_INFORMATION,
+    SIGMOID,
+)
 from lossd_server.jit import part
+
+INFINITY = float("inf")
 
 
 @part
@@ -25,34 +36,88 @@ def bce(p: Any, t: Any) -> Any:
 
 
 @part
-def bce_with_logits(x: Any, t: Any, positive: Any) -> Any:
-    """pw·t·sp(−x) + (1 − t)·sp(x), sp(v) = max(v, 0) + log1p(exp(−|v|)): both terms ≥ 0, nothing cancels."""
-    zero = t * 0.0
-    e = exp_of_sum(absolute(x) * -1.0, zero)
-    tail = log1p(e)
-    above = larger(x, zero) + tail
-    below = larger(x * -1.0, zero) + tail
-    hit = positive * t
-    miss = 1.0 - t
-    # σ(x) and σ(−x): 1/(1 + e) on the side of x, e/(1 + e) on the other.
+def sides(x: Any) -> Any:
+    """σ(x), σ(−x) and log1p(exp(−|x|)): nothing cancels."""
+    e = exp_of_sum(absolute(x) * -1.0, 0.0)
     near = 1.0 / (e + 1.0)
     far = e * near
     right = x >= 0.0
-    slope = miss * select(right, near, far) - hit * select(right, far, near)
-    return times(hit, below) + times(miss, above), slope, times(positive, below) - above
+    return select(right, near, far), select(right, far, near), log1p(e)
 
 
 @part
-def element(formula: int, x: Any, t: Any, positive: Any) -> Any:
-    """A formula by its number."""
+def bce_with_logits(x: Any, t: Any, positive: Any) -> Any:
+    """pw·t·sp(−x) + (1 − t)·sp(x), sp(v) = max(v, 0) + log1p(exp(−|v|)): both terms ≥ 0, nothing cancels."""
+    right, left, tail = sides(x)
+    above = larger(x, t * 0.0)
+    below = larger(x * -1.0, t * 0.0)
+    hit = positive * t
+    miss = 1.0 - t
+    loss = times(hit, below + tail) + times(miss, above + tail)
+    # d/dt without the difference of the two tails: sp(−x) − sp(x) = −x.
+    return loss, miss * right - hit * left, (times(positive, below) - above) + (positive - 1.0) * tail
+
+
+@part
+def log_quotient(v: Any, u: Any) -> Any:
+    """v − u of two logarithms, +∞ where both are −∞: what a target of 0 then annihilates, and its slope's limit."""
+    return select((v == -INFINITY) & (u == -INFINITY), INFINITY, v - u)
+
+
+@part
+def kl(x: Any, t: Any, input_kind: int, target_kind: int) -> Any:
+    """t·(ln t − ln q), either operand as probabilities or their logarithms."""
+    of_probabilities = input_kind == PROBABILITIES
+    u = log(x) if of_probabilities else x
+    if target_kind == LOG_PROBABILITIES:
+        p = exp(t)
+        gap = log_quotient(t, u)
+    else:
+        p = t
+        v = log(t)
+        gap = log_quotient(v, u)
+        if of_probabilities:
+            gap = log_ratio(t, x, x * 0.0, gap)
+    slope = p * -1.0
+    if of_probabilities:
+        slope = times(slope, 1.0 / x)
+    target_slope = gap + 1.0
+    if target_kind == LOG_PROBABILITIES:
+        target_slope = times(p, target_slope)
+    return times(p, gap), slope, target_slope
+
+
+@part
+def element(job: Any, x: Any, t: Any, positive: Any) -> Any:
+    """A job's formula; t is 0 where there is no target."""
+    formula = job.formula
     if formula == BCE:
         return bce(x, t)
-    return bce_with_logits(x, t, positive)
+    if formula == BCE_WITH_LOGITS:
+        return bce_with_logits(x, t, positive)
+    if formula == KL:
+        return kl(x, t, job.input_kind, job.target_kind)
+    if formula == SELF_INFORMATION:
+        return 0.0 - log(x), -1.0 / x, t
+    right, left, tail = sides(x)
+    if formula == SIGMOID:
+        return right, right * left, t
+    return larger(x * -1.0, t) * -1.0 - tail, left, t
 
 
 @part
-def outside(formula: int, x: Any, t: Any) -> Any:
+def padding(job: Any) -> tuple[float, float]:
+    """(input, target) whose loss is 0."""
+    if job.formula == BCE_WITH_LOGITS:
+        return -INFINITY, 0.0
+    if job.formula == KL and job.target_kind == LOG_PROBABILITIES:
+        return 0.0, -INFINITY
+    return (1.0 if job.formula == SELF_INFORMATION else 0.0), 0.0
+
+
+@part
+def outside(job: Any, x: Any, t: Any) -> Any:
     """Lanes whose values the formula does not take: p or t of BCE outside [0, 1], or NaN."""
-    if formula == BCE:
+    if job.formula == BCE:
         return (x < 0.0) | (x > 1.0) | (x != x) | (t < 0.0) | (t > 1.0) | (t != t)
-    return x < -float("inf")
+    return x < -INFINITY

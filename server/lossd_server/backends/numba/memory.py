@@ -1,4 +1,4 @@
-"""Memory at raw addresses, and numbers of every dtype as vectors of the compute type.
+"""Memory at raw addresses, and numbers of every float dtype as vectors of the compute type.
 
 numba has no float16 and no bfloat16: their bits are converted by integer arithmetic, to nearest even, NaN kept NaN.
 Blocks go through padded scratch, so that a tail takes the same path as everything else.
@@ -16,8 +16,6 @@ from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends.numba.vector import ELEMENTS, I32, Vec, lanes_of
 from lossd_server.jit import part
 
-BOOL, UINT8, INT8 = int(pb.DATA_TYPE_BOOL), int(pb.DATA_TYPE_UINT8), int(pb.DATA_TYPE_INT8)
-INT16, INT32, INT64 = int(pb.DATA_TYPE_INT16), int(pb.DATA_TYPE_INT32), int(pb.DATA_TYPE_INT64)
 FLOAT16, BFLOAT16 = int(pb.DATA_TYPE_FLOAT16), int(pb.DATA_TYPE_BFLOAT16)
 FLOAT32, FLOAT64 = int(pb.DATA_TYPE_FLOAT32), int(pb.DATA_TYPE_FLOAT64)
 
@@ -213,15 +211,11 @@ def widened(builder: Any, at: Any, kind: Vec, dtype: int) -> Any:
         stored = builder.load(address(builder, at, ir.VectorType(ir.IntType(16), n)), align=1)
         value = widen_float16(builder, stored) if dtype == FLOAT16 else widen_bfloat16(builder, stored)
         return value if kind.element == "float32" else builder.fpext(value, kind.llvm)
-    if dtype in (FLOAT32, FLOAT64):
-        element = ELEMENTS["float32" if dtype == FLOAT32 else "float64"]
-        value = builder.load(address(builder, at, ir.VectorType(element, n)), align=1)
-        if value.type == kind.llvm:
-            return value
-        return builder.fpext(value, kind.llvm) if dtype == FLOAT32 else builder.fptrunc(value, kind.llvm)
-    width = {BOOL: 8, UINT8: 8, INT8: 8, INT16: 16, INT32: 32, INT64: 64}[dtype]
-    value = builder.load(address(builder, at, ir.VectorType(ir.IntType(width), n)), align=1)
-    return builder.uitofp(value, kind.llvm) if dtype in (BOOL, UINT8) else builder.sitofp(value, kind.llvm)
+    element = ELEMENTS["float32" if dtype == FLOAT32 else "float64"]
+    value = builder.load(address(builder, at, ir.VectorType(element, n)), align=1)
+    if value.type == kind.llvm:
+        return value
+    return builder.fpext(value, kind.llvm) if dtype == FLOAT32 else builder.fptrunc(value, kind.llvm)
 
 
 def narrowed(builder: Any, value: Any, kind: Vec, dtype: int) -> Any:
@@ -260,8 +254,6 @@ def store_as(typing: Any, at: Any, value: Any, dtype: Any) -> Any:
 @part
 def size_of(dtype: int) -> int:
     """Bytes an element."""
-    if dtype <= INT8:
-        return 1
-    if dtype == INT16 or dtype == FLOAT16 or dtype == BFLOAT16:
+    if dtype == FLOAT16 or dtype == BFLOAT16:
         return 2
-    return 4 if dtype == INT32 or dtype == FLOAT32 else 8
+    return 4 if dtype == FLOAT32 else 8

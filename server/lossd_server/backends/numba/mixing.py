@@ -9,7 +9,7 @@ from lossd_server.backends.numba.lanes import fma, splat, width
 from lossd_server.backends.numba.memory import FLOAT32, FLOAT64, cast, load, store
 from lossd_server.backends.numba.state import MIXED, STAGED, WEIGHTS
 from lossd_server.backends.numba.sums import times
-from lossd_server.backends.numba.table import CROSS_ENTROPY_DISTRIBUTION
+from lossd_server.backends.numba.table import CROSS_ENTROPY_DISTRIBUTION, CROSS_ENTROPY_KINDS_DISTRIBUTION
 from lossd_server.backends.numba.tiles import load_tile
 from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import part
@@ -23,7 +23,7 @@ def mix(job: Any, layout: Any, where: Any, begin: int, n: int, scratch: int, zer
     size = width(zero)
     steps = steps_of(n, size)
     stage = scratch + STAGED
-    distribution = job.formula == CROSS_ENTROPY_DISTRIBUTION
+    distribution = job.formula == CROSS_ENTROPY_DISTRIBUTION or job.formula == CROSS_ENTROPY_KINDS_DISTRIBUTION
     smooth = job.label_smoothing / layout[1]
     if job.class_weight:
         dtype = FLOAT32 if size == 4 else FLOAT64
@@ -39,7 +39,7 @@ def mix(job: Any, layout: Any, where: Any, begin: int, n: int, scratch: int, zer
             v = splat(cast(smooth, zero))
             if distribution:
                 v = fma(load(at + j * BYTES, zero), splat(share), v)
-            if job.class_weight:
+            if job.class_weight and (distribution or smooth != 0.0):
                 v = times(load(scratch + WEIGHTS + j * BYTES, zero), v)
             store(at + j * BYTES, v)
         fill(at, n, steps * (BYTES // size), zero)

@@ -16,6 +16,7 @@ from lossd_server.backends.numba.blocks import STAGE
 from lossd_server.backends.numba.elementary import exp_gap, log1p_any
 from lossd_server.backends.numba.lanes import larger, rounded, select, splat, widen, width
 from lossd_server.backends.numba.memory import cast, load, load_one, load_wide, store, store_one
+from lossd_server.backends.numba.narrow_outputs import cap_classes, first_greatest, write_finished, write_rows
 from lossd_server.backends.numba.narrow_tiles import load_classes, store_classes
 from lossd_server.backends.numba.state import annihilate, number
 from lossd_server.backends.numba.sums import GROUP, times
@@ -32,12 +33,14 @@ EXPONENTIALS = NARROW * BYTES
 MIXED = 2 * NARROW * BYTES
 LINEAR = 3 * NARROW * BYTES
 TARGET_OUT = LINEAR + (NARROW + 1) * BYTES + STAGE
-TARGETS = TARGET_OUT + NARROW * BYTES
+SLOPES = TARGET_OUT + NARROW * BYTES
+TARGETS = SLOPES + NARROW * BYTES
 PICKED = TARGETS + BYTES
 KEPT = PICKED + BYTES
 SHARES = KEPT + BYTES
 FACTORS = SHARES + 2 * BYTES
 LOSSES = FACTORS + 2 * BYTES
+ROOM = LOSSES + 2 * BYTES  # for by-products
 
 
 @part
@@ -131,6 +134,8 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
     entropy = job.formula == ENTROPY_LOGITS
     weighted = job.formula == CROSS_ENTROPY_DISTRIBUTION or (index and job.label_smoothing > 0.0)
     load_classes(scratch + CLASSES, job.input, job.input_dtype, layout, where, scratch + LINEAR, zero)
+    if job.softcap != 0.0:
+        cap_classes(scratch + CLASSES, scratch + SLOPES, classes, job.softcap, zero)
     wrong = look_up(job, layout, first_row, rows, scratch, zero)
     if wrong >= 0:
         return wrong
@@ -154,7 +159,7 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
             ties = select(x == ref, ties + 1.0, ties)
         below = below + widen(narrow)
     # Loops of their own, so that what one needs does not push the other's sums out of the registers.
-    gaps = entropy_sums(classes, ref, scratch, zero) if entropy else widen(nothing)
+    gaps = entropy_sums(classes, ref, scratch, zero) if entropy or job.entropy else widen(nothing)
     first, mass, weights = weighted_sums(classes, ref, scratch, zero) if weighted else nothing_weighted(zero)
     rest = below + (widen(ties) - 1.0)
     # No finite maximum, no softmax: all −∞, or +∞ among them.
@@ -168,6 +173,15 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
         if index:
             picked = widen(load(scratch + PICKED, zero))
             loss = loss + times(load_wide(scratch + SHARES, zero), (widen(top) - picked) + log_rest)
+    lse = widen(top) + log_rest
+    z = lse * (2.0 * job.z_loss)
+    if job.z_loss != 0.0:
+        loss = loss + lse * lse * job.z_loss
+    if job.lse or job.entropy or job.argmax or job.correct:
+        greatest = select(below == below, first_greatest(scratch + CLASSES, classes, top, zero), -1.0)
+        write_rows(job, first_row, rows, greatest, lse, log_rest + gaps / (rest + 1.0), scratch + ROOM, zero)
+    if job.finished:
+        write_finished(job, where, first, log_rest, scratch + FACTORS, scratch + ROOM, zero)
     store(scratch + LOSSES, select(kept, loss, 0.0))
     for r in range(rows):
         loss_of_row = load_one(scratch + LOSSES + 8 * r, 0.0)
@@ -190,7 +204,9 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
                 store(scratch + TARGET_OUT + c * BYTES, times(own_factor, gap))
     if job.input_gradient:
         share = load_wide(scratch + SHARES, zero) if index else widen(nothing)
-        q = rounded(factor * (share + mass) / d, zero)
+        if job.z_loss == 0.0:
+            z = widen(nothing)
+        q = rounded(factor * (share + mass + z) / d, zero)
         if entropy:
             q = rounded(factor / d, zero)
         mean_gap = rounded(gaps / d, zero)
@@ -198,7 +214,7 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
         gone = rest / d
         target = load(scratch + TARGETS, zero) if index else nothing - 1.0
         # At the greatest logit p = 1 − rest/d: see `row_gradients.exact_entries`.
-        at_first = rounded(factor * share * gone * -1.0, zero)
+        at_first = rounded(factor * (z / d - share * gone), zero)
         s = rounded(factor, zero)
         if weighted:
             others = widen(nothing)
@@ -209,8 +225,8 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
                 others = others + widen(select(is_first, 0.0, v))
                 own = select(is_first, v, own)
             own_wide = widen(own)
-            hit = others / d - (share + own_wide) * gone
-            miss = (share + others) / d - own_wide * gone
+            hit = (others + z) / d - (share + own_wide) * gone
+            miss = (share + others + z) / d - own_wide * gone
             at_first = rounded(factor * select(widen(target) == widen(first), hit, miss), zero)
         for c in range(classes):
             lies = scratch + EXPONENTIALS + c * BYTES
@@ -224,6 +240,8 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
                 g = select(first == cast(c, zero), at_first, g)
             else:
                 g = select(target == cast(c, zero), select(x == ref, at_first, g - at_target), g)
+            if job.softcap != 0.0:
+                g = g * load(scratch + SLOPES + c * BYTES, zero)
             store(lies, select(kept, g, 0.0))
         store_classes(
             job.input_gradient, scratch + EXPONENTIALS, job.input_gradient_dtype, layout, where, scratch + LINEAR, zero

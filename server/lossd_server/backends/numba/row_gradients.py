@@ -9,12 +9,13 @@ from lossd_server.backends.numba import state as at
 from lossd_server.backends.numba.blocks import PITCH, fill, steps_of
 from lossd_server.backends.numba.lanes import width
 from lossd_server.backends.numba.memory import FLOAT32, FLOAT64, cast, copy_bytes, load_one, store_one
-from lossd_server.backends.numba.state import INPUT, MIXED, OUT_TAIL, STAGED, TARGET_OUT, WEIGHTS
+from lossd_server.backends.numba.softcap import apply_slopes
+from lossd_server.backends.numba.state import INPUT, MIXED, OUT_TAIL, SLOPES, STAGED, TARGET_OUT, WEIGHTS
 from lossd_server.backends.numba.sums import entropy_gradient, place, softmax_gradient, target_gradient
 from lossd_server.backends.numba.table import CROSS_ENTROPY_INDEX, ENTROPY_LOGITS
 from lossd_server.backends.numba.tiles import entry, store_tile
 from lossd_server.backends.numba.vector import BYTES
-from lossd_server.jit import part
+from lossd_server.jit import once, part
 
 PAST_CACHE_BYTES = 1 << 22  # gradients over this size are stored past the cache
 
@@ -29,11 +30,13 @@ def set_entry(out: Any, c: int, value: float, zero: Any) -> None:
 @part
 def exact_entries(job: Any, state: Any, out: Any, begin: int, n: int, v: int, zero: Any) -> None:
     """Entries of the gradient that are differences, by forms that do not cancel: at the target, and at the greatest
-    logit where p = 1 − rest/d. With S = share of the target, V = Σ v: dx = s·((S + V)·p − S·[c = y] − v).
+    logit where p = 1 − rest/d. With S = share of the target, V = Σ v and Z = 2κ·lse of z_loss:
+    dx = s·((S + V + Z)·p − S·[c = y] − v).
     """
     s = state[at.FACTOR]
     d = 1.0 + state[at.REST]
     share = state[at.SHARE]
+    z = state[at.MASS_OF_Z]
     y = int(state[at.CLASS]) - begin if job.formula == CROSS_ENTROPY_INDEX else -1
     first = -1
     if v:
@@ -43,7 +46,7 @@ def exact_entries(job: Any, state: Any, out: Any, begin: int, n: int, v: int, ze
     if 0 <= y < n and y != first:
         own = float(load_one(v + y * width(zero), zero)) if v else 0.0
         p = math.exp(state[at.PICKED] - state[at.MAXIMUM]) / d
-        set_entry(out, y, s * ((share + state[at.MASS]) * p - share - own), zero)
+        set_entry(out, y, s * ((share + state[at.MASS] + z) * p - share - own), zero)
     if 0 <= first < n:
         own = float(load_one(v + first * width(zero), zero)) if v else 0.0
         others = state[at.REST_MASS]
@@ -51,9 +54,9 @@ def exact_entries(job: Any, state: Any, out: Any, begin: int, n: int, v: int, ze
             others = state[at.MASS] - own
         gone = state[at.REST] / d
         if first == y:
-            set_entry(out, first, s * (others / d - (share + own) * gone), zero)
+            set_entry(out, first, s * ((others + z) / d - (share + own) * gone), zero)
         else:
-            set_entry(out, first, s * ((share + others) / d - own * gone), zero)
+            set_entry(out, first, s * ((share + others + z) / d - own * gone), zero)
 
 
 @part
@@ -67,7 +70,7 @@ def output_block(job: Any, layout: Any, where: Any, begin: int, n: int, r: int, 
     return job.input_gradient + entry(layout, where[0], begin, 0) * size, n * size // BYTES, scratch + OUT_TAIL, steps
 
 
-@part
+@once
 def write_gradients(
     job: Any,
     layout: Any,
@@ -99,15 +102,17 @@ def write_gradients(
         if not job.input_gradient:
             continue
         out = output_block(job, layout, where, begin, n, r, scratch, zero)
-        past = out[0] % 64 == 0 and layout[0] * layout[1] * size > PAST_CACHE_BYTES
+        past = job.softcap == 0.0 and out[0] % 64 == 0 and layout[0] * layout[1] * size > PAST_CACHE_BYTES
         if not state[at.KEPT]:
             fill(out[0], 0, n, zero)
         elif job.formula == ENTROPY_LOGITS:
             entropy_gradient(shifted, out, ref, cast(s / d, zero), cast(state[at.GAPS] / d, zero), past)
         else:
-            q = cast(s * (state[at.SHARE] + state[at.MASS]) / d, zero)
+            q = cast(s * (state[at.SHARE] + state[at.MASS] + state[at.MASS_OF_Z]) / d, zero)
             softmax_gradient(shifted, kept, out, v, ref, q, cast(s, zero), past)
             exact_entries(job, state, out, begin, n, v, zero)
+        if job.softcap != 0.0 and state[at.KEPT]:
+            apply_slopes(out, scratch + SLOPES + r * PITCH, zero)
         done = out[1] * (BYTES // size)
         if out[0] != scratch + INPUT + r * PITCH and done < n and state[at.KEPT]:
             copy_bytes(out[0] + done * size, out[2], (n - done) * size)

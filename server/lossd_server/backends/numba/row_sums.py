@@ -7,7 +7,7 @@ from typing import Any
 
 from lossd_server.backends.numba import state as at
 from lossd_server.backends.numba.blocks import BLOCK, PITCH, TILE, steps_of
-from lossd_server.backends.numba.elementary import log
+from lossd_server.backends.numba.elementary import log, log_ratio
 from lossd_server.backends.numba.lanes import any_of, splat, total, widen_sum, width
 from lossd_server.backends.numba.memory import cast, load, load_one, next_piece, store, store_one
 from lossd_server.backends.numba.state import INPUT, STAGED, annihilate, number
@@ -15,7 +15,7 @@ from lossd_server.backends.numba.sums import GROUP, times
 from lossd_server.backends.numba.table import EMPTY_COUNTS, ENTROPY_COUNTS, NEGATIVE_COUNT
 from lossd_server.backends.numba.tiles import entry, load_tile, store_tile
 from lossd_server.backends.numba.vector import BYTES
-from lossd_server.jit import njit, part
+from lossd_server.jit import njit, once, part
 
 
 @part
@@ -31,30 +31,42 @@ def counts_sum(row: int, steps: int, zero: Any) -> tuple[float, bool]:
 
 
 @part
-def entropy_of(row: int, steps: int, norm: Any, zero: Any) -> float:
-    """−Σ q ln q of q = entry / norm."""
+def logarithm(x: Any, q: Any, norms: Any, lost: Any, counts: bool) -> Any:
+    """ln q of q = x / (norms + lost)."""
+    value = log(q)
+    return log_ratio(x, norms, lost, value) if counts else value
+
+
+@part
+def entropy_of(row: int, steps: int, mass: float, counts: bool, zero: Any) -> float:
+    """−Σ q ln q of q = entry / mass."""
+    norm = cast(mass, zero)
     norms = splat(norm)
+    lost = splat(cast(mass - float(norm), zero))
     wide = widen_sum(splat(zero))
     for group in range(0, steps, GROUP):
         narrow = splat(zero)
         for j in range(group, min(group + GROUP, steps)):
-            q = load(row + j * BYTES, zero) / norms
-            narrow = narrow - times(q, log(q))
+            x = load(row + j * BYTES, zero)
+            q = x / norms
+            narrow = narrow - times(q, logarithm(x, q, norms, lost, counts))
         wide = wide + widen_sum(narrow)
     return total(wide)
 
 
 @part
-def entropy_slope(row: int, steps: int, norm: Any, factor: Any, added: Any, zero: Any) -> None:
-    """Overwrites entries with factor·(ln(entry / norm) + added)."""
+def entropy_slope(row: int, steps: int, mass: float, counts: bool, factor: Any, added: Any, zero: Any) -> None:
+    """Overwrites entries with factor·(ln(entry / mass) + added)."""
+    norm = cast(mass, zero)
     norms = splat(norm)
+    lost = splat(cast(mass - float(norm), zero))
     factors = splat(factor)
     for j in range(steps):
-        q = load(row + j * BYTES, zero) / norms
-        store(row + j * BYTES, (log(q) + added) * factors)
+        x = load(row + j * BYTES, zero)
+        store(row + j * BYTES, (logarithm(x, x / norms, norms, lost, counts) + added) * factors)
 
 
-@part
+@once
 def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> tuple[int, int]:
     """Losses and gradients of a tile of rows; (fault, index), fault −1 where there is none."""
     outer, inner, rows = where
@@ -85,8 +97,8 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
         if not counts or classes > BLOCK:
             load_tile(tile, job.input, job.input_dtype, layout, where, begin, n, zero, stage)
         for r in range(rows):
-            norm = cast(states[r, at.MASS], zero)
-            states[r, at.BELOW] += entropy_of(tile + r * PITCH, steps_of(n, width(zero)), norm, zero)
+            mass = states[r, at.MASS]
+            states[r, at.BELOW] += entropy_of(tile + r * PITCH, steps_of(n, width(zero)), mass, counts, zero)
     for r in range(rows):
         weight = number(job.row_weight, first_row + r, 0.0)
         store_one(job.losses + 8 * (first_row + r), annihilate(weight, states[r, at.BELOW]))
@@ -101,9 +113,9 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
         for r in range(rows):
             # ln q + H as ln(q·e^H): near the mean surprise the two logarithms would cancel.
             added = cast(0.0 if counts else 1.0, zero)
-            norm = cast(states[r, at.MASS] * (math.exp(-states[r, at.BELOW]) if counts else 1.0), zero)
+            mass = states[r, at.MASS] * (math.exp(-states[r, at.BELOW]) if counts else 1.0)
             factor = cast(states[r, at.FACTOR], zero)
-            entropy_slope(tile + r * PITCH, steps_of(n, width(zero)), norm, factor, added, zero)
+            entropy_slope(tile + r * PITCH, steps_of(n, width(zero)), mass, counts, factor, added, zero)
         store_tile(job.input_gradient, tile, job.input_gradient_dtype, layout, where, begin, n, zero, stage)
     return -1, 0
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from lossd_server.backends.numba import state as at
-from lossd_server.backends.numba.blocks import BLOCK, PITCH, TILE, load_block, steps_of
+from lossd_server.backends.numba.activations import activate
+from lossd_server.backends.numba.blocks import BLOCK, PITCH, TILE, fill, load_block, steps_of
 from lossd_server.backends.numba.lanes import width
 from lossd_server.backends.numba.memory import (
     FLOAT32,
@@ -27,18 +28,22 @@ from lossd_server.backends.numba.memory import (
 )
 from lossd_server.backends.numba.mixing import mix
 from lossd_server.backends.numba.narrow import NARROW, narrow_rows
+from lossd_server.backends.numba.outputs import write_outputs
 from lossd_server.backends.numba.row_gradients import write_gradients
-from lossd_server.backends.numba.state import EXPONENTIALS, INPUT, MIXED, STAGED, annihilate, number
+from lossd_server.backends.numba.softcap import cap
+from lossd_server.backends.numba.state import EXPONENTIALS, INPUT, MIXED, SLOPES, STAGED, annihilate, number
 from lossd_server.backends.numba.sums import entropy_sum, exp_sums, first_equal, gap_sum, largest, plain_sum
 from lossd_server.backends.numba.table import (
     CLASS_OUT_OF_RANGE,
     CROSS_ENTROPY_DISTRIBUTION,
     CROSS_ENTROPY_INDEX,
     ENTROPY_LOGITS,
+    LOG_SOFTMAX,
+    SOFTMAX,
 )
 from lossd_server.backends.numba.tiles import entry, load_tile
 from lossd_server.backends.numba.vector import BYTES
-from lossd_server.jit import njit, part
+from lossd_server.jit import njit, once, part
 
 
 @part
@@ -60,18 +65,22 @@ def start(job: Any, layout: Any, where: Any, r: int, state: Any, scratch: int, z
         state[at.KEPT] = 0.0
         return False
     lies = job.input + entry(layout, outer, y, inner + r) * size_of(job.input_dtype)
-    if job.input_dtype != (FLOAT32 if width(zero) == 4 else FLOAT64):
+    if job.softcap != 0.0 or job.input_dtype != (FLOAT32 if width(zero) == 4 else FLOAT64):
         load_block(scratch + EXPONENTIALS, lies, 1, job.input_dtype, zero, scratch + STAGED)
         lies = scratch + EXPONENTIALS
     state[at.CLASS] = y
+    if job.softcap != 0.0:
+        cap(scratch + EXPONENTIALS, scratch + SLOPES, 1, job.softcap, zero)
     state[at.PICKED] = load_one(lies, zero)
     state[at.SHARE] = (1.0 - job.label_smoothing) * number(job.class_weight, y, zero)
     return True
 
 
 @part
-def advance(state: Any, block: Any, weights: int, begin: int, formula: int, kept: int, zero: Any) -> None:
-    """Takes a block, classes `begin` …, into a row's state. `weights`: where v lies, or 0."""
+def advance(state: Any, block: Any, weights: int, begin: int, gaps: bool, first: bool, kept: int, zero: Any) -> None:
+    """Takes a block, classes `begin` …, into a row's state. `weights`: where v lies, or 0; gaps, first: whether those
+    are wanted.
+    """
     top = largest(block, zero)
     if top > state[at.MAXIMUM]:
         new = float(top)
@@ -86,13 +95,13 @@ def advance(state: Any, block: Any, weights: int, begin: int, formula: int, kept
         state[at.TIES] = 0.0
         state[at.WEIGHTED] += annihilate(state[at.MASS], shift)
         state[at.MAXIMUM] = state[at.REF] = new
-        if weights:
+        if first:
             state[at.FIRST] = begin + first_equal(block, top, zero)
     ref = cast(state[at.REF], zero)
     below, ties = exp_sums(block, ref, kept, zero)
     state[at.BELOW] += below
     state[at.TIES] += ties
-    if formula == ENTROPY_LOGITS:
+    if gaps:
         state[at.GAPS] += entropy_sum(block, ref, zero)
     if weights:
         state[at.WEIGHTED] += gap_sum(block, weights, ref, zero)
@@ -115,6 +124,10 @@ def finish(job: Any, row: int, state: Any) -> float:
     loss = annihilate(state[at.MASS], log_rest) + state[at.WEIGHTED]
     if job.formula == CROSS_ENTROPY_INDEX:
         loss += annihilate(state[at.SHARE], (state[at.MAXIMUM] - state[at.PICKED]) + log_rest)
+    if job.z_loss != 0.0:
+        lse = state[at.MAXIMUM] + log_rest
+        state[at.MASS_OF_Z] = 2.0 * job.z_loss * lse
+        loss += job.z_loss * lse * lse
     return annihilate(weight, loss)
 
 
@@ -127,8 +140,13 @@ def read_block(
     lowest = cast(-math.inf, zero)
     steps = steps_of(n, size)
     to = scratch + INPUT
-    if layout[2] > 1 or job.input_dtype != (FLOAT32 if size == 4 else FLOAT64):
+    capped = job.softcap != 0.0
+    if capped or layout[2] > 1 or job.input_dtype != (FLOAT32 if size == 4 else FLOAT64):
         load_tile(to, job.input, job.input_dtype, layout, where, begin, n, lowest, scratch + STAGED)
+        if capped:
+            for r in range(where[2]):
+                cap(to + r * PITCH, scratch + SLOPES + r * PITCH, steps, job.softcap, zero)
+                fill(to + r * PITCH, n, steps * (BYTES // size), lowest)
         return to, steps, to, steps
     body = job.input + entry(layout, where[0], begin, 0) * size
     full = n * size // BYTES
@@ -138,7 +156,7 @@ def read_block(
     return body, full, to, steps
 
 
-@part
+@once
 def rest_mass(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> None:
     """Σ v without the first maximum, summed apart: in float64 the difference of two sums is not exact enough."""
     classes = layout[1]
@@ -159,7 +177,7 @@ def rest_mass(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero
                 store_one(lies, own)
 
 
-@part
+@once
 def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> int:
     """Losses and gradients of a tile of rows; the first row whose target is no class, or −1."""
     outer, inner, rows = where
@@ -168,12 +186,15 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
     weighted = job.formula == CROSS_ENTROPY_DISTRIBUTION or (
         job.formula == CROSS_ENTROPY_INDEX and job.label_smoothing > 0.0
     )
+    activation = job.formula == SOFTMAX or job.formula == LOG_SOFTMAX
+    gaps = job.formula == ENTROPY_LOGITS or job.entropy != 0
+    first = weighted or activation or job.argmax != 0 or job.correct != 0
     keep = scratch + EXPONENTIALS if layout[2] == 1 and classes <= BLOCK and job.input_gradient else 0
     for r in range(rows):
         if not start(job, layout, where, r, states[r], scratch, zero):
             return first_row + r
-    if layout[2] == 1 and states[0, at.KEPT] == 0.0:
-        classes = 0  # an ignored row is not read
+    if layout[2] == 1 and states[0, at.KEPT] == 0.0 and job.plain:
+        classes = 0  # an ignored row is not read, but for its outputs
     block = (0, 0, 0, 0)
     for begin in range(0, classes, BLOCK):
         n = min(BLOCK, classes - begin)
@@ -183,10 +204,16 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
         for r in range(rows):
             shifted = (block[0] + r * PITCH, block[1], block[2], block[3])
             v = scratch + MIXED + r * PITCH if weighted else 0
-            advance(states[r], shifted, v, begin, job.formula, keep, zero)
+            advance(states[r], shifted, v, begin, gaps, first, keep, zero)
     for r in range(rows):
-        loss = finish(job, first_row + r, states[r]) if states[r, at.KEPT] else 0.0
-        store_one(job.losses + 8 * (first_row + r), loss)
+        loss = finish(job, first_row + r, states[r])
+        if not job.plain:
+            write_outputs(job, first_row + r, states[r])
+        if job.losses:
+            store_one(job.losses + 8 * (first_row + r), loss if states[r, at.KEPT] else 0.0)
+    if activation:
+        activate(job, layout, where, block, scratch, states, zero)
+        return -1
     if not (job.input_gradient or job.target_gradient):
         return -1
     if classes == 0:
@@ -218,7 +245,7 @@ def softmax_rows(jobs: Any, pieces: Any, counter: int, scratch: int, states: Any
         job = jobs[piece.job]
         layout = (job.outer, job.classes, job.inner)
         row = piece.begin
-        if layout[1] <= NARROW:
+        if layout[1] <= NARROW and job.formula != SOFTMAX and job.formula != LOG_SOFTMAX:
             wrong = narrow_rows(job, layout, piece.begin, piece.end, scratch, zero)
             if wrong >= 0:
                 piece.fault = CLASS_OUT_OF_RANGE

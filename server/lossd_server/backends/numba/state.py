@@ -27,14 +27,21 @@ LOG_REST = 12  # ln(1 + rest)
 FACTOR = 13  # what the row's gradient is multiplied by: scale · row weight · upstream
 KEPT = 14  # 0 where the row is ignored
 REST_MASS = 15  # Σ v, the first maximum left out; NaN: MASS less its own is exact enough
-STATES = 16
+MASS_OF_Z = 16  # 2κ·lse, the share of z_loss in what p is multiplied by
+OWN = 17  # a, or g, of the first maximum
+OTHERS = 18  # Σ of it over all other classes
+STATES = 19
 
-# Offsets in scratch. Tiles: the input (then its gradient), v, the target's gradient. Rows: class weights and
-# exponentials. Then a vector for a gradient's tail, a stage for tails, the states.
+# Offsets in scratch. Tiles: the input (then its gradient), v, the target's gradient, slopes of a softcap (other
+# gradients), upstream gradients, single losses. Rows: class weights and exponentials. Then a vector for a gradient's
+# tail, a stage for tails, the states. What a job does not need is never touched.
 INPUT = 0
 MIXED = TILE * PITCH
 TARGET_OUT = 2 * TILE * PITCH
-WEIGHTS = 3 * TILE * PITCH
+SLOPES = 3 * TILE * PITCH
+UPSTREAM = 4 * TILE * PITCH
+SINGLE = 5 * TILE * PITCH
+WEIGHTS = 6 * TILE * PITCH
 EXPONENTIALS = WEIGHTS + PITCH
 OUT_TAIL = EXPONENTIALS + PITCH
 STAGED = OUT_TAIL + BYTES
