@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,8 @@ OF_NO_CLASS: dict[str, tuple[float, type[np.generic]]] = {
     "correct": (0, np.uint8),
 }
 
+BEYOND_FLOAT32 = 2.0**128 - 2.0**103  # rounds to infinity
+
 
 def evaluate(backend: Backend, jobs: Sequence[Job]) -> list[Answer | ServerError]:
     """One answer a job, in order; one backend run for all. A job whose values are refused costs the others nothing.
@@ -37,21 +40,20 @@ def evaluate(backend: Backend, jobs: Sequence[Job]) -> list[Answer | ServerError
     answers: list[Answer | ServerError | None] = [None] * len(jobs)
     launches: list[Launch] = []
     waiting: list[tuple[int, Kept]] = []
-    with np.errstate(over="ignore", invalid="ignore"):  # a sum beyond float32 is an infinite loss, no warning
-        for position, job in enumerate(jobs):
-            try:
-                denominator = kept(job)
-            except ClassOutOfRange as found:
-                answers[position] = refusal(job, Fault.CLASS_OUT_OF_RANGE, found.row)
-                continue
-            if job.layout.elements == 0:
-                answers[position] = _finish(job, denominator, _of_nothing(job))
-                continue
-            launches.append(Launch(job, gradient_scale(job, denominator)))
-            waiting.append((position, denominator))
-        results = backend.run(launches) if launches else []
-        for (position, denominator), launch, computed in zip(waiting, launches, results, strict=True):
-            answers[position] = _finish(launch.job, denominator, computed)
+    for position, job in enumerate(jobs):
+        try:
+            denominator = kept(job)
+        except ClassOutOfRange as found:
+            answers[position] = refusal(job, Fault.CLASS_OUT_OF_RANGE, found.row)
+            continue
+        if job.layout.elements == 0:
+            answers[position] = _finish(job, denominator, _of_nothing(job))
+            continue
+        launches.append(Launch(job, gradient_scale(job, denominator)))
+        waiting.append((position, denominator))
+    results = backend.run(launches) if launches else []
+    for (position, denominator), launch, computed in zip(waiting, launches, results, strict=True):
+        answers[position] = _finish(launch.job, denominator, computed)
     return [answer for answer in answers if answer is not None]
 
 
@@ -70,14 +72,14 @@ def _finish(job: Job, denominator: Kept, computed: Computed) -> Answer | ServerE
         return Answer(job, computed.values, computed.input_gradient, None, None)
     sums = computed.chunk_sums if job.formula.elementwise else computed.losses
     assert sums is not None
-    per_nat = job.reducing.per_nat
-    loss_sum = ordered_sum(read_only(sums), 0.0) * per_nat
+    log_base = job.reducing.log_base
+    loss_sum = ordered_sum(read_only(sums), 0.0) / log_base
     if job.reducing.reduction is Reduction.NONE:
         losses = computed.values if job.formula is Formula.KL_ROWS else computed.losses
         assert losses is not None
-        loss = _unreduced(losses, per_nat, job)
+        loss = _unreduced(losses, log_base, job)
     else:
-        loss = np.array(reduced(job, loss_sum, denominator), job.compute)
+        loss = _scalar(reduced(job, loss_sum, denominator), job.compute)
     summary = Summary(loss_sum, denominator.weight_sum, denominator.count)
     answer = Answer(job, loss, computed.input_gradient, computed.target_gradient, summary)
     if job.outputs or job.weight_gradient:
@@ -85,19 +87,28 @@ def _finish(job: Job, denominator: Kept, computed: Computed) -> Answer | ServerE
     return answer
 
 
-def _unreduced(losses: npt.NDArray[Any], per_nat: float, job: Job) -> npt.NDArray[Any]:
-    if per_nat != 1.0:
-        losses = np.multiply(losses, per_nat, dtype=np.float64)
-    return losses.astype(job.compute, copy=False).reshape(job.loss_shape)
+def _scalar(loss: float, compute: np.dtype[Any]) -> npt.NDArray[Any]:
+    """The loss in its dtype: beyond float32 it is infinite, which numpy would warn of."""
+    if compute == np.float32 and abs(loss) >= BEYOND_FLOAT32:
+        loss = math.copysign(math.inf, loss)
+    return np.array(loss, compute)
+
+
+def _unreduced(losses: npt.NDArray[Any], log_base: float, job: Job) -> npt.NDArray[Any]:
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 a loss is infinite, no warning
+        if log_base != 1.0:
+            losses = np.divide(losses, log_base, dtype=np.float64)
+        return losses.astype(job.compute, copy=False).reshape(job.loss_shape)
 
 
 def _outputs(job: Job, computed: Computed) -> dict[str, npt.NDArray[Any]]:
     """Those that were asked for: measures in the loss's dtype, the others as they are."""
-    return {
-        name: values.astype(job.compute, copy=False) if name in MEASURES else values
-        for name, values in computed.outputs.items()
-        if name in job.outputs
-    }
+    with np.errstate(over="ignore"):
+        return {
+            name: values.astype(job.compute, copy=False) if name in MEASURES else values
+            for name, values in computed.outputs.items()
+            if name in job.outputs
+        }
 
 
 def _weight_gradient(job: Job, computed: Computed) -> npt.NDArray[Any] | None:
@@ -105,7 +116,8 @@ def _weight_gradient(job: Job, computed: Computed) -> npt.NDArray[Any] | None:
     if not job.weight_gradient:
         return None
     assert computed.weight_gradient is not None
-    return narrowed(computed.weight_gradient, job.weight_dtype)
+    with np.errstate(over="ignore"):
+        return narrowed(computed.weight_gradient, job.weight_dtype)
 
 
 def _of_nothing(job: Job) -> Computed:

@@ -78,3 +78,16 @@ def part(function: F) -> F:
         nogil=True, error_model="numpy", boundscheck=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
     )(function)
     return compiled
+
+
+def once(function: F) -> F:
+    """A part with one caller, written out there: by itself it would be optimised once more with all that it calls."""
+    inlined: F = numba.njit(
+        nogil=True,
+        error_model="numpy",
+        boundscheck=False,
+        inline="always",
+        no_cpython_wrapper=True,
+        no_cfunc_wrapper=True,
+    )(function)
+    return inlined

@@ -107,13 +107,13 @@ class Reducing:
     """How losses become the answer: applied by the host around the kernels.
 
     `upstream` is grad_output as a number, for a scalar loss; per-row and per-element upstream gradients are the Job's.
-    `per_nat` is 1 / ln(base).
+    `log_base` is ln(base).
     """
 
     reduction: Reduction = Reduction.MEAN
     normalizer: float | None = None
     empty_mean_zero: bool = False
-    per_nat: float = 1.0
+    log_base: float = 1.0
     upstream: float = 1.0
 
 

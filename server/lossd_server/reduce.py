@@ -65,14 +65,14 @@ def gradient_scale(job: Job, kept: Kept) -> float:
     """What the job's gradients are multiplied by: upstream / denominator / ln(base)."""
     reducing = job.reducing
     if reducing.reduction is not Reduction.MEAN:
-        return reducing.upstream * reducing.per_nat
+        return reducing.upstream / reducing.log_base
     if reducing.normalizer is not None:
-        return reducing.upstream / reducing.normalizer * reducing.per_nat
+        return reducing.upstream / reducing.normalizer / reducing.log_base
     if kept.count == 0:
         return 0.0
     if kept.weight_sum == 0.0:
         return float("nan")
-    return reducing.upstream / kept.weight_sum * reducing.per_nat
+    return reducing.upstream / kept.weight_sum / reducing.log_base
 
 
 def reduced(job: Job, loss_sum: float, kept: Kept) -> float:
@@ -111,11 +111,18 @@ def warm_up() -> None:
 
 @njit
 def ordered_sum(values: npt.NDArray[Any], start: float) -> float:
-    """start + values[0] + values[1] + …, from the left, in float64. values: float32 or float64."""
+    """start + values[0] + values[1] + …, from the left, in float64, with what each addition rounds off (Neumaier).
+
+    values: float32 or float64.
+    """
     total = start
+    lost = 0.0
     for index in range(values.shape[0]):
-        total += np.float64(values[index])
-    return total
+        value = np.float64(values[index])
+        added = total + value
+        lost += (total - added) + value if abs(total) >= abs(value) else (value - added) + total
+        total = added
+    return total + lost if abs(total) < np.inf else total
 
 
 @njit

@@ -2,65 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import ml_dtypes
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import STORAGE, Array, View
+from lossd_server.array import Array, View
 from lossd_server.backends import Backend
-from lossd_server.job import Computed, Formula, Job, Launch, Layout, Reducing, Reduction
-
-Float64 = npt.NDArray[np.float64]
-DTYPES: dict[int, Any] = {
-    pb.DATA_TYPE_FLOAT64: np.float64,
-    pb.DATA_TYPE_FLOAT32: np.float32,
-    pb.DATA_TYPE_FLOAT16: np.float16,
-    pb.DATA_TYPE_BFLOAT16: ml_dtypes.bfloat16,
-    pb.DATA_TYPE_FLOAT8_E5M2: ml_dtypes.float8_e5m2,
-}
-# The largest error over the largest entry: 4 ulp of float32, 8 of float64, half an ulp and a little of 16 bits.
-ERROR = {np.float64: 1.8e-15, np.float32: 4.8e-7, np.float16: 5e-4, ml_dtypes.bfloat16: 4e-3}
-
-
-def array(values: npt.ArrayLike, dtype: int = pb.DATA_TYPE_FLOAT32) -> Array:
-    """`values` rounded to `dtype`, as an operand."""
-    rounded = np.asarray(values).astype(DTYPES[dtype])
-    return Array(rounded.reshape(-1).view(STORAGE[dtype]), dtype, rounded.shape)
-
-
-def exact(operand: Array) -> Float64:
-    """What the operand really holds."""
-    values: Float64 = operand.values.view(DTYPES[operand.dtype]).astype(np.float64).reshape(operand.shape)
-    return values
-
-
-def rows_job(formula: Formula, x: Array, **options: Any) -> Job:
-    """A Job on rows (outer, C, inner), with the input's gradient."""
-    outer, classes, inner = x.shape
-    wide = x.dtype == pb.DATA_TYPE_FLOAT64
-    defaults: dict[str, Any] = {"compute": np.dtype(np.float64 if wide else np.float32), "input_gradient": True}
-    return Job(rpc="", formula=formula, layout=Layout(outer, classes, inner), input=x, **defaults | options)
-
-
-def alone(backend: Backend, job: Job, scale: float = 1.0) -> Computed:
-    return backend.run([Launch(job, scale)])[0]
-
-
-def assert_close(actual: npt.NDArray[Any] | None, expected: Float64, dtype: Any = np.float32) -> None:
-    """Flat storage of `dtype` against an array of any shape."""
-    assert actual is not None
-    error = np.abs(actual.view(dtype).astype(np.float64) - expected.reshape(-1)).max()
-    assert error <= ERROR[dtype] * np.abs(expected).max()
-
-
-def assert_relative(actual: npt.NDArray[Any] | None, expected: npt.ArrayLike, rtol: float) -> None:
-    """Entry by entry."""
-    assert actual is not None
-    np.testing.assert_allclose(actual, np.asarray(expected), rtol=rtol)
+from lossd_server.job import Formula, Job, Layout, Reducing, Reduction
+from tests.backends.triton_jobs import DTYPES, Float64, alone, array, assert_close, assert_relative, exact, rows_job
 
 
 def log_softmax(x: Float64) -> Float64:

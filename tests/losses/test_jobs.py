@@ -176,7 +176,7 @@ def test_absent_options_are_pytorchs() -> None:
     assert (job.ignore_index, job.label_smoothing, job.class_weight) == (-100, 0.0, None)
     assert (job.input_gradient, job.target_gradient) == (False, False)
     assert job.reducing.reduction is Reduction.MEAN
-    assert (job.reducing.per_nat, job.reducing.upstream, job.reducing.normalizer) == (1.0, 1.0, None)
+    assert (job.reducing.log_base, job.reducing.upstream, job.reducing.normalizer) == (1.0, 1.0, None)
 
 
 def test_options_arrive() -> None:
@@ -196,7 +196,7 @@ def test_options_arrive() -> None:
     job = check("CrossEntropy", request)
 
     assert (job.ignore_index, job.label_smoothing, job.input_gradient) == (0, 0.25, True)
-    assert (job.reducing.per_nat, job.reducing.upstream) == (1 / log(2), 3.0)
+    assert (job.reducing.log_base, job.reducing.upstream) == (log(2), 3.0)
     assert (job.reducing.normalizer, job.reducing.empty_mean_zero) == (7.0, True)
 
 

@@ -57,7 +57,7 @@ def check(request: Message) -> Job:
     class_weight = classes.weights(weight, layout, compute)
     by_row = rowwise.row_weight(row_weight, loss_shape)
     wanted = by_products.read(fields, kind, by_index)
-    reducing = options.reducing(RPC, fields, options.per_nat(fields), grad_output, loss_shape)
+    reducing = options.reducing(RPC, fields, options.log_base(fields), grad_output, loss_shape)
     ignore_index = _ignore_index(fields, by_index)
     smoothing = options.number(fields, "label_smoothing", 0.0, "[0, 1]", low=0.0, high=1.0, open_low=False)
     if target_kind == pb.KIND_COUNTS:  # the one pass over values, so after all else

@@ -36,7 +36,7 @@ def check(request: Message) -> Job:
     grad_output = optional_float_operand(fields, "grad_output")
     compute = compute_dtype(sent, row_weight, grad_output)
     gradients = options.gradients(fields, NO_GRADIENT_OF_INTEGERS if sent.dtype in INTEGERS else NO_GRADIENT)
-    reducing = options.reducing(RPC, fields, options.per_nat(fields), grad_output, loss_shape)
+    reducing = options.reducing(RPC, fields, options.log_base(fields), grad_output, loss_shape)
     return Job(
         rpc=RPC,
         formula=formula,

@@ -43,7 +43,7 @@ def check(request: Message) -> Job:
     if target_kind is Kind.COUNTS:
         none = none | counts.NO_TARGET_GRADIENT
     gradients = options.gradients(fields, none)
-    reducing = options.reducing(RPC, fields, options.per_nat(fields), grad_output, sent.shape, REDUCTIONS)
+    reducing = options.reducing(RPC, fields, options.log_base(fields), grad_output, sent.shape, REDUCTIONS)
     formula, layout = Formula.KL, elements(sent.shape)
     if input_kind in BY_ROW or target_kind in BY_ROW:
         formula = Formula.KL_ROWS

@@ -114,21 +114,21 @@ def out_of_range(field: str, value: float, bound: str) -> InvalidRequest:
     )
 
 
-def per_nat(fields: Fields) -> float:
-    """1 / ln(base): 1 where the base is e."""
+def log_base(fields: Fields) -> float:
+    """ln(base): 1 where the base is e."""
     if "base" not in fields:
         return 1.0
     bound = "(0, inf) without 1"
     base = number(fields, "base", 0.0, bound, low=0.0, high=float("inf"), open_low=True)
     if base == 1.0:
         raise out_of_range("base", base, bound)
-    return 1.0 / log(base)
+    return log(base)
 
 
 def reducing(
     rpc: str,
     fields: Fields,
-    per_nat: float,
+    log_base: float,
     grad_output: Array | None,
     loss_shape: tuple[int, ...],
     reductions: Mapping[int, Reduction] = REDUCTIONS,
@@ -158,7 +158,7 @@ def reducing(
         reduction=reduction,
         normalizer=normalizer,
         empty_mean_zero=choice(rpc, fields, "empty_mean", pb.EmptyMean, EMPTY_MEAN_ZERO),
-        per_nat=per_nat,
+        log_base=log_base,
         upstream=upstream,
     )
 

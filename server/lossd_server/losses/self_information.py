@@ -26,7 +26,7 @@ def check(request: Message) -> Job:
     grad_output = optional_float_operand(fields, "grad_output")
     compute = compute_dtype(sent, grad_output)
     gradients = options.gradients(fields, NO_GRADIENT)
-    reducing = options.reducing(RPC, fields, options.per_nat(fields), grad_output, sent.shape, REDUCTIONS)
+    reducing = options.reducing(RPC, fields, options.log_base(fields), grad_output, sent.shape, REDUCTIONS)
     return Job(
         rpc=RPC,
         formula=Formula.SELF_INFORMATION,

@@ -76,9 +76,13 @@ def taking(kernel: Kernel, pieces: list[tuple[int, ...]], compute: np.dtype[Any]
 
 
 class Scratch(threading.local):
-    """Each thread's own working memory."""
+    """Each thread's own working memory, and the pieces and the counter of a batch that is one piece."""
 
     def __init__(self) -> None:
+        self.piece = np.empty(1, PIECE)
+        self.words = self.piece.view(np.int64)
+        self.counter = np.empty(1, np.int64)
+        self.counter_address = address_of(self.counter)
         self.bytes = np.empty(SCRATCH_BYTES + 64, np.uint8)
         self.address = address_of(self.bytes) + -address_of(self.bytes) % 64
         self.states = np.zeros((2 * TILE, STATES))
@@ -117,6 +121,8 @@ class NumbaBackend:
 
     def run(self, launches: Sequence[Launch]) -> list[Computed]:
         """Computes a batch: one pass of the threads over it for each kernel that is present."""
+        if len(launches) == 1 and launches[0].job.work_bytes < SHARED_BYTES and not launches[0].job.weight_gradient:
+            return [self._run_small(launches[0])]
         results = [allocate(launch.job, self._memory.empty) for launch in launches]
         finished = [finished_rows(launch.job) for launch in launches]
         table = np.frombuffer(b"".join(map(describe, launches, results, finished)), RECORD)
@@ -141,6 +147,22 @@ class NumbaBackend:
                 if computed.fault is None or index < computed.fault[1]:
                     computed.fault = FAULTS[fault], index
         return results
+
+    def _run_small(self, launch: Launch) -> Computed:
+        """A small job alone, as most calls are: on this thread, as one piece, with nothing made but its answers."""
+        job = launch.job
+        computed = allocate(job, self._memory.empty)
+        scratch = self._scratch
+        units = job.layout.chunks if job.formula.elementwise else job.layout.rows
+        scratch.words[:] = 0, 0, units, -1, 0
+        scratch.counter[0] = 0
+        kernel, compute = kernel_of(job)
+        table = np.frombuffer(describe(launch, computed, None), RECORD)
+        kernel(table, scratch.piece, scratch.counter_address, scratch.address, scratch.states, ZEROS[compute])
+        fault = scratch.words[3]
+        if fault >= 0:
+            computed.fault = FAULTS[fault], int(scratch.words[4])
+        return computed
 
     def _take(self, table: Any, passes: list[Pass]) -> None:
         scratch = self._scratch

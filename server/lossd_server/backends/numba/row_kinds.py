@@ -179,9 +179,19 @@ def write(job: Any, layout: Any, where: Any, begin: int, n: int, states: Any, sc
         store_tile(job.target_gradient, scratch + TARGET_OUT, dtype, layout, where, begin, n, zero, stage)
 
 
+@part
+def rounded_off(state: Any, zero: Any) -> float:
+    """What ln(1 + rest) lost in the compute type: the same for every class, so it adds up in a row's sum."""
+    return state[at.LOG_REST] - float(cast(state[at.LOG_REST], zero))
+
+
 @once
-def finish(job: Any, row: int, state: Any) -> None:
+def finish(job: Any, row: int, state: Any, other: Any, zero: Any) -> None:
     """The row's loss, and the factor of its gradients."""
+    if job.upstream == 0:
+        lost = annihilate(state[at.SHARE], rounded_off(state, zero) - rounded_off(other, zero))
+        state[at.WEIGHTED] += lost
+        state[at.GAPS] += lost
     weight = number(job.row_weight, row, 0.0)
     loss = annihilate(weight, state[at.WEIGHTED])
     state[at.FACTOR] = job.scale * weight * number(job.row_upstream, row, 0.0)
@@ -225,7 +235,7 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
                 normalise(states[r])
                 normalise(states[TILE + r])
             elif turn == 1:
-                finish(job, first_row + r, states[r])
+                finish(job, first_row + r, states[r], states[TILE + r], zero)
     return -1, 0
 
 

@@ -1,4 +1,4 @@
-"""exp, log, log1p and products to a few ulp, the same on every device. Device functions, float32 or float64."""
+"""exp, logarithms, tanh, products and quotients to a few ulp, the same on every device: float32 or float64."""
 
 from __future__ import annotations
 
@@ -25,14 +25,22 @@ def divide(a: tl.tensor, b: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def exp_of_negative(x: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
-    """eˣ for x ≤ 0, to 1–2 ulp, 0 for −inf, NaN for NaN.
+def quotient(a: tl.tensor, b: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
+    """a/b, where an a of exactly 0 annihilates 1/b unless b is NaN."""
+    a, b = tl.broadcast(a, b)
+    return tl.where((a == 0) & (b == b), 0.0, divide(a, b, COMPUTE))
+
+
+@triton.jit
+def exp(x: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
+    """eˣ, to 1–2 ulp, 0 for −inf, NaN for NaN.
 
     float32: 2ⁿ·eʳ with r = x − n·ln 2, ln 2 in two parts of which the first times n is exact (Cody and Waite), since
     the hardware's 2^(x·log₂e) loses 1e-6 to the one product; then a polynomial of degree 7 (Cephes' expf).
     """
     if tl.float32 == COMPUTE:
         x = tl.where(x < -120.0, -120.0, x)
+        x = tl.where(x > 120.0, 120.0, x)
         n = tl.floor(x * 1.4426950408889634 + 0.5)
         r = (x - n * 0.693359375) - n * -2.12194440e-4
         s = 1.9875691500e-4
@@ -42,7 +50,7 @@ def exp_of_negative(x: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
         s = s * r + 1.6666665459e-1
         s = s * r + 5.0000001201e-1
         s = s * (r * r) + r + 1.0
-        # Two factors, each a normal number, so that the product may be subnormal.
+        # Two factors, each a normal number, so that the product may be subnormal or infinite.
         i = n.to(tl.int32)
         low = i >> 1
         first = ((low + 127) << 23).to(tl.float32, bitcast=True)
@@ -67,3 +75,25 @@ def log1p(y: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
     """ln(1 + y) for −1 ≤ y < inf: ln u·y/(u − 1) with u = 1 + y rounded, in which the rounding's error cancels."""
     u = 1.0 + y
     return tl.where(u == 1.0, y, log(u, COMPUTE) * divide(y, u - 1.0, COMPUTE))
+
+
+@triton.jit
+def tanh(x: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
+    """(1 − z)/(1 + z) with z = exp(−2|x|), on the side of x.
+
+    1 − z as (1 − z)/(−ln z)·2|x|, in which z's error cancels, where it is small; else as 1 − 2z/(1 + z).
+    """
+    y = 2.0 * tl.abs(x)
+    z = exp(-y, COMPUTE)
+    small = tl.where(z == 1.0, y, divide(1.0 - z, -log(z, COMPUTE), COMPUTE) * y)
+    small = divide(small, 1.0 + z, COMPUTE)
+    large = 1.0 - divide(2.0 * z, 1.0 + z, COMPUTE)
+    size = tl.where(y > 1.0, large, small)
+    return tl.where(x < 0, -size, size)
+
+
+@triton.jit
+def tanh_slope(x: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
+    """1 − tanh²(x) = 4z/(1 + z)², z = exp(−2|x|)."""
+    z = exp(-2.0 * tl.abs(x), COMPUTE)
+    return divide(divide(4.0 * z, 1.0 + z, COMPUTE), 1.0 + z, COMPUTE)

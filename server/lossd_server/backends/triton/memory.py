@@ -39,6 +39,14 @@ def load(
 
 
 @triton.jit
+def load_operand(
+    base: tl.tensor, operand: tl.tensor, index: tl.tensor, mask: tl.tensor, COMPUTE: tl.constexpr
+) -> tl.tensor:
+    """Elements `index` of the operand whose offset and dtype the descriptor holds at `operand`."""
+    return load(base, tl.load(operand), index, mask, tl.load(operand + 1), COMPUTE)
+
+
+@triton.jit
 def load_view(base: tl.tensor, view: tl.tensor, index: tl.tensor, mask: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
     """Elements `index`, in the input's C order, of a broadcast operand; 1 where it is absent."""
     x = tl.full(index.shape, 1.0, COMPUTE)

@@ -11,20 +11,22 @@ from lossd_server.array import Array
 from lossd_server.backends.triton.configuration import SHAPES
 from lossd_server.job import Formula, Job, Launch, Layout
 
+# A formula stands for its kernel, since a kernel holds all of its family's.
 RPCS = {
     Formula.CROSS_ENTROPY_DISTRIBUTION: "CrossEntropy",
-    Formula.ENTROPY_COUNTS: "Entropy",
+    Formula.KL_ROWS: "KLDivergence",
     Formula.BCE_WITH_LOGITS: "BCEWithLogits",
 }
+KERNELS = {Formula.CROSS_ENTROPY_DISTRIBUTION: "softmax", Formula.KL_ROWS: "kinds"}
 
 
 def rehearsals() -> Iterator[tuple[str, Launch]]:
-    """Title and launch of each; a formula stands for its kernel, since a kernel holds all of its family's."""
+    """Title and launch of each."""
     for dtype, compute in ((pb.DATA_TYPE_FLOAT32, np.float32), (pb.DATA_TYPE_FLOAT64, np.float64)):
         for formula in RPCS:
             # One number of classes for each shape; 4 more than the last bound but one for the open-ended shape.
-            sizes = [4] if formula.elementwise else [4, *(largest + 4 for largest, *_ in SHAPES[:-1])]
-            for classes in sizes:
+            shapes = SHAPES[KERNELS[formula]] if formula in KERNELS else ()
+            for classes in [4, *(largest + 4 for largest, *_ in shapes[:-1])]:
                 ones = Array(np.ones(classes, compute), dtype, (1, classes))
                 job = Job(
                     rpc=RPCS[formula],
@@ -32,8 +34,9 @@ def rehearsals() -> Iterator[tuple[str, Launch]]:
                     layout=Layout(1, classes, 1),
                     compute=np.dtype(compute),
                     input=ones,
-                    target=None if formula is Formula.ENTROPY_COUNTS else ones,
+                    target=ones,
                     input_gradient=True,
+                    weight_gradient=formula is Formula.CROSS_ENTROPY_DISTRIBUTION,
                 )
                 title = f"{formula.name.lower()}, {classes} classes, {np.dtype(compute).name}"
                 yield title, Launch(job, 1.0)

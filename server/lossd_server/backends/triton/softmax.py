@@ -1,8 +1,9 @@
-"""Rows with a softmax: CrossEntropy against indices or distributions, and Entropy of logits.
+"""Rows with a softmax: CrossEntropy of logits, their Entropy, Softmax and LogSoftmax.
 
 With a = the first index of the maximum m: e_c = exp(x_c − m), rest = Σ_{c≠a} e_c, d = 1 + rest, and
-−log p_c = (m − x_c) + log1p(rest): two terms ≥ 0. With u_c the weight of class c in the row (`mass`), the loss is
-Σ u·(m − x) + (Σ u)·log1p(rest) and the gradient (Σ u)·p_c − u_c, at c = a (Σ_{k≠a} u_k)/d − u_a·rest/d.
+−log p_c = (m − x_c) + log1p(rest): two terms ≥ 0. Gradients have two forms:
+with u_c the weight of class c in the row (`mass`; −g_c for LogSoftmax): (Σ u)·p_c − u_c, at c = a
+(Σ_{k≠a} u_k)/d − u_a·rest/d; with v_c = m − x_c (Entropy), g_c − g_a (Softmax): p_c·(v_c − Σ p·v), where v_a = 0.
 """
 
 from __future__ import annotations
@@ -10,69 +11,47 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lossd_server.backends.triton.arithmetic import divide, exp_of_negative, log1p, times
-from lossd_server.backends.triton.memory import load, load_number, load_rows, store
+from lossd_server.backends.triton.arithmetic import divide, exp, log1p, tanh_slope, times
+from lossd_server.backends.triton.memory import load_number, load_operand, load_view, store
+from lossd_server.backends.triton.rows import (
+    class_weight,
+    labels,
+    logits,
+    mass,
+    peak,
+    place,
+    place_of,
+    row_factors,
+    store_rows,
+)
 from lossd_server.backends.triton.table import (
-    CLASS_WEIGHT,
+    ARGMAX,
     CLASSES,
-    DISTRIBUTION,
+    CORRECT,
     ENTROPY,
-    IGNORE_INDEX,
-    INDEX,
-    INNER,
+    ENTROPY_LOGITS,
+    FAULTS,
+    FORMULA,
     INPUT,
-    INPUT_DTYPE,
     INPUT_GRADIENT,
     INPUT_GRADIENT_DTYPE,
     KEEP_BITS,
+    LOG_SOFTMAX,
     LOSSES,
-    MODE,
+    LSE,
     NO_FAULT,
-    ROW_UPSTREAM,
-    ROW_WEIGHT,
     ROWS,
-    SCALE_BITS,
-    SMOOTH_BITS,
-    TARGET,
-    TARGET_DTYPE,
+    SOFTCAP_BITS,
+    SOFTMAX,
+    STATES,
     TARGET_GRADIENT,
     TARGET_GRADIENT_DTYPE,
+    UPSTREAM,
+    VALUES,
+    VALUES_DTYPE,
     WORDS,
+    Z_LOSS_BITS,
 )
-
-
-@triton.jit
-def class_weight(base: tl.tensor, job: tl.tensor, c: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
-    """w_c, 1 where there are none: [BLOCK]."""
-    w = tl.full(c.shape, 1.0, COMPUTE)
-    offset = tl.load(job + CLASS_WEIGHT)
-    if offset >= 0:
-        w = tl.load((base + offset).to(tl.pointer_type(COMPUTE)) + c, mask=c < tl.load(job + CLASSES), other=1.0)
-    return w
-
-
-@triton.jit
-def mass(
-    base: tl.tensor,
-    job: tl.tensor,
-    y: tl.tensor,
-    c: tl.tensor,
-    index: tl.tensor,
-    mask: tl.tensor,
-    COMPUTE: tl.constexpr,
-) -> tl.tensor:
-    """u_c = w_c·t'_c, t' = (1 − ε)·t + ε/C, t = [c = y] or the target's: [TILE, BLOCK]."""
-    keep = load_number(job + KEEP_BITS).to(COMPUTE)
-    smooth = load_number(job + SMOOTH_BITS).to(COMPUTE)
-    w = class_weight(base, job, c, COMPUTE)[None, :]
-    if tl.load(job + MODE) == DISTRIBUTION:
-        t = load(base, tl.load(job + TARGET), index, mask, tl.load(job + TARGET_DTYPE), COMPUTE)
-        u = times(w, times(keep, t) + smooth)
-    else:
-        u = tl.where(c[None, :] == y[:, None], times(keep, w), 0.0)
-        if smooth != 0:  # where ε is 0 the weight of no other class counts, whatever it is
-            u += smooth * w
-    return tl.where(mask, u, 0.0)
 
 
 @triton.jit(do_not_specialize=["item", "work"])
@@ -87,118 +66,157 @@ def softmax_rows(
 ) -> None:
     """One program: TILE rows of one job, BLOCK classes at a time.
 
-    words: int64, descriptors, work list, operands. out: int64, two fault words a work item, results. item: the first
+    words: int64, descriptors, work list, operands. out: int64, a work item's fault words, results. item: the first
     work item of this launch. work: the work list's first word.
     """
     number = item + tl.program_id(0)
     job = words + tl.load(words + work + 2 * number) * WORDS
     base = words.to(tl.pointer_type(tl.uint8))
     results = out.to(tl.pointer_type(tl.uint8))
-    mode = tl.load(job + MODE)
+    formula = tl.load(job + FORMULA)
     classes = tl.load(job + CLASSES)
-    inner = tl.load(job + INNER)
-    x_offset = tl.load(job + INPUT)
-    x_dtype = tl.load(job + INPUT_DTYPE)
     row = tl.load(words + work + 2 * number + 1) * TILE + tl.arange(0, TILE)
     live = row < tl.load(job + ROWS)
-    first = row // inner * classes * inner + row % inner
+    curved = (formula == ENTROPY_LOGITS) | (formula == SOFTMAX)  # gradients of the second form
 
-    # The target's class; a fault or an ignored row drops the row.
-    y = tl.full([TILE], -1, tl.int64)
-    dropped = row < 0
-    fault = tl.full([TILE], NO_FAULT, tl.int64)
-    if mode == INDEX:
-        start = (base + tl.load(job + TARGET)).to(tl.pointer_type(tl.int64))
-        y = tl.load(start + row, mask=live, other=0)
-        ignored = y == tl.load(job + IGNORE_INDEX)
-        outside = live & ((y < 0) | (y >= classes)) & (ignored == 0)
-        fault = tl.where(outside, row, fault)
-        dropped = ignored | outside
-    tl.store(out + 2 * number, tl.min(fault, 0))
-    tl.store(out + 2 * number + 1, NO_FAULT)
+    y, dropped, fault = labels(base, job, row, TILE)
+    tl.store(out + FAULTS * number, tl.min(fault, 0))
+    tl.store(out + FAULTS * number + 1, NO_FAULT)
+    tl.store(out + FAULTS * number + 2, NO_FAULT)
 
-    # Pass 1: the maximum and its first index, by lane; NaN apart, since a maximum may drop it.
-    best = tl.full([TILE, BLOCK], float("-inf"), COMPUTE)
-    best_at = tl.full([TILE, BLOCK], NO_FAULT, tl.int64)
-    nans = tl.zeros([TILE, BLOCK], tl.int32)
-    for begin in range(0, classes, BLOCK):
-        c = begin + tl.arange(0, BLOCK).to(tl.int64)
-        mask = live[:, None] & (c < classes)[None, :]
-        index = first[:, None] + (c * inner)[None, :]
-        x = tl.where(mask, load(base, x_offset, index, mask, x_dtype, COMPUTE), float("-inf"))
-        nans += (x != x).to(tl.int32)
-        better = x > best
-        best_at = tl.where(better, c[None, :], best_at)
-        best = tl.where(better, x, best)
-    m = tl.max(best, 1)
-    a = tl.min(tl.where(best == m[:, None], best_at, NO_FAULT), 1)
-    undefined = (tl.sum(nans, 1) > 0) | (m == float("inf")) | (m == float("-inf"))
+    m, a, nan_at = peak(base, job, job + INPUT, row, float("-inf"), COMPUTE, TILE, BLOCK)
+    undefined = (nan_at != NO_FAULT) | (m == float("inf")) | (m == float("-inf"))
+    g_top = tl.zeros([TILE, 1], COMPUTE)
+    if formula == SOFTMAX:
+        at, exists = place_of(job, row, a)
+        g_top = load_view(base, job + UPSTREAM, at, exists, COMPUTE)
 
-    # Pass 2: rest, Σ u, Σ_{k≠a} u, and Σ u·(m − x); for the entropy of logits Σ e·(m − x).
+    # Pass 2: rest, Σ u, Σ_{k≠a} u, and Σ u·(m − x) or Σ e·v.
     rest_lanes = tl.zeros([TILE, BLOCK], COMPUTE)
     total_lanes = tl.zeros([TILE, BLOCK], COMPUTE)
     others_lanes = tl.zeros([TILE, BLOCK], COMPUTE)
-    gaps_lanes = tl.zeros([TILE, BLOCK], COMPUTE)
+    sum_lanes = tl.zeros([TILE, BLOCK], COMPUTE)
     for begin in range(0, classes, BLOCK):
-        c = begin + tl.arange(0, BLOCK).to(tl.int64)
-        mask = live[:, None] & (c < classes)[None, :]
-        index = first[:, None] + (c * inner)[None, :]
-        x = tl.where(mask, load(base, x_offset, index, mask, x_dtype, COMPUTE), float("-inf"))
-        gap = m[:, None] - x
+        c, index, mask = place(job, row, begin, BLOCK)
+        gap = m[:, None] - logits(base, job, job + INPUT, index, mask, COMPUTE)
         top = c[None, :] == a[:, None]
-        e = tl.where(mask & (top == 0), exp_of_negative(-gap, COMPUTE), 0.0)
+        e = tl.where(mask & (top == 0), exp(-gap, COMPUTE), 0.0)
         rest_lanes += e
-        if mode == ENTROPY:
-            gaps_lanes += tl.where(mask, times(e, gap), 0.0)
+        if curved:
+            v = gap
+            if formula == SOFTMAX:
+                v = load_view(base, job + UPSTREAM, index, mask, COMPUTE) - g_top
+            sum_lanes += tl.where(mask, times(e, v), 0.0)
         else:
-            u = mass(base, job, y, c, index, mask, COMPUTE)
+            if formula == LOG_SOFTMAX:
+                u = tl.where(mask, -load_view(base, job + UPSTREAM, index, mask, COMPUTE), 0.0)
+            else:
+                u = mass(base, job, y, c, index, mask, COMPUTE)
+                sum_lanes += tl.where(mask, times(u, gap), 0.0)
             total_lanes += u
             others_lanes += tl.where(top, 0.0, u)
-            gaps_lanes += tl.where(mask, times(u, gap), 0.0)
     rest = tl.sum(rest_lanes, 1)
     total = tl.sum(total_lanes, 1)
     others = tl.sum(others_lanes, 1)
-    gaps = tl.sum(gaps_lanes, 1)
+    sums = tl.sum(sum_lanes, 1)
     d = 1.0 + rest
     log_d = log1p(rest, COMPUTE)
     p_top = divide(tl.full([TILE], 1.0, COMPUTE), d, COMPUTE)
     rest_p = divide(rest, d, COMPUTE)
-    if mode == ENTROPY:
-        gaps = divide(gaps, d, COMPUTE)
-        loss = gaps + log_d
+    lse = tl.where(undefined, float("nan"), m.to(tl.float64) + log_d.to(tl.float64))
+    z_loss = load_number(job + Z_LOSS_BITS)
+    pull = times(2.0 * z_loss, lse).to(COMPUTE)  # z_loss adds pull·p to the gradient
+    if curved:
+        sums = divide(sums, d, COMPUTE)
+        loss = sums + log_d
     else:
-        loss = gaps + times(total, log_d)
-    loss = tl.where(undefined, float("nan"), loss)
-    weight = load_rows(base, tl.load(job + ROW_WEIGHT), row, live)
-    losses = (results + tl.load(job + LOSSES)).to(tl.pointer_type(tl.float64))
-    tl.store(losses + row, tl.where(dropped, 0.0, times(weight, loss.to(tl.float64))), mask=live)
+        loss = sums + times(total, log_d)
+    loss = tl.where(undefined, float("nan"), loss.to(tl.float64) + times(z_loss, lse * lse))
+    weight, factor = row_factors(base, job, row)
+    store_rows(results, tl.load(job + LOSSES), row, live, tl.where(dropped, 0.0, times(weight, loss)))
+    states = tl.load(job + STATES)
+    store_rows(results, states, 2 * row, live, m)
+    store_rows(results, states, 2 * row + 1, live, tl.where(undefined, float("nan"), log_d))
+    store_outputs(base, job, results, row, y, dropped, m, a, nan_at, d, log_d, lse, COMPUTE, TILE, BLOCK)
 
-    # Pass 3: gradients.
+    # Pass 3: gradients, and an activation's values.
     dx_offset = tl.load(job + INPUT_GRADIENT)
     dt_offset = tl.load(job + TARGET_GRADIENT)
-    if (dx_offset >= 0) | (dt_offset >= 0):
-        upstream = load_rows(base, tl.load(job + ROW_UPSTREAM), row, live)
-        scale = times(load_number(job + SCALE_BITS), times(weight, upstream)).to(COMPUTE)
-        keep = load_number(job + KEEP_BITS).to(COMPUTE)
+    values = tl.load(job + VALUES)
+    if (dx_offset >= 0) | (dt_offset >= 0) | (values >= 0):
+        scale = factor.to(COMPUTE)[:, None]
         for begin in range(0, classes, BLOCK):
-            c = begin + tl.arange(0, BLOCK).to(tl.int64)
-            mask = live[:, None] & (c < classes)[None, :]
-            index = first[:, None] + (c * inner)[None, :]
-            x = load(base, x_offset, index, mask, x_dtype, COMPUTE)
-            gap = m[:, None] - x
+            c, index, mask = place(job, row, begin, BLOCK)
+            gap = m[:, None] - logits(base, job, job + INPUT, index, mask, COMPUTE)
             top = c[None, :] == a[:, None]
+            p = tl.where(top, 1.0, exp(-gap, COMPUTE)) * p_top[:, None]
+            nats = tl.where(undefined[:, None], float("nan"), gap + log_d[:, None])
+            if values >= 0:
+                value = -nats
+                if formula == SOFTMAX:
+                    value = tl.where(undefined[:, None], float("nan"), p)
+                store(results, values, index, mask, tl.load(job + VALUES_DTYPE), value)
             if dx_offset >= 0:
-                p = tl.where(top, 1.0, exp_of_negative(-gap, COMPUTE)) * p_top[:, None]
-                if mode == ENTROPY:
-                    dx = times(p, gap - gaps[:, None])
+                if curved:
+                    v = gap
+                    if formula == SOFTMAX:
+                        v = load_view(base, job + UPSTREAM, index, mask, COMPUTE) - g_top
+                    dx = times(p, v - sums[:, None])
                 else:
-                    u = mass(base, job, y, c, index, mask, COMPUTE)
+                    if formula == LOG_SOFTMAX:
+                        u = -load_view(base, job + UPSTREAM, index, mask, COMPUTE)
+                    else:
+                        u = mass(base, job, y, c, index, mask, COMPUTE)
                     at_top = times(others, p_top)[:, None] - times(u, rest_p[:, None])
-                    dx = tl.where(top, at_top, times(total[:, None], p) - u)
-                dx = times(scale[:, None], tl.where(undefined[:, None], float("nan"), dx))
-                dx = tl.where(dropped[:, None], 0.0, dx)
+                    dx = tl.where(top, at_top, times(total[:, None], p) - u) + times(pull[:, None], p)
+                dx = tl.where(undefined[:, None], float("nan"), dx)
+                if tl.float64 == COMPUTE:
+                    cap = load_number(job + SOFTCAP_BITS)
+                    if cap > 0:
+                        x = load_operand(base, job + INPUT, index, mask, COMPUTE)
+                        dx = times(dx, tanh_slope(x / cap, COMPUTE))
+                dx = tl.where(dropped[:, None], 0.0, times(scale, dx))
                 store(results, dx_offset, index, mask, tl.load(job + INPUT_GRADIENT_DTYPE), dx)
             if dt_offset >= 0:
-                w = times(keep, class_weight(base, job, c, COMPUTE))[None, :]
-                dt = times(w, tl.where(undefined[:, None], float("nan"), gap + log_d[:, None]))
-                store(results, dt_offset, index, mask, tl.load(job + TARGET_GRADIENT_DTYPE), times(scale[:, None], dt))
+                w = times(load_number(job + KEEP_BITS).to(COMPUTE), class_weight(base, job, c, COMPUTE))[None, :]
+                dt = times(scale, times(w, nats))
+                store(results, dt_offset, index, mask, tl.load(job + TARGET_GRADIENT_DTYPE), dt)
+
+
+@triton.jit
+def store_outputs(
+    base: tl.tensor,
+    job: tl.tensor,
+    results: tl.tensor,
+    row: tl.tensor,
+    y: tl.tensor,
+    dropped: tl.tensor,
+    m: tl.tensor,
+    a: tl.tensor,
+    nan_at: tl.tensor,
+    d: tl.tensor,
+    log_d: tl.tensor,
+    lse: tl.tensor,
+    COMPUTE: tl.constexpr,
+    TILE: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """The by-products that are asked for, one entry a row. The entropy costs a pass of its own."""
+    live = row < tl.load(job + ROWS)
+    store_rows(results, tl.load(job + LSE), row, live, lse)
+    best = tl.where(nan_at == NO_FAULT, a, -1)
+    argmax = tl.load(job + ARGMAX)
+    if argmax >= 0:
+        tl.store((results + argmax).to(tl.pointer_type(tl.int64)) + row, best, mask=live)
+    correct = tl.load(job + CORRECT)
+    if correct >= 0:
+        hit = (best == y) & (dropped == 0)
+        tl.store(results + correct + row, hit.to(tl.uint8), mask=live)
+    entropy = tl.load(job + ENTROPY)
+    if entropy >= 0:
+        lanes = tl.zeros([TILE, BLOCK], COMPUTE)
+        for begin in range(0, tl.load(job + CLASSES), BLOCK):
+            _, index, mask = place(job, row, begin, BLOCK)
+            gap = m[:, None] - logits(base, job, job + INPUT, index, mask, COMPUTE)
+            lanes += tl.where(mask, times(exp(-gap, COMPUTE), gap), 0.0)
+        store_rows(results, entropy, row, live, divide(tl.sum(lanes, 1), d, COMPUTE) + log_d)

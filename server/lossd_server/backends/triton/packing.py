@@ -1,0 +1,140 @@
+"""How a job lies in a batch's buffers: its descriptor, its operands, the room for its results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lossd_server.array import STORAGE, Array, View, gradient_dtype
+from lossd_server.backends.triton import table
+from lossd_server.backends.triton.configuration import chunk_elements, compute_of, runs
+from lossd_server.backends.triton.operands import code, readable, strided
+from lossd_server.job import Formula, Job, Kind, Launch
+
+ALIGNMENT = 16
+# What the input of a formula means where the formula says it.
+KINDS: dict[Formula, Kind] = {
+    Formula.NLL: Kind.LOG_PROBABILITIES,
+    Formula.ENTROPY_PROBABILITIES: Kind.PROBABILITIES,
+    Formula.ENTROPY_COUNTS: Kind.COUNTS,
+}
+INDEXED = frozenset({Formula.CROSS_ENTROPY_INDEX, Formula.CROSS_ENTROPY_KINDS_INDEX, Formula.NLL})
+# Bytes of an entry of a by-product, and the descriptor's word for it.
+OUTPUTS: dict[str, tuple[int, np.dtype[Any]]] = {
+    "lse": (table.LSE.value, np.dtype(np.float64)),
+    "entropy": (table.ENTROPY.value, np.dtype(np.float64)),
+    "argmax": (table.ARGMAX.value, np.dtype(np.int64)),
+    "correct": (table.CORRECT.value, np.dtype(np.uint8)),
+}
+
+
+class Extent:
+    """A buffer being laid out."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def reserve(self, size: int) -> int:
+        """The offset of `size` further bytes."""
+        offset = -(-self.size // ALIGNMENT) * ALIGNMENT
+        self.size = offset + size
+        return offset
+
+
+class Packing:
+    """Lays jobs out one after the other. `pieces`: offset and values of every operand, to be copied in."""
+
+    def __init__(self, operand_bytes: int, result_bytes: int) -> None:
+        self.operands = Extent(operand_bytes)
+        self.results = Extent(result_bytes)
+        self.pieces: list[tuple[int, npt.NDArray[Any]]] = []
+
+    def describe(self, launch: Launch, row: npt.NDArray[np.int64]) -> None:
+        """Fills a descriptor, all of whose words are −1, and takes room for the job's operands and results."""
+        job = launch.job
+        layout = job.layout
+        row[table.FORMULA.value] = job.formula.value
+        row[table.ROWS.value] = layout.elements if job.formula.elementwise else layout.rows
+        row[table.CLASSES.value] = layout.classes
+        row[table.INNER.value] = layout.inner
+        row[table.IGNORE_INDEX.value] = job.ignore_index
+        row[table.INPUT_KIND.value] = KINDS.get(job.formula, job.input_kind).value
+        row[table.TARGET_KIND.value] = job.target_kind.value
+        numbers = row.view(np.float64)
+        numbers[table.SCALE_BITS.value] = launch.scale
+        numbers[table.KEEP_BITS.value] = 1.0 - job.label_smoothing
+        numbers[table.SMOOTH_BITS.value] = job.label_smoothing / layout.classes if layout.classes else 0.0
+        numbers[table.Z_LOSS_BITS.value] = job.z_loss
+        numbers[table.SOFTCAP_BITS.value] = job.softcap
+        self._operand(row, table.INPUT.value, job.input.values, job.input.dtype, job)
+        if job.target is not None and job.formula in INDEXED:
+            row[table.TARGET.value] = self._place(job.target.values)
+        elif job.target is not None:
+            self._operand(row, table.TARGET.value, job.target.values, job.target.dtype, job)
+        if job.class_weight is not None:
+            row[table.CLASS_WEIGHT.value] = self._place(job.class_weight.astype(compute_of(job), copy=False))
+        if job.row_weight is not None:
+            row[table.ROW_WEIGHT.value] = self._place(job.row_weight)
+        if job.row_upstream is not None:
+            row[table.ROW_UPSTREAM.value] = self._place(job.row_upstream)
+        self._view(row, table.WEIGHT.value, job.weight, job)
+        self._view(row, table.POS_WEIGHT.value, job.pos_weight, job)
+        self._view(row, table.UPSTREAM.value, job.upstream, job)
+        self._room(row, job)
+
+    def _room(self, row: npt.NDArray[np.int64], job: Job) -> None:
+        """Offsets of what the kernels write."""
+        layout = job.layout
+        if job.formula.elementwise:
+            row[table.CHUNK.value] = chunk_elements(job)
+            row[table.RUNS.value] = runs(job)
+        if job.formula.activation:
+            self._elements(row, table.VALUES.value, gradient_dtype(job.input.dtype), job)
+        elif job.formula.elementwise:
+            row[table.RUN_SUMS.value] = self.results.reserve(layout.chunks * runs(job) * 8)
+        else:
+            row[table.LOSSES.value] = self.results.reserve(layout.rows * 8)
+        if (
+            job.keep_losses
+            and (job.formula is Formula.KL_ROWS or job.formula.elementwise)
+            and not job.formula.activation
+        ):
+            self._elements(row, table.VALUES.value, code(job.compute), job)
+        for name in job.outputs:
+            word, dtype = OUTPUTS[name]
+            row[word] = self.results.reserve(layout.rows * dtype.itemsize)
+        if job.weight_gradient:
+            row[table.STATES.value] = self.results.reserve(layout.rows * 16)
+            row[table.WEIGHT_GRADIENT.value] = self.results.reserve(layout.classes * 8)
+        if job.input_gradient:
+            self._elements(row, table.INPUT_GRADIENT.value, _gradient(job.input), job)
+        if job.target_gradient and job.target is not None:
+            self._elements(row, table.TARGET_GRADIENT.value, _gradient(job.target), job)
+
+    def _operand(self, row: npt.NDArray[np.int64], word: int, values: npt.NDArray[Any], dtype: int, job: Job) -> None:
+        """The offset at `word`, the dtype after it."""
+        taken, row[word + 1] = readable(values, dtype, job.compute)
+        row[word] = self._place(taken)
+
+    def _view(self, row: npt.NDArray[np.int64], word: int, view: View | None, job: Job) -> None:
+        if view is None:
+            return
+        values, strides = strided(view)
+        self._operand(row, word + table.VIEW_OFFSET.value, values, view.dtype, job)
+        row[word + table.VIEW_MIDDLE.value : word + table.VIEW_MIDDLE.value + len(strides)] = strides
+
+    def _elements(self, row: npt.NDArray[np.int64], word: int, dtype: int, job: Job) -> None:
+        """Room for one number an element: the offset at `word`, the dtype after it."""
+        row[word + 1] = dtype
+        row[word] = self.results.reserve(job.layout.elements * STORAGE[dtype].itemsize)
+
+    def _place(self, values: npt.NDArray[Any]) -> int:
+        offset = self.operands.reserve(values.nbytes)
+        self.pieces.append((offset, values))
+        return offset
+
+
+def _gradient(operand: Array) -> int:
+    return gradient_dtype(operand.dtype)
