@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import lossd.aio as aio
+    from lossd.accumulator import Accumulator as Accumulator
     from lossd.client import Client as Client
     from lossd.errors import DeadlineExceeded as DeadlineExceeded
     from lossd.errors import Error as Error
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 # Where each public name lives. Nothing is imported before it is used: the generated code under lossd.v1, which the
 # server needs too, must not cost a gRPC channel's imports.
 _HOMES = {
+    "Accumulator": "lossd.accumulator",
     "Client": "lossd.client",
     "Result": "lossd.results",
     "ServerInfo": "lossd.info",
@@ -47,6 +49,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Accumulator",
     "Client",
     "DeadlineExceeded",
     "Error",

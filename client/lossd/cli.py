@@ -15,6 +15,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The server parses its own flags, so that its --help is the server's too.
     if arguments[:1] == ["serve"]:
         return _serve(arguments[1:])
+    if arguments[:1] == ["eval"]:
+        from lossd.evaluation.command import main as evaluate
+
+        return evaluate(arguments[1:])
     parsed = _parser().parse_args(arguments)
     try:
         return _health(parsed) if parsed.command == "health" else _info(parsed)
@@ -29,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lossd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="run the server (needs lossd[server])")
+    commands.add_parser("eval", help="the loss of files: .npy, .npz, .safetensors, .csv, .parquet")
     server = argparse.ArgumentParser(add_help=False)
     server.add_argument(
         "--server", metavar="ADDRESS", default=DEFAULT_SERVER, help="host:port, unix:path [%(default)s]"

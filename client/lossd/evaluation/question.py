@@ -1,0 +1,160 @@
+"""What is asked: a loss, the arrays it is of, its options; checked as far as shapes and options tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lossd import options as opt
+from lossd.evaluation import EvaluationError
+from lossd.evaluation.files import Source
+from lossd.requests import METHODS
+
+# Each loss and the options it takes.
+LOSSES: Mapping[str, frozenset[str]] = {
+    method: frozenset(taken.__annotations__)
+    for method, taken in {
+        "cross_entropy": opt.CrossEntropy,
+        "bce": opt.BCE,
+        "bce_with_logits": opt.BCEWithLogits,
+        "kl_divergence": opt.KLDivergence,
+        "nll": opt.NLL,
+        "entropy": opt.Entropy,
+        "self_information": opt.SelfInformation,
+    }.items()
+}
+UNITS = {None: "nats", 2.0: "bits"}
+IGNORE_INDEX = -100
+_NORMALISED = ("logits", "counts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """sources: by role: "input", "target", "weight", "pos_weight", "row_weight". options: as the client's method
+    takes them, without reduction. worst: how many rows of greatest loss to name.
+    """
+
+    method: str
+    sources: Mapping[str, Source]
+    reduction: str = "mean"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    worst: int = 0
+    plot: bool = False
+
+    @property
+    def input(self) -> Source:
+        return self.sources["input"]
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """Roles that are the method's positional tensors."""
+        return METHODS[self.method].tensors
+
+    @property
+    def unit(self) -> str:
+        base = self.options.get("base")
+        return UNITS.get(base) or f"base {base:g}"
+
+    @property
+    def class_axis(self) -> int | None:
+        """The dimension along which one row lies; None for an elementwise loss."""
+        if self.method in ("bce", "bce_with_logits", "self_information"):
+            return None
+        kinds = self.options.get("kind"), self.options.get("target_kind")
+        if self.method == "kl_divergence":
+            # Its losses are the elements', but a kind that is normalised needs the whole row.
+            return None if not any(kind in _NORMALISED for kind in kinds) else self._axis(None)
+        return self._axis(self.options.get("dim"))
+
+    def _axis(self, dim: int | None) -> int:
+        rank = len(self.input.shape)
+        if dim is None:
+            return 1 if rank > 1 else 0
+        return dim % rank if rank else 0
+
+    @property
+    def elementwise(self) -> bool:
+        """One loss an element, not a row."""
+        return self.class_axis is None or self.method == "kl_divergence"
+
+    @property
+    def loss_shape(self) -> tuple[int, ...]:
+        shape, axis = self.input.shape, self.class_axis
+        return shape if self.elementwise or axis is None else shape[:axis] + shape[axis + 1 :]
+
+    @property
+    def indices(self) -> bool:
+        """Whether the target is class indices."""
+        if self.method == "nll":
+            return True
+        if self.method != "cross_entropy":
+            return False
+        kind = self.options.get("target_kind")
+        return kind == "indices" or (kind is None and self.sources["target"].dtype.kind in "iu")
+
+    @property
+    def ignore_index(self) -> int:
+        given = self.options.get("ignore_index")
+        return IGNORE_INDEX if given is None else given
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """By-products that come from the same pass: cross-entropy's from logits."""
+        if self.method != "cross_entropy" or self.options.get("kind") not in (None, "logits"):
+            return ()
+        return ("lse", "entropy", "argmax", "correct") if self.indices else ("entropy", "argmax")
+
+    def sliced(self, role: str) -> bool:
+        """Whether `role` has an item for each of the input's, rather than being the same for all."""
+        shape, whole = self.sources[role].shape, self.input.shape
+        if not whole or self.class_axis == 0:
+            return False
+        if role in ("input", "target", "row_weight"):
+            return True
+        return self.elementwise and len(shape) == len(whole) and shape[0] == whole[0] and shape[0] != 1
+
+    def check(self) -> None:
+        """EvaluationError where files do not belong together: with their whole shapes, which a block does not show."""
+        for role, source in self.sources.items():
+            if role != "input" and self.sliced(role) and source.items != self.input.items:
+                raise EvaluationError(
+                    f"{source.place.text} has {source.items} rows (shape {_shape(source)}), {self.input.place.text} "
+                    f"has {self.input.items} (shape {_shape(self.input)}): {role} and input need the same"
+                )
+        if "target" in self.sources:
+            self._check_target(self.sources["target"])
+        if self.elementwise:
+            for role in ("weight", "pos_weight"):
+                if role in self.sources:
+                    self._check_broadcast(role, self.sources[role])
+
+    def _check_target(self, target: Source) -> None:
+        expected = self.loss_shape if self.indices else self.input.shape
+        if target.shape == expected or (self.indices and expected == () and target.shape == (1,)):
+            return
+        meaning = "a class index for each row" if self.indices else "a value for each of the input's"
+        hint = ""
+        if self.method == "nll" or (self.method == "cross_entropy" and target.shape == self.loss_shape):
+            hint = f"; class indices must be integers, these are {target.dtype.name}" if not self.indices else ""
+        raise EvaluationError(
+            f"{target.place.text} has shape {_shape(target)}, but {list(expected)} is expected ({meaning}) with "
+            f"{self.input.place.text} of shape {_shape(self.input)}{hint}"
+        )
+
+    def _check_broadcast(self, role: str, source: Source) -> None:
+        try:
+            fits = np.broadcast_shapes(source.shape, self.input.shape) == self.input.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise EvaluationError(
+                f"{source.place.text} has shape {_shape(source)}: {role} must broadcast to "
+                f"{self.input.place.text}'s {_shape(self.input)}"
+            )
+
+
+def _shape(source: Source) -> list[int]:
+    return list(source.shape)

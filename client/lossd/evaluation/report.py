@@ -1,0 +1,82 @@
+"""What an evaluation found, and the same as one JSON object."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lossd.evaluation.measures import Reliability
+from lossd.evaluation.question import Question
+from lossd.results import Summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """loss: a number, or every loss in its own shape where the reduction is none. losses: how many there are, ignored
+    ones included. worst: rows of greatest loss. sample: losses for a histogram. first_nan: the index of the first row
+    whose loss is NaN.
+    """
+
+    question: Question
+    loss: float | npt.NDArray[Any]
+    summary: Summary
+    losses: int
+    measures: dict[str, Any]
+    worst: list[dict[str, Any]] = field(default_factory=list)
+    first_nan: int | list[int] | None = None
+    sample: npt.NDArray[np.float32] | None = None
+    reliability: Reliability | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ignored(self) -> int:
+        return self.losses - self.summary.count
+
+    @property
+    def greatest(self) -> float:
+        """What a bound is compared with: the loss; the greatest of them where they are not reduced; NaN of any."""
+        if isinstance(self.loss, float):
+            return self.loss
+        return float(np.max(self.loss)) if self.loss.size else math.nan
+
+    @property
+    def noun(self) -> str:
+        return "elements" if self.question.elementwise else "rows"
+
+
+def document(report: Report) -> dict[str, Any]:
+    """The object that --json prints. What JSON has no number for is "NaN", "Infinity", "-Infinity", as in protobuf."""
+    question = report.question
+    loss = report.loss if isinstance(report.loss, float) else report.loss.tolist()
+    found: dict[str, Any] = {
+        "method": question.method,
+        "loss": loss,
+        "reduction": question.reduction,
+        "unit": question.unit,
+        "summary": asdict(report.summary),
+        "measures": {report.noun: report.losses, "ignored": report.ignored, **report.measures},
+        "worst": report.worst,
+        "first_nan": report.first_nan,
+        "options": dict(question.options),
+        "files": {
+            role: {"file": one.place.text, "shape": list(one.shape), "dtype": one.dtype.name}
+            for role, one in question.sources.items()
+        },
+        "versions": report.versions,
+    }
+    plain: dict[str, Any] = _plain(found)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -1,0 +1,183 @@
+"""Sends the input block by block, adds up what comes back."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import lossd
+from lossd.accumulator import Accumulator
+from lossd.evaluation import EvaluationError, blocks
+from lossd.evaluation.measures import Binary, Predictions, perplexity
+from lossd.evaluation.question import Question
+from lossd.evaluation.report import Report
+from lossd.evaluation.worst import Sample, Worst
+from lossd.results import Result, Summary
+
+Arrays = dict[str, npt.NDArray[Any]]
+Range = tuple[int, int]
+REACH_S = 5.0
+
+
+def run(client: lossd.Client, question: Question, advance: Callable[[int], None]) -> Report:
+    """advance: told the number of items done, after every block. Raises lossd.Error and EvaluationError."""
+    # A server that is away is said soon, not after the time that a block may take.
+    info = client.info(timeout=REACH_S)
+    evaluation = _Evaluation(client, question)
+    for block in blocks.ranges(question, info.limits.max_message_bytes):
+        evaluation.add(block)
+        advance(block[1] - block[0])
+    versions = {"lossd": lossd.__version__, "server": info.version, "device": info.device}
+    return evaluation.report(versions)
+
+
+class _Evaluation:
+    """What is known so far. A block's losses are asked for one by one only where something needs them."""
+
+    def __init__(self, client: lossd.Client, question: Question) -> None:
+        self._client = client
+        self._question = question
+        self._each = question.reduction == "none" or question.worst > 0 or question.plot
+        self._sum = Accumulator("sum")
+        self._losses: list[npt.NDArray[Any]] = []
+        self._worst = Worst(question.worst)
+        self._sample = Sample()
+        self._first_nan: int | list[int] | None = None
+        self._item_losses = prod(question.loss_shape[1:])
+        base = question.options.get("base")
+        self._predictions = (
+            Predictions(1.0 / math.log(base) if base else 1.0, indices=question.indices) if question.outputs else None
+        )
+        thresholds = {"bce": 0.5, "bce_with_logits": 0.0}
+        self._binary = Binary(thresholds[question.method]) if question.method in thresholds else None
+
+    def add(self, block: Range) -> None:
+        arrays = self._read(block)
+        result = self._ask(arrays, block, "none" if self._each else "sum")
+        self._sum += result
+        if math.isnan(result.summary.loss_sum) and self._first_nan is None:
+            each = result if self._each else self._ask(arrays, block, "none")
+            self._find_nan(each.loss, block)
+        kept = self._kept(arrays)
+        if self._predictions is not None:
+            self._predictions.add(arrays["input"], result, np.ones(result.outputs["argmax"].shape, bool) & kept)
+        if self._binary is not None:
+            self._binary.add(arrays["input"], arrays["target"], self._probabilities(arrays))
+        if self._each:
+            self._keep(result, arrays, kept, block)
+
+    def _read(self, block: Range) -> Arrays:
+        question = self._question
+        return {
+            role: one.read(*block) if question.sliced(role) else one.whole() for role, one in question.sources.items()
+        }
+
+    def _ask(self, arrays: Arrays, block: Range, reduction: str) -> Result:
+        question = self._question
+        operands = [arrays[role] for role in question.operands]
+        options: dict[str, Any] = {role: one for role, one in arrays.items() if role not in question.operands}
+        options |= question.options
+        if question.outputs:
+            options["outputs"] = question.outputs
+        try:
+            result: Result = getattr(self._client, question.method)(*operands, reduction=reduction, **options)
+        except lossd.InvalidArgument as error:
+            raise EvaluationError(_of_the_file(error, question, block[0])) from None
+        return result
+
+    def _kept(self, arrays: Arrays) -> npt.NDArray[np.bool_]:
+        """Which rows of a block are not ignored; one True for all where none can be."""
+        if not self._question.indices:
+            return np.ones((), bool)
+        kept: npt.NDArray[np.bool_] = np.asarray(arrays["target"] != self._question.ignore_index)
+        return kept.reshape(()) if not self._question.loss_shape else kept
+
+    def _probabilities(self, arrays: Arrays) -> npt.NDArray[Any] | None:
+        """Of the positive class, for the calibration curve."""
+        if not self._question.plot:
+            return None
+        if self._question.method == "bce":
+            return arrays["input"]
+        probabilities: npt.NDArray[Any] = self._client.sigmoid(arrays["input"])
+        return probabilities
+
+    def _keep(self, result: Result, arrays: Arrays, kept: npt.NDArray[np.bool_], block: Range) -> None:
+        losses = result.loss
+        if self._question.reduction == "none":
+            self._losses.append(losses)
+        chosen = np.flatnonzero(np.broadcast_to(kept, losses.shape))
+        if self._question.plot:
+            self._sample.add(losses.ravel()[chosen])
+        if self._question.worst:
+            columns = {"index": chosen + block[0] * self._item_losses, "loss": losses.ravel()[chosen]}
+            if self._question.indices or (self._question.elementwise and "target" in arrays):
+                columns["target"] = arrays["target"].ravel()[chosen]
+            if "argmax" in result.outputs:
+                columns["predicted"] = result.outputs["argmax"].ravel()[chosen]
+            elif self._question.elementwise:
+                columns["input"] = arrays["input"].ravel()[chosen]
+            self._worst.add(columns)
+
+    def _find_nan(self, losses: npt.NDArray[Any], block: Range) -> None:
+        at = np.argwhere(np.isnan(losses))
+        if len(at):
+            index = [int(one) for one in at[0]]
+            if index and self._question.sliced("input"):
+                index[0] += block[0]
+            self._first_nan = index[0] if len(index) == 1 else index
+
+    def report(self, versions: dict[str, str]) -> Report:
+        question, summary = self._question, self._sum.summary
+        measures = self._measures(summary)
+        predictors = [one for one in (self._predictions, self._binary) if one is not None]
+        return Report(
+            question=question,
+            loss=self._loss(summary),
+            summary=summary,
+            losses=prod(question.loss_shape),
+            measures=measures,
+            worst=self._worst.rows(question.loss_shape),
+            first_nan=self._first_nan,
+            sample=self._sample.values() if question.plot else None,
+            reliability=predictors[0].reliability() if predictors else None,
+            versions=versions,
+        )
+
+    def _loss(self, summary: Summary) -> float | npt.NDArray[Any]:
+        reduction = self._question.reduction
+        if reduction == "none":
+            return np.concatenate(self._losses) if self._question.loss_shape else self._losses[0]
+        if reduction == "sum":
+            return summary.loss_sum
+        shape = self._question.input.shape
+        denominator = summary.weight_sum if reduction == "mean" else float(shape[0] if shape else 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(np.divide(summary.loss_sum, denominator))
+
+    def _measures(self, summary: Summary) -> dict[str, Any]:
+        question = self._question
+        measures: dict[str, Any] = {}
+        # Of a mean of −log p alone: neither class weights nor smoothing.
+        if question.indices and "weight" not in question.sources and not question.options.get("label_smoothing"):
+            measures["perplexity"] = perplexity(summary, question.options.get("base"))
+        for one in (self._predictions, self._binary):
+            if one is not None:
+                measures |= one.measures()
+        return measures
+
+
+def _of_the_file(error: lossd.InvalidArgument, question: Question, start: int) -> str:
+    """The server's sentence about a block, with the index that the value has in its file, and the file's name."""
+    sentence, where = str(error), error.metadata.get("index", "")
+    inside = re.match(r"\w+\[(\d+)", where)
+    if inside and start and question.sliced(error.field or "input"):
+        moved = where[: inside.start(1)] + str(int(inside[1]) + start) + where[inside.end(1) :]
+        sentence = sentence.replace(where, moved)
+    source = question.sources.get(error.field)
+    return f"{source.place.text}: {sentence}" if source else sentence
