@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: help demo test check check-style check-types check-layers check-proto check-lengths check-docs format proto proto-baseline clean
+.PHONY: help demo test check check-style check-types check-layers check-proto check-lengths check-docs format proto proto-baseline exactness curves clean
 .DELETE_ON_ERROR:
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make check    style, types, layers, the proto and its generated code"
 	@echo "make format   write the code as the style check wants it"
 	@echo "make proto    generate client/lossd/v1 from proto/"
+	@echo "make exactness, make curves    make the tables and pictures of docs/ anew"
 	@echo "make clean    remove .venv and everything made"
 
 demo: .venv/demo
@@ -58,6 +59,12 @@ proto: .venv/dev .venv/protoc/made
 # What `buf breaking` compares with: made anew at each release, never to make a breaking change pass.
 proto-baseline: .venv/dev
 	$(BIN)/buf build proto --exclude-source-info --output proto/baseline.binpb
+
+exactness: .venv/dev
+	@PYTHONPATH=.:tools $(BIN)/python -m exactness
+
+curves: .venv/dev
+	@$(BIN)/python tools/curves.py
 
 clean:
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
