@@ -39,8 +39,8 @@ def run(backend: NumbaBackend, formula: Formula, dtype: Any, x: Any, t: Any = No
     by_index = formula.name.endswith("INDEX") or formula is Formula.NLL
     target = None if t is None else array(t, np.int64 if by_index else dtype)
     job = Job(
-        rpc="", formula=formula, layout=Layout(given.shape[0], given.shape[1], 1), compute=np.dtype(dtype), input=given, target=target,
-        reducing=Reducing(reduction=Reduction.NONE), input_gradient=True,
+        rpc="", formula=formula, layout=Layout(given.shape[0], given.shape[1], 1), compute=np.dtype(dtype),
+        input=given, target=target, reducing=Reducing(reduction=Reduction.NONE), input_gradient=True,
         target_gradient=target is not None and not by_index, **options,
     )  # fmt: skip
     return backend.run([Launch(job, 1.0)])[0]

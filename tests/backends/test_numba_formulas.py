@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -276,3 +277,15 @@ def test_elements(numba: NumbaBackend, formula: Formula, options: dict[str, Any]
                 np.float32,
                 "",
             )
+
+
+@pytest.mark.parametrize("target_kind", [Kind.LOGITS, Kind.PROBABILITIES])
+@pytest.mark.parametrize("top", [0, 4000, 4096, 8192])
+def test_kl_of_long_rows(numba: NumbaBackend, top: int, target_kind: Kind) -> None:
+    """The greatest logit may lie in any block of a row."""
+    job = row_job(Formula.KL_ROWS, Layout(1, 8193, 1), FLOAT32, 7, input_kind=Kind.LOGITS, target_kind=target_kind)
+    logits = job.input.values.copy()
+    logits[top] = 15.0
+    job = replace(job, input=array(logits.reshape(1, 8193, 1)))
+
+    agree(job, alone(numba, job), expected(job, SCALE))

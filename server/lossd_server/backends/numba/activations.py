@@ -66,7 +66,7 @@ def write_row(
             upstream = load(g + j * BYTES, zero) if g else ones
             slope = times(p, upstream - sums) if softmax else upstream - p * sums
             store(out + j * BYTES, times(factors, slope))
-        store(values + j * BYTES, p if softmax else ((refs - x) + log_rest) * -1.0)
+        store(values + j * BYTES, p if softmax else 0.0 - ((refs - x) + log_rest))
 
 
 @part

@@ -31,7 +31,7 @@ def bce(p: Any, t: Any) -> Any:
     hit = larger(log(p), p * 0.0 - 100.0)
     miss = larger(log1p(p * -1.0), p * 0.0 - 100.0)
     rest = 1.0 - t
-    loss = (t * hit + rest * miss) * -1.0
+    loss = 0.0 - (t * hit + rest * miss)
     return loss, (p - t) / larger(p * (1.0 - p), p * 0.0 + 1e-12), miss - hit
 
 
@@ -102,7 +102,7 @@ def element(job: Any, x: Any, t: Any, positive: Any) -> Any:
     right, left, tail = sides(x)
     if formula == SIGMOID:
         return right, right * left, t
-    return larger(x * -1.0, t) * -1.0 - tail, left, t
+    return 0.0 - (larger(x * -1.0, t) + tail), left, t
 
 
 @part

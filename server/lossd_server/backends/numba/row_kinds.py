@@ -129,6 +129,7 @@ def normalise(state: Any) -> None:
         rest = math.nan
     state[at.REST] = rest
     state[at.LOG_REST] = math.log1p(rest)
+    state[at.GAPS] = 0.0  # `advance` carries it along; from here on it is Σ s·loss
 
 
 @once
@@ -180,16 +181,17 @@ def write(job: Any, layout: Any, where: Any, begin: int, n: int, states: Any, sc
 
 
 @part
-def rounded_off(state: Any, zero: Any) -> float:
-    """What ln(1 + rest) lost in the compute type: the same for every class, so it adds up in a row's sum."""
-    return state[at.LOG_REST] - float(cast(state[at.LOG_REST], zero))
+def rounded_off(state: Any, kind: int, zero: Any) -> float:
+    """What ln(1 + rest) of logits lost in the compute type: the same for every class, it adds up in a row's sum."""
+    return state[at.LOG_REST] - float(cast(state[at.LOG_REST], zero)) if kind == LOGITS else 0.0
 
 
 @once
 def finish(job: Any, row: int, state: Any, other: Any, zero: Any) -> None:
     """The row's loss, and the factor of its gradients."""
-    if job.upstream == 0:
-        lost = annihilate(state[at.SHARE], rounded_off(state, zero) - rounded_off(other, zero))
+    if job.formula == KL_ROWS and job.upstream == 0:
+        lost = rounded_off(state, job.input_kind, zero) - rounded_off(other, job.target_kind, zero)
+        lost = annihilate(state[at.SHARE], lost)
         state[at.WEIGHTED] += lost
         state[at.GAPS] += lost
     weight = number(job.row_weight, row, 0.0)
