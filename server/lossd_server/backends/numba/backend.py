@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import Array
 from lossd_server.backends.numba import elements, nll, row_kinds, row_sums, rows, weight_gradient
 from lossd_server.backends.numba.blocks import TILE
 from lossd_server.backends.numba.pool import Pool
+from lossd_server.backends.numba.rehearsal import compiling, rehearsal
 from lossd_server.backends.numba.state import SCRATCH_BYTES, STATES
 from lossd_server.backends.numba.table import (
     FAULTS,
@@ -29,7 +28,7 @@ from lossd_server.backends.numba.table import (
     picks,
     pieces_of,
 )
-from lossd_server.job import Computed, Formula, Job, Launch, Layout
+from lossd_server.job import Computed, Formula, Job, Launch
 
 log = logging.getLogger(__name__)
 
@@ -57,14 +56,6 @@ def kernel_of(job: Job) -> tuple[Kernel, np.dtype[Any]]:
     return KERNELS.get(job.formula, elements.map_elements), job.compute
 
 
-# One formula of every kernel.
-WARM_UP = (
-    Formula.CROSS_ENTROPY_DISTRIBUTION,
-    Formula.ENTROPY_COUNTS,
-    Formula.CROSS_ENTROPY_KINDS_DISTRIBUTION,
-    Formula.BCE,
-    Formula.NLL,
-)
 # A kernel, its pieces, the counter of those taken, and the zero of the type it computes in.
 Pass = tuple[Kernel, Any, Any, Any]
 # Work that one thread does sooner than others could be told of it: about 20 µs.
@@ -102,20 +93,13 @@ class NumbaBackend:
         self._pool = ThreadPoolExecutor(self.threads - 1, "lossd-kernel") if self.threads > 1 else None
 
     def warm_up(self, report: Callable[[str], None]) -> None:
-        """Compiles (or loads) every kernel by running it once."""
-        for compute, dtype in ((FLOAT32, pb.DATA_TYPE_FLOAT32), (FLOAT64, pb.DATA_TYPE_FLOAT64)):
-            operand = Array(np.full(4, 0.5, compute), dtype, (2, 2))
-            indices = Array(np.zeros(2, np.int64), pb.DATA_TYPE_INT64, (2,))
-            for formula in WARM_UP:
-                job = Job(
-                    rpc="",
-                    formula=formula,
-                    layout=Layout(2, 2, 1),
-                    compute=compute,
-                    input=operand,
-                    target=indices if formula is Formula.NLL else operand,
-                    weight_gradient=formula is Formula.CROSS_ENTROPY_DISTRIBUTION,
-                )
+        """Compiles (or loads) every kernel by running it once: where nothing is cached, float64 in another process."""
+        other = compiling("float64") if self.threads > 1 else None
+        for compute in ("float32", "float64"):
+            if other is not None and compute == "float64":
+                report("waiting for the float64 kernels")
+                other.wait()
+            for job in rehearsal(compute):
                 report(f"kernel {kernel_of(job)[0].__name__} {compute}")
                 self.run([Launch(job, 1.0)])
 
