@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import weakref
 from collections.abc import MutableMapping
@@ -27,6 +28,8 @@ class Embedded:
             ) from error
         self.address: str = server.address
         self.close = weakref.finalize(owner, _close, self._stack, connections, os.getpid())
+        # At the interpreter's end the last registered comes first: the connections go before the server does.
+        atexit.register(self.close)
 
 
 def _close(stack: ExitStack, connections: MutableMapping[Any, Any], pid: int) -> None:
