@@ -24,14 +24,14 @@ def f32(values: Any) -> npt.NDArray[np.float32]:
     return np.asarray(values, np.float32)
 
 
-def assert_entries(backend: Backend, method: str, *tensors: Any, **options: Any) -> None:
+def assert_entries(backend: Backend, method: str, *tensors: Any, relative: float = 1e-6, **options: Any) -> None:
     """Losses and gradients agree with the oracle entry by entry."""
     asked = Asked(method, tensors, {"reduction": "none"} | options)
     result, truth = answer(backend, method, *tensors, **asked.options), reference(asked)
 
-    assert_each(result.loss, truth.loss, what="loss")
+    assert_each(result.loss, truth.loss, relative, what="loss")
     for name, gradient in result.grads.items():
-        assert_each(gradient, truth.grads[name], what=name)
+        assert_each(gradient, truth.grads[name], relative, what=name)
 
 
 def gaps(classes: int) -> npt.NDArray[np.float32]:

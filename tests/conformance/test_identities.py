@@ -1,4 +1,4 @@
-"""Identities between the losses, and worked examples."""
+"""Identities between the losses, and worked examples. Those of the kinds: test_identities_of_kinds."""
 
 from __future__ import annotations
 
@@ -100,12 +100,19 @@ def test_surprise_of_a_class(numba: Backend) -> None:
 
 
 def test_cross_entropy_of_counts_in_bits(numba: Backend) -> None:
-    """H(P, Q) of counts P = {2, 3, 4}, Q = {4, 4, 1} is 2.05881 bits."""
-    p, q = np.array([[2, 3, 4]]) / 9, np.array([[4, 4, 1]]) / 9
+    """H(P, Q) of counts P = {2, 3, 4}, Q = {4, 4, 1} is 2.05881 bits, given as counts, shares or logarithms."""
+    p, q = np.array([[2, 3, 4]]), np.array([[4, 4, 1]])
     worked = -(2 / 9 * math.log2(4 / 9) + 3 / 9 * math.log2(4 / 9) + 4 / 9 * math.log2(1 / 9))
+    counts = answer(numba, "cross_entropy", q, p, kind="counts", target_kind="counts", base=2.0)
+    as_float64 = answer(numba, "cross_entropy", q * 1.0, p, kind="counts", target_kind="counts", base=2.0)
 
     assert worked == pytest.approx(2.05881, abs=5e-6)
-    assert float(answer(numba, "cross_entropy", np.log(q), p, base=2.0)) == pytest.approx(worked, rel=1e-14)
+    assert float(counts) == pytest.approx(worked, rel=3e-7)  # integers alone are computed in float32
+    assert float(as_float64) == pytest.approx(worked, rel=1e-14)
+    assert float(answer(numba, "cross_entropy", np.log(q / 9), p / 9, base=2.0)) == pytest.approx(worked, rel=1e-14)
+    for kind, values in (("probabilities", q / 9), ("log_probabilities", np.log(q / 9))):
+        loss = answer(numba, "cross_entropy", values, p / 9, kind=kind, base=2.0)
+        assert float(loss) == pytest.approx(worked, rel=1e-14)
 
 
 def test_fair_coin(numba: Backend) -> None:

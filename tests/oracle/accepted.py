@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from tests.oracle.exact import INF, ZERO, Number, Numbers, decode, mp
+from tests.oracle.exact import INF, ZERO, Number, Numbers, decode, largest, mp
 
 ULPS = {"float64": 8, "float32": 4, "float16": 4, "bfloat16": 4}
 
@@ -18,11 +18,6 @@ def ulp(value: Number, dtype: str) -> Number:
     info: Any = ml_dtypes.finfo(dtype)
     exponent = math.frexp(max(abs(float(value)), float(info.tiny)))[1] - 1
     return mp.ldexp(mp.mpf(1), exponent - int(info.nmant))
-
-
-def largest(numbers: Numbers) -> Number:
-    """The greatest finite magnitude; 0 where there is none."""
-    return max((abs(v) for v in numbers.reshape(-1) if mp.isfinite(v)), default=ZERO)
 
 
 def same_class(actual: Number, expected: Number, dtype: str) -> bool:
@@ -35,14 +30,14 @@ def same_class(actual: Number, expected: Number, dtype: str) -> bool:
     return bool(abs(expected) != INF)
 
 
-def allowed(oracle: Numbers, dtype: str, pytorch: Any = None, terms: int = 1, size: float = 0.0) -> Number:
+def allowed(oracle: Numbers, dtype: str, pytorch: Any = None, terms: int = 1, size: Number = 0) -> Number:
     """The accepted absolute error over one tensor of results. pytorch: its results in that dtype, or None.
 
     terms: how many losses a reduced one is the sum of. Adding them in order in float64, as semantics has it, may cost
     half an ulp of float64 each. size: of the numbers whose differences the results are, where all of those may vanish.
     Never under the least normal number of the computing dtype: kernels may flush what is smaller.
     """
-    top = max(largest(oracle), mp.mpf(size))
+    top = max(largest(oracle.reshape(-1)), mp.mpf(size))
     error = max(ULPS[dtype] * ulp(top, dtype), terms * ulp(top, "float64") / 2)
     if dtype != "float64":
         error = max(error, mp.mpf(float(np.finfo(np.float32).tiny)))
@@ -60,16 +55,19 @@ def assert_accepted(
     pytorch: Any = None,
     *,
     terms: int = 1,
-    size: float = 0.0,
+    size: Number = 0,
     what: str = "result",
-) -> None:
-    """actual: an array of that dtype and of the oracle's shape; pytorch, terms and size: see `allowed`."""
+) -> float:
+    """The largest error, in ulp of the largest entry or `size`; raises AssertionError where it is not accepted.
+
+    actual: an array of that dtype and of the oracle's shape; pytorch, terms and size: see `allowed`.
+    """
     actual = np.asarray(actual)
     assert str(actual.dtype) == dtype, f"{what} has dtype {actual.dtype}, not {dtype}"
     assert actual.shape == oracle.shape, f"{what} has shape {actual.shape}, not {oracle.shape}"
     values = decode(actual)
     bound = allowed(oracle, dtype, pytorch, terms, size)
-    unit = ulp(largest(oracle), dtype)
+    unit = ulp(max(largest(oracle.reshape(-1)), mp.mpf(size)), dtype)
     worst, where = ZERO, None
     for at in np.ndindex(oracle.shape):
         value, expected = values[at], oracle[at]
@@ -81,6 +79,7 @@ def assert_accepted(
             f"{what}{list(where)} is {mp.nstr(values[where], 17)}, truly {mp.nstr(oracle[where], 17)}: "
             f"{mp.nstr(worst / unit, 4)} {dtype} ulp of the largest entry off, {mp.nstr(bound / unit, 4)} accepted"
         )
+    return float(worst / unit)
 
 
 def assert_each(actual: Any, oracle: Numbers, relative: float = 1e-6, what: str = "result") -> None:

@@ -23,7 +23,7 @@ def of_probabilities(p: Sequence[Number]) -> Row:
 def of_logits(x: Sequence[Number]) -> Row:
     """Σ p·(−ln p), and p·((−ln p) − H)."""
     soft = softmax(x)
-    h = total(times(p, surprise) for p, surprise in zip(soft.p, soft.surprise, strict=True))
+    h = soft.entropy
     return h, [times(p, surprise - h) for p, surprise in zip(soft.p, soft.surprise, strict=True)]
 
 

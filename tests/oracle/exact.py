@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import mpmath
@@ -68,3 +69,8 @@ def log1p(a: Number) -> Number:
     if mp.isnan(a) or a < -1:
         return NAN
     return -INF if a == -1 else mp.log1p(a)
+
+
+def largest(numbers: Iterable[Number]) -> Number:
+    """The greatest finite magnitude; 0 where there is none."""
+    return max((abs(v) for v in numbers if mp.isfinite(v)), default=ZERO)

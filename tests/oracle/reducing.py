@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tests.oracle.exact import NAN, ONE, ZERO, Number, Numbers, decode, full, mp, total
 
@@ -15,8 +16,9 @@ from tests.oracle.exact import NAN, ONE, ZERO, Number, Numbers, decode, full, mp
 class Reference:
     """What the server should answer, exactly.
 
-    loss: 0-d, or of the losses' shape for none. grads: by tensor name, of the tensor's shape. sizes: by tensor name,
-    of the numbers whose difference a gradient is where its formula cancels and no other is known.
+    loss: 0-d, or of the losses' shape for none; an activation's values, whose loss_sum and weight_sum are None. grads:
+    by tensor name, of the tensor's shape. outputs: by name. sizes: by the name of a gradient or output, "loss" and
+    "loss_sum" too, of the numbers whose difference it is where its formula cancels and no other is known.
     """
 
     loss: Numbers
@@ -25,6 +27,7 @@ class Reference:
     weight_sum: Number
     count: int
     sizes: dict[str, Number] = field(default_factory=dict)
+    outputs: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,3 +84,11 @@ class Reducing:
         else:
             loss = full((), NAN if weight_sum == 0 else loss_sum / weight_sum)
         return Reference(loss, dict(grads), loss_sum, weight_sum, count)
+
+    def sizes(self, parts: list[Number], reference: Reference) -> dict[str, Number]:
+        """Those of the loss: the most for none, else their sum over its denominator. parts: in nats, one a loss."""
+        most, whole = max(parts, default=ZERO) * self.per_nat, total(parts) * self.per_nat
+        if self.reduction == "none":
+            return {"loss": most, "loss_sum": whole}
+        denominator = ONE if self.reduction == "sum" else mp.mpf(self.normalizer or reference.weight_sum or 1)
+        return {"loss": whole / abs(denominator), "loss_sum": whole}

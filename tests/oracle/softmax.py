@@ -10,12 +10,18 @@ from tests.oracle.exact import INF, NAN, ONE, ZERO, Number, log1p, mp, times, to
 
 @dataclass(frozen=True)
 class Softmax:
-    """p[c], −ln p[c], the first index `top` of the maximum, and 1 − p[top]."""
+    """p[c], −ln p[c], the first index `top` of the maximum, 1 − p[top], and ln Σ exp x[c]."""
 
     p: list[Number]
     surprise: list[Number]
     top: int
     rest: Number
+    lse: Number
+
+    @property
+    def entropy(self) -> Number:
+        """Σ p·(−ln p)."""
+        return total(times(p, surprise) for p, surprise in zip(self.p, self.surprise, strict=True))
 
     def gradient(self, u: Sequence[Number]) -> list[Number]:
         """d/dx of Σ u[c]·(−ln p[c]): U·p[c] − u[c], U = Σ u, at the top without the difference of near equals."""
@@ -28,7 +34,7 @@ class Softmax:
 
 def softmax(x: Sequence[Number]) -> Softmax:
     """Of one row of C logits. NaN, +∞ or nothing but −∞ in it: NaN all along."""
-    unknown = Softmax([NAN] * len(x), [NAN] * len(x), 0, NAN)
+    unknown = Softmax([NAN] * len(x), [NAN] * len(x), 0, NAN, NAN)
     if any(mp.isnan(value) for value in x):
         return unknown
     top = max(range(len(x)), key=lambda c: (x[c], -c))
@@ -38,4 +44,5 @@ def softmax(x: Sequence[Number]) -> Softmax:
     e = [ZERO if value == -INF else mp.exp(value - m) for value in x]
     rest = total(value for c, value in enumerate(e) if c != top)
     d = ONE + rest
-    return Softmax([value / d for value in e], [(m - value) + log1p(rest) for value in x], top, rest / d)
+    surprise = [(m - value) + log1p(rest) for value in x]
+    return Softmax([value / d for value in e], surprise, top, rest / d, m + log1p(rest))
