@@ -75,6 +75,20 @@ def store_apart(typing: Any, to: Any, stride: Any, value: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typing: Any, at: Any) -> Any:
+    """Asks for the cache line at an address, which need not be a valid one."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [address(builder, args[0], ir.IntType(8)), *(ir.Constant(I32, n) for n in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(at), build
+
+
+@intrinsic
 def store(typing: Any, at: Any, value: Any) -> Any:
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.store(args[1], address(builder, args[0], args[1].type), align=1)

@@ -103,7 +103,7 @@ def measure(job: Any, layout: Any, where: Any, begin: int, n: int, states: Any, 
         row = scratch + INPUT + r * PITCH
         block = (row, steps, row, steps)
         if job.input_kind == LOGITS:
-            advance(state, block, 0, begin, False, True, 0, zero)
+            advance(state, block, 0, begin, False, True, 0, (0, 0), zero)
         elif job.input_kind == COUNTS and state[at.KEPT]:
             mass, good = counts_sum(row, steps, zero)
             state[at.MASS] += mass
@@ -117,7 +117,7 @@ def measure(job: Any, layout: Any, where: Any, begin: int, n: int, states: Any, 
                         return entry(layout, where[0], begin + c, where[1] + r)
         if job.formula == KL_ROWS and job.target_kind == LOGITS:
             row = scratch + MIXED + r * PITCH
-            advance(states[TILE + r], (row, steps, row, steps), 0, begin, False, False, 0, zero)
+            advance(states[TILE + r], (row, steps, row, steps), 0, begin, False, False, 0, (0, 0), zero)
     return -1
 
 

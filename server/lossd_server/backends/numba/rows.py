@@ -45,6 +45,8 @@ from lossd_server.backends.numba.tiles import entry, load_tile
 from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import njit, once, part
 
+LONG = 2048  # classes from which rows are worth asking for ahead of time: shorter ones the processor sees coming
+
 
 @part
 def start(job: Any, layout: Any, where: Any, r: int, state: Any, scratch: int, zero: Any) -> bool:
@@ -77,9 +79,11 @@ def start(job: Any, layout: Any, where: Any, r: int, state: Any, scratch: int, z
 
 
 @part
-def advance(state: Any, block: Any, weights: int, begin: int, gaps: bool, first: bool, kept: int, zero: Any) -> None:
+def advance(
+    state: Any, block: Any, weights: int, begin: int, gaps: bool, first: bool, kept: int, ahead: Any, zero: Any
+) -> None:
     """Takes a block, classes `begin` …, into a row's state. `weights`: where v lies, or 0; gaps, first: whether those
-    are wanted.
+    are wanted; ahead: where the next block lies, see `exp_sums`.
     """
     top = largest(block, zero)
     if top > state[at.MAXIMUM]:
@@ -98,7 +102,7 @@ def advance(state: Any, block: Any, weights: int, begin: int, gaps: bool, first:
         if first:
             state[at.FIRST] = begin + first_equal(block, top, zero)
     ref = cast(state[at.REF], zero)
-    below, ties = exp_sums(block, ref, kept, zero)
+    below, ties = exp_sums(block, ref, kept, ahead[0], ahead[1], zero)
     state[at.BELOW] += below
     state[at.TIES] += ties
     if gaps:
@@ -201,10 +205,14 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
         block = read_block(job, layout, where, begin, n, scratch, zero)
         if weighted:
             mix(job, layout, where, begin, n, scratch, zero)
+        ahead = (0, 0)
+        if layout[2] == 1 and classes >= LONG:
+            size = size_of(job.input_dtype)
+            ahead = (job.input + entry(layout, outer, begin + n, 0) * size, BYTES // width(zero) * size)
         for r in range(rows):
             shifted = (block[0] + r * PITCH, block[1], block[2], block[3])
             v = scratch + MIXED + r * PITCH if weighted else 0
-            advance(states[r], shifted, v, begin, gaps, first, keep, zero)
+            advance(states[r], shifted, v, begin, gaps, first, keep, ahead, zero)
     for r in range(rows):
         loss = finish(job, first_row + r, states[r])
         if not job.plain:

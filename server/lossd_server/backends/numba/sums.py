@@ -13,7 +13,7 @@ from typing import Any
 
 from lossd_server.backends.numba.elementary import exp_gap
 from lossd_server.backends.numba.lanes import any_of, greatest, larger, select, splat, total, widen_sum, width
-from lossd_server.backends.numba.memory import load, load_one, store, store_past_cache
+from lossd_server.backends.numba.memory import load, load_one, prefetch, store, store_past_cache
 from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import part
 
@@ -63,8 +63,12 @@ def first_equal(block: Any, value: Any, zero: Any) -> int:
 
 
 @part
-def exp_sums(block: Any, ref: Any, keep: int, zero: Any) -> tuple[float, float]:
-    """(Σ exp(x − ref) over x < ref, number of x = ref). Where `keep` is an address the exponentials are left there."""
+def exp_sums(block: Any, ref: Any, keep: int, ahead: int, pace: int, zero: Any) -> tuple[float, float]:
+    """(Σ exp(x − ref) over x < ref, number of x = ref). Where `keep` is an address the exponentials are left there.
+
+    ahead: where the next block lies, `pace` bytes a vector, asked for while this one is computed: on the memory's side
+    of the cache a loss took the time of reading plus the time of computing. 0: nothing is asked for.
+    """
     refs = splat(ref)
     ties = splat(zero)
     wide = widen_sum(ties)
@@ -72,6 +76,10 @@ def exp_sums(block: Any, ref: Any, keep: int, zero: Any) -> tuple[float, float]:
     for group in range(0, steps, GROUP):
         narrow = splat(zero)
         for j in range(group, min(group + GROUP, steps)):
+            if ahead:
+                prefetch(ahead + j * pace)
+                if pace > 64:
+                    prefetch(ahead + j * pace + 64)
             x = load(place(block, j), zero)
             e = exp_gap(x, refs)
             if keep:
