@@ -41,6 +41,7 @@ def measure(backend: Backend, case: Case, rounds: int, compiled: bool) -> list[F
             "eager": program(case.loss),
         }
         if compiled and len(case.tensors) == 1:
+            torch.compiler.reset()  # else it gives up after a few shapes, and runs eagerly in silence
             peers["compile"] = program(torch.compile(case.loss))
         seconds = medians(peers, rounds)
         figures.append(

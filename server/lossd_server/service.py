@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from lossd.v1 import service_pb2
-from lossd_server import codec, losses, status
+from lossd_server import codec, status
 from lossd_server.admission import Admission
 from lossd_server.body import REQUEST_BYTES, RESPONSE_BYTES, Bodies, Context
 from lossd_server.call import Call
@@ -55,10 +55,8 @@ class LossService:
                 handlers[rpc] = grpc.stream_stream_rpc_method_handler(self._no_stream)
             elif rpc == "GetServerInfo":
                 handlers[rpc] = grpc.stream_unary_rpc_method_handler(self._server_info)
-            elif rpc in losses.SERVED:
-                handlers[rpc] = grpc.stream_unary_rpc_method_handler(self._evaluation(rpc))
             else:
-                handlers[rpc] = grpc.stream_unary_rpc_method_handler(self._not_served(rpc))
+                handlers[rpc] = grpc.stream_unary_rpc_method_handler(self._evaluation(rpc))
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
     async def drain(self, timeout_s: float) -> bool:
@@ -111,14 +109,9 @@ class LossService:
         """Exempt from admission: its message says nothing and is not read."""
         return self._info.response()
 
-    def _not_served(self, rpc: str) -> Handler:
-        async def handle(_: AsyncIterable[bytes], context: Context) -> bytes:
-            await self._refuse(rpc, context, _no_rpc(rpc))
-
-        return handle
-
     async def _no_stream(self, _: AsyncIterable[bytes], context: Context) -> None:
-        await self._refuse("Stream", context, _no_rpc("Stream"))
+        error = NotServed("Stream is not served by this server", reason="NOT_SERVED", metadata={"rpc": "Stream"})
+        await self._refuse("Stream", context, error)
 
     def _open(self, context: Context) -> Call:
         """Registers the call that runs this; it is forgotten when its answer is written."""
@@ -196,10 +189,6 @@ class LossService:
             log.debug("refused", extra={"rpc": rpc, "peer": context.peer(), "reason": error.reason})
         error.__traceback__ = None  # its frames hold the request, and the abort's cycle would hold them
         await context.abort(status.code(error), status.message(error), status.trailers(error))
-
-
-def _no_rpc(rpc: str) -> NotServed:
-    return NotServed(f"{rpc} is not served by this server", reason="NOT_SERVED", metadata={"rpc": rpc})
 
 
 def _decimal(key: str, value: str | bytes) -> int:

@@ -105,7 +105,7 @@ OUTPUTS = {"lse": np.float64, "entropy": np.float64, "argmax": np.int64, "correc
 # of a job; fault: a Fault's number or −1.
 PIECE = np.dtype([(name, np.int64) for name in ("job", "begin", "end", "fault", "fault_index")])
 
-# Bytes of work in a piece: small enough that threads finish together and that small jobs find their way between.
+# Bytes of work in a piece: small enough that threads finish together.
 PIECE_BYTES = 1 << 20
 # Classes of a piece of the weight's gradient.
 CLASSES = 1024
