@@ -10,7 +10,10 @@ from lossd.v1 import service_pb2
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes are of serialised messages; max_deadline_s is when the server gives a call up, whatever its deadline."""
+    """Sizes are of serialised messages; max_deadline_s is when the server gives a call up, whatever its deadline.
+
+    max_shared_memory_bytes: all regions together, 0 where the server takes none.
+    """
 
     max_message_bytes: int
     max_inflight_bytes: int
@@ -18,6 +21,7 @@ class Limits:
     max_rank: int
     max_item_bytes: int
     max_deadline_s: float
+    max_shared_memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,10 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """dtypes: those taken as an input. losses: the RPCs that are answered. backends: the one in use first."""
+    """dtypes: those taken as an input. losses: the RPCs that are answered. backends: the one in use first.
+
+    workers: server processes behind the address.
+    """
 
     version: str
     instance_id: str
@@ -47,6 +54,7 @@ class ServerInfo:
     shared_memory_socket: str
     elementwise_granularity: int
     statistics: Statistics
+    workers: int
 
 
 def read(message: service_pb2.GetServerInfoResponse) -> ServerInfo:
@@ -63,4 +71,5 @@ def read(message: service_pb2.GetServerInfoResponse) -> ServerInfo:
         shared_memory_socket=message.shared_memory_socket,
         elementwise_granularity=message.elementwise_granularity,
         statistics=Statistics(**{name: getattr(statistics, name) for name in Statistics.__slots__}),
+        workers=message.workers or 1,  # a server that says nothing is one
     )

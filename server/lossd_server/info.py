@@ -70,4 +70,5 @@ class Info:
                 inflight_bytes=self._admission.bytes,
                 inflight_requests=self._admission.requests,
             ),
+            workers=1,
         ).SerializeToString()

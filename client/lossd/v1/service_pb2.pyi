@@ -1435,6 +1435,7 @@ class GetServerInfoResponse(_message.Message):
     SHARED_MEMORY_SOCKET_FIELD_NUMBER: _builtins.int
     ELEMENTWISE_GRANULARITY_FIELD_NUMBER: _builtins.int
     STATISTICS_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Of the lossd distribution."""
     instance_id: _builtins.str
@@ -1447,6 +1448,8 @@ class GetServerInfoResponse(_message.Message):
     """A streamed block holds a multiple of this many items: 1 for losses with rows; for elementwise losses
     max(1, ceil(elementwise_granularity / elements of an item)).
     """
+    workers: _builtins.int
+    """Server processes behind this address, each with its batches: several connections reach several of them."""
     @_builtins.property
     def backends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The backend in use first: "numba", "triton"."""
@@ -1476,10 +1479,11 @@ class GetServerInfoResponse(_message.Message):
         shared_memory_socket: _builtins.str = ...,
         elementwise_granularity: _builtins.int = ...,
         statistics: Global___Statistics | None = ...,
+        workers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "device", b"device", "dtypes", b"dtypes", "elementwise_granularity", b"elementwise_granularity", "instance_id", b"instance_id", "limits", b"limits", "losses", b"losses", "shared_memory_socket", b"shared_memory_socket", "statistics", b"statistics", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "device", b"device", "dtypes", b"dtypes", "elementwise_granularity", b"elementwise_granularity", "instance_id", b"instance_id", "limits", b"limits", "losses", b"losses", "shared_memory_socket", b"shared_memory_socket", "statistics", b"statistics", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1497,6 +1501,7 @@ class Limits(_message.Message):
     MAX_RANK_FIELD_NUMBER: _builtins.int
     MAX_ITEM_BYTES_FIELD_NUMBER: _builtins.int
     MAX_DEADLINE_S_FIELD_NUMBER: _builtins.int
+    MAX_SHARED_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     max_message_bytes: _builtins.int
     """A message in either direction."""
     max_inflight_bytes: _builtins.int
@@ -1509,6 +1514,8 @@ class Limits(_message.Message):
     """An item of a streamed tensor."""
     max_deadline_s: _builtins.float
     """Seconds after which the server gives a call up, whatever its deadline."""
+    max_shared_memory_bytes: _builtins.int
+    """All regions of shared memory together; 0 where there is none."""
     def __init__(
         self,
         *,
@@ -1518,10 +1525,11 @@ class Limits(_message.Message):
         max_rank: _builtins.int = ...,
         max_item_bytes: _builtins.int = ...,
         max_deadline_s: _builtins.float = ...,
+        max_shared_memory_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_deadline_s", b"max_deadline_s", "max_inflight_bytes", b"max_inflight_bytes", "max_inflight_requests", b"max_inflight_requests", "max_item_bytes", b"max_item_bytes", "max_message_bytes", b"max_message_bytes", "max_rank", b"max_rank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_deadline_s", b"max_deadline_s", "max_inflight_bytes", b"max_inflight_bytes", "max_inflight_requests", b"max_inflight_requests", "max_item_bytes", b"max_item_bytes", "max_message_bytes", b"max_message_bytes", "max_rank", b"max_rank", "max_shared_memory_bytes", b"max_shared_memory_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
