@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import ExitStack
 from ipaddress import ip_address
 
 
@@ -59,3 +60,20 @@ def check_free(address: str) -> None:
                 probe.bind(where)
             except OSError as error:
                 raise OSError(f"cannot listen on {address}: {error.strerror}") from None
+
+
+def reserve(address: str, stack: ExitStack) -> str:
+    """Binds a TCP address for processes that share it, without listening; port 0 is picked here. It, with its port.
+
+    stack: holds the address. Raises OSError with a sentence.
+    """
+    check_free(address)
+    host, port = split(address)
+    family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    holder = stack.enter_context(socket.socket(family, kind, protocol))
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        holder.bind(where)
+    except OSError as error:
+        raise OSError(f"cannot listen on {address}: {error.strerror}") from None
+    return f"{address.rpartition(':')[0]}:{holder.getsockname()[1]}"

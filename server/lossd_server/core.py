@@ -9,10 +9,11 @@ from lossd_server.settings import Settings
 MESSAGE_SLACK_BYTES = 64 << 10
 
 
-def arguments(settings: Settings) -> list[tuple[str, int]]:
+def arguments(settings: Settings, shares_port: bool = False) -> list[tuple[str, int]]:
     """The server's channel arguments. The keepalive figures allow what the thin client sends."""
     return [
-        ("grpc.so_reuseport", 0),  # on by default: a second server would share the port
+        # On by default: a second server would share the port. Workers do, and their parent saw that it was free.
+        ("grpc.so_reuseport", int(shares_port)),
         ("grpc.max_receive_message_length", settings.max_message_bytes + MESSAGE_SLACK_BYTES),
         ("grpc.max_send_message_length", -1),  # answers are bounded before they are computed
         ("grpc.max_metadata_size", 16 << 10),

@@ -11,9 +11,10 @@ from lossd.v1 import service_pb2
 from lossd_server.admission import Admission
 from lossd_server.array import FLOATS, INTEGERS
 from lossd_server.backends import Backend
+from lossd_server.board import Board
 from lossd_server.job import RUN
 from lossd_server.losses import SERVED
-from lossd_server.losses.operands import MAX_RANK
+from lossd_server.sent import MAX_RANK
 from lossd_server.settings import Settings
 from lossd_server.worker import Worker
 
@@ -34,17 +35,27 @@ class Info:
     """Answers from the very numbers that are enforced."""
 
     def __init__(
-        self, settings: Settings, backend: Backend, admission: Admission, worker: Worker, tally: Tally
+        self, settings: Settings, backend: Backend, admission: Admission, worker: Worker, tally: Tally, board: Board
     ) -> None:
+        """settings: of all workers together."""
         self.instance_id = secrets.token_hex(16)
         self._settings = settings
         self._backend = backend
         self._admission = admission
         self._worker = worker
         self._tally = tally
+        self._board = board
+
+    def publish(self) -> None:
+        """Tells the other workers what this one has counted."""
+        tally, worker, admission = self._tally, self._worker, self._admission
+        self._board.publish(
+            (tally.completed, tally.failed, worker.batches, worker.rows, admission.bytes, admission.requests)
+        )
 
     def response(self) -> bytes:
-        """The serialised GetServerInfoResponse of now."""
+        """The serialised GetServerInfoResponse of now; other workers' counters may be a tenth of a second old."""
+        self.publish()
         return service_pb2.GetServerInfoResponse(
             version=lossd.__version__,
             instance_id=self.instance_id,
@@ -54,21 +65,15 @@ class Info:
             losses=sorted(SERVED),
             limits=service_pb2.Limits(
                 max_message_bytes=self._admission.max_message_bytes,
-                max_inflight_bytes=self._admission.max_bytes,
-                max_inflight_requests=self._admission.max_requests,
+                max_inflight_bytes=self._settings.max_inflight_bytes,
+                max_inflight_requests=self._settings.max_inflight_requests,
                 max_rank=MAX_RANK,
                 max_item_bytes=self._admission.max_message_bytes,
                 max_deadline_s=self._settings.max_deadline_s,
             ),
             elementwise_granularity=RUN,
             statistics=service_pb2.Statistics(
-                uptime_s=time.monotonic() - self._tally.started_at,
-                completed=self._tally.completed,
-                failed=self._tally.failed,
-                batches=self._worker.batches,
-                rows=self._worker.rows,
-                inflight_bytes=self._admission.bytes,
-                inflight_requests=self._admission.requests,
+                uptime_s=time.monotonic() - self._tally.started_at, **self._board.totals()
             ),
-            workers=1,
+            workers=self._board.workers,
         ).SerializeToString()

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
+from contextlib import closing
+from multiprocessing.connection import Connection
 
 from lossd_server import log as logs
 from lossd_server.address import check_free
 from lossd_server.backends import Backend, create
+from lossd_server.board import Board
 from lossd_server.settings import Settings, SettingsError, parse
+from lossd_server.workers import Parent, StartFailed, share
 
 # A busy event loop keeps the interpreter's lock from the worker's thread for this long; Python's default is 5 ms.
 SWITCH_INTERVAL_S = 5e-4
@@ -27,25 +32,69 @@ def main(argv: Sequence[str]) -> int:
     except SettingsError as error:
         return _say(f"{error}", 2)
     logs.configure(settings.log_level, settings.log_format)
+    return _alone(settings) if settings.workers == 1 else _several(settings)
+
+
+def worker(settings: Settings, index: int, memory: MutableSequence[int], pipe: Connection) -> None:
+    """A worker's main function: one server of several. settings: of all together, their ports known."""
+    logs.configure(settings.log_level, settings.log_format)
+    own = share(settings, index)
+    try:
+        backend = prepared(own, quiet=index > 0)
+    except (OSError, RuntimeError, ValueError) as error:
+        pipe.send(("failed", f"{error}"))
+        sys.exit(1)
+
+    def ready(_: list[str]) -> None:
+        pipe.send(("ready", backend.device, backend.name))
+
+    with closing(backend), asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_serve(own, backend, ready, Board(index, memory), settings))
+
+
+def prepared(settings: Settings, quiet: bool = False) -> Backend:
+    """The backend, its kernels compiled or loaded. Raises RuntimeError or ValueError with a sentence."""
+    backend = create(settings.device, settings.threads)
+    from lossd_server.evaluate import warm_up  # brings numba: not before there is something to compute
+
+    warm_up(backend, lambda step: None if quiet else print(f"lossd: {step}", file=sys.stderr, flush=True))
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    return backend
+
+
+def _alone(settings: Settings) -> int:
     try:
         for address in settings.listen:
             check_free(address)
-        backend = create(settings.device, settings.threads)
+        backend = prepared(settings)
+        with closing(backend), asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(
+                _serve(
+                    settings, backend, lambda addresses: _announce(settings, addresses, backend.device, backend.name)
+                )
+            )
     except (OSError, RuntimeError, ValueError) as error:
-        return _say(f"{error}", 1)
-    from lossd_server.evaluate import warm_up  # brings numba: not before there is something to compute
-
-    try:
-        warm_up(backend, lambda step: print(f"lossd: {step}", file=sys.stderr, flush=True))
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(_serve(settings, backend))
-    except OSError as error:
         return _say(f"{error}", 1)
     except KeyboardInterrupt:  # before the loop took the signals over
         return 130
+    return 0
+
+
+def _several(settings: Settings) -> int:
+    try:
+        parent = Parent(settings, worker)
+    except OSError as error:
+        return _say(f"{error}", 1)
+    try:
+        device, backend = parent.start()
+        if device:
+            _announce(parent.settings, list(parent.settings.listen), device, backend)
+        parent.run()
+    except StartFailed as error:
+        return _say(f"{error}", 1)
     finally:
-        backend.close()
+        parent.stop()
+    return 0
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -57,29 +106,46 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _serve(settings: Settings, backend: Backend) -> int:
+async def _serve(
+    settings: Settings,
+    backend: Backend,
+    ready: Callable[[list[str]], None],
+    board: Board | None = None,
+    whole: Settings | None = None,
+) -> None:
+    """ready: told the addresses. A worker whose parent is gone stops as on SIGTERM."""
     from lossd_server.server import Server
 
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    server = Server(settings, backend)
-    for address in await server.start():
-        print(f"listening on {address}")
-    print(f"device {backend.device}")
-    print(f"backend {backend.name}")
-    print(
-        f"limits max_message_bytes={settings.max_message_bytes} max_inflight_bytes={settings.max_inflight_bytes}"
-        f" max_inflight_requests={settings.max_inflight_requests} max_body_s={settings.max_body_s:g}"
-        f" max_deadline_s={settings.max_deadline_s:g} drain_s={settings.drain_s:g}",
-        flush=True,
-    )
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        loop.add_reader(parent.sentinel, stopping.set)
+    server = Server(settings, backend, board, whole)
+    ready(await server.start())
     await stopping.wait()
+    if parent is not None:
+        loop.remove_reader(parent.sentinel)
     log.info("stopping", extra={"drain_s": settings.drain_s})
     finished = await server.stop(settings.drain_s)
     log.info("stopped", extra={"finished": finished})
-    return 0
+
+
+def _announce(settings: Settings, addresses: list[str], device: str, backend: str) -> None:
+    """Says on stdout that calls are answered, where, by what and within which limits."""
+    for address in addresses:
+        print(f"listening on {address}")
+    print(f"device {device}")
+    print(f"backend {backend}")
+    workers = f" workers={settings.workers}" if settings.workers > 1 else ""
+    print(
+        f"limits max_message_bytes={settings.max_message_bytes} max_inflight_bytes={settings.max_inflight_bytes}"
+        f" max_inflight_requests={settings.max_inflight_requests} max_body_s={settings.max_body_s:g}"
+        f" max_deadline_s={settings.max_deadline_s:g} drain_s={settings.drain_s:g}{workers}",
+        flush=True,
+    )
 
 
 def _say(sentence: str, status: int) -> int:

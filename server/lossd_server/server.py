@@ -14,12 +14,14 @@ from grpc_health.v1 import health, health_pb2
 from lossd_server import core
 from lossd_server.admission import Admission
 from lossd_server.backends import Backend
+from lossd_server.board import Board
 from lossd_server.info import Info, Tally
 from lossd_server.service import SERVICE, LossService
 from lossd_server.settings import Settings
 from lossd_server.worker import Worker
 
 SWEEP_S = 1.0  # how late a call's end may be noticed by the server; a client's own deadline is core's to keep
+PUBLISH_S = 0.1  # how old another worker's counters may be
 LINGER_S = 0.5  # core turns calls that reach a stopping server into CANCELLED: for this long they hear UNAVAILABLE
 _HEALTH_S = 1.0  # the health servicer writes to its watchers under the lock that this takes
 
@@ -29,20 +31,27 @@ log = logging.getLogger(__name__)
 class Server:
     """Made, started and stopped inside a running event loop."""
 
-    def __init__(self, settings: Settings, backend: Backend) -> None:
+    def __init__(
+        self, settings: Settings, backend: Backend, board: Board | None = None, whole: Settings | None = None
+    ) -> None:
+        """board, whole: of a worker, its counters among the others' and the settings of all together."""
         self._settings = settings
+        self._board = board or Board()
         admission = Admission(settings.max_inflight_bytes, settings.max_inflight_requests, settings.max_message_bytes)
         tally = Tally()
         self._worker = Worker(backend, settings.max_batch_bytes, settings.max_batch_rows)
-        info = Info(settings, backend, admission, self._worker, tally)
+        self._info = info = Info(whole or settings, backend, admission, self._worker, tally, self._board)
         self.service = LossService(settings, admission, self._worker, info, tally)
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=core.arguments(settings), compression=grpc.Compression.NoCompression)
+        self._server = grpc.aio.server(
+            options=core.arguments(settings, self._board.workers > 1), compression=grpc.Compression.NoCompression
+        )
         handlers = [self.service.handler(), _health_handler(self._health)]
         if settings.reflection == "on" or (settings.reflection == "auto" and settings.local):
             handlers.append(_reflection_handler())
         self._server.add_generic_rpc_handlers(handlers)
         self._sweeper: asyncio.TimerHandle | None = None
+        self._publisher: asyncio.TimerHandle | None = None
 
     async def start(self) -> list[str]:
         """Opens the ports and serves. The addresses, with the ports that were picked. OSErrors carry a sentence."""
@@ -56,6 +65,8 @@ class Server:
         await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
         self._sweep()
+        if self._board.workers > 1:
+            self._publish()
         return addresses
 
     async def stop(self, drain_s: float, linger_s: float = LINGER_S) -> bool:
@@ -66,14 +77,19 @@ class Server:
         finished = await self.service.drain(drain_s)
         await asyncio.sleep(max(0.0, linger_s - (time.monotonic() - start)))
         await self._server.stop(grace=None if not finished else _HEALTH_S if linger_s else None)
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for timer in (self._sweeper, self._publisher):
+            if timer is not None:
+                timer.cancel()
         self._worker.close()
         return finished
 
     def _sweep(self) -> None:
         self.service.expire(time.monotonic())
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def _publish(self) -> None:
+        self._info.publish()
+        self._publisher = asyncio.get_running_loop().call_later(PUBLISH_S, self._publish)
 
 
 def _health_handler(servicer: health.aio.HealthServicer) -> grpc.GenericRpcHandler:

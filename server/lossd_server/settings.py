@@ -32,6 +32,7 @@ class Settings:
     insecure: bool = _setting(False, "listen without TLS on addresses that other machines can reach")
     device: str = _setting("auto", "where losses are computed", ("auto", "cpu", "cuda"))
     threads: int = _setting(0, "compute threads of the CPU backend; 0: one for each core")
+    workers: int = _setting(1, "processes that serve the same port; limits and threads are for all together")
     max_message_bytes: int = _setting(16 << 20, "size of one message in either direction")
     max_inflight_bytes: int = _setting(512 << 20, "bytes of requests held at once")
     max_inflight_requests: int = _setting(4096, "requests held at once")
@@ -57,12 +58,15 @@ class Settings:
                 raise SettingsError(f"{one.name} = {value} is not above 0")
         if self.threads < 0:
             raise SettingsError(f"threads = {self.threads} is negative")
+        if self.workers < 1:
+            raise SettingsError(f"workers = {self.workers} is not above 0")
         if self.max_message_bytes > _MAX_MESSAGE_BYTES:
             raise SettingsError(f"max_message_bytes = {self.max_message_bytes} is above gRPC's {_MAX_MESSAGE_BYTES}")
-        if self.max_inflight_bytes < self.max_message_bytes:
+        if self.max_inflight_bytes // self.workers < self.max_message_bytes:
+            share = f", shared by {self.workers} workers," if self.workers > 1 else ""
             raise SettingsError(
-                f"max_inflight_bytes = {self.max_inflight_bytes} is below max_message_bytes = {self.max_message_bytes}:"
-                " the largest message could never be taken"
+                f"max_inflight_bytes = {self.max_inflight_bytes}{share} is below"
+                f" max_message_bytes = {self.max_message_bytes}: the largest message could never be taken"
             )
         if not self.listen:
             raise SettingsError("listen is empty: name at least one address")
@@ -71,6 +75,11 @@ class Settings:
                 local = is_local(address)
             except ValueError as error:
                 raise SettingsError(f"listen = {address!r}: {error}") from None
+            if self.workers > 1 and address.startswith("unix:"):
+                raise SettingsError(
+                    f"listen = {address!r}: a Unix socket belongs to one process, and workers = {self.workers}:"
+                    " give TCP addresses"
+                )
             if not local and not self.insecure:
                 raise SettingsError(
                     f"listen = {address!r} can be reached from other machines, and this server has no TLS:"

@@ -1,0 +1,198 @@
+"""`lossd serve --workers N`: several processes behind one port."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from lossd.v1 import service_pb2
+from lossd.v1.service_pb2_grpc import LossServiceStub
+from lossd_server import board
+from lossd_server.address import check_free, reserve
+from lossd_server.backoff import FIRST_S, LONGEST_S, WELL_S, Backoff
+from lossd_server.board import Board
+from lossd_server.settings import Settings, SettingsError
+from lossd_server.workers import share
+from tests.server.messages import cross_entropy
+from tests.server.test_serve import environment, process
+
+CHANNEL = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 200)]
+
+
+def info(address: str) -> service_pb2.GetServerInfoResponse:
+    """Over a connection of its own."""
+    with grpc.insecure_channel(address, options=CHANNEL) as channel:
+        return LossServiceStub(channel).GetServerInfo(
+            service_pb2.GetServerInfoRequest(), timeout=30, wait_for_ready=True
+        )
+
+
+def instances(address: str, count: int) -> set[str]:
+    """The processes that answer there, as soon as there are `count` of them."""
+    found: set[str] = set()
+    while len(found) < count:
+        found.add(info(address).instance_id)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """Its worker processes (multiprocessing has a process of its own beside them)."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(one) for one in path.read_text().split() if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+@contextmanager
+def two_workers(*flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    with process("--workers", "2", "--listen", "127.0.0.1:0", "--drain-s", "10", *flags) as (child, address):
+        try:
+            yield child, address
+        finally:
+            if child.poll() is None:
+                child.terminate()
+                child.wait(30)
+
+
+def test_two_processes_answer_on_one_port() -> None:
+    """Connections reach two processes; each tells the whole's limits and the number of workers; SIGTERM ends all."""
+    with two_workers("--max-inflight-bytes", "64MiB") as (child, address):
+        assert child.stdout is not None
+        lines = [child.stdout.readline() for _ in range(3)]
+        found = instances(address, 2)
+        said = info(address)
+        workers = children(child.pid)
+        child.send_signal(signal.SIGTERM)
+
+        assert child.wait(30) == 0
+        assert lines[2].rstrip().endswith("workers=2")
+        assert len(found) == 2
+        assert said.workers == 2
+        assert said.limits.max_inflight_bytes == 64 << 20
+        assert len(workers) == 2
+        assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_a_killed_worker_is_replaced() -> None:
+    """The other one goes on answering, a new process takes the place, and what was counted stays counted."""
+    with two_workers() as (child, address):
+        before = instances(address, 2)
+        for _ in range(8):
+            with grpc.insecure_channel(address, options=CHANNEL) as channel:
+                LossServiceStub(channel).CrossEntropy(cross_entropy(), timeout=30, wait_for_ready=True)
+        counted = 0
+        while counted < 8:  # a worker tells the others ten times a second
+            counted = info(address).statistics.completed
+        os.kill(children(child.pid)[0], signal.SIGKILL)
+        seen: set[str] = set()
+        while not seen - before:
+            seen.add(info(address).instance_id)
+
+        assert len(seen - before) == 1
+        assert info(address).statistics.completed == 8
+        assert len(children(child.pid)) == 2
+
+
+def test_workers_end_with_their_parent() -> None:
+    """A parent that is killed leaves no worker behind."""
+    with two_workers() as (child, address):
+        workers = children(child.pid)
+        fds = [os.pidfd_open(pid) for pid in workers]
+        child.kill()
+        child.wait(30)
+
+        assert all(select.select([fd], [], [], 30)[0] for fd in fds)
+        check_free(address)
+
+
+def test_a_second_server_is_refused() -> None:
+    """A port that workers share is not shared with another server."""
+    with two_workers() as (_, address):
+        again = [sys.executable, "-m", "lossd_server", "--device", "cpu", "--workers", "2", "--listen", address]
+        other = subprocess.run(again, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+
+        assert other.returncode == 1
+        assert f"cannot listen on {address}" in other.stderr
+
+
+def test_a_worker_that_cannot_start_ends_the_start() -> None:
+    """Its own sentence is what the user reads, and the status is 1."""
+    flags = ["--workers", "2", "--listen", "127.0.0.1:0", "--device", "cuda"]
+    env = {**environment(), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-m", "lossd_server", *flags],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("lossd serve: device cuda cannot be used")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"workers": 0}, "workers = 0 is not above 0"),
+        ({"workers": 2, "listen": ("unix:/tmp/lossd",)}, "a Unix socket belongs to one process"),
+        ({"workers": 4, "max_inflight_bytes": 32 << 20}, "shared by 4 workers"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, object], sentence: str) -> None:
+    """What several processes cannot do is refused before any is started."""
+    with pytest.raises(SettingsError, match=sentence):
+        Settings(**settings)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_shares() -> None:
+    """Each worker has its part of every limit that is given for the whole."""
+    own = share(Settings(workers=4, threads=8, max_inflight_bytes=1 << 30, max_inflight_requests=100), 1)
+
+    assert (own.workers, own.threads, own.max_inflight_bytes, own.max_inflight_requests) == (1, 2, 1 << 28, 25)
+
+
+def test_the_wait_before_a_restart() -> None:
+    """It doubles to its end, and begins anew after a worker that lived well."""
+    backoff = Backoff()
+    waits = [backoff.wait_s(1.0) for _ in range(9)]
+
+    assert waits[:3] == [FIRST_S, 2 * FIRST_S, 4 * FIRST_S]
+    assert waits[-1] == LONGEST_S
+    assert backoff.wait_s(WELL_S) == FIRST_S
+
+
+def test_counters_of_all() -> None:
+    """Totals are over all slots; a successor counts on from what its slot says, and what is held now starts anew."""
+    memory = board.shared(2)
+    first, second = Board(0, memory), Board(1, memory)
+    first.publish((5, 1, 3, 40, 100, 2))
+    second.publish((7, 0, 2, 10, 50, 1))
+    successor = Board(0, memory)
+    successor.publish((1, 0, 1, 8, 0, 0))
+
+    assert successor.totals() == {
+        "completed": 13,
+        "failed": 1,
+        "batches": 6,
+        "rows": 58,
+        "inflight_bytes": 50,
+        "inflight_requests": 1,
+    }
+
+
+def test_a_reserved_port_is_not_free() -> None:
+    """Port 0 is picked by the parent, and nobody else gets it."""
+    with ExitStack() as stack:
+        address = reserve("127.0.0.1:0", stack)
+
+        with pytest.raises(OSError, match="cannot listen"):
+            check_free(address)
