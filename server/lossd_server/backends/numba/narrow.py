@@ -24,17 +24,18 @@ from lossd_server.backends.numba.table import CROSS_ENTROPY_DISTRIBUTION, CROSS_
 from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import part
 
-NARROW = 128  # classes up to which rows go to lanes: above, the transposition costs more than it saves
+NARROW = 512  # classes up to which rows go to lanes: above, the tile leaves the caches
 
 # Scratch: the tile's classes, exponentials (then gradients), v, a linear copy with its stage, the target's gradient;
 # one number a row: the target's class and logit, whether kept (compute type), share, gradient's factor, loss (float64).
 CLASSES = 0
-EXPONENTIALS = NARROW * BYTES
-MIXED = 2 * NARROW * BYTES
-LINEAR = 3 * NARROW * BYTES
-TARGET_OUT = LINEAR + (NARROW + 1) * BYTES + STAGE
-SLOPES = TARGET_OUT + NARROW * BYTES
-TARGETS = SLOPES + NARROW * BYTES
+SPAN = (NARROW + 3) * BYTES  # not a multiple of 4 KiB: the same class of two tables would fight for a cache set
+EXPONENTIALS = SPAN
+MIXED = 2 * SPAN
+LINEAR = 3 * SPAN
+TARGET_OUT = LINEAR + SPAN + STAGE
+SLOPES = TARGET_OUT + SPAN
+TARGETS = SLOPES + SPAN
 PICKED = TARGETS + BYTES
 KEPT = PICKED + BYTES
 SHARES = KEPT + BYTES

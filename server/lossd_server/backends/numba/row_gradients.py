@@ -17,7 +17,8 @@ from lossd_server.backends.numba.tiles import entry, store_tile
 from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import once, part
 
-PAST_CACHE_BYTES = 1 << 22  # gradients over this size are stored past the cache
+PAST_CACHE_BYTES = 1 << 22  # gradients over this size are stored past the cache,
+PAST_CACHE_ROW = 1 << 14  # where a row has as many bytes: in shorter ones it costs more than it spares
 
 
 @part
@@ -79,12 +80,13 @@ def write_gradients(
     n: int,
     block: Any,
     kept: int,
+    fade: float,
     weighted: bool,
     states: Any,
     scratch: int,
     zero: Any,
 ) -> None:
-    """The gradients of a tile's block."""
+    """The gradients of a tile's block. kept, fade: where its exponentials lie, times what they are relative to."""
     size = width(zero)
     stage = scratch + STAGED
     for r in range(where[2]):
@@ -102,19 +104,23 @@ def write_gradients(
         if not job.input_gradient:
             continue
         out = output_block(job, layout, where, begin, n, r, scratch, zero)
-        past = job.softcap == 0.0 and out[0] % 64 == 0 and layout[0] * layout[1] * size > PAST_CACHE_BYTES
+        staged = out[0] == scratch + INPUT + r * PITCH
+        large = layout[1] * size >= PAST_CACHE_ROW and layout[0] * layout[1] * size > PAST_CACHE_BYTES
+        past = large and not staged and job.softcap == 0.0 and out[0] % 64 == 0
         if not state[at.KEPT]:
             fill(out[0], 0, n, zero)
         elif job.formula == ENTROPY_LOGITS:
             entropy_gradient(shifted, out, ref, cast(s / d, zero), cast(state[at.GAPS] / d, zero), past)
         else:
-            q = cast(s * (state[at.SHARE] + state[at.MASS] + state[at.MASS_OF_Z]) / d, zero)
-            softmax_gradient(shifted, kept, out, v, ref, q, cast(s, zero), past)
+            q = cast(fade * (s * (state[at.SHARE] + state[at.MASS] + state[at.MASS_OF_Z]) / d), zero)
+            lanes = BYTES // size
+            y, first = int(state[at.CLASS]) - begin, int(state[at.FIRST]) - begin if v else -1
+            softmax_gradient(shifted, kept, out, v, ref, q, cast(s, zero), past, y // lanes, first // lanes)
             exact_entries(job, state, out, begin, n, v, zero)
         if job.softcap != 0.0 and state[at.KEPT]:
             apply_slopes(out, scratch + SLOPES + r * PITCH, zero)
         done = out[1] * (BYTES // size)
-        if out[0] != scratch + INPUT + r * PITCH and done < n and state[at.KEPT]:
+        if not staged and done < n and state[at.KEPT]:
             copy_bytes(out[0] + done * size, out[2], (n - done) * size)
     if job.input_gradient and output_block(job, layout, where, begin, n, 0, scratch, zero)[0] == scratch + INPUT:
         store_tile(job.input_gradient, scratch + INPUT, job.input_gradient_dtype, layout, where, begin, n, zero, stage)

@@ -31,7 +31,7 @@ from lossd_server.backends.numba.narrow import NARROW, narrow_rows
 from lossd_server.backends.numba.outputs import write_outputs
 from lossd_server.backends.numba.row_gradients import write_gradients
 from lossd_server.backends.numba.softcap import cap
-from lossd_server.backends.numba.state import EXPONENTIALS, INPUT, MIXED, SLOPES, STAGED, annihilate, number
+from lossd_server.backends.numba.state import EXPONENTIALS, INPUT, MIXED, SINGLE, SLOPES, STAGED, annihilate, number
 from lossd_server.backends.numba.sums import entropy_sum, exp_sums, first_equal, gap_sum, largest, plain_sum
 from lossd_server.backends.numba.table import (
     CLASS_OUT_OF_RANGE,
@@ -45,6 +45,7 @@ from lossd_server.backends.numba.tiles import entry, load_tile
 from lossd_server.backends.numba.vector import BYTES
 from lossd_server.jit import njit, once, part
 
+KEPT_BYTES = 1 << 18  # exponentials of a long row that the second cache holds: cheaper than to compute them again
 LONG = 2048  # classes from which rows are worth asking for ahead of time: shorter ones the processor sees coming
 
 
@@ -193,7 +194,13 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
     activation = job.formula == SOFTMAX or job.formula == LOG_SOFTMAX
     gaps = job.formula == ENTROPY_LOGITS or job.entropy != 0
     first = weighted or activation or job.argmax != 0 or job.correct != 0
-    keep = scratch + EXPONENTIALS if layout[2] == 1 and classes <= BLOCK and job.input_gradient else 0
+    keep = 0
+    if layout[2] == 1 and job.input_gradient:
+        plain = job.formula == CROSS_ENTROPY_INDEX and not weighted and job.softcap == 0.0
+        if classes <= BLOCK:
+            keep = scratch + EXPONENTIALS
+        elif plain and classes * width(zero) <= KEPT_BYTES:
+            keep = scratch + MIXED
     for r in range(rows):
         if not start(job, layout, where, r, states[r], scratch, zero):
             return first_row + r
@@ -212,7 +219,9 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
         for r in range(rows):
             shifted = (block[0] + r * PITCH, block[1], block[2], block[3])
             v = scratch + MIXED + r * PITCH if weighted else 0
-            advance(states[r], shifted, v, begin, gaps, first, keep, ahead, zero)
+            advance(states[r], shifted, v, begin, gaps, first, keep + begin * width(zero) if keep else 0, ahead, zero)
+        if keep and classes > BLOCK:
+            store_one(scratch + SINGLE + begin // BLOCK * 8, states[0, at.REF])
     for r in range(rows):
         loss = finish(job, first_row + r, states[r])
         if not job.plain:
@@ -232,11 +241,16 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
         rest_mass(job, layout, where, scratch, states, zero)
     for begin in range(0, classes, BLOCK):
         n = min(BLOCK, classes - begin)
-        if classes > BLOCK:
+        kept, fade = keep, 1.0
+        if keep and classes > BLOCK:
+            kept = keep + begin * width(zero)
+            fade = math.exp(load_one(scratch + SINGLE + begin // BLOCK * 8, 0.0) - states[0, at.REF])
+            block = (0, 0, 0, steps_of(n, width(zero)))
+        elif classes > BLOCK:
             block = read_block(job, layout, where, begin, n, scratch, zero)
             if weighted:
                 mix(job, layout, where, begin, n, scratch, zero)
-        write_gradients(job, layout, where, begin, n, block, keep, weighted, states, scratch, zero)
+        write_gradients(job, layout, where, begin, n, block, kept, fade, weighted, states, scratch, zero)
     return -1
 
 

@@ -144,18 +144,26 @@ def exponential(block: Any, kept: int, j: int, refs: Any, zero: Any) -> Any:
 
 
 @part
-def softmax_gradient(block: Any, kept: int, out: Any, weights: int, ref: Any, q: Any, s: Any, past: bool) -> None:
-    """out = q·exp(x − ref) − s·v (v = 0 where `weights` is no address)."""
+def softmax_gradient(
+    block: Any, kept: int, out: Any, weights: int, ref: Any, q: Any, s: Any, past: bool, near: int, other: int
+) -> None:
+    """out = q·exp(x − ref) − s·v (v = 0 where `weights` is no address).
+
+    past: stored past the cache, but for the vectors `near` and `other`, which are written to again at once: a line that
+    has left for memory would be waited for, 450 ns a row.
+    """
     refs = splat(ref)
     qs = splat(q)
     if weights:
         ss = splat(s)
         for j in range(block[3]):
             e = exponential(block, kept, j, refs, q)
-            write(place(out, j), e * qs - times(load(weights + j * BYTES, q), ss), past and j < out[1])
+            away = past and j < out[1] and j != near and j != other
+            write(place(out, j), e * qs - times(load(weights + j * BYTES, q), ss), away)
     else:
         for j in range(block[3]):
-            write(place(out, j), exponential(block, kept, j, refs, q) * qs, past and j < out[1])
+            away = past and j < out[1] and j != near
+            write(place(out, j), exponential(block, kept, j, refs, q) * qs, away)
 
 
 @part
