@@ -199,7 +199,7 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
         plain = job.formula == CROSS_ENTROPY_INDEX and not weighted and job.softcap == 0.0
         if classes <= BLOCK:
             keep = scratch + EXPONENTIALS
-        elif plain and classes * width(zero) <= KEPT_BYTES:
+        elif plain and width(zero) == 4 and classes * 4 <= KEPT_BYTES:  # in float64 the difference of refs would round
             keep = scratch + MIXED
     for r in range(rows):
         if not start(job, layout, where, r, states[r], scratch, zero):
