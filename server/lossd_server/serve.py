@@ -12,9 +12,10 @@ from collections.abc import Callable, MutableSequence, Sequence
 from contextlib import closing
 from multiprocessing.connection import Connection
 
+from lossd_server import heap
 from lossd_server import log as logs
 from lossd_server.address import check_free
-from lossd_server.backends import Backend, create
+from lossd_server.backends import Backend, DeviceLost, create
 from lossd_server.board import Board
 from lossd_server.settings import Settings, SettingsError, parse
 from lossd_server.workers import Parent, StartFailed, share
@@ -54,8 +55,9 @@ def worker(settings: Settings, index: int, memory: MutableSequence[int], pipe: C
 
 def prepared(settings: Settings, quiet: bool = False) -> Backend:
     """The backend, its kernels compiled or loaded. Raises RuntimeError or ValueError with a sentence."""
+    heap.keep()
     backend = create(settings.device, settings.threads)
-    from lossd_server.evaluate import warm_up  # brings numba: not before there is something to compute
+    from lossd_server.plan import warm_up  # brings numba: not before there is something to compute
 
     warm_up(backend, lambda step: None if quiet else print(f"lossd: {step}", file=sys.stderr, flush=True))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -113,7 +115,9 @@ async def _serve(
     board: Board | None = None,
     whole: Settings | None = None,
 ) -> None:
-    """ready: told the addresses. A worker whose parent is gone stops as on SIGTERM."""
+    """ready: told the addresses. A worker whose parent is gone stops as on SIGTERM; so does a server whose device is
+    lost, with DeviceLost, so that a supervisor starts it anew.
+    """
     from lossd_server.server import Server
 
     stopping = asyncio.Event()
@@ -125,12 +129,17 @@ async def _serve(
         loop.add_reader(parent.sentinel, stopping.set)
     server = Server(settings, backend, board, whole)
     ready(await server.start())
-    await stopping.wait()
+    lost = asyncio.create_task(server.device_lost())
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait((lost, stop), return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
     if parent is not None:
         loop.remove_reader(parent.sentinel)
     log.info("stopping", extra={"drain_s": settings.drain_s})
     finished = await server.stop(settings.drain_s)
     log.info("stopped", extra={"finished": finished})
+    if not lost.cancel():
+        raise DeviceLost("the device is lost: a new process may find it again")
 
 
 def _announce(settings: Settings, addresses: list[str], device: str, backend: str) -> None:

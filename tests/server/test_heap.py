@@ -1,0 +1,37 @@
+"""A server's memory: freed messages cost no page faults when the next ones come."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from tests.server.test_serve import environment
+
+PROGRAM = """
+import resource
+from lossd_server import heap
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        pair = bytes(4 << 20) + b"1", bytes(1 << 20) + b"1"
+        del pair
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(heap.keep(), faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_messages_that_come_and_go() -> None:
+    """A hundred messages of 4 MiB, one after the other, touch fewer new pages than four of them hold."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment(), capture_output=True, text=True, check=True, timeout=60
+    )
+    told, faults = done.stdout.split()
+
+    assert told == "True"
+    assert int(faults) < 4 * 1024
