@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
+from math import inf
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
-import grpc
-import grpc.aio
+import numpy as np
+import numpy.typing as npt
 
-from lossd import channel, info, protocol
+from lossd import channel, info, mapping, protocol, sharing
+from lossd.aio_connection import Connection
+from lossd.aio_link import Link
 from lossd.embedded import Embedded
-from lossd.errors import DeadlineExceeded, Error, from_rpc
+from lossd.errors import Error, InvalidArgument
+from lossd.exchange import Evaluation
 from lossd.info import ServerInfo
+from lossd.mapping import Window
 from lossd.methods import Methods
+from lossd.options import Transport
 from lossd.requests import Call, build
 from lossd.results import Result
 from lossd.retry import Retry, deadline_s
+from lossd.route import MOST_LOST, Route, finish, route
 from lossd.tensors import Tensor
+from lossd.transport import checked, is_small, taken
 from lossd.v1 import service_pb2
-
-
-class _Connection:
-    """One channel, and its RPCs made once."""
-
-    def __init__(self, target: channel.Target, max_response_bytes: int) -> None:
-        self.channel = grpc.aio.insecure_channel(target.address, options=target.arguments(max_response_bytes))
-        self.rpcs: dict[str, Any] = {name: self.channel.unary_unary(path) for name, path in protocol.PATHS.items()}
-
-    def is_ready(self) -> bool:
-        return self.channel.get_state() is grpc.ChannelConnectivity.READY
 
 
 class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
@@ -47,26 +44,69 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
     ) -> None:
         self._timeout_s = deadline_s(timeout)
         self._max_response_bytes = max_response_bytes
-        self._connections: WeakKeyDictionary[asyncio.AbstractEventLoop, _Connection] = WeakKeyDictionary()
+        self._connections: WeakKeyDictionary[asyncio.AbstractEventLoop, Connection] = WeakKeyDictionary()
         self._embedded = Embedded(self, self._connections) if address == channel.EMBEDDED else None
         self._target = channel.target(self._embedded.address if self._embedded else address)
-        self._max_message_bytes: int | None = None
-        self._closed = False
+        self._lifetime = protocol.Lifetime()
 
     async def info(self, *, timeout: float | None = None) -> ServerInfo:
         """Version, device, limits and statistics of the server."""
-        return info.read(await self._info(self._retry(timeout)))
+        return info.read(await self._ask(self._retry(timeout)))
 
     async def health(self, *, timeout: float = 5.0) -> bool:
         """Whether the server says that it serves: one attempt, so Unavailable where it cannot be reached."""
-        return protocol.is_serving(await self._attempt(protocol.HEALTH, protocol.HEALTH_REQUEST, deadline_s(timeout)))
+        return protocol.is_serving(
+            await self._connection().attempt(protocol.HEALTH, protocol.HEALTH_REQUEST, deadline_s(timeout))
+        )
+
+    def map(
+        self,
+        method: str,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        window: int = mapping.WINDOW,
+        errors: mapping.Errors = "raise",
+        timeout: float | None = None,
+        transport: Transport | None = None,
+        **options: Any,
+    ) -> AsyncIterator[Any]:
+        """The results of `method` ("cross_entropy") on many items, in their order, over one stream.
+
+        items: tuples of the method's tensors, dicts of tensors and options, or single tensors; read by the caller's
+        thread, at most `window` ahead (and 64 MiB of them). options: of every item. A failed item raises at its place,
+        which ends the generator; errors="yield" gives the Error instead of its result and goes on. timeout: seconds
+        without progress. An exception of `items` passes through. Closing the generator cancels what is under way.
+        """
+        idle_s = self._timeout_s if timeout is None else deadline_s(timeout)
+        return self._map(Window(method, options, window, errors), _iterate(items), checked(transport), idle_s)
+
+    async def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+        """An uninitialised array that the server can read and write where it lies, so that no call copies it.
+
+        An ordinary one where there is no shared memory with the server, or no room in it.
+        """
+        shape = shape if isinstance(shape, tuple) else (shape,)
+        for _ in range(MOST_LOST):
+            connection = self._connection()
+            try:
+                regions, _ = connection.sharing.open(await self._server(self._retry(None)))
+                if regions is None:
+                    break
+                return regions.empty(shape, dtype)
+            except Exception as error:
+                if not sharing.may_go_otherwise(error):
+                    raise
+                if not sharing.is_lost(error):
+                    break
+                connection.forget()
+        return np.empty(shape, dtype)
 
     async def close(self) -> None:
         """Ends the connection; calls that are under way raise Unavailable. A second time does nothing."""
-        self._closed = True
+        self._lifetime.closed = True
         connection = self._connections.pop(asyncio.get_running_loop(), None)
         if connection is not None:
-            await connection.channel.close()
+            await connection.close()
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.close)
 
@@ -82,68 +122,137 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
         self, method: str, operands: tuple[Tensor, ...], options: Mapping[str, Any], timeout: float | None
     ) -> Result:
         start_s = time.perf_counter()
-        call = build(method, *operands, **options)
-        response = call.response.FromString(await self._send(call, timeout))
-        return call.parse(response, time.perf_counter() - start_s)
+        asked, progress, options = taken(options)
+        call, retry = build(method, *operands, **options), self._retry(timeout)
+        lost = 0
+        while True:
+            way = Route(call) if is_small(call, asked) else await self._route(call, asked, retry, lost)
+            if way.cut is not None:
+                return await self._streamed(Evaluation(way, start_s, progress), timeout)
+            try:
+                result = way.call.read(
+                    await self._answer(call.rpc, way.call.body(), retry), time.perf_counter() - start_s
+                )
+            except BaseException as error:
+                way.ended(error)
+                if not way.is_lost(error):
+                    raise
+                lost += 1
+                self._connection().forget()
+            else:
+                way.ended(None)
+                finish(call, progress)
+                return result
 
     async def _activate(
         self, method: str, operand: Tensor, options: Mapping[str, Any], timeout: float | None
     ) -> Tensor:
-        call = build(method, operand, **options)
-        return call.array(call.response.FromString(await self._send(call, timeout)))
+        return (await self._evaluate(method, (operand,), options, timeout)).loss
 
-    async def _send(self, call: Call, timeout: float | None) -> bytes:
-        retry = self._retry(timeout)
-        body = call.body()
-        if len(body) > protocol.LARGE_BYTES:
-            if self._max_message_bytes is None:
-                self._max_message_bytes = (await self._info(retry)).limits.max_message_bytes
-            protocol.check_size(len(body), self._max_message_bytes)
-        return await self._answer(call.rpc, body, retry)
+    async def _streamed(self, evaluation: Evaluation, timeout: float | None) -> Result:
+        async with await self._link(timeout, self._timeout_s if timeout is None else inf) as link:
+            await link.add(evaluation)
+            while evaluation.outcome is None:
+                await link.take(wait=True)
+        return evaluation.result()
+
+    async def _map(
+        self, window: Window, items: AsyncIterator[Any], asked: Transport, idle_s: float
+    ) -> AsyncIterator[Any]:
+        async with await self._link(idle_s, idle_s) as link:
+            while True:
+                while window.is_ready:
+                    yield window.pop()
+                wants = window.wants
+                for evaluation in await link.take(wait=not wants) if link.is_busy else ():
+                    await self._settle(evaluation, asked, idle_s, link)
+                if wants:
+                    await self._read(window, items, asked, idle_s, link)
+                elif window.is_empty:
+                    return
+
+    async def _read(
+        self, window: Window, items: AsyncIterator[Any], asked: Transport, idle_s: float, link: Link
+    ) -> None:
+        """The next item, on its way."""
+        try:
+            item = await anext(items)
+        except StopAsyncIteration:
+            window.exhausted = True
+            return
+        call = window.call(item)
+        if call is None:
+            return
+        start_s = time.perf_counter()
+        try:
+            way = Route(call) if is_small(call, asked) else await self._route(call, asked, Retry(idle_s), 0)
+        except InvalidArgument as error:
+            window.fail(error)
+            return
+        evaluation = Evaluation(way, start_s)
+        window.add(evaluation)
+        await link.add(evaluation)
+
+    async def _settle(self, evaluation: Evaluation, asked: Transport, idle_s: float, link: Link) -> None:
+        """Sends again, without shared memory, what failed because the server does not know the memory."""
+        if isinstance(evaluation.outcome, Error) and evaluation.route.is_lost(evaluation.outcome):
+            self._connection().forget()
+            evaluation.take(await self._route(evaluation.route.original, asked, Retry(idle_s), MOST_LOST))
+            await link.add(evaluation)
+
+    async def _link(self, timeout: float | None, idle_s: float) -> Link:
+        connection = self._connection()
+        retry = Retry(self._timeout_s if timeout is None else deadline_s(timeout), bounded=idle_s == inf)
+        most = (await self._server(retry)).limits.max_message_bytes
+        return Link(connection.start, connection.explain, retry, idle_s, most)
 
     def _retry(self, timeout: float | None) -> Retry:
         return Retry(self._timeout_s if timeout is None else deadline_s(timeout))
 
-    async def _info(self, retry: Retry) -> service_pb2.GetServerInfoResponse:
+    async def _route(self, call: Call, asked: Transport, retry: Retry, lost: int) -> Route:
+        while True:
+            server, connection = await self._server(retry), self._connection()
+            try:
+                # Large arrays may be copied there.
+                return await asyncio.to_thread(route, call, asked, server, connection.sharing, lost)
+            except Error as error:
+                if not sharing.is_lost(error):
+                    raise
+                lost += 1
+                connection.forget()
+
+    async def _server(self, retry: Retry) -> service_pb2.GetServerInfoResponse:
+        connection = self._connection()
+        if connection.server is None:
+            connection.server = await self._ask(retry)
+        return connection.server
+
+    async def _ask(self, retry: Retry) -> service_pb2.GetServerInfoResponse:
         return service_pb2.GetServerInfoResponse.FromString(await self._answer("GetServerInfo", b"", retry))
 
     async def _answer(self, rpc: str, body: bytes, retry: Retry) -> bytes:
         while True:
             try:
-                return await self._attempt(rpc, body, retry.remaining_s())
+                return await self._connection().attempt(rpc, body, retry.remaining_s())
             except Error as error:
                 wait_s = retry.wait_s(error)
             await asyncio.sleep(wait_s)
 
-    async def _attempt(self, rpc: str, body: bytes, timeout_s: float) -> bytes:
-        connection = self._connection()
-        try:
-            answer: bytes = await connection.rpcs[rpc](
-                body, timeout=timeout_s, metadata=protocol.metadata(len(body), self._max_response_bytes)
-            )
-            return answer
-        except grpc.aio.AioRpcError as failure:
-            error = from_rpc(failure.code(), failure.details(), failure.trailing_metadata(), self._target.address)
-        except grpc.aio.UsageError:
-            # The channel was closed by another task between these lines.
-            raise protocol.closed() from None
-        except asyncio.CancelledError:
-            # Closing the channel cancels its calls; only a task that is being cancelled itself wants to know.
-            task = asyncio.current_task()
-            if not self._closed or task is None or task.cancelling():
-                raise
-            raise protocol.closed() from None
-        if self._closed:
-            raise protocol.closed()
-        if isinstance(error, DeadlineExceeded) and not connection.is_ready():
-            error = protocol.not_connected(self._target.address)
-        raise error
-
-    def _connection(self) -> _Connection:
+    def _connection(self) -> Connection:
         loop = asyncio.get_running_loop()
         connection = self._connections.get(loop)
         if connection is None:
-            if self._closed:
-                raise protocol.closed()
-            connection = self._connections[loop] = _Connection(self._target, self._max_response_bytes)
+            if self._lifetime.closed:
+                raise protocol.closed_error()
+            connection = Connection(self._target, self._max_response_bytes, self._lifetime)
+            self._connections[loop] = connection
         return connection
+
+
+async def _iterate(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item

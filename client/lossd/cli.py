@@ -19,6 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from lossd.evaluation.command import main as evaluate
 
         return evaluate(arguments[1:])
+    if arguments[:1] == ["bench"]:
+        from lossd.bench.command import main as bench
+
+        return bench(arguments[1:])
     parsed = _parser().parse_args(arguments)
     try:
         return _health(parsed) if parsed.command == "health" else _info(parsed)
@@ -34,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="run the server (needs lossd[server])")
     commands.add_parser("eval", help="the loss of files: .npy, .npz, .safetensors, .csv, .parquet")
+    commands.add_parser("bench", help="load and latency of a server, every answer checked")
     server = argparse.ArgumentParser(add_help=False)
     server.add_argument(
         "--server", metavar="ADDRESS", default=DEFAULT_SERVER, help="host:port, unix:path [%(default)s]"

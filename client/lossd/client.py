@@ -4,54 +4,39 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
-from queue import Empty, SimpleQueue
+from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from types import TracebackType
 from typing import Any, Self
 
-import grpc
+import numpy as np
+import numpy.typing as npt
 
-from lossd import channel, info, protocol
+from lossd import channel, info, mapping, protocol, sharing
+from lossd.connection import Connection
 from lossd.embedded import Embedded
-from lossd.errors import DeadlineExceeded, Error, from_rpc
+from lossd.errors import Error, InvalidArgument
+from lossd.exchange import Evaluation
 from lossd.info import ServerInfo
+from lossd.link import Link
+from lossd.mapping import Window
 from lossd.methods import Methods
+from lossd.options import Transport
 from lossd.requests import Call, build
 from lossd.results import Result
 from lossd.retry import Retry, deadline_s
+from lossd.route import MOST_LOST, Route, finish, route
 from lossd.tensors import Tensor
+from lossd.transport import checked, is_small, taken
 from lossd.v1 import service_pb2
 
 
-class _Connection:
-    """One channel, and its RPCs made once."""
-
-    def __init__(self, target: channel.Target, max_response_bytes: int) -> None:
-        self.channel = grpc.insecure_channel(target.address, options=target.arguments(max_response_bytes))
-        # No serializers: bodies are built once for all attempts, and answers parsed after the call.
-        self.rpcs: dict[str, Any] = {name: self.channel.unary_unary(path) for name, path in protocol.PATHS.items()}
-
-    def is_ready(self) -> bool:
-        """Asked after failures only: the question costs a thread for a moment."""
-        states: SimpleQueue[grpc.ChannelConnectivity] = SimpleQueue()
-        self.channel.subscribe(states.put)
-        try:
-            # The first state comes at once, and never where another thread has just closed the channel.
-            return states.get(timeout=1.0) is grpc.ChannelConnectivity.READY
-        except Empty:
-            return False
-        finally:
-            self.channel.unsubscribe(states.put)
-
-
 class Client(Methods[Result, Tensor]):
-    """Computes losses on a server: `with lossd.Client("127.0.0.1:50051") as client: …`.
+    """`with lossd.Client("127.0.0.1:50051") as client: …`; thread-safe. A forked child opens its own connection.
 
-    address: `host:port`, `dns:///name:port` (round robin), `unix:path`, or "embedded": a server in this process, ready
-    when the constructor returns (needs lossd[server]). timeout: seconds a call may take, retries included.
-    max_response_bytes: a larger answer is refused by the server before it is computed.
-
-    Nothing connects before the first call. Thread-safe; a forked child opens its own connection.
+    address: `host:port`, `dns:///name:port` (round robin), `unix:path`, or "embedded": a server in this process.
+    timeout: seconds for a call that names none; for one that streams, seconds without progress. max_response_bytes: the
+    largest answer in one message, and what the server is told not to exceed.
     """
 
     def __init__(
@@ -60,26 +45,69 @@ class Client(Methods[Result, Tensor]):
         self._timeout_s = deadline_s(timeout)
         self._max_response_bytes = max_response_bytes
         # By process, since a channel does not survive a fork. A child keeps its parent's, untouched.
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
         self._embedded = Embedded(self, self._connections) if address == channel.EMBEDDED else None
         self._target = channel.target(self._embedded.address if self._embedded else address)
-        self._max_message_bytes: int | None = None
-        self._closed = False
+        self._lifetime = protocol.Lifetime()
 
     def info(self, *, timeout: float | None = None) -> ServerInfo:
         """Version, device, limits and statistics of the server."""
-        return info.read(self._info(self._retry(timeout)))
+        return info.read(self._ask(self._retry(timeout)))
 
     def health(self, *, timeout: float = 5.0) -> bool:
         """Whether the server says that it serves: one attempt, so Unavailable where it cannot be reached."""
-        return protocol.is_serving(self._attempt(protocol.HEALTH, protocol.HEALTH_REQUEST, deadline_s(timeout)))
+        return protocol.is_serving(
+            self._connection().attempt(protocol.HEALTH, protocol.HEALTH_REQUEST, deadline_s(timeout))
+        )
+
+    def map(
+        self,
+        method: str,
+        items: Iterable[Any],
+        *,
+        window: int = mapping.WINDOW,
+        errors: mapping.Errors = "raise",
+        timeout: float | None = None,
+        transport: Transport | None = None,
+        **options: Any,
+    ) -> Iterator[Any]:
+        """The results of `method` ("cross_entropy") on many items, in their order, over one stream.
+
+        items: tuples of the method's tensors, dicts of tensors and options, or single tensors; read by the caller's
+        thread, at most `window` ahead (and 64 MiB of them). options: of every item. A failed item raises at its place,
+        which ends the generator; errors="yield" gives the Error instead of its result and goes on. timeout: seconds
+        without progress. An exception of `items` passes through. Closing the generator cancels what is under way.
+        """
+        idle_s = self._timeout_s if timeout is None else deadline_s(timeout)
+        return self._map(Window(method, options, window, errors), iter(items), checked(transport), idle_s)
+
+    def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+        """An uninitialised array that the server can read and write where it lies, so that no call copies it.
+
+        An ordinary one where there is no shared memory with the server, or no room in it.
+        """
+        shape = shape if isinstance(shape, tuple) else (shape,)
+        for _ in range(MOST_LOST):
+            connection = self._connection()
+            try:
+                regions, _ = connection.sharing.open(self._server(self._retry(None)))
+                if regions is None:
+                    break
+                return regions.empty(shape, dtype)
+            except Exception as error:
+                if not sharing.may_go_otherwise(error):
+                    raise
+                if not sharing.is_lost(error):
+                    break
+                connection.forget()
+        return np.empty(shape, dtype)
 
     def close(self) -> None:
         """Ends the connection; calls that are under way raise Unavailable. A second time does nothing."""
-        self._closed = True
+        self._lifetime.closed = True
         connection = self._connections.pop(os.getpid(), None)
         if connection is not None:
-            connection.channel.close()
+            connection.close()
         if self._embedded is not None:
             self._embedded.close()
 
@@ -95,63 +123,120 @@ class Client(Methods[Result, Tensor]):
         self, method: str, operands: tuple[Tensor, ...], options: Mapping[str, Any], timeout: float | None
     ) -> Result:
         start_s = time.perf_counter()
-        call = build(method, *operands, **options)
-        response = call.response.FromString(self._send(call, timeout))
-        return call.parse(response, time.perf_counter() - start_s)
+        asked, progress, options = taken(options)
+        call, retry = build(method, *operands, **options), self._retry(timeout)
+        lost = 0
+        while True:
+            way = Route(call) if is_small(call, asked) else self._route(call, asked, retry, lost)
+            if way.cut is not None:
+                return self._streamed(Evaluation(way, start_s, progress), timeout)
+            try:
+                result = way.call.read(self._answer(call.rpc, way.call.body(), retry), time.perf_counter() - start_s)
+            except BaseException as error:
+                way.ended(error)
+                if not way.is_lost(error):
+                    raise
+                lost += 1
+                self._connection().forget()
+            else:
+                way.ended(None)
+                finish(call, progress)
+                return result
 
     def _activate(self, method: str, operand: Tensor, options: Mapping[str, Any], timeout: float | None) -> Tensor:
-        call = build(method, operand, **options)
-        return call.array(call.response.FromString(self._send(call, timeout)))
+        return self._evaluate(method, (operand,), options, timeout).loss
 
-    def _send(self, call: Call, timeout: float | None) -> bytes:
-        retry = self._retry(timeout)
-        body = call.body()
-        if len(body) > protocol.LARGE_BYTES:
-            if self._max_message_bytes is None:
-                self._max_message_bytes = self._info(retry).limits.max_message_bytes
-            protocol.check_size(len(body), self._max_message_bytes)
-        return self._answer(call.rpc, body, retry)
+    def _streamed(self, evaluation: Evaluation, timeout: float | None) -> Result:
+        with self._link(timeout, self._timeout_s if timeout is None else inf) as link:
+            link.add(evaluation)
+            while evaluation.outcome is None:
+                link.take(wait=True)
+        return evaluation.result()
+
+    def _map(self, window: Window, items: Iterator[Any], asked: Transport, idle_s: float) -> Iterator[Any]:
+        with self._link(idle_s, idle_s) as link:
+            while True:
+                while window.is_ready:
+                    yield window.pop()
+                wants = window.wants
+                for evaluation in link.take(wait=not wants) if link.is_busy else ():
+                    self._settle(evaluation, asked, idle_s, link)
+                if wants:
+                    self._read(window, items, asked, idle_s, link)
+                elif window.is_empty:
+                    return
+
+    def _read(self, window: Window, items: Iterator[Any], asked: Transport, idle_s: float, link: Link) -> None:
+        """The next item, on its way."""
+        try:
+            item = next(items)
+        except StopIteration:
+            window.exhausted = True
+            return
+        call = window.call(item)
+        if call is None:
+            return
+        start_s = time.perf_counter()
+        try:
+            way = Route(call) if is_small(call, asked) else self._route(call, asked, Retry(idle_s), 0)
+        except InvalidArgument as error:
+            window.fail(error)
+            return
+        evaluation = Evaluation(way, start_s)
+        window.add(evaluation)
+        link.add(evaluation)
+
+    def _settle(self, evaluation: Evaluation, asked: Transport, idle_s: float, link: Link) -> None:
+        """Sends again, without shared memory, what failed because the server does not know the memory."""
+        if isinstance(evaluation.outcome, Error) and evaluation.route.is_lost(evaluation.outcome):
+            self._connection().forget()
+            evaluation.take(self._route(evaluation.route.original, asked, Retry(idle_s), MOST_LOST))
+            link.add(evaluation)
+
+    def _link(self, timeout: float | None, idle_s: float) -> Link:
+        connection = self._connection()
+        retry = Retry(self._timeout_s if timeout is None else deadline_s(timeout), bounded=idle_s == inf)
+        most = self._server(retry).limits.max_message_bytes
+        return Link(connection.start, connection.explain, retry, idle_s, most)
 
     def _retry(self, timeout: float | None) -> Retry:
         return Retry(self._timeout_s if timeout is None else deadline_s(timeout))
 
-    def _info(self, retry: Retry) -> service_pb2.GetServerInfoResponse:
+    def _route(self, call: Call, asked: Transport, retry: Retry, lost: int) -> Route:
+        while True:
+            server, connection = self._server(retry), self._connection()
+            try:
+                return route(call, asked, server, connection.sharing, lost)
+            except Error as error:
+                if not sharing.is_lost(error):
+                    raise
+                lost += 1
+                connection.forget()
+
+    def _server(self, retry: Retry) -> service_pb2.GetServerInfoResponse:
+        connection = self._connection()
+        if connection.server is None:
+            connection.server = self._ask(retry)
+        return connection.server
+
+    def _ask(self, retry: Retry) -> service_pb2.GetServerInfoResponse:
         return service_pb2.GetServerInfoResponse.FromString(self._answer("GetServerInfo", b"", retry))
 
     def _answer(self, rpc: str, body: bytes, retry: Retry) -> bytes:
         while True:
             try:
-                return self._attempt(rpc, body, retry.remaining_s())
+                return self._connection().attempt(rpc, body, retry.remaining_s())
             except Error as error:
                 wait_s = retry.wait_s(error)
             time.sleep(wait_s)
 
-    def _attempt(self, rpc: str, body: bytes, timeout_s: float) -> bytes:
-        connection = self._connection()
-        try:
-            answer: bytes = connection.rpcs[rpc](
-                body, timeout=timeout_s, metadata=protocol.metadata(len(body), self._max_response_bytes)
-            )
-            return answer
-        except grpc.RpcError as failure:
-            # What a unary call raises is a Call too, which the type of RpcError does not say.
-            status: Any = failure
-            error = from_rpc(status.code(), status.details(), status.trailing_metadata(), self._target.address)
-        except ValueError:
-            # grpc's word for a channel that was closed by another thread between these lines.
-            raise protocol.closed() from None
-        if self._closed:
-            raise protocol.closed()
-        if isinstance(error, DeadlineExceeded) and not connection.is_ready():
-            error = protocol.not_connected(self._target.address)
-        raise error
-
-    def _connection(self) -> _Connection:
+    def _connection(self) -> Connection:
         pid = os.getpid()
         connection = self._connections.get(pid)
         if connection is None:
-            if self._closed:
-                raise protocol.closed()
+            if self._lifetime.closed:
+                raise protocol.closed_error()
             # Whoever comes first: `setdefault` is atomic, and needs no lock that a fork could leave held.
-            connection = self._connections.setdefault(pid, _Connection(self._target, self._max_response_bytes))
+            made = Connection(self._target, self._max_response_bytes, self._lifetime)
+            connection = self._connections.setdefault(pid, made)
         return connection

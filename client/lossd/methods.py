@@ -111,21 +111,37 @@ class Methods(ABC, Generic[ResultT, ArrayT]):
         """
         return self._evaluate("self_information", (input,), options, timeout)
 
-    def softmax(self, input: Tensor, *, dim: int | None = None, timeout: float | None = None) -> ArrayT:
+    def softmax(
+        self,
+        input: Tensor,
+        *,
+        dim: int | None = None,
+        timeout: float | None = None,
+        transport: opt.Transport | None = None,
+    ) -> ArrayT:
         """exp(x) / Σ exp(x) along `dim`, 1 by default, 0 for a 1-D input (torch.nn.functional.softmax).
 
         input: float of any shape. The answer has its shape, dtype and kind of array; so have those below.
         """
-        return self._activate("softmax", input, {"dim": dim}, timeout)
+        return self._activate("softmax", input, {"dim": dim, "transport": transport}, timeout)
 
-    def log_softmax(self, input: Tensor, *, dim: int | None = None, timeout: float | None = None) -> ArrayT:
+    def log_softmax(
+        self,
+        input: Tensor,
+        *,
+        dim: int | None = None,
+        timeout: float | None = None,
+        transport: opt.Transport | None = None,
+    ) -> ArrayT:
         """x − ln Σ exp(x) along `dim`, 1 by default, 0 for a 1-D input (torch.nn.functional.log_softmax)."""
-        return self._activate("log_softmax", input, {"dim": dim}, timeout)
+        return self._activate("log_softmax", input, {"dim": dim, "transport": transport}, timeout)
 
-    def sigmoid(self, input: Tensor, *, timeout: float | None = None) -> ArrayT:
+    def sigmoid(self, input: Tensor, *, timeout: float | None = None, transport: opt.Transport | None = None) -> ArrayT:
         """1 / (1 + exp(−x)) of every element (torch.nn.functional.sigmoid)."""
-        return self._activate("sigmoid", input, {}, timeout)
+        return self._activate("sigmoid", input, {"transport": transport}, timeout)
 
-    def log_sigmoid(self, input: Tensor, *, timeout: float | None = None) -> ArrayT:
+    def log_sigmoid(
+        self, input: Tensor, *, timeout: float | None = None, transport: opt.Transport | None = None
+    ) -> ArrayT:
         """−ln(1 + exp(−x)) of every element (torch.nn.functional.logsigmoid)."""
-        return self._activate("log_sigmoid", input, {}, timeout)
+        return self._activate("log_sigmoid", input, {"transport": transport}, timeout)

@@ -6,7 +6,7 @@ base = 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypedDict
 
 from lossd.tensors import Tensor
@@ -15,12 +15,18 @@ TensorName = Literal["input", "target", "weight"]
 Kind = Literal["logits", "log_probabilities", "probabilities", "counts"]
 TargetKind = Literal["indices", "logits", "log_probabilities", "probabilities", "counts"]
 Output = Literal["lse", "entropy", "argmax", "correct"]
+# Told how many items are done, and how many there are.
+Progress = Callable[[int, int], None]
+Transport = Literal["auto", "unary", "stream", "shared_memory"]
 
 
 class Common(TypedDict, total=False):
     """reduction: how losses become one; "batchmean" in kl_divergence only.
     grad: True for d loss / d input, or names. grad_output: upstream gradient, of the loss's shape; ones when absent.
     normalizer: replaces the mean's denominator, finite and > 0. empty_mean: the mean over no kept row.
+    out: an array for the gradient to be written to, or arrays by name, of its shape and dtype, in C order; the result
+    has that array. transport: "auto" chooses by place and size. progress: called with the items sent and all of them,
+    by the thread that sends.
     """
 
     reduction: Literal["none", "mean", "sum", "batchmean"] | None
@@ -28,6 +34,9 @@ class Common(TypedDict, total=False):
     grad_output: Tensor
     normalizer: float | None
     empty_mean: Literal["nan", "zero"] | None
+    out: Tensor | Mapping[TensorName, Tensor]
+    transport: Transport | None
+    progress: Progress | None
 
 
 class Legacy(TypedDict, total=False):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from lossd.errors import CLIENT_CLOSED, TooLarge, Unavailable
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lossd.errors import CLIENT_CLOSED, DeadlineExceeded, Error, Unavailable
+from lossd.items import Limits
 from lossd.v1 import service_pb2
 
 _SERVICE = service_pb2.DESCRIPTOR.services_by_name["LossService"]
@@ -12,6 +16,7 @@ PATHS: dict[str, str] = {
     **{method.name: f"/{_SERVICE.full_name}/{method.name}" for method in _SERVICE.methods if method.name != "Stream"},
     HEALTH: "/grpc.health.v1.Health/Check",
 }
+STREAM = f"/{_SERVICE.full_name}/Stream"
 # HealthCheckRequest for the whole server, service = "".
 HEALTH_REQUEST = b""
 # HealthCheckResponse with status = SERVING: field 1, a varint, 1.
@@ -19,6 +24,17 @@ _HEALTH_SERVING = b"\x08\x01"
 
 # A request above this is worth a question first: what does the server take in one message? Small calls never ask.
 LARGE_BYTES = 1 << 20
+
+
+# The reason with which a server ends a stream whose answers are not read.
+NOT_READ = "STREAM_NOT_READ"
+
+
+@dataclass(slots=True)
+class Lifetime:
+    """Of a client, told to its connections, which must not hold the client itself."""
+
+    closed: bool = False
 
 
 def metadata(request_bytes: int, max_response_bytes: int) -> tuple[tuple[str, str], ...]:
@@ -30,16 +46,32 @@ def is_serving(answer: bytes) -> bool:
     return answer == _HEALTH_SERVING
 
 
-def check_size(request_bytes: int, max_message_bytes: int) -> None:
-    """TooLarge where the server would refuse the message: before it is sent. 0: the server named no limit."""
-    if 0 < max_message_bytes < request_bytes:
-        raise TooLarge(
-            f"the request has {request_bytes} bytes, the server takes {max_message_bytes} in one message: send fewer "
-            "rows at a time, or raise the server's option max_message_bytes",
-            field="max_message_bytes",
-            reason="MESSAGE_TOO_LARGE",
-            metadata={"request_bytes": str(request_bytes), "max_message_bytes": str(max_message_bytes)},
-        )
+def stream_metadata(max_response_bytes: int) -> tuple[tuple[str, str], ...]:
+    return (("lossd-max-response-bytes", str(max_response_bytes)),)
+
+
+def limits(info: service_pb2.GetServerInfoResponse) -> Limits:
+    """What the server takes."""
+    return Limits(
+        max_message_bytes=info.limits.max_message_bytes,
+        max_item_bytes=info.limits.max_item_bytes,
+        elementwise_granularity=max(1, info.elementwise_granularity),
+    )
+
+
+def no_progress(idle_s: float) -> DeadlineExceeded:
+    sentence = f"the stream stood still for {idle_s:g} s"
+    return DeadlineExceeded(sentence, reason="NO_PROGRESS", metadata={"idle_s": f"{idle_s:g}"})
+
+
+def explained(error: Error, *, closed: bool, is_ready: Callable[[], bool], address: str) -> Error:
+    """What an attempt's failure means to a client: by what it knows of itself and of its connection."""
+    if closed:
+        return closed_error()
+    if error.reason == NOT_READ:
+        # The caller took its time with what came: the server let the stream go, and may be asked again.
+        return Unavailable(str(error), reason=NOT_READ)
+    return not_connected(address) if isinstance(error, DeadlineExceeded) and not is_ready() else error
 
 
 def not_connected(address: str) -> Unavailable:
@@ -47,5 +79,5 @@ def not_connected(address: str) -> Unavailable:
     return Unavailable(f"{address}: no connection within the deadline", reason="NOT_CONNECTED")
 
 
-def closed() -> Unavailable:
+def closed_error() -> Unavailable:
     return Unavailable("this client is closed", reason=CLIENT_CLOSED)

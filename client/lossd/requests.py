@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from math import nan
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
-from google.protobuf.message import EncodeError, Message
+from google.protobuf.message import Message
 
-from lossd import legacy, results, tensors
+from lossd import legacy, places, results, tensors, wire
 from lossd.errors import InvalidArgument, TooLarge
 from lossd.options import TensorName
 from lossd.results import Result
+from lossd.tensors import Operand
 from lossd.v1 import loss_pb2, service_pb2
 from lossd.values import enumeration, enumerations, flag, integer, number
 
@@ -61,37 +62,88 @@ METHODS: dict[str, Method] = {
 }
 
 
+# The most that a protobuf message can hold.
+MOST_BYTES = 2**31 - 1
+# Types of values that mean the same whenever they are equal: what is asked with them is remembered.
+_PLAIN = frozenset({bool, float, int, str})
+
+
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One evaluation, ready for any transport. torch: the tensors that were given as torch's."""
+class Asked:
+    """What a method and its options, without tensors, say. encoded: the options' fields of the request, serialised."""
 
     method: str
     rpc: str
-    request: Message = field(repr=False)
-    response: type[Message] = field(repr=False)
+    fields: Mapping[str, Any]
+    encoded: bytes
     gradients: tuple[TensorName, ...]
-    outputs: bool
-    torch: frozenset[str]
+    request: type[Message] = field(repr=False)
+    response: type[Message] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One evaluation, ready for any transport. operands: by field, as given. out: where gradients are written.
+
+    placements: fields of the request that name such places in shared memory, serialised.
+    """
+
+    asked: Asked
+    operands: dict[str, Operand]
+    out: Mapping[str, places.Place]
+    placements: bytes = b""
+
+    @property
+    def rpc(self) -> str:
+        return self.asked.rpc
+
+    @property
+    def request(self) -> Message:
+        """The whole message, as the generated class has it."""
+        return self.asked.request.FromString(self.body())
+
+    @property
+    def response(self) -> type[Message]:
+        return self.asked.response
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tensors that do not lie in shared memory."""
+        size = 0
+        for operand in self.operands.values():
+            if operand.at is None:
+                size += operand.values.nbytes
+        return size
 
     def body(self) -> bytes:
-        """The serialised request: the same for every attempt."""
-        try:
-            return self.request.SerializeToString()
-        except EncodeError:
+        """The serialised request, made anew each time: each tensor is copied once, into it."""
+        parts: list[bytes | memoryview] = []
+        numbers = _tensors(self.asked.method)
+        for name, operand in self.operands.items():
+            if operand.at is None:
+                parts.append(wire.tensor_header(numbers[name], operand.dtype, operand.values.shape))
+                parts.append(operand.data())
+            else:
+                parts.append(wire.message_field(numbers[name], operand.reference()))
+        parts.append(self.asked.encoded)
+        parts.append(self.placements)
+        if self.nbytes > MOST_BYTES - (1 << 16):
             raise TooLarge(
                 "the request exceeds 2 GiB, the most that a message can hold", reason="MESSAGE_TOO_LARGE"
             ) from None
+        return b"".join(parts)
+
+    def read(self, body: bytes, total_s: float = nan) -> Result:
+        """What the serialised answer says. total_s: the call's seconds, as its caller saw them."""
+        response, data = wire.cut(self.asked.response.DESCRIPTOR, body)
+        return results.read(self, response, data, total_s)
 
     def parse(self, response: Message, total_s: float = nan) -> Result:
-        """What the answer says. total_s: the call's seconds, as its caller saw them."""
-        return results.read(response, torch=self.torch, gradients=self.gradients, outputs=self.outputs, total_s=total_s)
-
-    def array(self, response: Message) -> tensors.Tensor:
-        """An activation's value, as the kind of array that its input was given as."""
-        return tensors.give(response.loss, torch="input" in self.torch)  # type: ignore[attr-defined]  # Activation's
+        """The same of the message."""
+        return results.read(self, response, total_s=total_s)
 
 
-def build(method: str, /, *operands: tensors.Tensor, **options: Any) -> Call:
+def build(method: str, /, *operands: tensors.Tensor, out: places.Given = None, **options: Any) -> Call:
     """The call of `method` ("cross_entropy", a key of METHODS) on its tensors.
 
     Options that are None are absent. An unknown option is a TypeError, as Python's; an unknown value InvalidArgument.
@@ -99,7 +151,6 @@ def build(method: str, /, *operands: tensors.Tensor, **options: Any) -> Call:
     spec = METHODS.get(method)
     if spec is None:
         raise _unknown_method(method)
-    request, response, writers = _messages(method)
     if len(operands) != len(spec.tensors):
         expected = ", ".join(spec.tensors)
         raise TypeError(f"{method}() takes {len(spec.tensors)} tensors ({expected}), not {len(operands)}")
@@ -107,29 +158,51 @@ def build(method: str, /, *operands: tensors.Tensor, **options: Any) -> Call:
         legacy.replace(options)
     if spec.log_target and "log_target" in options:
         _replace_log_target(options)
-    torch = []
+    taken: dict[str, Operand] = {}
+    for name, value in zip(spec.tensors, operands, strict=True):
+        if value is None:
+            raise InvalidArgument(f"{name} is None: it must be a tensor", field=name, reason="MISSING_FIELD")
+        taken[name] = tensors.take(name, value)
+    asked = _asked_of(method, taken, options) if options else _remembered(method)
+    return Call(asked, taken, places.NONE if out is None else places.check(out, asked.gradients, taken))
+
+
+def _asked_of(method: str, taken: dict[str, Operand], options: Mapping[str, Any]) -> Asked:
+    """What the options say; tensors among them are added to `taken`."""
+    numbers = _tensors(method)
+    plain: dict[str, Any] = {}
+    remember = True
+    for name, value in options.items():
+        if name in numbers:
+            if name in taken:
+                raise TypeError(f"{method}() got multiple values for argument {name!r}")
+            if value is not None:
+                taken[name] = tensors.take(name, value)
+        elif value is not None:
+            plain[name] = value
+            remember = remember and type(value) in _PLAIN
+        elif name not in _messages(method)[2]:
+            raise _unexpected(method, name)
+    return (_remembered if remember else _ask)(method, **plain)
+
+
+def _ask(method: str, /, **plain: Any) -> Asked:
+    spec = METHODS[method]
+    request, response, writers = _messages(method)
     fields: dict[str, Any] = {}
-    for name, value in (*zip(spec.tensors, operands, strict=True), *options.items()):
+    for name, value in plain.items():
         writer = writers.get(name)
         if writer is None:
-            raise TypeError(f"{method}() got an unexpected keyword argument {name!r}")
-        if name in fields:
-            raise TypeError(f"{method}() got multiple values for argument {name!r}")
-        if value is None:
-            if name in spec.tensors:
-                raise InvalidArgument(f"{name} is None: it must be a tensor", field=name, reason="MISSING_FIELD")
-            continue
-        if writer is tensors.take:
-            operand = tensors.take(name, value)
-            fields[name] = {"dtype": operand.dtype, "shape": operand.shape, "data": operand.data}
-            if operand.torch:
-                torch.append(name)
-        else:
-            fields["gradients" if name == "grad" else name] = writer(name, value)
+            raise _unexpected(method, name)
+        fields["gradients" if name == "grad" else name] = writer(name, value)
     if spec.function:
         fields["function"] = spec.function
     gradients: tuple[TensorName, ...] = tuple(_GRADIENTS[number] for number in fields.get("gradients", ()))
-    return Call(method, spec.rpc, request(**fields), response, gradients, bool(fields.get("outputs")), frozenset(torch))
+    return Asked(method, spec.rpc, fields, request(**fields).SerializeToString(), gradients, request, response)
+
+
+# typed: True is a gradient, 1 is an error.
+_remembered = lru_cache(maxsize=512, typed=True)(_ask)
 
 
 _GRADIENTS: dict[int, TensorName] = {
@@ -137,6 +210,13 @@ _GRADIENTS: dict[int, TensorName] = {
     loss_pb2.GRADIENT_TARGET: "target",
     loss_pb2.GRADIENT_WEIGHT: "weight",
 }
+
+
+@cache
+def _tensors(method: str) -> dict[str, int]:
+    """The tensors that a method takes, and their fields' numbers."""
+    request, _, writers = _messages(method)
+    return {name: request.DESCRIPTOR.fields_by_name[name].number for name in writers if writers[name] is tensors.take}
 
 
 @cache
@@ -187,6 +267,10 @@ def _replace_log_target(options: dict[str, Any]) -> None:
         sentence = f"log_target = True contradicts target_kind = {options['target_kind']!r}"
         raise InvalidArgument(sentence, field="log_target", reason="CONTRADICTION")
     options["target_kind"] = "log_probabilities"
+
+
+def _unexpected(method: str, name: str) -> TypeError:
+    return TypeError(f"{method}() got an unexpected keyword argument {name!r}")
 
 
 def _unknown_method(method: str) -> InvalidArgument:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from math import nan
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lossd import tensors
+from lossd.options import TensorName
 from lossd.v1 import loss_pb2
+from lossd.v1 import tensor_pb2 as pb
+
+if TYPE_CHECKING:
+    from lossd.requests import Call
+
+# Elements of large tensors of a message, by the path of field names to them.
+Data = Mapping[tuple[str, ...], memoryview]
+NO_DATA: Data = {}
+NO_BLOCKS: Mapping[str, Any] = {}
+OUTPUTS = tuple(one.name for one in loss_pb2.Outputs.DESCRIPTOR.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +75,57 @@ class Result:
         return float(self.loss.reshape(()))
 
 
-def read(response: Any, *, torch: frozenset[str], gradients: Iterable[str], outputs: bool, total_s: float) -> Result:
-    """The Result in the response message of any loss. torch: the tensors whose gradients shall be torch's."""
-    grads = {}
-    for name in gradients:
-        if response.HasField(f"{name}_gradient"):
-            grads[name] = tensors.give(getattr(response, f"{name}_gradient"), torch=name in torch)
+def read(
+    call: Call, response: Any, data: Data = NO_DATA, total_s: float = nan, blocks: Mapping[str, Any] = NO_BLOCKS
+) -> Result:
+    """The Result in the response message of any loss.
+
+    data: elements that were cut out of it, by path. blocks: what came in blocks before it, by field.
+    """
     summary, timing = response.summary, response.timing
     return Result(
-        loss=tensors.give(response.loss),
+        loss=blocks["loss"] if "loss" in blocks else _loss(call, response, data),
         summary=Summary(summary.loss_sum, summary.weight_sum, summary.count),
         timing=Timing(
             timing.queue_ns / 1e9, timing.compute_ns / 1e9, timing.batch_requests, timing.batch_rows, total_s
         ),
-        grads=grads,
-        outputs=_read_outputs(response.outputs) if outputs else {},
+        grads={
+            name: blocks[field] if field in blocks else _gradient(call, response, name, data)
+            for name, field in _fields(call.asked.gradients)
+            if field in blocks or response.HasField(field)
+        },
+        outputs=_outputs(response.outputs, data, blocks) if "outputs" in call.asked.fields else {},
     )
 
 
-def _read_outputs(outputs: loss_pb2.Outputs) -> dict[str, npt.NDArray[np.generic]]:
-    return {descriptor.name: tensors.give(tensor) for descriptor, tensor in outputs.ListFields()}
+def _loss(call: Call, response: Any, data: Data) -> Any:
+    """numpy's; an activation's value is the kind of array that its input was given as."""
+    torch = call.asked.rpc == "Activation" and call.operands["input"].torch
+    return tensors.give(response.loss, torch=torch, data=data.get(("loss",)))
+
+
+@cache
+def _fields(gradients: tuple[TensorName, ...]) -> tuple[tuple[TensorName, str], ...]:
+    return tuple((name, f"{name}_gradient") for name in gradients)
+
+
+def _gradient(call: Call, response: Any, name: str, data: Data) -> Any:
+    field = f"{name}_gradient"
+    tensor: pb.Tensor = getattr(response, field)
+    elements = data.get((field,))
+    place = call.out.get(name)
+    if place is not None:
+        if tensor.HasField("shared_memory"):
+            place.settle()
+        else:
+            place.fill(tensor.data if elements is None else elements)
+        return place.given
+    operand = call.operands.get(name)
+    return tensors.give(tensor, torch=operand is not None and operand.torch, data=elements)
+
+
+def _outputs(outputs: loss_pb2.Outputs, data: Data, blocks: Mapping[str, Any]) -> dict[str, npt.NDArray[np.generic]]:
+    whole = {
+        one.name: tensors.give(tensor, data=data.get(("outputs", one.name))) for one, tensor in outputs.ListFields()
+    }
+    return whole | {name: array for name, array in blocks.items() if name in OUTPUTS}

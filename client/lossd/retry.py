@@ -38,23 +38,32 @@ def deadline_s(timeout: float) -> float:
 
 
 class Retry:
-    """The attempts of one call that may take `timeout_s` seconds from now on."""
+    """The attempts of one call that may take `timeout_s` seconds from now on; from its last progress, not `bounded`."""
 
     def __init__(
         self,
         timeout_s: float,
         *,
+        bounded: bool = True,
         clock: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
+        self._bounded = bounded
         self._clock = clock
         self._uniform = uniform
+        self._timeout_s = timeout_s
         self._end_s = clock() + timeout_s
         self._wait_s = FIRST_S
 
     def remaining_s(self) -> float:
         """Seconds that the next attempt has; never negative."""
         return max(0.0, self._end_s - self._clock())
+
+    def extend(self) -> None:
+        """New ground was covered: the time for repeating begins anew, unless the whole call is bounded."""
+        if not self._bounded:
+            self._end_s = self._clock() + self._timeout_s
+            self._wait_s = FIRST_S
 
     def wait_s(self, error: Error) -> float:
         """Seconds to wait before the next attempt; raises `error` where there is none."""

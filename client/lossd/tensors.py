@@ -7,8 +7,8 @@ or numpy's array protocols. torch and ml_dtypes are never imported to look at an
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from mmap import mmap
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -48,14 +48,64 @@ _TORCH_BITS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Operand:
-    """A tensor ready for the wire: its elements in C order, little-endian. torch: it was given as torch's."""
+FLOAT32, FLOAT64 = pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64
+
+# Below this many bytes a copy costs less than a view.
+_SMALL_BYTES = 1 << 12
+
+
+class Operand(NamedTuple):
+    """A tensor that takes part in a call: the caller's own memory, neither copied nor read before it is sent.
+
+    values: of any strides and byte order; dtypes that numpy lacks may be integers of their bits. torch: it was given
+    as torch's. at: token and offset of where the values lie in shared memory.
+    """
 
     dtype: pb.DataType.ValueType
-    shape: tuple[int, ...]
-    data: bytes
-    torch: bool
+    values: npt.NDArray[Any]
+    torch: bool = False
+    at: tuple[bytes, int] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes
+
+    def data(self) -> bytes | memoryview:
+        """The elements as the wire has them: C order, little-endian. Copied only where small or not lying so."""
+        return raw(self.values)
+
+    def items(self, start: int, stop: int) -> bytes | memoryview:
+        """The same of the items [start, stop) of dimension 0."""
+        return raw(self.values[start:stop])
+
+    def reference(self) -> bytes:
+        """The Tensor message of values that lie in shared memory, serialised."""
+        assert self.at is not None
+        memory = pb.SharedMemory(token=self.at[0], offset=self.at[1], length=self.values.nbytes)
+        return pb.Tensor(dtype=self.dtype, shape=self.shape, shared_memory=memory).SerializeToString()
+
+    def is_mapped(self) -> bool:
+        """Whether the elements lie in a file that is mapped into memory."""
+        base: Any = self.values
+        while base is not None:
+            if isinstance(base, np.memmap | mmap):
+                return True
+            base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
+        return False
+
+
+def raw(values: npt.NDArray[Any]) -> bytes | memoryview:
+    """The array's bytes in C order, little-endian."""
+    if values.dtype.str[0] == ">":
+        values = values.astype(values.dtype.newbyteorder("<"))
+    if values.nbytes < _SMALL_BYTES or not values.flags.c_contiguous:
+        return values.tobytes()
+    # As bytes, since the buffer protocol has no name for the dtypes of ml_dtypes.
+    return values.reshape(-1).view(np.uint8).data
 
 
 def take(field: str, value: Tensor) -> Operand:
@@ -70,9 +120,7 @@ def take(field: str, value: Tensor) -> Operand:
         dtype = _BY_NAME.get(value.dtype.name)
         if dtype is None:
             _refuse_dtype(field, value.dtype.name)
-        if value.dtype.str[0] == ">":
-            value = value.astype(value.dtype.newbyteorder("<"))
-    return Operand(dtype, value.shape, value.tobytes(), False)
+    return Operand(dtype, value)
 
 
 def _take_torch(field: str, value: Tensor, torch: Any) -> Operand:
@@ -86,7 +134,7 @@ def _take_torch(field: str, value: Tensor, torch: Any) -> Operand:
     dense = value.detach()
     if dtype in _TORCH_BITS:
         dense = dense.view(getattr(torch, _TORCH_BITS[dtype]))
-    return Operand(dtype, tuple(value.shape), dense.numpy(force=True).tobytes(), True)
+    return Operand(dtype, dense.numpy(force=True), True)
 
 
 def _as_numpy(field: str, value: Tensor) -> npt.NDArray[Any]:
@@ -113,16 +161,49 @@ def _refuse(field: str, what: str, reason: str, **metadata: str) -> NoReturn:
     raise InvalidArgument(f"{field} {what}", field=field, reason=reason, metadata=metadata) from None
 
 
-def give(tensor: pb.Tensor, *, torch: bool = False) -> Tensor:
-    """The array of `tensor`, writable and its own: numpy's, or torch's where `torch`."""
-    dtype, shape, memory = tensor.dtype, tuple(tensor.shape), bytearray(tensor.data)
+def give(tensor: pb.Tensor, *, torch: bool = False, data: bytes | memoryview | None = None) -> Tensor:
+    """The array of `tensor`, writable and its own: numpy's, or torch's where `torch`.
+
+    data: its elements, where they were cut out of the message.
+    """
+    memory = bytearray(tensor.data if data is None else data)
+    return adopt(tensor.dtype, tuple(tensor.shape), memory, torch=torch)
+
+
+def adopt(dtype: pb.DataType.ValueType, shape: tuple[int, ...], memory: Any, *, torch: bool = False) -> Tensor:
+    """`memory`, a writable buffer of elements that the server sent, as an array without a copy."""
     try:
         if torch:
-            return _give_torch(dtype, shape, memory)
-        return np.ndarray(shape, _NUMPY[dtype] if dtype in _NUMPY else _foreign(dtype), memory)
+            return _adopt_torch(dtype, shape, memory)
+        return np.ndarray(shape, numpy_dtype(dtype), memory)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         sentence = f"the answer holds a tensor of dtype {dtype}, shape {shape} in {len(memory)} bytes: {error}"
         raise InternalError(sentence, reason="MALFORMED_ANSWER") from None
+
+
+def numpy_dtype(dtype: pb.DataType.ValueType) -> np.dtype[Any]:
+    """numpy's, or ml_dtypes' where numpy has none; KeyError for a dtype of the future."""
+    return _NUMPY[dtype] if dtype in _NUMPY else _foreign(dtype)
+
+
+def item_bytes(dtype: pb.DataType.ValueType) -> int:
+    """Bytes of one element."""
+    return _NUMPY[dtype].itemsize if dtype in _NUMPY else 1 + (dtype == pb.DATA_TYPE_BFLOAT16)
+
+
+def as_float64(values: npt.NDArray[Any], dtype: pb.DataType.ValueType) -> npt.NDArray[np.float64]:
+    """The numbers of an operand's values, which for dtypes that numpy lacks may be integers of their bits."""
+    if dtype in _FOREIGN and values.dtype.kind in "iu":
+        values = np.ascontiguousarray(values)
+        if dtype == pb.DATA_TYPE_BFLOAT16:
+            return (values.view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        values = values.view(_foreign(dtype))
+    return values.astype(np.float64)
+
+
+def gradient_dtype(dtype: pb.DataType.ValueType) -> pb.DataType.ValueType:
+    """A gradient has its tensor's dtype, but float32 where that has 8 bits, or is no float and has no gradient."""
+    return dtype if dtype >= pb.DATA_TYPE_FLOAT16 else pb.DATA_TYPE_FLOAT32
 
 
 def _foreign(dtype: pb.DataType.ValueType) -> np.dtype[Any]:
@@ -132,9 +213,9 @@ def _foreign(dtype: pb.DataType.ValueType) -> np.dtype[Any]:
     return foreign
 
 
-def _give_torch(dtype: pb.DataType.ValueType, shape: tuple[int, ...], memory: bytearray) -> Tensor:
+def _adopt_torch(dtype: pb.DataType.ValueType, shape: tuple[int, ...], memory: Any) -> Tensor:
     torch: Any = sys.modules["torch"]
     kind = getattr(torch, NAMES[dtype])
-    if not memory:
+    if not len(memory):
         return torch.empty(shape, dtype=kind)
     return torch.frombuffer(memory, dtype=kind).reshape(shape)

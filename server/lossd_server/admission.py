@@ -52,6 +52,16 @@ class Admission:
         self.bytes -= self.max_message_bytes - size
         self._reading_bytes -= self.max_message_bytes
 
+    def require(self, size: int) -> None:
+        """Raises Overloaded where there is no room for `size` bytes more; charges nothing."""
+        if self.bytes + size > self.max_bytes:
+            raise self.overloaded(size)
+
+    def grow(self, size: int) -> None:
+        """Charges `size` further bytes for a request that was admitted. Raises Overloaded, and charges nothing then."""
+        self.require(size)
+        self.bytes += size
+
     def release(self, size: int) -> None:
         """Gives back a request that stands at `size` bytes."""
         self.requests -= 1

@@ -38,7 +38,7 @@ class Array:
     """A dense operand in C order.
 
     `values` is one-dimensional, of dtype `STORAGE[dtype]` (raw bits for float16, bfloat16 and 8-bit floats), usually a
-    view of the message's bytes and so read-only. `dtype` is a `lossd.v1.DataType`.
+    view of the message's bytes: read-only, at any address. `dtype` is a `lossd.v1.DataType`.
     """
 
     values: npt.NDArray[Any]

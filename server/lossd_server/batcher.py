@@ -2,27 +2,50 @@
 
 Small jobs and large ones stand in two lines. A batch is taken from one line, first come first served, up to a budget
 of bytes and rows; where both lines have jobs they take turns. So a small job waits for one large batch at most, and a
-large one for one batch of small ones.
+large one for one batch of small ones. A huge job runs alone, part by part, and goes back to the end of its line after
+each: so a small job waits for one part of it at most, and huge jobs take turns.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from lossd_server.job import Job
+from lossd_server.job import Answer, Job
+from lossd_server.parts import Carry, Cut, items, piece_items
+from lossd_server.stacks import Stack
 
 Reply = TypeVar("Reply")
+# (answer, queue_ns, compute_ns, batch_requests, batch_rows) to what the reply takes.
+Form = Callable[[Answer, int, int, int, int], Any]
 
 
 class Waiting(Generic[Reply]):
-    """A job in line. `deadline` is on the clock of `Batcher.take`; `reply` is whatever the caller answers through."""
+    """A job in line. `deadline` is on the clock of `Batcher.take`; `reply` is whatever the caller answers through.
 
-    __slots__ = ("bytes", "deadline", "job", "queued_ns", "reply", "rows")
+    carry: of a job that is a part, what those before it came to; of one that is a stack of `requests`, that.
+    form: what becomes of its answer; None: the response of its RPC. cut: of a huge job.
+    """
 
-    def __init__(self, job: Job, deadline: float, queued_ns: int, reply: Reply) -> None:
+    __slots__ = ("bytes", "carry", "cut", "deadline", "form", "job", "queued_ns", "reply", "requests", "rows")
+
+    def __init__(
+        self,
+        job: Job,
+        deadline: float,
+        queued_ns: int,
+        reply: Reply,
+        carry: Carry | Stack | None = None,
+        form: Form | None = None,
+        requests: int = 1,
+    ) -> None:
         layout = job.layout
+        self.requests = requests
+        self.carry = carry
+        self.form = form
+        self.cut: Cut | None = None
         self.job: Job | None = job
         self.deadline = deadline
         self.queued_ns = queued_ns
@@ -33,23 +56,31 @@ class Waiting(Generic[Reply]):
     def abandon(self) -> None:
         """Nobody waits any more: the job's bytes are given back now, its place in line when it comes up."""
         self.job = None
+        self.cut = None
+        self.form = None
 
 
 @dataclass(slots=True)
 class Batch(Generic[Reply]):
-    """What runs together: `jobs[i]` is that of `waiting[i]`. `rows` are elements for the elementwise losses."""
+    """What runs together: `jobs[i]` is that of `waiting[i]`. `rows` are elements for the elementwise losses.
+
+    requests: as their callers count them, those of a stack one by one.
+    """
 
     waiting: list[Waiting[Reply]]
     jobs: list[Job]
     bytes: int
     rows: int
+    requests: int
 
 
 class Batcher(Generic[Reply]):
-    """max_bytes, max_rows: a batch's budget; a job beyond it goes alone. small_bytes: the largest small job."""
+    """max_bytes, max_rows: a batch's budget. small_bytes: the largest small job. piece_bytes: what a job may read and
+    write at once, a huge one in parts; never 0."""
 
-    def __init__(self, max_bytes: int, max_rows: int, small_bytes: int) -> None:
+    def __init__(self, max_bytes: int, max_rows: int, small_bytes: int, piece_bytes: int | None = None) -> None:
         self._max_bytes = max_bytes
+        self._piece_bytes = piece_bytes or max_bytes
         self._max_rows = max_rows
         self._small_bytes = small_bytes
         self._small: deque[Waiting[Reply]] = deque()
@@ -57,6 +88,14 @@ class Batcher(Generic[Reply]):
         self._turn_of_large = False
 
     def put(self, waiting: Waiting[Reply]) -> None:
+        if waiting.bytes > self._piece_bytes and waiting.job is not None:
+            each = piece_items(waiting.job, self._piece_bytes)
+            if each < items(waiting.job) and not isinstance(waiting.carry, Stack):
+                waiting.cut = Cut(waiting.job, waiting.carry, each)
+        self.put_back(waiting)
+
+    def put_back(self, waiting: Waiting[Reply]) -> None:
+        """The same for a huge job of which parts are left."""
         (self._small if waiting.bytes <= self._small_bytes else self._large).append(waiting)
 
     def __len__(self) -> int:
@@ -84,18 +123,23 @@ class Batcher(Generic[Reply]):
     ) -> Batch[Reply] | None:
         waiting: list[Waiting[Reply]] = []
         jobs: list[Job] = []
-        size = rows = 0
+        size = rows = requests = 0
         while line:
             first = line[0]
             if first.job is None:
                 line.popleft()
             elif first.deadline <= now:
                 late.append(line.popleft())
-            elif jobs and (size + first.bytes > max_bytes or rows + first.rows > self._max_rows):
+            elif jobs and (
+                first.cut is not None or size + first.bytes > max_bytes or rows + first.rows > self._max_rows
+            ):
                 break
             else:
                 waiting.append(line.popleft())
                 jobs.append(first.job)
                 size += first.bytes
                 rows += first.rows
-        return Batch(waiting, jobs, size, rows) if jobs else None
+                requests += first.requests
+                if first.cut is not None:
+                    break
+        return Batch(waiting, jobs, size, rows, requests) if jobs else None

@@ -42,6 +42,10 @@ class Call:
         self.charged = size
         self.reserved = False
 
+    def grow(self, admission: Admission, size: int) -> None:
+        admission.grow(size)
+        self.charged += size
+
     def release(self, admission: Admission) -> None:
         if self.reserved:
             self.settle(admission, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import cache
 from math import prod
 from typing import Any, cast
 
@@ -12,9 +12,12 @@ from google.protobuf.message_factory import GetMessageClass
 
 from lossd.v1 import loss_pb2, service_pb2
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import STORAGE, Array, gradient_dtype
+from lossd.wire import LEAST_BYTES, WIDTHS, cut, message_field, tag, tensor_header, varint
+from lossd_server import sent
+from lossd_server.array import Array, gradient_dtype
 from lossd_server.errors import InvalidRequest
 from lossd_server.job import Answer, Job, Reduction
+from lossd_server.sent import Fields, Place
 from lossd_server.widening import DATA_TYPE
 
 METHODS = service_pb2.DESCRIPTOR.services_by_name["LossService"].methods_by_name
@@ -22,8 +25,8 @@ METHODS = service_pb2.DESCRIPTOR.services_by_name["LossService"].methods_by_name
 LOSS, INPUT_GRADIENT, TARGET_GRADIENT, WEIGHT_GRADIENT, OUTPUTS, SUMMARY, TIMING = range(1, 8)
 # Fields of Outputs: number and dtype, 0 for the loss's.
 OUTPUT_FIELDS = {"lse": (1, 0), "entropy": (2, 0), "argmax": (3, pb.DATA_TYPE_INT64), "correct": (4, pb.DATA_TYPE_BOOL)}
-DATA = pb.Tensor.DATA_FIELD_NUMBER
-LENGTH_DELIMITED = 2
+# Requests from here on are worth looking for elements that need no copy.
+LARGE_BYTES = LEAST_BYTES
 # Two doubles and an int64; four int64: each with its tag, and the messages' own tags and lengths.
 SUMMARY_BYTES, TIMING_BYTES = 9 + 9 + 11 + 2, 4 * 11 + 2
 
@@ -33,36 +36,73 @@ def decode(rpc: str, body: bytes) -> Message:
     try:
         return cast("Message", _request(rpc).FromString(body))
     except DecodeError:
-        name = METHODS[rpc].input_type.full_name
-        raise InvalidRequest(
-            f"the message of {len(body)} bytes is no {name}",
-            reason="MALFORMED_MESSAGE",
-            metadata={"bytes": len(body), "message": name},
-        ) from None
+        raise _malformed(rpc, body) from None
+
+
+def fields(rpc: str, body: bytes) -> Fields:
+    """The fields of the request of `rpc`, those of LARGE_BYTES as views of `body`. Raises InvalidRequest."""
+    try:
+        message, views = cut(METHODS[rpc].input_type, body)
+    except DecodeError:
+        raise _malformed(rpc, body) from None
+    return sent.fields(message, views)
 
 
 def encode(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, batch_rows: int) -> bytes:
     """The serialised response. Elements are copied once, into it."""
+    return b"".join(pieces(answer, queue_ns, compute_ns, batch_requests, batch_rows))
+
+
+def pieces(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, batch_rows: int) -> list[Any]:
+    """The same before it is joined: bytes, and views of the elements."""
+    loss = loss_field(LOSS, answer.job, answer.loss)
+    return loss + _but_loss(answer, queue_ns, compute_ns, batch_requests, batch_rows)
+
+
+def closing(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, batch_rows: int) -> list[Any]:
+    """The same of an answer whose items have left in blocks: with a loss only where it is reduced."""
+    reduced = answer.job.reducing.reduction is not Reduction.NONE
+    loss = loss_field(LOSS, answer.job, answer.loss) if reduced else []
+    return loss + _but_loss(answer, queue_ns, compute_ns, batch_requests, batch_rows)
+
+
+def _but_loss(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, batch_rows: int) -> list[Any]:
     job, summary = answer.job, answer.summary
-    parts: list[Any] = _tensor(LOSS, _loss_dtype(job), _loss_shape(job), answer.loss)
-    if answer.input_gradient is not None:
-        parts += _gradient(INPUT_GRADIENT, job.input, answer.input_gradient)
-    if answer.target_gradient is not None and job.target is not None:
-        parts += _gradient(TARGET_GRADIENT, job.target, answer.target_gradient)
-    if answer.weight_gradient is not None:
-        parts += _tensor(WEIGHT_GRADIENT, job.weight_dtype, (job.layout.classes,), answer.weight_gradient)
+    parts: list[Any] = []
+    for name, (number, dtype, shape) in _gradients(job).items():
+        gradient = getattr(answer, f"{name}_gradient")
+        if gradient is not None:
+            place = job.places.get(name)
+            parts += _tensor(number, dtype, shape, gradient) if place is None else [_there(number, dtype, shape, place)]
     if job.outputs:
-        parts += [_tag(OUTPUTS), _varint(_outputs_bytes(job))]
-        for name, number, dtype in _output_fields(job):
-            parts += _tensor(number, dtype, job.loss_shape, answer.outputs[name])
+        parts += outputs_field(OUTPUTS, answer)
     if summary is not None:
         of = loss_pb2.Summary(loss_sum=summary.loss_sum, weight_sum=summary.weight_sum, count=summary.count)
-        parts += _message(SUMMARY, of.SerializeToString())
+        parts.append(message_field(SUMMARY, of.SerializeToString()))
     took = loss_pb2.Timing(
         queue_ns=queue_ns, compute_ns=compute_ns, batch_requests=batch_requests, batch_rows=batch_rows
     )
-    parts += _message(TIMING, took.SerializeToString())
-    return b"".join(parts)
+    parts.append(message_field(TIMING, took.SerializeToString()))
+    return parts
+
+
+def loss_field(number: int, job: Job, loss: npt.NDArray[Any]) -> list[Any]:
+    """Field `number`, a Tensor, of a job's loss."""
+    return _tensor(number, _loss_dtype(job), _loss_shape(job), loss)
+
+
+def gradient_field(number: int, operand: Array, gradient: npt.NDArray[Any]) -> list[Any]:
+    """Field `number`, a Tensor, of the gradient by `operand`."""
+    return _tensor(number, gradient_dtype(operand.dtype), operand.shape, gradient)
+
+
+def outputs_field(number: int, answer: Answer) -> list[Any]:
+    """Field `number`, Outputs, of what was asked for."""
+    job = answer.job
+    parts: list[Any] = [tag(number), varint(_outputs_bytes(job))]
+    for name, of, dtype in _output_fields(job):
+        parts += _tensor(of, dtype, job.loss_shape, answer.outputs[name])
+    return parts
 
 
 def response_bytes(job: Job) -> int:
@@ -70,20 +110,22 @@ def response_bytes(job: Job) -> int:
     size = TIMING_BYTES + _tensor_bytes(LOSS, _loss_dtype(job), _loss_shape(job))
     if not job.formula.activation:
         size += SUMMARY_BYTES
-    if job.input_gradient:
-        size += _tensor_bytes(INPUT_GRADIENT, gradient_dtype(job.input.dtype), job.input.shape)
-    if job.target_gradient and job.target is not None:
-        size += _tensor_bytes(TARGET_GRADIENT, gradient_dtype(job.target.dtype), job.target.shape)
-    if job.weight_gradient:
-        size += _tensor_bytes(WEIGHT_GRADIENT, job.weight_dtype, (job.layout.classes,))
+    for name, (number, dtype, shape) in _gradients(job).items():
+        place = job.places.get(name)
+        size += _tensor_bytes(number, dtype, shape) if place is None else len(_there(number, dtype, shape, place))
     if job.outputs:
         outputs = _outputs_bytes(job)
-        size += len(_tag(OUTPUTS)) + len(_varint(outputs)) + outputs
+        size += len(tag(OUTPUTS)) + len(varint(outputs)) + outputs
     return size
 
 
+def tensors(job: Job) -> list[tuple[int, int, tuple[int, ...]]]:
+    """The response's loss and gradients, in the order in which they are written: field number, dtype and shape."""
+    return [(LOSS, _loss_dtype(job), _loss_shape(job)), *_gradients(job).values()]
+
+
 def _loss_dtype(job: Job) -> int:
-    return job.input.dtype if job.formula.activation else DATA_TYPE[job.compute]
+    return gradient_dtype(job.input.dtype) if job.formula.activation else DATA_TYPE[job.compute]
 
 
 def _loss_shape(job: Job) -> tuple[int, ...]:
@@ -105,42 +147,38 @@ def _request(rpc: str) -> Any:
     return GetMessageClass(METHODS[rpc].input_type)
 
 
-def _gradient(number: int, operand: Array, gradient: npt.NDArray[Any]) -> list[Any]:
-    return _tensor(number, gradient_dtype(operand.dtype), operand.shape, gradient)
-
-
 def _tensor(number: int, dtype: int, shape: tuple[int, ...], values: npt.NDArray[Any]) -> list[Any]:
     """Field `number`, a Tensor. values: contiguous, of any shape; their bytes are joined in later, not copied here."""
-    return [_tensor_header(number, dtype, shape), values.data if values.size else b""]
+    return [tensor_header(number, dtype, shape), values.data if values.size else b""]
 
 
-@lru_cache(maxsize=4096)
-def _tensor_header(number: int, dtype: int, shape: tuple[int, ...]) -> bytes:
-    """All of a Tensor field up to its elements: its tag and length, dtype, shape, the tag and length of `data`."""
-    size = prod(shape) * STORAGE[dtype].itemsize
-    message = pb.Tensor(dtype=dtype, shape=shape).SerializeToString()  # type: ignore[arg-type]  # enums are ints to us
-    data = _tag(DATA) + _varint(size)
-    return _tag(number) + _varint(len(message) + len(data) + size) + message + data
+def _gradients(job: Job) -> dict[str, tuple[int, int, tuple[int, ...]]]:
+    """Field number, dtype and shape of the gradients that were asked for."""
+    found = {}
+    if job.input_gradient:
+        found["input"] = INPUT_GRADIENT, gradient_dtype(job.input.dtype), job.input.shape
+    if job.target_gradient and job.target is not None:
+        found["target"] = TARGET_GRADIENT, gradient_dtype(job.target.dtype), job.target.shape
+    if job.weight_gradient:
+        found["weight"] = WEIGHT_GRADIENT, job.weight_dtype, (job.layout.classes,)
+    return found
+
+
+def _there(number: int, dtype: int, shape: tuple[int, ...], place: Place) -> bytes:
+    """Field `number`, a Tensor whose elements lie where the client wanted them."""
+    lies = pb.SharedMemory(token=place.token, offset=place.offset, length=place.length)
+    tensor = pb.Tensor(dtype=dtype, shape=shape, shared_memory=lies)  # type: ignore[arg-type]  # enums are ints to us
+    return message_field(number, tensor.SerializeToString())
 
 
 def _tensor_bytes(number: int, dtype: int, shape: tuple[int, ...]) -> int:
-    return len(_tensor_header(number, dtype, shape)) + prod(shape) * STORAGE[dtype].itemsize
+    return len(tensor_header(number, dtype, shape)) + prod(shape) * WIDTHS[dtype]
 
 
-def _message(number: int, body: bytes) -> list[bytes]:
-    return [_tag(number), _varint(len(body)), body]
-
-
-@cache
-def _tag(number: int) -> bytes:
-    return _varint(number << 3 | LENGTH_DELIMITED)
-
-
-def _varint(value: int) -> bytes:
-    """Protobuf's base-128 number, lowest group first."""
-    groups = bytearray()
-    while value > 0x7F:
-        groups.append(value & 0x7F | 0x80)
-        value >>= 7
-    groups.append(value)
-    return bytes(groups)
+def _malformed(rpc: str, body: bytes) -> InvalidRequest:
+    name = METHODS[rpc].input_type.full_name
+    return InvalidRequest(
+        f"the message of {len(body)} bytes is no {name}",
+        reason="MALFORMED_MESSAGE",
+        metadata={"bytes": len(body), "message": name},
+    )

@@ -15,7 +15,7 @@ import threading
 from dataclasses import replace
 
 from lossd_server.backends import Backend, create
-from lossd_server.evaluate import warm_up
+from lossd_server.plan import warm_up
 from lossd_server.serve import loop_factory
 from lossd_server.server import Server
 from lossd_server.settings import Settings

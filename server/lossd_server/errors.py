@@ -2,8 +2,8 @@
 
 `ServerError` is what the service turns into a status with details (`status`); nothing else reaches the wire.
 InvalidRequest: fix the request. Overloaded: come back later. GoingAway: repeat elsewhere. DeadlineOver: allow more
-time. TooLarge: send less. NotServed: this server has no such thing. Anything that is no ServerError is our own bug and
-becomes INTERNAL with a request id.
+time. TooLarge: send less. NotFound: register the memory again. NotServed: this server has no such thing. Anything that
+is no ServerError is our own bug and becomes INTERNAL with a request id.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ class GoingAway(ServerError):
 
 class DeadlineOver(ServerError):
     """DEADLINE_EXCEEDED."""
+
+
+class NotFound(ServerError):
+    """NOT_FOUND: a region of shared memory that is not there, or no longer."""
 
 
 class NotServed(ServerError):

@@ -10,13 +10,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossd_server import reduce
+from lossd_server import reduce, stacks
 from lossd_server.array import STORAGE, Array, gradient_dtype
 from lossd_server.backends import Backend
-from lossd_server.errors import ServerError
+from lossd_server.errors import InvalidRequest, ServerError
 from lossd_server.job import Answer, Computed, Fault, Formula, Job, Kind, Launch, Reduction, Summary
 from lossd_server.losses.faults import refusal
-from lossd_server.reduce import ClassOutOfRange, Kept, gradient_scale, kept, ordered_sum, read_only, reduced
+from lossd_server.losses.numbers import prepared
+from lossd_server.parts import Carry
+from lossd_server.placed import delivered
+from lossd_server.reduce import (
+    NOTHING,
+    ClassOutOfRange,
+    Kept,
+    gradient_scale,
+    kept,
+    ordered_sum,
+    read_only,
+    reduced,
+    summed_on,
+    whole_sum,
+)
+from lossd_server.stacks import Stack, finish
 from lossd_server.widening import narrowed
 
 # Outputs that are of the loss's dtype.
@@ -29,62 +44,135 @@ OF_NO_CLASS: dict[str, tuple[float, type[np.generic]]] = {
     "correct": (0, np.uint8),
 }
 
+NO_LOSS: npt.NDArray[Any] = np.empty(())  # of a part whose losses are added up
 BEYOND_FLOAT32 = 2.0**128 - 2.0**103  # rounds to infinity
 
 
-def evaluate(backend: Backend, jobs: Sequence[Job]) -> list[Answer | ServerError]:
+def evaluate(
+    backend: Backend, jobs: Sequence[Job], carries: Sequence[Carry | Stack | None] | None = None
+) -> list[Answer | ServerError]:
     """One answer a job, in order; one backend run for all. A job whose values are refused costs the others nothing.
 
+    carries: for a job that is a part, what those before it came to; its answer has the losses, gradients and outputs
+    of its own items, no summary, and the carry for the next. For a job that is a stack: that.
     What `backend.run` raises passes through: it is the whole batch's.
     """
     answers: list[Answer | ServerError | None] = [None] * len(jobs)
     launches: list[Launch] = []
-    waiting: list[tuple[int, Kept]] = []
+    waiting: list[tuple[int, Kept, Carry | Stack | None]] = []
     for position, job in enumerate(jobs):
+        carry = carries[position] if carries is not None else None
+        if isinstance(carry, Stack):
+            launches.append(Launch(job, carry.scale))
+            waiting.append((position, NOTHING, carry))
+            continue
         try:
-            denominator = kept(job)
+            if job.raw:
+                job = prepared(job)
+            denominator = kept(job) if carry is None else kept(job, carry.kept)
         except ClassOutOfRange as found:
             answers[position] = refusal(job, Fault.CLASS_OUT_OF_RANGE, found.row)
             continue
-        if job.layout.elements == 0:
-            answers[position] = _finish(job, denominator, _of_nothing(job))
+        except InvalidRequest as refused:
+            answers[position] = refused
             continue
-        launches.append(Launch(job, gradient_scale(job, denominator)))
-        waiting.append((position, denominator))
+        if job.layout.elements == 0:
+            answers[position] = _placed(_finish(job, denominator, _of_nothing(job), carry))
+            continue
+        if carry is None:
+            launches.append(Launch(job, gradient_scale(job, denominator)))
+        else:
+            launches.append(Launch(job, carry.scale, carry.weight_gradient))
+        waiting.append((position, denominator, carry))
     results = backend.run(launches) if launches else []
-    for (position, denominator), launch, computed in zip(waiting, launches, results, strict=True):
-        answers[position] = _finish(launch.job, denominator, computed)
+    for (position, denominator, carry), launch, computed in zip(waiting, launches, results, strict=True):
+        if isinstance(carry, Stack):
+            answers[position] = _unstacked(launch.job, carry, computed)
+            continue
+        answers[position] = _placed(_finish(launch.job, denominator, computed, carry))
     return [answer for answer in answers if answer is not None]
+
+
+def begin(job: Job) -> Carry | ServerError:
+    """What the first part of `job` starts from. Of a mean without normalizer the denominator must be known from it."""
+    reducing = job.reducing
+    graded = job.input_gradient or job.target_gradient or job.weight_gradient
+    if not graded or reducing.reduction is not Reduction.MEAN or reducing.normalizer is not None:
+        return Carry(gradient_scale(job, NOTHING))
+    try:
+        return Carry(gradient_scale(job, kept(job)))
+    except ClassOutOfRange as found:
+        return refusal(job, Fault.CLASS_OUT_OF_RANGE, found.row)
+
+
+def end(job: Job, carry: Carry, parts: Answer | None = None) -> Answer:
+    """The answer of a job whose parts have all been computed. parts: with what they gave, where that is kept."""
+    bare = Answer(replace(job, outputs=frozenset()), NO_LOSS, None, None, None)
+    if job.formula.activation:
+        return parts or bare
+    loss_sum = whole_sum(carry.loss_total, carry.loss_lost) / job.reducing.log_base
+    summary = Summary(loss_sum, carry.kept.weight_sum, carry.kept.count)
+    answer = parts or bare
+    if job.reducing.reduction is not Reduction.NONE:
+        answer = replace(answer, loss=_scalar(reduced(job, loss_sum, carry.kept), job.compute))
+    gradient = None
+    if job.weight_gradient:
+        total = carry.weight_gradient
+        gradient = _weight_gradient(job, np.zeros(job.layout.classes) if total is None else total)
+    return delivered(replace(answer, summary=summary, weight_gradient=gradient, carry=None))
 
 
 def warm_up(backend: Backend, report: Callable[[str], None]) -> None:
     """Compiles or loads all that `evaluate` calls, the backend's kernels included, telling `report` one line a step."""
     report("preparing sums and denominators")
     reduce.warm_up()
+    stacks.warm_up()
     backend.warm_up(report)
 
 
-def _finish(job: Job, denominator: Kept, computed: Computed) -> Answer | ServerError:
+def _finish(job: Job, denominator: Kept, computed: Computed, carry: Carry | None) -> Answer | ServerError:
     if computed.fault is not None:
         return refusal(job, *computed.fault)
     if job.formula.activation:
         assert computed.values is not None
-        return Answer(job, computed.values, computed.input_gradient, None, None)
+        return Answer(job, computed.values, computed.input_gradient, None, None, carry=carry)
     sums = computed.chunk_sums if job.formula.elementwise else computed.losses
     assert sums is not None
+    if carry is not None:
+        return _part(job, denominator, computed, read_only(sums), carry)
     log_base = job.reducing.log_base
     loss_sum = ordered_sum(read_only(sums), 0.0) / log_base
     if job.reducing.reduction is Reduction.NONE:
-        losses = computed.values if job.formula is Formula.KL_ROWS else computed.losses
-        assert losses is not None
-        loss = _unreduced(losses, log_base, job)
+        loss = _unreduced(computed, log_base, job)
     else:
         loss = _scalar(reduced(job, loss_sum, denominator), job.compute)
     summary = Summary(loss_sum, denominator.weight_sum, denominator.count)
     answer = Answer(job, loss, computed.input_gradient, computed.target_gradient, summary)
     if job.outputs or job.weight_gradient:
-        answer = replace(answer, outputs=_outputs(job, computed), weight_gradient=_weight_gradient(job, computed))
+        gradient = None if computed.weight_gradient is None else _weight_gradient(job, computed.weight_gradient)
+        answer = replace(answer, outputs=_outputs(job, computed), weight_gradient=gradient)
     return answer
+
+
+def _unstacked(job: Job, stack: Stack, computed: Computed) -> Answer | ServerError:
+    return finish(job, stack, computed) if computed.fault is None else refusal(job, *computed.fault)
+
+
+def _placed(answer: Answer | ServerError) -> Answer | ServerError:
+    return answer if isinstance(answer, ServerError) else delivered(answer)
+
+
+def _part(job: Job, denominator: Kept, computed: Computed, sums: npt.NDArray[Any], carry: Carry) -> Answer:
+    total, lost = summed_on(sums, carry.loss_total, carry.loss_lost)
+    return Answer(
+        job,
+        _unreduced(computed, job.reducing.log_base, job) if job.reducing.reduction is Reduction.NONE else NO_LOSS,
+        computed.input_gradient,
+        computed.target_gradient,
+        None,
+        outputs=_outputs(job, computed),
+        carry=Carry(carry.scale, denominator, total, lost, computed.weight_gradient),
+    )
 
 
 def _scalar(loss: float, compute: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -94,7 +182,9 @@ def _scalar(loss: float, compute: np.dtype[Any]) -> npt.NDArray[Any]:
     return np.array(loss, compute)
 
 
-def _unreduced(losses: npt.NDArray[Any], log_base: float, job: Job) -> npt.NDArray[Any]:
+def _unreduced(computed: Computed, log_base: float, job: Job) -> npt.NDArray[Any]:
+    losses = computed.values if job.formula is Formula.KL_ROWS else computed.losses
+    assert losses is not None
     with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 a loss is infinite, no warning
         if log_base != 1.0:
             losses = np.divide(losses, log_base, dtype=np.float64)
@@ -111,13 +201,9 @@ def _outputs(job: Job, computed: Computed) -> dict[str, npt.NDArray[Any]]:
         }
 
 
-def _weight_gradient(job: Job, computed: Computed) -> npt.NDArray[Any] | None:
+def _weight_gradient(job: Job, total: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
     """Rounded once, to its dtype: the scale is in it already."""
-    if not job.weight_gradient:
-        return None
-    assert computed.weight_gradient is not None
-    with np.errstate(over="ignore"):
-        return narrowed(computed.weight_gradient, job.weight_dtype)
+    return narrowed(total, job.weight_dtype)
 
 
 def _of_nothing(job: Job) -> Computed:

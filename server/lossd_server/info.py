@@ -14,6 +14,7 @@ from lossd_server.backends import Backend
 from lossd_server.board import Board
 from lossd_server.job import RUN
 from lossd_server.losses import SERVED
+from lossd_server.opening import BLOCK_OVERHEAD_BYTES
 from lossd_server.sent import MAX_RANK
 from lossd_server.settings import Settings
 from lossd_server.worker import Worker
@@ -39,6 +40,8 @@ class Info:
     ) -> None:
         """settings: of all workers together."""
         self.instance_id = secrets.token_hex(16)
+        self.shared_memory_socket = ""  # a path, once there is one
+        self.max_shared_memory_bytes = 0
         self._settings = settings
         self._backend = backend
         self._admission = admission
@@ -68,9 +71,11 @@ class Info:
                 max_inflight_bytes=self._settings.max_inflight_bytes,
                 max_inflight_requests=self._settings.max_inflight_requests,
                 max_rank=MAX_RANK,
-                max_item_bytes=self._admission.max_message_bytes,
+                max_item_bytes=max(0, self._admission.max_message_bytes - BLOCK_OVERHEAD_BYTES),
                 max_deadline_s=self._settings.max_deadline_s,
+                max_shared_memory_bytes=self.max_shared_memory_bytes,
             ),
+            shared_memory_socket=self.shared_memory_socket,
             elementwise_granularity=RUN,
             statistics=service_pb2.Statistics(
                 uptime_s=time.monotonic() - self._tally.started_at, **self._board.totals()

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd_server.array import Array, View
+from lossd_server.sent import Place
 
 # Elements that one run of the elementwise family holds; the granularity of its sums (semantics: same bits).
 RUN = 4096
@@ -150,7 +151,11 @@ class Job:
     input_gradient: bool = False
     target_gradient: bool = False
     weight_gradient: bool = False  # of the two formulas of cross-entropy with distributions
+    raw: bool = False  # input and target are of any dtype, and a target of COUNTS undivided: `evaluate` sees to it
     weight_dtype: int = 0  # the class weight's on the wire, which its gradient has
+    placed: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  # "input", "target", "weight": where gradients go
+    places: dict[str, Place] = field(default_factory=dict)  # the same in the client's words: those are not sent back
+    copied_bytes: int = 0  # of shared memory, held for this job beside its message
 
     @property
     def keep_losses(self) -> bool:
@@ -178,10 +183,14 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A Job and the number that its gradients are multiplied by: upstream / denominator / ln(base)."""
+    """A Job and the number that its gradients are multiplied by: upstream / denominator / ln(base).
+
+    weight_gradient: of a part: float64, `layout.classes` entries, what the parts before it came to. Not written to.
+    """
 
     job: Job
     scale: float
+    weight_gradient: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(slots=True)
@@ -224,7 +233,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A Job's finished result: what the response carries.
+    """A Job's finished result: what the response carries. Of a part: what its items gave, and the carry (`parts`).
 
     loss: of dtype `job.compute` and shape () or `job.loss_shape`; an activation's values, flat, of the input's STORAGE.
     Gradients: flat, STORAGE dtype of `gradient_dtype`.
@@ -237,3 +246,4 @@ class Answer:
     summary: Summary | None  # None for activations
     outputs: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  # "lse" … in the loss's dtype; int64; uint8
     weight_gradient: npt.NDArray[Any] | None = None  # of the weight's dtype (float32 for 8-bit floats)
+    carry: Any = None

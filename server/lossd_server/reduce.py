@@ -24,10 +24,21 @@ ONES: npt.NDArray[np.float64] = np.empty(0)
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What mean divides by, and the rows (elements) that are not ignored."""
+    """What mean divides by, and the rows (elements) that are not ignored: of a job, or of its parts so far.
 
-    weight_sum: float
+    The denominator is `total` and what its additions rounded off.
+    """
+
+    total: float
     count: int
+    lost: float = 0.0
+
+    @property
+    def weight_sum(self) -> float:
+        return whole_sum(self.total, self.lost)
+
+
+NOTHING = Kept(0.0, 0)
 
 
 class ClassOutOfRange(Exception):
@@ -38,27 +49,32 @@ class ClassOutOfRange(Exception):
         self.row = row
 
 
-def kept(job: Job) -> Kept:
-    """The job's denominator. An empty input keeps nothing, as in PyTorch. Raises ClassOutOfRange."""
+def kept(job: Job, before: Kept = NOTHING) -> Kept:
+    """The job's denominator, added to that of the parts `before` it. An empty input keeps nothing, as in PyTorch.
+
+    Raises ClassOutOfRange.
+    """
     if job.formula in BY_CLASS:
         assert job.target is not None
         row, weight_sum, count = kept_classes(
             read_only(job.target.values),
             job.ignore_index,
             job.layout.classes,
-            _weights(job.class_weight),
-            _weights(job.row_weight),
+            weights_of(job.class_weight),
+            weights_of(job.row_weight),
+            before.total,
         )
         if row >= 0:
             raise ClassOutOfRange(row)
-        return Kept(weight_sum, count)
+        return Kept(weight_sum, before.count + count)
     layout = job.layout
     count = layout.rows if layout.elements else 0
     if job.formula in BY_ELEMENT:
         count = layout.elements
     elif count and job.row_weight is not None:
-        return Kept(ordered_sum(read_only(job.row_weight), 0.0), count)
-    return Kept(float(count), count)
+        total, lost = summed_on(read_only(job.row_weight), before.total, before.lost)
+        return Kept(total, before.count + count, lost)
+    return Kept(before.total + count, before.count + count)
 
 
 def gradient_scale(job: Job, kept: Kept) -> float:
@@ -93,7 +109,9 @@ def reduced(job: Job, loss_sum: float, kept: Kept) -> float:
 
 
 def read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The same numbers, not writable: numba compiles once for each of the two, and messages are read-only."""
+    """The same numbers, not writable and aligned: numba compiles for each kind, and messages are read-only."""
+    if not values.flags.aligned:  # a view into the middle of a message
+        values = values.copy()
     if values.flags.writeable:
         values = values.view()
         values.flags.writeable = False
@@ -103,9 +121,10 @@ def read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def warm_up() -> None:
     """Compiles, or loads, what the functions here call."""
     ones, target = read_only(np.ones(1)), read_only(np.zeros(1, np.int64))
-    kept_classes(target, -100, 1, ones, ones)
-    ordered_sum(ones, 0.0)
-    ordered_sum(read_only(np.ones(1, np.float32)), 0.0)
+    kept_classes(target, -100, 1, ones, ones, 0.0)
+    for kind in (ones, read_only(np.ones(1, np.float32))):
+        ordered_sum(kind, 0.0)
+        summed_on(kind, 0.0, 0.0)
     divided_by_sums(ones, 1, 1, 1, np.empty(1))
 
 
@@ -115,14 +134,24 @@ def ordered_sum(values: npt.NDArray[Any], start: float) -> float:
 
     values: float32 or float64.
     """
-    total = start
-    lost = 0.0
+    total, lost = summed_on(values, start, 0.0)
+    return total + lost if abs(total) < np.inf else total
+
+
+@njit
+def summed_on(values: npt.NDArray[Any], total: float, lost: float) -> tuple[float, float]:
+    """The same sum carried on from where it stands: its total, and what was rounded off (`whole_sum` adds the two)."""
     for index in range(values.shape[0]):
         value = np.float64(values[index])
         added = total + value
         lost += (total - added) + value if abs(total) >= abs(value) else (value - added) + total
         total = added
-    return total + lost if abs(total) < np.inf else total
+    return total, lost
+
+
+def whole_sum(total: float, lost: float) -> float:
+    """What `summed_on` came to."""
+    return total + lost if abs(total) < float("inf") else total
 
 
 @njit
@@ -132,9 +161,12 @@ def kept_classes(
     classes: int,
     class_weight: npt.NDArray[np.float64],
     row_weight: npt.NDArray[np.float64],
+    weight_sum: float,
 ) -> tuple[int, float, int]:
-    """(first row whose target is no class, or −1; Σ r·w[y] over kept rows; kept rows). Empty weights are ones."""
-    weight_sum = 0.0
+    """(first row whose target is no class, or −1; weight_sum + Σ r·w[y] over kept rows, from the left; kept rows).
+
+    Empty weights are ones.
+    """
     count = 0
     for row in range(target.shape[0]):
         label = target[row]
@@ -176,5 +208,6 @@ def divided_by_sums(
     return -1, -1
 
 
-def _weights(weights: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
+def weights_of(weights: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
+    """As float64; none are no entries."""
     return read_only(ONES if weights is None else weights.astype(np.float64, copy=False))

@@ -41,7 +41,7 @@ def worker(settings: Settings, index: int, memory: MutableSequence[int], pipe: C
     logs.configure(settings.log_level, settings.log_format)
     own = share(settings, index)
     try:
-        backend = prepared(own, quiet=index > 0)
+        backend = prepared(own, quiet=index > 0, worker=index)
     except (OSError, RuntimeError, ValueError) as error:
         pipe.send(("failed", f"{error}"))
         sys.exit(1)
@@ -53,10 +53,10 @@ def worker(settings: Settings, index: int, memory: MutableSequence[int], pipe: C
         runner.run(_serve(own, backend, ready, Board(index, memory), settings))
 
 
-def prepared(settings: Settings, quiet: bool = False) -> Backend:
-    """The backend, its kernels compiled or loaded. Raises RuntimeError or ValueError with a sentence."""
+def prepared(settings: Settings, quiet: bool = False, worker: int = 0) -> Backend:
+    """The backend of worker number `worker`, its kernels ready. Raises RuntimeError or ValueError with a sentence."""
     heap.keep()
-    backend = create(settings.device, settings.threads)
+    backend = create(settings.device, settings.threads, worker)
     from lossd_server.plan import warm_up  # brings numba: not before there is something to compute
 
     warm_up(backend, lambda step: None if quiet else print(f"lossd: {step}", file=sys.stderr, flush=True))

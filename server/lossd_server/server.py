@@ -15,7 +15,10 @@ from lossd_server import core
 from lossd_server.admission import Admission
 from lossd_server.backends import Backend
 from lossd_server.board import Board
+from lossd_server.handover import Handover, group_of
 from lossd_server.info import Info, Tally
+from lossd_server.mapping import machine_bytes
+from lossd_server.regions import Regions
 from lossd_server.service import SERVICE, LossService
 from lossd_server.settings import Settings
 from lossd_server.worker import Worker
@@ -41,7 +44,11 @@ class Server:
         tally = Tally()
         self._worker = Worker(backend, settings.max_batch_bytes, settings.max_batch_rows)
         self._info = info = Info(whole or settings, backend, admission, self._worker, tally, self._board)
-        self.service = LossService(settings, admission, self._worker, info, tally)
+        self._regions = Regions(
+            settings.max_shared_memory_bytes or machine_bytes() // 4, settings.max_message_bytes, admission.require
+        )
+        self._handover = Handover(self._regions, info.instance_id)
+        self.service = LossService(settings, backend, admission, self._worker, info, tally, self._regions)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             options=core.arguments(settings, self._board.workers > 1), compression=grpc.Compression.NoCompression
@@ -53,6 +60,10 @@ class Server:
         self._sweeper: asyncio.TimerHandle | None = None
         self._publisher: asyncio.TimerHandle | None = None
 
+    async def device_lost(self) -> None:
+        """Returns when the backend's device cannot be used any more."""
+        await self._worker.lost.wait()
+
     async def start(self) -> list[str]:
         """Opens the ports and serves. The addresses, with the ports that were picked. OSErrors carry a sentence."""
         addresses = []
@@ -63,6 +74,7 @@ class Server:
                 raise OSError(f"cannot listen on {address}") from error
             addresses.append(address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}")
         await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        self._share_memory()
         await self._server.start()
         self._sweep()
         if self._board.workers > 1:
@@ -76,12 +88,33 @@ class Server:
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), _HEALTH_S)
         finished = await self.service.drain(drain_s)
         await asyncio.sleep(max(0.0, linger_s - (time.monotonic() - start)))
-        await self._server.stop(grace=None if not finished else _HEALTH_S if linger_s else None)
+        await self._server.stop(grace=_HEALTH_S if finished else None)
         for timer in (self._sweeper, self._publisher):
             if timer is not None:
                 timer.cancel()
         self._worker.close()
+        self._handover.stop()
         return finished
+
+    def _share_memory(self) -> None:
+        """Opens the socket for shared memory. A private one that cannot be had is done without."""
+        settings, info = self._settings, self._info
+        path = settings.shared_memory_socket
+        if path == "off":
+            return
+        try:
+            if path == "auto":
+                self._handover.start()
+            else:
+                path = path.replace("{worker}", "0")
+                self._handover.start(path, int(settings.shared_memory_mode, 8), group_of(settings.shared_memory_group))
+        except OSError as error:
+            if path != "auto":
+                raise
+            log.warning("no shared memory", extra={"error": str(error)})
+            return
+        info.shared_memory_socket = self._handover.path
+        info.max_shared_memory_bytes = self._regions.max_bytes * self._board.workers
 
     def _sweep(self) -> None:
         self.service.expire(time.monotonic())

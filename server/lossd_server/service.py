@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable
+from functools import partial
 from typing import NoReturn
 
 import grpc
@@ -15,13 +15,19 @@ import grpc.aio
 from lossd.v1 import service_pb2
 from lossd_server import codec, status
 from lossd_server.admission import Admission
+from lossd_server.backends import Backend
 from lossd_server.body import REQUEST_BYTES, RESPONSE_BYTES, Bodies, Context
 from lossd_server.call import Call
-from lossd_server.errors import DeadlineOver, GoingAway, InvalidRequest, NotServed, ServerError, TooLarge
+from lossd_server.desk import Desk
+from lossd_server.door import told
+from lossd_server.errors import DeadlineOver, GoingAway, InvalidRequest, ServerError, TooLarge
 from lossd_server.info import Info, Tally
 from lossd_server.job import Job
-from lossd_server.recall import Recall
+from lossd_server.plan import Plan, plan_of
+from lossd_server.recall import Recall, Recalled
+from lossd_server.regions import Regions
 from lossd_server.settings import Settings
+from lossd_server.streams import Streams
 from lossd_server.worker import Worker
 
 SERVICE = "lossd.v1.LossService"
@@ -35,24 +41,47 @@ Handler = Callable[[AsyncIterable[bytes], Context], Awaitable[bytes]]
 class LossService:
     """Everything here runs on the event loop's thread."""
 
-    def __init__(self, settings: Settings, admission: Admission, worker: Worker, info: Info, tally: Tally) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        backend: Backend,
+        admission: Admission,
+        worker: Worker,
+        info: Info,
+        tally: Tally,
+        regions: Regions,
+    ) -> None:
         self._settings = settings
         self._admission = admission
         self._worker = worker
         self._info = info
         self._tally = tally
         self._bodies = Bodies(admission)
-        self._recall = Recall()
+        self._recall = Recall(regions.job, partial(plan_of, backend))
+        self._regions = regions
         self._calls: set[Call] = set()
         self._closing = False
         self._idle = asyncio.Event()  # set when the last call has ended while closing
+        self._idle.set()
+        desk = Desk(
+            recall=self._recall.check,
+            check=regions.job,
+            resolve=regions.resolve,
+            submit=worker.submit_all,
+            tally=tally,
+            max_message_bytes=admission.max_message_bytes,
+            max_deadline_s=settings.max_deadline_s,
+        )
+        self._streams = Streams(
+            admission, desk, settings.max_stream_idle_s, self._refuse, lambda context: self._metadata(context)[1]
+        )
 
     def handler(self) -> grpc.GenericRpcHandler:
         """One generic handler: core keeps a pending accept for it, and not one for each method."""
         handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
         for rpc in service_pb2.DESCRIPTOR.services_by_name["LossService"].methods_by_name:
             if rpc == "Stream":
-                handlers[rpc] = grpc.stream_stream_rpc_method_handler(self._no_stream)
+                handlers[rpc] = grpc.stream_stream_rpc_method_handler(self._streams.handle)
             elif rpc == "GetServerInfo":
                 handlers[rpc] = grpc.stream_unary_rpc_method_handler(self._server_info)
             else:
@@ -62,10 +91,10 @@ class LossService:
     async def drain(self, timeout_s: float) -> bool:
         """Refuses new calls from now on, and waits for the accepted ones. False where some are left in the end."""
         self._closing = True
-        if not self._calls:
-            return True
+        if self._calls:
+            self._idle.clear()
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            await asyncio.wait_for(asyncio.gather(self._idle.wait(), self._streams.drain()), timeout_s)
         except TimeoutError:
             return False
         return True
@@ -74,6 +103,7 @@ class LossService:
         """Gives up the calls whose time is over at `now`, on time.monotonic. For a timer to call."""
         for call in [call for call in self._calls if call.until <= now]:
             call.expire()
+        self._streams.expire(now)
 
     def _evaluation(self, rpc: str) -> Handler:
         async def handle(_: AsyncIterable[bytes], context: Context) -> bytes:
@@ -81,13 +111,19 @@ class LossService:
             try:
                 call = self._open(context)
                 announced, max_response_bytes = self._metadata(context)
-                job = self._check(rpc, await self._bodies.read(call, context, announced), max_response_bytes)
-                call.until = self._deadline(context)
+                body = await self._bodies.read(call, context, announced)
                 call.reading = False
                 self._worker.arriving -= 1
-                call.waiting = self._worker.submit(job, call.until)
-                del job  # the worker lets go of it first
-                answer = await call.waiting.reply
+                known = self._recall.find(rpc, body)
+                answer = None if known is None else self._at_once(known.plan, body, max_response_bytes)
+                if answer is None:
+                    job = self._check(rpc, body, known, max_response_bytes)
+                    if job.copied_bytes:
+                        call.grow(self._admission, job.copied_bytes)
+                    call.until = self._deadline(context)
+                    call.waiting = self._worker.submit(job, call.until)
+                    del job, body  # the worker lets go of them first
+                    answer = await call.waiting.reply
                 call.until = float("inf")
                 self._tally.completed += 1
                 return answer
@@ -109,10 +145,6 @@ class LossService:
         """Exempt from admission: its message says nothing and is not read."""
         return self._info.response()
 
-    async def _no_stream(self, _: AsyncIterable[bytes], context: Context) -> None:
-        error = NotServed("Stream is not served by this server", reason="NOT_SERVED", metadata={"rpc": "Stream"})
-        await self._refuse("Stream", context, error)
-
     def _open(self, context: Context) -> Call:
         """Registers the call that runs this; it is forgotten when its answer is written."""
         if self._closing:
@@ -129,6 +161,7 @@ class LossService:
                 self._worker.arriving -= 1
             call.release(self._admission)
             self._bodies.wake()
+            self._streams.wake()
             if self._closing and not self._calls:
                 self._idle.set()
 
@@ -145,9 +178,24 @@ class LossService:
                 bound = _decimal(key, value)
         return announced, bound
 
-    def _check(self, rpc: str, body: bytes, max_response_bytes: int | None) -> Job:
+    def _at_once(self, plan: Plan | None, body: bytes, max_response_bytes: int | None) -> bytes | None:
+        """The answer of a small request that has a plan, without waiting: its deadline is core's affair."""
+        if plan is None or (max_response_bytes is not None and plan.response_bytes > max_response_bytes):
+            return None
+        answer = plan.answer(body)
+        if answer is not None:
+            self._worker.batches += 1
+            self._worker.rows += plan.rows
+        return answer
+
+    def _check(self, rpc: str, body: bytes, known: Recalled | None, max_response_bytes: int | None) -> Job:
         """The validated job, if its answer fits."""
-        job = self._recall.check(rpc, codec.decode(rpc, body))
+        if known is not None:
+            job = known.again(body)
+        elif len(body) < codec.LARGE_BYTES:
+            job = self._recall.check(rpc, codec.decode(rpc, body))
+        else:
+            job = self._regions.job(rpc, codec.fields(rpc, body))
         most = self._admission.max_message_bytes
         bound = most if max_response_bytes is None else min(max_response_bytes, most)
         size = codec.response_bytes(job)
@@ -177,16 +225,9 @@ class LossService:
     async def _refuse(self, rpc: str, context: Context, error: Exception) -> NoReturn:
         """The one door: nothing but a ServerError's own words reaches the wire."""
         self._tally.failed += 1
-        if not isinstance(error, ServerError):
-            request_id = secrets.token_hex(8)
-            log.error("internal error", exc_info=error, extra={"request_id": request_id, "rpc": rpc})
-            error = ServerError(
-                f"the server failed; its log tells more under request id {request_id}",
-                reason="INTERNAL",
-                metadata={"request_id": request_id},
-            )
-        elif log.isEnabledFor(logging.DEBUG):
+        if isinstance(error, ServerError) and log.isEnabledFor(logging.DEBUG):
             log.debug("refused", extra={"rpc": rpc, "peer": context.peer(), "reason": error.reason})
+        error = told(rpc, error)
         error.__traceback__ = None  # its frames hold the request, and the abort's cycle would hold them
         await context.abort(status.code(error), status.message(error), status.trailers(error))
 

@@ -39,7 +39,15 @@ class Settings:
     max_connections: int = _setting(4096, "connections held at once, each listening address")
     max_batch_bytes: int = _setting(64 << 20, "bytes that one batch reads and writes; a larger request goes alone")
     max_batch_rows: int = _setting(1 << 24, "rows, or elements of an elementwise loss, of one batch")
+    max_shared_memory_bytes: int = _setting(0, "clients' shared memory in all; 0: a quarter of this machine's memory")
+    shared_memory_socket: str = _setting(
+        "auto",
+        "path of the socket that shared memory is registered at; {worker}: a number; auto: a private folder; off",
+    )
+    shared_memory_mode: str = _setting("600", "who may register shared memory: the socket's mode, octal")
+    shared_memory_group: str = _setting("", "the socket's group, by name or number; none: the process's")
     max_body_s: float = _setting(20.0, "time that a request's body may take to arrive")
+    max_stream_idle_s: float = _setting(60.0, "time that a stream's open evaluations may wait for its client")
     max_deadline_s: float = _setting(300.0, "time after which a call is given up, whatever its own deadline")
     drain_s: float = _setting(30.0, "time that accepted calls have to finish after SIGTERM")
     reflection: str = _setting("auto", "the reflection service; auto: on local addresses only", ("auto", "on", "off"))
@@ -54,7 +62,7 @@ class Settings:
                 raise SettingsError(f"{one.name} = {value!r} is none of {', '.join(choices)}")
             if isinstance(value, float) and not (isfinite(value) and value > 0):
                 raise SettingsError(f"{one.name} = {value} is not a finite time above 0")
-            if one.name.startswith("max_") and value <= 0:
+            if one.name.startswith("max_") and value <= 0 and not (value == 0 == one.default):
                 raise SettingsError(f"{one.name} = {value} is not above 0")
         if self.threads < 0:
             raise SettingsError(f"threads = {self.threads} is negative")
@@ -67,6 +75,17 @@ class Settings:
             raise SettingsError(
                 f"max_inflight_bytes = {self.max_inflight_bytes}{share} is below"
                 f" max_message_bytes = {self.max_message_bytes}: the largest message could never be taken"
+            )
+        if re.fullmatch(r"[0-7]{3}", self.shared_memory_mode) is None:
+            raise SettingsError(f"shared_memory_mode = {self.shared_memory_mode!r} is no octal mode such as 660")
+        if not self.shared_memory_socket:
+            raise SettingsError("shared_memory_socket is empty: give a path, auto or off")
+        if self.workers > 1 and not (
+            self.shared_memory_socket in ("auto", "off") or "{worker}" in self.shared_memory_socket
+        ):
+            raise SettingsError(
+                f"shared_memory_socket = {self.shared_memory_socket!r} belongs to one process, and workers ="
+                f" {self.workers}: put {{worker}} into it, or leave it to auto"
             )
         if not self.listen:
             raise SettingsError("listen is empty: name at least one address")

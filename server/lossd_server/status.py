@@ -8,7 +8,16 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
-from lossd_server.errors import DeadlineOver, GoingAway, InvalidRequest, NotServed, Overloaded, ServerError, TooLarge
+from lossd_server.errors import (
+    DeadlineOver,
+    GoingAway,
+    InvalidRequest,
+    NotFound,
+    NotServed,
+    Overloaded,
+    ServerError,
+    TooLarge,
+)
 
 DOMAIN = "lossd"
 CODES: dict[type[ServerError], StatusCode] = {
@@ -17,6 +26,7 @@ CODES: dict[type[ServerError], StatusCode] = {
     TooLarge: StatusCode.RESOURCE_EXHAUSTED,
     GoingAway: StatusCode.UNAVAILABLE,
     DeadlineOver: StatusCode.DEADLINE_EXCEEDED,
+    NotFound: StatusCode.NOT_FOUND,
     NotServed: StatusCode.UNIMPLEMENTED,
     ServerError: StatusCode.INTERNAL,
 }

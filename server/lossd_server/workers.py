@@ -21,6 +21,7 @@ from typing import Any
 from lossd_server import board
 from lossd_server.address import reserve
 from lossd_server.backoff import Backoff
+from lossd_server.mapping import machine_bytes
 from lossd_server.settings import Settings
 
 # Beyond drain_s, for what a worker does after its last answer.
@@ -178,4 +179,6 @@ def share(settings: Settings, index: int) -> Settings:
         max_inflight_bytes=settings.max_inflight_bytes // count,
         max_inflight_requests=max(1, settings.max_inflight_requests // count),
         max_connections=max(1, settings.max_connections // count),
+        max_shared_memory_bytes=(settings.max_shared_memory_bytes or machine_bytes() // 4) // count,
+        shared_memory_socket=settings.shared_memory_socket.replace("{worker}", str(index)),
     )

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from typing import Any, Self
 
 import grpc
 import numpy as np
 from google.protobuf.message import Message
 
-from lossd.protocol import HEALTH, PATHS
+from lossd.protocol import HEALTH, PATHS, STREAM
 from lossd.v1 import service_pb2
 from lossd_server import status
 from lossd_server.errors import ServerError
@@ -23,15 +25,18 @@ _RPCS = {path: name for name, path in PATHS.items()}
 
 
 class StandIn(grpc.GenericRpcHandler):
-    """failures: what the next calls fail with, in order; a bare status code has no details, as if made on the way.
-    held: calls wait until `release` is set or they are given up, which `abandoned` tells.
+    """failures: what the next evaluations fail with; a bare status code has no details, as if made on the way.
+    held: calls, save of GetServerInfo, wait until `release` is set or they are given up, which `abandoned` tells.
+    cuts: after how many messages the next streams break off. streams: the messages of each stream so far.
     """
 
     def __init__(self) -> None:
         self.rpcs: list[str] = []
         self.metadata: list[dict[str, Any]] = []
         self.failures: deque[ServerError | grpc.StatusCode] = deque()
-        self.max_message_bytes = 16 << 20
+        self.max_message_bytes = self.max_item_bytes = 16 << 20
+        self.cuts: deque[int] = deque()
+        self.streams: list[list[service_pb2.StreamRequest]] = []
         self.serving = b"\x08\x01"
         self.held = False
         self.entered, self.release, self.abandoned = threading.Event(), threading.Event(), threading.Event()
@@ -48,12 +53,16 @@ class StandIn(grpc.GenericRpcHandler):
         self._server.stop(None).wait()
 
     def service(self, details: Any) -> Any:
+        if details.method == STREAM:
+            return grpc.stream_stream_rpc_method_handler(self._stream)
         rpc = _RPCS[details.method]
         return grpc.unary_unary_rpc_method_handler(lambda body, context: self._answer(rpc, body, context))
 
     def _answer(self, rpc: str, body: bytes, context: Any) -> bytes:
         self.rpcs.append(rpc)
         self.metadata.append(dict(context.invocation_metadata()))
+        if rpc == "GetServerInfo":
+            return self._response(rpc, body).SerializeToString()
         if self.held:
             context.add_callback(self._give_up)
             self.entered.set()
@@ -69,13 +78,74 @@ class StandIn(grpc.GenericRpcHandler):
                 context.abort(status.code(failure), status.message(failure))
         return self._response(rpc, body).SerializeToString()
 
+    def _stream(self, bodies: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        """Answers each evaluation when all of it is there, each block that has a gradient at once."""
+        self.rpcs.append("Stream")
+        said: list[service_pb2.StreamRequest] = []
+        self.streams.append(said)
+        cut = self.cuts.popleft() if self.cuts else None
+        opened: dict[int, tuple[str, Any, bytes]] = {}
+        for body in bodies:
+            if len(said) == cut:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "cut on the way")
+            message = service_pb2.StreamRequest.FromString(body)
+            said.append(message)
+            if self.held:
+                context.add_callback(self._give_up)
+                self.entered.set()
+                self.release.wait()
+            for answer in self._said(message, opened):
+                yield answer.SerializeToString()
+
+    def _said(
+        self, message: service_pb2.StreamRequest, opened: dict[int, tuple[str, Any, bytes]]
+    ) -> Iterator[service_pb2.StreamResponse]:
+        for one in message.opens.opens:
+            yield self._result(one.evaluation_id, *_request(one))
+        if message.HasField("open"):
+            rpc, request = _request(message.open)
+            opened[message.open.evaluation_id] = rpc, deepcopy(request), b""
+        if message.HasField("block"):
+            block = message.block
+            rpc, request, first = opened[block.evaluation_id]
+            opened[block.evaluation_id] = rpc, request, first or block.input.data[:4]
+            if request.gradients:
+                yield service_pb2.StreamResponse(
+                    block=service_pb2.BlockResult(
+                        evaluation_id=block.evaluation_id, first_item=block.first_item, input_gradient=block.input
+                    )
+                )
+        if message.HasField("end"):
+            rpc, request, first = opened.pop(message.end.evaluation_id)
+            request.ClearField("gradients")
+            request.input.data = first
+            yield self._result(message.end.evaluation_id, rpc, request)
+
+    def _result(self, number: int, rpc: str, request: Any) -> service_pb2.StreamResponse:
+        result = service_pb2.EvaluationResult(evaluation_id=number)
+        if self.failures:
+            failure = self.failures.popleft()
+            assert isinstance(failure, ServerError)
+            said = status.status(failure)
+            result.failure.MergeFrom(
+                service_pb2.Failure(evaluation_id=number, code=said.code, message=said.message, details=said.details)
+            )
+        else:
+            field = next(
+                one.name
+                for one in result.DESCRIPTOR.fields
+                if one.message_type and one.message_type.name == f"{rpc}Response"
+            )
+            getattr(result, field).MergeFrom(self._response(rpc, request.SerializeToString()))
+        return service_pb2.StreamResponse(result=result)
+
     def _give_up(self) -> None:
         self.abandoned.set()
         self.release.set()
 
     def _response(self, rpc: str, body: bytes) -> Message:
         if rpc == "GetServerInfo":
-            limits = service_pb2.Limits(max_message_bytes=self.max_message_bytes)
+            limits = service_pb2.Limits(max_message_bytes=self.max_message_bytes, max_item_bytes=self.max_item_bytes)
             answer = service_pb2.GetServerInfoResponse(version="0.0", losses=["BCE"], limits=limits)
             # float32, and a dtype of the future.
             return answer.FromString(answer.SerializeToString() + b"\x28\x16\x28\x63")
@@ -89,3 +159,8 @@ class StandIn(grpc.GenericRpcHandler):
             timing={"queue_ns": 1000, "compute_ns": 2000, "batch_requests": 5, "batch_rows": 6},
         )
         return response
+
+
+def _request(one: service_pb2.Open) -> tuple[str, Any]:
+    request = getattr(one, str(one.WhichOneof("request")))
+    return request.DESCRIPTOR.name.removesuffix("Request"), request

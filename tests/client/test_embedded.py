@@ -76,7 +76,7 @@ def test_what_the_server_does_not_list_is_not_served(client: lossd.Client) -> No
 def test_a_message_over_the_limit_is_refused_here(client: lossd.Client) -> None:
     """Before it is sent: the server's limit is asked for, and named."""
     with pytest.raises(lossd.TooLarge, match="max_message_bytes"):
-        client.entropy(np.ones((1, client.info().limits.max_message_bytes // 4), np.float32))
+        client.entropy(np.ones((1, client.info().limits.max_message_bytes // 4), np.float32), transport="unary")
 
 
 def test_64_threads_share_a_client(client: lossd.Client) -> None:

@@ -90,6 +90,19 @@ def test_the_remaining_time_ends_at_zero() -> None:
     assert attempts.remaining_s() == 0.0
 
 
+def test_progress_begins_the_time_anew_where_the_call_is_not_bounded() -> None:
+    """A stream may take as long as it gets on."""
+    clock = Clock()
+    stream = retry.Retry(2.0, bounded=False, clock=clock)
+    whole = policy(2.0, clock)
+    clock.now_s += 1.5
+    stream.extend()
+    whole.extend()
+
+    assert stream.remaining_s() == 2.0
+    assert whole.remaining_s() == 0.5
+
+
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), "soon", None])
 def test_a_timeout_is_a_positive_finite_number(timeout: float) -> None:
     """Anything else names the option."""

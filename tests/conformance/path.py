@@ -18,7 +18,7 @@ from tests.conformance.cases import Asked
 def answers(backend: Backend, asked: Sequence[Asked]) -> list[lossd.Result]:
     """The results of many calls in one batch; raises the first ServerError."""
     calls = [requests.build(one.method, *one.tensors, **one.options) for one in asked]
-    jobs = [losses.check(call.rpc, codec.decode(call.rpc, call.request.SerializeToString())) for call in calls]
+    jobs = [losses.check(call.rpc, codec.fields(call.rpc, call.request.SerializeToString())) for call in calls]
     results = []
     for call, answer in zip(calls, evaluate(backend, jobs), strict=True):
         if isinstance(answer, ServerError):

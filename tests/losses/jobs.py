@@ -12,7 +12,7 @@ from lossd.v1.loss_pb2 import GRADIENT_INPUT
 from lossd_server.errors import InvalidRequest
 from lossd_server.evaluate import evaluate
 from lossd_server.job import Answer, Job, Summary
-from lossd_server.losses import check
+from tests.losses.checked import check
 from tests.losses.messages import tensor
 from tests.losses.reference import Reference
 

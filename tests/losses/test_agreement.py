@@ -11,7 +11,7 @@ import pytest
 from lossd_server.backends import Backend
 from lossd_server.evaluate import evaluate
 from lossd_server.job import Answer
-from lossd_server.losses import check
+from tests.losses.checked import check
 from tests.losses.jobs import answer, close
 from tests.losses.messages import tensor
 from tests.losses.requests import activation, cross_entropy, entropy, kl_divergence, nll, rpc, self_information

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server import codec
+from lossd_server import codec, losses, sent
 from lossd_server.array import STORAGE
 from lossd_server.errors import InvalidRequest
 from lossd_server.job import Answer, Job, Reduction, Summary
-from lossd_server.losses import check
+from tests.losses.checked import check
 from tests.losses.messages import raw, tensor, zeros
 
 NUMPY = {
@@ -198,3 +198,25 @@ def test_unknown_fields_change_nothing() -> None:
     field_999 = b"\xba\x3e\x03abc"
 
     assert codec.decode("BCE", request.SerializeToString() + field_999).input == request.input  # type: ignore[attr-defined]
+
+
+LARGE = service.BCERequest(input=zeros(200, 200), target=zeros(200, 200), normalizer=2.0)
+
+
+def test_the_elements_of_a_large_request_are_not_copied() -> None:
+    """Its fields are those of the generated class's message, with elements that lie in the bytes received."""
+    body = LARGE.SerializeToString()
+    fields = codec.fields("BCE", body)
+
+    assert fields == sent.fields(LARGE)
+    assert fields["input"].data.obj is fields["target"].data.obj is body
+    assert losses.check("BCE", fields).input.values.tobytes() == LARGE.input.data
+
+
+@pytest.mark.parametrize("end", [b"\x0a", b"\x0a\xff\xff\xff\xff\x0f", b"\x0c", b"\x00"])
+def test_a_large_request_that_is_no_message_is_malformed(end: bytes) -> None:
+    """As a small one is."""
+    with pytest.raises(InvalidRequest) as refused:
+        codec.fields("BCE", LARGE.SerializeToString() + end)
+
+    assert refused.value.reason == "MALFORMED_MESSAGE"

@@ -14,7 +14,7 @@ from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.evaluate import evaluate
 from lossd_server.job import Answer
-from lossd_server.losses import check
+from tests.losses.checked import check
 from tests.losses.jobs import LOGITS, TARGET, answer, bce, cross_entropy, summary
 from tests.losses.messages import tensor, zeros
 from tests.losses.reference import Reference

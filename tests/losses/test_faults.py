@@ -12,7 +12,7 @@ from lossd.v1 import service_pb2 as service
 from lossd_server.errors import ServerError
 from lossd_server.evaluate import evaluate
 from lossd_server.job import Answer, Job
-from lossd_server.losses import check
+from tests.losses.checked import check
 from tests.losses.jobs import answer, bce, counts, cross_entropy, refusal
 from tests.losses.messages import tensor, zeros
 from tests.losses.reference import Reference

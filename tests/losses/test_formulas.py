@@ -9,7 +9,7 @@ import pytest
 
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.job import Formula, Job, Kind, Layout, Reduction
-from lossd_server.losses import check
+from tests.losses.checked import check
 from tests.losses.messages import tensor, zeros
 from tests.losses.requests import (
     F32,

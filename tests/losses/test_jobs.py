@@ -12,7 +12,7 @@ from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.errors import InvalidRequest
 from lossd_server.job import Formula, Layout, Reduction
-from lossd_server.losses import check
+from tests.losses.checked import check
 from tests.losses.messages import raw, tensor, zeros
 
 INTEGERS = ["uint8", "int8", "int16", "int32", "int64"]

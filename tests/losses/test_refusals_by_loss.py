@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lossd_server import losses
 from lossd_server.errors import InvalidRequest
+from tests.losses.checked import check
 from tests.losses.messages import tensor, zeros
 from tests.losses.requests import (
     BOOL,
@@ -179,7 +179,7 @@ def test_what_a_loss_does_not_take_is_told_field_value_and_bound(
 ) -> None:
     """A request that is wrong and always will be is refused with its field, a reason, and a sentence that helps."""
     with pytest.raises(InvalidRequest) as refused:
-        losses.check(rpc(request_), request_)
+        check(rpc(request_), request_)
 
     assert (refused.value.field, refused.value.reason) == (field, reason)
     assert sentence in refused.value.message

@@ -17,6 +17,7 @@ from lossd_server.backends import Backend
 from lossd_server.errors import InvalidRequest
 from lossd_server.evaluate import evaluate
 from lossd_server.job import Answer
+from tests.losses.checked import check
 
 SHAPES = st.sampled_from([(1,), (3,), (4, 1), (3, 5), (2, 3, 2), (2, 17, 1, 3), (0, 3), (2, 0), (2, 3, 0)])
 WIDE = st.sampled_from(sorted(FLOATS))
@@ -117,7 +118,7 @@ def test_a_right_request_ends_in_an_answer_or_a_sentence(numba: Backend, rpc: st
     """It passes the check; its values give an answer of the size foretold, or are refused by name."""
     request = data.draw(requests(rpc))
     try:
-        job = losses.check(rpc, request)
+        job = check(rpc, request)
     except InvalidRequest as refused:
         assert refused.reason in ("NEGATIVE_COUNT", "EMPTY_COUNTS")
         assert refused.field == "target"

@@ -43,6 +43,9 @@ class EdgeBackend:
             raise MemoryError
         return [_zeros(job) for job in jobs]
 
+    def prepare(self, job: Job, computed: Computed) -> None:
+        """Nothing: every batch goes through `run`."""
+
     def close(self) -> None:
         self.gate.set()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as tensor
 from lossd_server.job import Job
-from lossd_server.losses import check
+from tests.losses.checked import check
 
 
 def cross_entropy(rows: int = 4, classes: int = 8, ignore_index: int | None = None) -> service.CrossEntropyRequest:

@@ -1,4 +1,4 @@
-"""Requests like one before are recalled, and nothing but their numbers is taken from them."""
+"""Requests like one before are recalled by their bytes, and nothing but their numbers is taken from them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from lossd import requests
+from lossd.requests import Call
 from lossd.v1 import service_pb2 as pb
-from lossd_server import losses
+from lossd.v1 import tensor_pb2
+from lossd_server import codec, losses, sent
 from lossd_server.array import Array
-from lossd_server.errors import InvalidRequest
 from lossd_server.job import Job
 from lossd_server.recall import Recall
 
@@ -31,6 +32,11 @@ def equal(one: Job, other: Job) -> bool:
     return all(same(getattr(one, field.name), getattr(other, field.name)) for field in fields(Job))
 
 
+def memory(**options: Any) -> Recall:
+    """A recall that plans nothing."""
+    return Recall(losses.check, lambda *_: None, **options)
+
+
 def logits() -> np.ndarray:
     return RNG.normal(size=(4, 6)).astype(np.float32)
 
@@ -41,52 +47,118 @@ MAKERS = {
     "weights": lambda: requests.build("cross_entropy", logits(), RNG.integers(0, 6, 4), weight=np.arange(6.0)),
     "distribution": lambda: requests.build("cross_entropy", logits(), RNG.random((4, 6)), grad=True),
     "float16": lambda: requests.build("entropy", RNG.random((4, 6)).astype(np.float16), base=2.0),
-    "bool target": lambda: requests.build("bce_with_logits", logits(), RNG.random((4, 6)) > 0.5),
-    "counts": lambda: requests.build("entropy", RNG.integers(1, 9, (4, 6)), kind="counts"),
 }
+
+
+def bytes_of(call: Call) -> bytes:
+    body: bytes = call.request.SerializeToString()
+    return body
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_recalled_job_is_the_checked_one(name: str) -> None:
     """Recalled or checked afresh, a request becomes the same job."""
-    recall = Recall()
+    recall = memory()
+    call = MAKERS[name]()
+    recall.check(call.rpc, call.request)
     for _ in range(3):
-        call = MAKERS[name]()
-        body = call.request.SerializeToString()
-        fresh = losses.check(call.rpc, type(call.request).FromString(body))
+        body = bytes_of(MAKERS[name]())
+        known = recall.find(call.rpc, body)
 
-        assert equal(recall.check(call.rpc, type(call.request).FromString(body)), fresh)
-
-
-def test_other_lengths_are_refused_as_ever() -> None:
-    """A request that says what an accepted one said, with fewer bytes, is refused."""
-    recall = Recall()
-    body = MAKERS["indices"]().request.SerializeToString()
-    recall.check("CrossEntropy", pb.CrossEntropyRequest.FromString(body))
-    request = pb.CrossEntropyRequest.FromString(body)
-    request.input.data = request.input.data[:-4]
-
-    with pytest.raises(InvalidRequest) as caught:
-        recall.check("CrossEntropy", request)
-    assert caught.value.reason == "LENGTH_MISMATCH"
+        assert known is not None
+        assert equal(known.again(body), losses.check(call.rpc, sent.fields(codec.decode(call.rpc, body))))
 
 
-def test_values_that_a_check_looks_at_are_looked_at_again() -> None:
-    """A bool byte that is neither 0 nor 1 is refused although its request was accepted before."""
-    recall = Recall()
-    body = MAKERS["bool target"]().request.SerializeToString()
-    recall.check("BCEWithLogits", pb.BCEWithLogitsRequest.FromString(body))
-    request = pb.BCEWithLogitsRequest.FromString(body)
-    request.target.data = b"\2" * 24
+@pytest.mark.parametrize("at", range(len(bytes_of(MAKERS["weights"]()))))
+def test_a_byte_that_says_something_is_compared(at: int) -> None:
+    """A request with another byte is recalled where that is an element of input or target, and nowhere else."""
+    recall = memory()
+    call = MAKERS["weights"]()
+    body = bytearray(bytes_of(call))
+    recall.check(call.rpc, call.request)
+    body[at] ^= 1
+    request: Any = call.request
+    x, y = request.input.data, request.target.data
+    number = any(begin <= at < begin + len(data) for data in (x, y) for begin in (bytes_of(call).index(data),))
 
-    with pytest.raises(InvalidRequest):
-        recall.check("BCEWithLogits", request)
+    assert (recall.find(call.rpc, bytes(body)) is not None) == number
+
+
+def test_other_rpcs_and_lengths_are_others() -> None:
+    """A request is recalled for its own RPC and length only."""
+    recall = memory()
+    call = MAKERS["indices"]()
+    body = bytes_of(call)
+    recall.check("CrossEntropy", call.request)
+
+    assert recall.find("NLL", body) is None
+    assert recall.find("CrossEntropy", body[:-1]) is None
+    assert recall.find("CrossEntropy", body + b"\0") is None
+
+
+def twice(request: pb.CrossEntropyRequest) -> bytes:
+    """Its input's elements come again, behind all else: the second ones count."""
+    again = pb.CrossEntropyRequest(input=tensor_pb2.Tensor(data=request.input.data))
+    return request.SerializeToString() + again.SerializeToString()
+
+
+def backwards(request: pb.CrossEntropyRequest) -> bytes:
+    """Its target comes first."""
+    first = pb.CrossEntropyRequest(target=request.target).SerializeToString()
+    rest = pb.CrossEntropyRequest(input=request.input).SerializeToString()
+    return first + rest
+
+
+@pytest.mark.parametrize("write", [twice, backwards])
+def test_only_requests_written_as_usual_are_recalled_by_their_bytes(write: Any) -> None:
+    """A message whose tensors are not where the generated class puts them is parsed; what it means is what counts."""
+    recall = memory()
+    body = write(requests.build("cross_entropy", logits(), RNG.integers(0, 6, 4)).request)
+    jobs = [recall.check("CrossEntropy", pb.CrossEntropyRequest.FromString(body)) for _ in range(2)]
+
+    assert recall.find("CrossEntropy", body) is None
+    assert equal(*jobs)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        requests.build("bce_with_logits", logits(), RNG.random((4, 6)) > 0.5),
+        requests.build("entropy", RNG.integers(1, 9, (4, 6)), kind="counts"),
+        requests.build("cross_entropy", np.zeros((0, 6), np.float32), np.zeros(0, np.int64)),
+        requests.build("cross_entropy", np.zeros((256, 256), np.float32), np.zeros(256, np.int64)),
+    ],
+    ids=["converted target", "converted input", "empty", "large"],
+)
+def test_what_a_check_converts_is_checked_again(call: Call) -> None:
+    """A request whose tensors are not used as they were sent is not recalled, nor is an empty or a large one."""
+    recall = memory()
+    recall.check(call.rpc, call.request)
+
+    assert recall.find(call.rpc, bytes_of(call)) is None
 
 
 def test_the_memory_is_bounded() -> None:
-    """More kinds of request than the capacity are all answered."""
-    recall = Recall(capacity=2)
-    jobs = [recall.check("Entropy", requests.build("entropy", np.full(n, 1.0)).request) for n in range(1, 9)]
+    """More kinds of request than the capacity are all answered; of one length a few are kept."""
+    recall = memory(capacity=20)
+    for n in range(1, 60):
+        recall.check("Entropy", requests.build("entropy", np.full(n, 1.0)).request)
+    for n in range(1, 60):
+        recall.check("Entropy", requests.build("entropy", np.full(3, 1.0), base=1.0 + n).request)
 
-    assert [job.layout.classes for job in jobs] == list(range(1, 9))
-    assert len(recall._seen) <= 2
+    assert sum(map(len, recall._seen.values())) <= 20
+
+
+def test_a_plan_is_made_once_when_a_request_comes_again() -> None:
+    """The planner is asked when a request is met the second time, and never again."""
+    asked: list[Any] = []
+    recall = Recall(losses.check, lambda *of: asked.append(of))
+    call = MAKERS["indices"]()
+    body = bytes_of(call)
+    recall.check("CrossEntropy", call.request)
+    counts = []
+    for _ in range(3):
+        counts.append(len(asked))
+        recall.find("CrossEntropy", body)
+
+    assert counts == [0, 1, 1]

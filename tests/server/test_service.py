@@ -231,20 +231,6 @@ def test_poison_stays_alone(poison: int, code: grpc.StatusCode, expected: str, i
     asyncio.run(run())
 
 
-def test_no_stream() -> None:
-    """Stream is UNIMPLEMENTED, with its name."""
-
-    async def run() -> None:
-        async with serving(EdgeBackend()) as (_, channel):
-            call = stub(channel).Stream()
-            error = await refused(call.read())
-
-            assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-            assert reason(error) == "NOT_SERVED"
-
-    asyncio.run(run())
-
-
 def test_compressed() -> None:
     """A compressed message is refused before it is unpacked."""
 

@@ -31,7 +31,14 @@ def test_flags_before_variables() -> None:
 
 def test_every_field_is_a_flag_and_a_variable() -> None:
     """Whatever field there is can be given both ways."""
-    texts = {"device": "cpu", "reflection": "off", "log_level": "debug", "log_format": "json", "listen": "unix:/a"}
+    texts = {
+        "shared_memory_mode": "660",
+        "device": "cpu",
+        "reflection": "off",
+        "log_level": "debug",
+        "log_format": "json",
+        "listen": "unix:/a",
+    }
     texts |= {"workers": "2"}
     for one in fields(Settings):
         text = texts.get(one.name, "true" if one.name == "insecure" else str(2**30))

@@ -1,10 +1,11 @@
-"""Sends the input block by block, adds up what comes back."""
+"""Sends the input block by block over one stream, adds up what comes back: reading, sending and computing overlap."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
@@ -30,9 +31,23 @@ def run(client: lossd.Client, question: Question, advance: Callable[[int], None]
     # A server that is away is said soon, not after the time that a block may take.
     info = client.info(timeout=REACH_S)
     evaluation = _Evaluation(client, question)
-    for block in blocks.ranges(question, info.limits.max_message_bytes):
-        evaluation.add(block)
-        advance(block[1] - block[0])
+    # Read and not yet answered: map bounds how many.
+    ahead: deque[tuple[Range, Arrays]] = deque()
+
+    def asked() -> Iterator[dict[str, Any]]:
+        for block in blocks.ranges(question, info.limits.max_message_bytes):
+            arrays = evaluation.read(block)
+            ahead.append((block, arrays))
+            yield arrays
+
+    results = client.map(question.method, asked(), **evaluation.options)
+    try:
+        for result in results:
+            block, arrays = ahead.popleft()
+            evaluation.add(block, arrays, result)
+            advance(block[1] - block[0])
+    except lossd.InvalidArgument as error:
+        raise EvaluationError(_of_the_file(error, question, ahead[0][0][0])) from None
     versions = {"lossd": lossd.__version__, "server": info.version, "device": info.device}
     return evaluation.report(versions)
 
@@ -57,13 +72,19 @@ class _Evaluation:
         thresholds = {"bce": 0.5, "bce_with_logits": 0.0}
         self._binary = Binary(thresholds[question.method]) if question.method in thresholds else None
 
-    def add(self, block: Range) -> None:
-        arrays = self._read(block)
-        result = self._ask(arrays, block, "none" if self._each else "sum")
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of every block."""
+        return self._options("none" if self._each else "sum")
+
+    def _options(self, reduction: str) -> dict[str, Any]:
+        outputs = {"outputs": self._question.outputs} if self._question.outputs else {}
+        return {**self._question.options, **outputs, "reduction": reduction}
+
+    def add(self, block: Range, arrays: Arrays, result: Result) -> None:
         self._sum += result
         if math.isnan(result.summary.loss_sum) and self._first_nan is None:
-            each = result if self._each else self._ask(arrays, block, "none")
-            self._find_nan(each.loss, block)
+            self._find_nan(result.loss if self._each else self._losses_of(arrays), block)
         kept = self._kept(arrays)
         if self._predictions is not None:
             self._predictions.add(arrays["input"], result, np.ones(result.outputs["argmax"].shape, bool) & kept)
@@ -72,24 +93,17 @@ class _Evaluation:
         if self._each:
             self._keep(result, arrays, kept, block)
 
-    def _read(self, block: Range) -> Arrays:
+    def read(self, block: Range) -> Arrays:
         question = self._question
         return {
             role: one.read(*block) if question.sliced(role) else one.whole() for role, one in question.sources.items()
         }
 
-    def _ask(self, arrays: Arrays, block: Range, reduction: str) -> Result:
-        question = self._question
-        operands = [arrays[role] for role in question.operands]
-        options: dict[str, Any] = {role: one for role, one in arrays.items() if role not in question.operands}
-        options |= question.options
-        if question.outputs:
-            options["outputs"] = question.outputs
-        try:
-            result: Result = getattr(self._client, question.method)(*operands, reduction=reduction, **options)
-        except lossd.InvalidArgument as error:
-            raise EvaluationError(_of_the_file(error, question, block[0])) from None
-        return result
+    def _losses_of(self, arrays: Arrays) -> npt.NDArray[Any]:
+        """One by one, of a block whose sum was asked for."""
+        (result,) = self._client.map(self._question.method, [arrays], **self._options("none"))
+        losses: npt.NDArray[Any] = result.loss
+        return losses
 
     def _kept(self, arrays: Arrays) -> npt.NDArray[np.bool_]:
         """Which rows of a block are not ignored; one True for all where none can be."""

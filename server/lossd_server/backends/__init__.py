@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from lossd_server.job import Computed, Launch
+from lossd_server.job import Computed, Job, Launch
+
+
+class DeviceLost(RuntimeError):
+    """The device cannot be used any more: nothing but a new process helps."""
+
+
+class Prepared(Protocol):
+    """A job whose numbers are read, and whose answers are written, where they were when it was made ready."""
+
+    scale_address: int  # of the float64 that its gradients are multiplied by: `Launch.scale`
+
+    def run(self) -> bool:
+        """Computes it; False where a value is refused. Only for the thread that prepared it."""
 
 
 class Backend(Protocol):
@@ -25,14 +38,21 @@ class Backend(Protocol):
         runs the jobs one by one.
         """
 
+    def prepare(self, job: Job, computed: Computed) -> Prepared | None:
+        """The job, to be run many times with the numbers then in its input and target, its answers in `computed`.
+
+        None where that gains nothing: such a job goes through `run`.
+        """
+
     def close(self) -> None:
         """Stops threads and gives memory back."""
 
 
-def create(device: str = "auto", threads: int = 0) -> Backend:
+def create(device: str = "auto", threads: int = 0, worker: int = 0) -> Backend:
     """The backend for `device` ("auto", "cpu", "cuda"); auto is cuda where a GPU and Triton are there, else cpu.
 
-    threads: compute threads of the CPU backend; 0 = one for each core this process may use.
+    threads: compute threads of the CPU backend; 0 = one for each core this process may use. worker: which of several
+    processes this is: each has a GPU of its own. RuntimeErrors say in a sentence what is not there.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device = {device!r} is none of auto, cpu, cuda")
@@ -41,7 +61,7 @@ def create(device: str = "auto", threads: int = 0) -> Backend:
 
         missing = triton.missing()
         if missing is None:
-            return triton.TritonBackend()
+            return triton.TritonBackend(worker)
         if device == "cuda":
             raise RuntimeError(f"device cuda cannot be used: {missing}")
     from lossd_server.backends.numba import NumbaBackend

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from google.protobuf.message import Message
-
 from lossd_server.job import Job
 from lossd_server.losses import (
     activation,
@@ -17,8 +15,9 @@ from lossd_server.losses import (
     nll,
     self_information,
 )
+from lossd_server.sent import Fields
 
-SERVED: dict[str, Callable[[Message], Job]] = {
+SERVED: dict[str, Callable[[Fields], Job]] = {
     "Entropy": entropy.check,
     "CrossEntropy": cross_entropy.check,
     "BCE": bce.check,
@@ -30,9 +29,10 @@ SERVED: dict[str, Callable[[Message], Job]] = {
 }
 
 
-def check(rpc: str, request: Message) -> Job:
+def check(rpc: str, fields: Fields) -> Job:
     """The validated request. Every shape, length, dtype and option is checked here, values where they are used.
 
-    rpc: a unary RPC of the losses, by name. Raises InvalidRequest, naming field, value and bound, or NotServed.
+    rpc: a unary RPC of the losses, by name; fields: its request's (`lossd_server.sent`). Raises InvalidRequest, naming
+    field, value and bound, or NotServed.
     """
-    return SERVED[rpc](request)
+    return SERVED[rpc](fields)

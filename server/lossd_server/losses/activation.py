@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
-
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.errors import InvalidRequest
 from lossd_server.job import Formula, Job, Layout, Reduction
-from lossd_server.losses import elementwise, options, rowwise
-from lossd_server.losses.operands import Fields, float_operand, optional_float_operand
+from lossd_server.losses import elementwise, options
+from lossd_server.losses.numbers import ready
+from lossd_server.losses.operands import float_operand, optional_float_operand
 from lossd_server.losses.shapes import elements, rows
+from lossd_server.sent import Fields
 from lossd_server.widening import compute_dtype
 
 RPC = "Activation"
@@ -28,9 +28,8 @@ NO_GRADIENT: dict[int, str] = {
 }
 
 
-def check(request: Message) -> Job:
+def check(fields: Fields) -> Job:
     """input float of any shape. Raises InvalidRequest and NotServed."""
-    fields = options.set_fields(RPC, request)
     formula = options.choice(RPC, fields, "function", pb.ActivationFunction, FUNCTIONS)
     sent = float_operand(fields, "input")
     layout = _layout(fields, formula, sent.shape)
@@ -38,17 +37,18 @@ def check(request: Message) -> Job:
     compute = compute_dtype(sent, grad_output)
     gradients = options.gradients(fields, NO_GRADIENT)
     reducing = options.reducing(RPC, fields, 1.0, grad_output, sent.shape, REDUCTIONS)
-    return Job(
+    job = Job(
         rpc=RPC,
         formula=formula,
         layout=layout,
         compute=compute,
-        input=rowwise.floats(sent),
+        input=sent,
         upstream=elementwise.upstream(grad_output, reducing, sent.shape, compute),
         reducing=reducing,
         loss_shape=sent.shape,
         input_gradient=pb.GRADIENT_INPUT in gradients,
     )
+    return ready(job)
 
 
 def _layout(fields: Fields, formula: Formula, shape: tuple[int, ...]) -> Layout:

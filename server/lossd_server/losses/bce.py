@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
-
 from lossd_server.job import Formula, Job
 from lossd_server.losses import elementwise
+from lossd_server.sent import Fields
 
 
-def check(request: Message) -> Job:
+def check(fields: Fields) -> Job:
     """input p and target t of one shape; that they lie in [0, 1] is found where they are used."""
-    return elementwise.check("BCE", request, Formula.BCE)
+    return elementwise.check("BCE", fields, Formula.BCE)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
-
 from lossd_server.job import Formula, Job
 from lossd_server.losses import elementwise
+from lossd_server.sent import Fields
 
 
-def check(request: Message) -> Job:
+def check(fields: Fields) -> Job:
     """input logits and target of one shape."""
-    return elementwise.check("BCEWithLogits", request, Formula.BCE_WITH_LOGITS)
+    return elementwise.check("BCEWithLogits", fields, Formula.BCE_WITH_LOGITS)

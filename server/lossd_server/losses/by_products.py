@@ -8,7 +8,7 @@ from lossd.v1 import loss_pb2 as pb
 from lossd_server.errors import InvalidRequest
 from lossd_server.job import Kind
 from lossd_server.losses import options
-from lossd_server.losses.operands import Fields
+from lossd_server.sent import Fields
 
 INF = float("inf")
 OUTPUTS: dict[int, str] = {

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.array import FLOATS, INTEGERS, Array
 from lossd_server.job import Layout
-from lossd_server.losses import faults, operands, rowwise
-from lossd_server.losses.operands import Fields
+from lossd_server.losses import faults, operands
 from lossd_server.reduce import divided_by_sums, read_only
-from lossd_server.widening import DATA_TYPE, FLOAT64, widen, widened
+from lossd_server.sent import Fields
+from lossd_server.widening import DATA_TYPE, FLOAT64, widen
 
 NO_INPUT_GRADIENT: dict[int, str] = {pb.GRADIENT_INPUT: "counts of an integer dtype have none"}
 NO_TARGET_GRADIENT: dict[int, str] = {pb.GRADIENT_TARGET: "a target of counts has none"}
@@ -27,16 +27,13 @@ def operand(fields: Fields, field: str, kind_field: str, counts: bool) -> Array:
     raise operands.dtype_not_taken(array, field, f"a float dtype, or an integer dtype for {kind_field} KIND_COUNTS,")
 
 
-def numbers(operand: Array, compute: np.dtype[Any]) -> Array:
-    """The operand as kernels take it: integers become `compute`, 8-bit floats float32."""
-    return widened(operand, compute) if operand.dtype in INTEGERS else rowwise.floats(operand)
-
-
 def distribution(target: Array, layout: Layout, rows: tuple[int, ...], compute: np.dtype[Any]) -> Array:
     """The target k as k / Σ k of every row, divided in float64. rows: their shape.
 
     A negative count and a row of zeros are refused.
     """
+    if target.values.size != target.size:  # hollow
+        return Array(np.empty(0, compute), DATA_TYPE[compute], target.shape)
     counts: npt.NDArray[np.float64] = widen(target.values, target.dtype, FLOAT64)
     shares = np.empty(layout.elements)
     negative, empty = divided_by_sums(read_only(counts), layout.outer, layout.classes, layout.inner, shares)

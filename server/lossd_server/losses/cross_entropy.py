@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
-
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.array import FLOATS, INTEGERS, Array, gradient_dtype
 from lossd_server.errors import InvalidRequest
 from lossd_server.job import Formula, Job, Kind
 from lossd_server.losses import by_products, classes, counts, options, rowwise
-from lossd_server.losses.operands import Fields, dtype_not_taken, operand, optional_float_operand
+from lossd_server.losses.numbers import ready
+from lossd_server.losses.operands import dtype_not_taken, operand, optional_float_operand
 from lossd_server.losses.shapes import require, rows
+from lossd_server.sent import Fields
 from lossd_server.widening import DATA_TYPE, compute_dtype
 
 RPC = "CrossEntropy"
@@ -32,12 +32,11 @@ NO_GRADIENT: dict[int, dict[int, str]] = {
 }
 
 
-def check(request: Message) -> Job:
+def check(fields: Fields) -> Job:
     """input float (C), (N, C) or (N, C, d1 … dk); target integer (), (N) or (N, d1 … dk), or shaped as the input.
 
     COUNTS may be integers. Raises InvalidRequest and NotServed.
     """
-    fields = options.set_fields(RPC, request)
     kind = options.choice(RPC, fields, "kind", pb.Kind, KINDS)
     sent = counts.operand(fields, "input", "kind", kind is Kind.COUNTS)
     layout, loss_shape = rows(sent.shape)
@@ -60,21 +59,20 @@ def check(request: Message) -> Job:
     reducing = options.reducing(RPC, fields, options.log_base(fields), grad_output, loss_shape)
     ignore_index = _ignore_index(fields, by_index)
     smoothing = options.number(fields, "label_smoothing", 0.0, "[0, 1]", low=0.0, high=1.0, open_low=False)
-    if target_kind == pb.KIND_COUNTS:  # the one pass over values, so after all else
-        target = counts.distribution(target, layout, loss_shape, compute)
-    return Job(
+    job = Job(
         rpc=RPC,
         formula=_formula(kind, by_index),
         layout=layout,
         compute=compute,
-        input=counts.numbers(sent, compute),
-        target=rowwise.floats(target),
+        input=sent,
+        target=target,
         class_weight=class_weight,
         row_weight=by_row,
         row_upstream=rowwise.upstream(grad_output, reducing),
         ignore_index=ignore_index,
         label_smoothing=smoothing,
         input_kind=kind,
+        target_kind=Kind.COUNTS if target_kind == pb.KIND_COUNTS else Kind.PROBABILITIES,
         z_loss=wanted.z_loss,
         softcap=wanted.softcap,
         outputs=wanted.outputs,
@@ -85,6 +83,7 @@ def check(request: Message) -> Job:
         weight_gradient=pb.GRADIENT_WEIGHT in gradients,
         weight_dtype=DATA_TYPE[compute] if weight is None else gradient_dtype(weight.dtype),
     )
+    return ready(job)
 
 
 def _formula(kind: Kind, by_index: bool) -> Formula:

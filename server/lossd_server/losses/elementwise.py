@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import Message
 
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.array import FLOATS, Array, View
 from lossd_server.job import Formula, Job, Reducing, Reduction
-from lossd_server.losses import options, rowwise
+from lossd_server.losses import options
+from lossd_server.losses.numbers import ready
 from lossd_server.losses.operands import float_operand, operand, optional_float_operand
 from lossd_server.losses.shapes import broadcast, elements, require
-from lossd_server.widening import compute_dtype, widened
+from lossd_server.sent import Fields
+from lossd_server.widening import compute_dtype
 
 
-def check(rpc: str, request: Message, formula: Formula) -> Job:
+def check(rpc: str, fields: Fields, formula: Formula) -> Job:
     """input float of any shape; target of the same, of any dtype; weight and pos_weight float, broadcasting.
 
     Raises InvalidRequest and NotServed.
     """
-    fields = options.set_fields(rpc, request)
     sent = float_operand(fields, "input")
     target = operand(fields, "target")
     require(target.shape, sent.shape, "target", "the target: the input's shape")
@@ -34,13 +34,13 @@ def check(rpc: str, request: Message, formula: Formula) -> Job:
         none[pb.GRADIENT_TARGET] = "a target of a bool or integer dtype has none"
     gradients = options.gradients(fields, none)
     reducing = options.reducing(rpc, fields, 1.0, grad_output, sent.shape)
-    return Job(
+    job = Job(
         rpc=rpc,
         formula=formula,
         layout=elements(sent.shape),
         compute=compute,
-        input=rowwise.floats(sent),
-        target=rowwise.floats(target) if target.dtype in FLOATS else widened(target, compute),
+        input=sent,
+        target=target,
         weight=None if weight is None else broadcast(weight, sent.shape, "weight", compute),
         pos_weight=None if pos_weight is None else broadcast(pos_weight, sent.shape, "pos_weight", compute),
         upstream=upstream(grad_output, reducing, sent.shape, compute),
@@ -49,6 +49,7 @@ def check(rpc: str, request: Message, formula: Formula) -> Job:
         input_gradient=pb.GRADIENT_INPUT in gradients,
         target_gradient=pb.GRADIENT_TARGET in gradients,
     )
+    return ready(job)
 
 
 def upstream(

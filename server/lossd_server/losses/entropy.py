@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
-
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.array import INTEGERS
 from lossd_server.job import Formula, Job
 from lossd_server.losses import counts, options, rowwise
+from lossd_server.losses.numbers import ready
 from lossd_server.losses.operands import optional_float_operand
 from lossd_server.losses.shapes import rows
+from lossd_server.sent import Fields
 from lossd_server.widening import compute_dtype
 
 RPC = "Entropy"
@@ -26,9 +26,8 @@ NO_GRADIENT: dict[int, str] = {
 NO_GRADIENT_OF_INTEGERS = NO_GRADIENT | counts.NO_INPUT_GRADIENT
 
 
-def check(request: Message) -> Job:
+def check(fields: Fields) -> Job:
     """input float of at least one dimension; for COUNTS integers too. Raises InvalidRequest and NotServed."""
-    fields = options.set_fields(RPC, request)
     formula = options.choice(RPC, fields, "kind", pb.Kind, KINDS)
     sent = counts.operand(fields, "input", "kind", formula is Formula.ENTROPY_COUNTS)
     layout, loss_shape = rows(sent.shape, fields.get("dim"))
@@ -37,15 +36,16 @@ def check(request: Message) -> Job:
     compute = compute_dtype(sent, row_weight, grad_output)
     gradients = options.gradients(fields, NO_GRADIENT_OF_INTEGERS if sent.dtype in INTEGERS else NO_GRADIENT)
     reducing = options.reducing(RPC, fields, options.log_base(fields), grad_output, loss_shape)
-    return Job(
+    job = Job(
         rpc=RPC,
         formula=formula,
         layout=layout,
         compute=compute,
-        input=counts.numbers(sent, compute),
+        input=sent,
         row_weight=rowwise.row_weight(row_weight, loss_shape),
         row_upstream=rowwise.upstream(grad_output, reducing),
         reducing=reducing,
         loss_shape=loss_shape,
         input_gradient=pb.GRADIENT_INPUT in gradients,
     )
+    return ready(job)

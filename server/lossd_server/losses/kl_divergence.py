@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from google.protobuf.message import Message
-
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.array import INTEGERS
 from lossd_server.job import Formula, Job, Kind, Reducing, Reduction
 from lossd_server.losses import counts, elementwise, options
-from lossd_server.losses.operands import Fields, optional_float_operand
+from lossd_server.losses.numbers import ready
+from lossd_server.losses.operands import optional_float_operand
 from lossd_server.losses.shapes import elements, require, rows
+from lossd_server.sent import Fields
 from lossd_server.widening import compute_dtype
 
 RPC = "KLDivergence"
@@ -23,13 +23,12 @@ REDUCTIONS = options.REDUCTIONS | {pb.REDUCTION_BATCHMEAN: Reduction.MEAN}
 NO_GRADIENT: dict[int, str] = {pb.GRADIENT_WEIGHT: "KLDivergence has no weight"}
 
 
-def check(request: Message) -> Job:
+def check(fields: Fields) -> Job:
     """input and target of one shape, float; integers too where they are COUNTS. Nothing broadcasts.
 
     Any shape; at least one dimension where either is LOGITS or COUNTS, whose rows lie along dimension 1 (0 of a 1-D
     input). Raises InvalidRequest and NotServed.
     """
-    fields = options.set_fields(RPC, request)
     input_kind = options.choice(RPC, fields, "kind", pb.Kind, INPUT_KINDS)
     target_kind = options.choice(RPC, fields, "target_kind", pb.Kind, TARGET_KINDS)
     sent = counts.operand(fields, "input", "kind", input_kind is Kind.COUNTS)
@@ -47,17 +46,14 @@ def check(request: Message) -> Job:
     formula, layout = Formula.KL, elements(sent.shape)
     if input_kind in BY_ROW or target_kind in BY_ROW:
         formula = Formula.KL_ROWS
-        layout, row_shape = rows(sent.shape)
-        if target_kind is Kind.COUNTS:
-            target = counts.distribution(target, layout, row_shape, compute)
-            target_kind = Kind.PROBABILITIES
-    return Job(
+        layout, _ = rows(sent.shape)
+    job = Job(
         rpc=RPC,
         formula=formula,
         layout=layout,
         compute=compute,
-        input=counts.numbers(sent, compute),
-        target=counts.numbers(target, compute),
+        input=sent,
+        target=target,
         upstream=elementwise.upstream(grad_output, reducing, sent.shape, compute),
         input_kind=input_kind,
         target_kind=target_kind,
@@ -66,6 +62,7 @@ def check(request: Message) -> Job:
         input_gradient=pb.GRADIENT_INPUT in gradients,
         target_gradient=pb.GRADIENT_TARGET in gradients,
     )
+    return ready(job)
 
 
 def _batchmean(reducing: Reducing, fields: Fields, shape: tuple[int, ...]) -> Reducing:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
-
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.array import INTEGERS
 from lossd_server.job import Formula, Job, Kind
 from lossd_server.losses import classes, options, rowwise
+from lossd_server.losses.numbers import ready
 from lossd_server.losses.operands import dtype_not_taken, float_operand, operand, optional_float_operand
 from lossd_server.losses.shapes import rows
+from lossd_server.sent import Fields
 from lossd_server.widening import compute_dtype
 
 RPC = "NLL"
 NO_GRADIENT = classes.NO_TARGET_GRADIENT | {pb.GRADIENT_WEIGHT: "the class weight of NLL has none"}
 
 
-def check(request: Message) -> Job:
+def check(fields: Fields) -> Job:
     """input float (C), (N, C) or (N, C, d1 … dk); target integer (), (N) or (N, d1 … dk).
 
     Raises InvalidRequest and NotServed.
     """
-    fields = options.set_fields(RPC, request)
     sent = float_operand(fields, "input")
     layout, loss_shape = rows(sent.shape)
     target = operand(fields, "target")
@@ -32,12 +31,12 @@ def check(request: Message) -> Job:
     compute = compute_dtype(sent, weight, grad_output)
     gradients = options.gradients(fields, NO_GRADIENT)
     reducing = options.reducing(RPC, fields, 1.0, grad_output, loss_shape)
-    return Job(
+    job = Job(
         rpc=RPC,
         formula=Formula.NLL,
         layout=layout,
         compute=compute,
-        input=rowwise.floats(sent),
+        input=sent,
         target=classes.indices(target, sent.shape, loss_shape),
         class_weight=classes.weights(weight, layout, compute),
         row_upstream=rowwise.upstream(grad_output, reducing),
@@ -47,3 +46,4 @@ def check(request: Message) -> Job:
         loss_shape=loss_shape,
         input_gradient=pb.GRADIENT_INPUT in gradients,
     )
+    return ready(job)

@@ -1,8 +1,7 @@
-"""Tensor messages become Arrays: every check that needs no other field."""
+"""Tensors as sent become Arrays: every check that needs no other field."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,25 +9,22 @@ import numpy as np
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.array import FLOATS, STORAGE, Array
 from lossd_server.errors import InvalidRequest, NotServed
+from lossd_server.sent import Fields, Sent
 
-MAX_RANK = 8
 MAX_DIMENSION = 2**40
 # Of the dimensions that are not 0: keeps the shapes of empty tensors within what numpy can hold.
 MAX_ELEMENTS = 2**48
 
-# The fields of a request that are set, by name: what every check reads.
-Fields = Mapping[str, Any]
-
 
 def operand(fields: Fields, field: str) -> Array:
-    """The tensor of `field`, of any dtype, a view of the message's bytes.
+    """The tensor of `field`, of any dtype, a view of the bytes sent (not always an aligned one); no values if hollow.
 
     Sizes are compared as Python ints before anything is allocated from them.
     """
-    message = fields.get(field)
-    if message is None:
+    sent: Sent | None = fields.get(field)
+    if sent is None:
         raise InvalidRequest(f"{field} is missing", reason="MISSING_FIELD", field=field, metadata={"field": field})
-    dtype: int = message.dtype
+    dtype = sent.dtype
     stored = STORAGE.get(dtype)
     if stored is None:
         raise InvalidRequest(
@@ -37,23 +33,22 @@ def operand(fields: Fields, field: str) -> Array:
             field=field,
             metadata={"value": dtype, "enum": "DataType"},
         )
-    shape, size = _shape(message, field)
-    storage = message.WhichOneof("storage")
-    if storage not in ("data", None):
-        raise _not_here(field, storage)
-    data: bytes = message.data
+    shape = sent.shape
+    size = _elements(shape, field)
+    if sent.storage == "hollow":
+        return _hollow(stored, dtype, shape, field)
+    if sent.storage not in ("data", ""):
+        raise _not_here(field, sent.storage)
+    data = sent.data
     expected = size * stored.itemsize
     if len(data) != expected:
         raise InvalidRequest(
-            f"{field}.data has {len(data)} bytes, but shape {list(shape)} of {pb.DataType.Name(message.dtype)} takes "
-            f"{expected}",
+            f"{field}.data has {len(data)} bytes, but shape {list(shape)} of {dtype_name(dtype)} takes {expected}",
             reason="LENGTH_MISMATCH",
             field=field,
             metadata={"bytes": len(data), "expected": expected, "shape": list(shape), "dtype": dtype_name(dtype)},
         )
     values = np.frombuffer(data, stored) if size else np.empty(0, stored)
-    if dtype == pb.DATA_TYPE_BOOL and size and values.max() > 1:
-        raise _not_bool(values, shape, field)
     return Array(values, dtype, shape)
 
 
@@ -93,17 +88,8 @@ def place(field: str, flat: int, shape: tuple[int, ...]) -> str:
     return f"{field}[{', '.join(str(i) for i in np.unravel_index(flat, shape))}]"
 
 
-def _shape(message: pb.Tensor, field: str) -> tuple[tuple[int, ...], int]:
-    """The shape and its number of elements, both within bounds."""
-    rank = len(message.shape)
-    if rank > MAX_RANK:
-        raise InvalidRequest(
-            f"{field} has {rank} dimensions, at most {MAX_RANK} are taken",
-            reason="RANK_TOO_LARGE",
-            field=field,
-            metadata={"rank": rank, "bound": MAX_RANK},
-        )
-    shape = tuple(message.shape)
+def _elements(shape: tuple[int, ...], field: str) -> int:
+    """How many there are, of dimensions within bounds."""
     size = 1
     spread = 1
     for axis, length in enumerate(shape):
@@ -123,7 +109,19 @@ def _shape(message: pb.Tensor, field: str) -> tuple[tuple[int, ...], int]:
             field=field,
             metadata={"shape": list(shape), "value": spread, "bound": MAX_ELEMENTS},
         )
-    return shape, size
+    return size
+
+
+def _hollow(stored: np.dtype[Any], dtype: int, shape: tuple[int, ...], field: str) -> Array:
+    """What stands for elements that are to come: every check passes it on."""
+    if not shape:
+        raise InvalidRequest(
+            f"{field} is a scalar: it has no items that could be streamed",
+            reason="NOT_STREAMABLE",
+            field=field,
+            metadata={"field": field},
+        )
+    return Array(np.empty(0, stored), dtype, shape)
 
 
 def _not_here(field: str, storage: str) -> InvalidRequest | NotServed:
@@ -135,19 +133,20 @@ def _not_here(field: str, storage: str) -> InvalidRequest | NotServed:
             metadata={"field": field},
         )
     return NotServed(
-        f"{field} lies in shared memory, which this server does not take yet",
+        f"{field} lies in shared memory, which this server does not take here",
         reason="NOT_SERVED",
         field=field,
         metadata={"field": field, "option": "shared_memory"},
     )
 
 
-def _not_bool(values: Any, shape: tuple[int, ...], field: str) -> InvalidRequest:
-    flat = int(np.argmax(values > 1))
-    where, value = place(field, flat, shape), int(values[flat])
+def not_bool(target: Array) -> InvalidRequest:
+    """The refusal of bools, which a target alone may be, with a byte that is neither 0 nor 1."""
+    flat = int(np.argmax(target.values > 1))
+    where, value = place("target", flat, target.shape), int(target.values[flat])
     return InvalidRequest(
         f"{where} = {value} is no bool: 0 or 1 is",
         reason="INVALID_BOOL",
-        field=field,
+        field="target",
         metadata={"index": where, "value": value},
     )

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from math import isfinite, log
 from typing import Any, TypeVar
 
-from google.protobuf.message import Message
-
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.array import Array
-from lossd_server.errors import InvalidRequest, NotServed
+from lossd_server.errors import InvalidRequest
 from lossd_server.job import Kind, Reducing, Reduction
-from lossd_server.losses.operands import Fields
 from lossd_server.losses.shapes import require
+from lossd_server.sent import Fields
 from lossd_server.widening import FLOAT64, widen
 
 Chosen = TypeVar("Chosen")
@@ -38,19 +36,6 @@ EMPTY_MEAN_ZERO: dict[int, bool] = {
 GRADIENTS = (pb.GRADIENT_INPUT, pb.GRADIENT_TARGET, pb.GRADIENT_WEIGHT)
 # Entries of a repeated option: more than there are values.
 MAX_REPEATED = 8
-
-
-def set_fields(rpc: str, request: Message) -> Fields:
-    """The fields that are set, by name. One that this server does not serve yet is refused, never ignored."""
-    fields = {descriptor.name: value for descriptor, value in request.ListFields()}
-    if "placements" in fields:
-        raise NotServed(
-            f"placements is not served yet by this server's {rpc}",
-            reason="NOT_SERVED",
-            field="placements",
-            metadata={"rpc": rpc, "option": "placements"},
-        )
-    return fields
 
 
 def choice(rpc: str, fields: Fields, field: str, enum: Any, taken: Mapping[int, Chosen]) -> Chosen:

@@ -5,15 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from lossd_server.array import FLOATS8, Array
+from lossd_server.array import Array
 from lossd_server.job import Reducing, Reduction
 from lossd_server.losses.shapes import require
-from lossd_server.widening import FLOAT32, FLOAT64, widen, widened
-
-
-def floats(operand: Array) -> Array:
-    """The operand as kernels take it: 8-bit floats, whose gradients are float32 too, become float32."""
-    return widened(operand, FLOAT32) if operand.dtype in FLOATS8 else operand
+from lossd_server.widening import FLOAT64, widen
 
 
 def upstream(grad_output: Array | None, reducing: Reducing) -> npt.NDArray[np.float64] | None:

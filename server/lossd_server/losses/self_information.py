@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
-
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.job import Formula, Job, Kind, Reduction
-from lossd_server.losses import elementwise, options, rowwise
+from lossd_server.losses import elementwise, options
+from lossd_server.losses.numbers import ready
 from lossd_server.losses.operands import float_operand, optional_float_operand
 from lossd_server.losses.shapes import elements
+from lossd_server.sent import Fields
 from lossd_server.widening import compute_dtype
 
 RPC = "SelfInformation"
@@ -19,23 +19,23 @@ NO_GRADIENT: dict[int, str] = {
 }
 
 
-def check(request: Message) -> Job:
+def check(fields: Fields) -> Job:
     """input float of any shape. Raises InvalidRequest and NotServed."""
-    fields = options.set_fields(RPC, request)
     sent = float_operand(fields, "input")
     grad_output = optional_float_operand(fields, "grad_output")
     compute = compute_dtype(sent, grad_output)
     gradients = options.gradients(fields, NO_GRADIENT)
     reducing = options.reducing(RPC, fields, options.log_base(fields), grad_output, sent.shape, REDUCTIONS)
-    return Job(
+    job = Job(
         rpc=RPC,
         formula=Formula.SELF_INFORMATION,
         layout=elements(sent.shape),
         compute=compute,
-        input=rowwise.floats(sent),
+        input=sent,
         upstream=elementwise.upstream(grad_output, reducing, sent.shape, compute),
         input_kind=Kind.PROBABILITIES,
         reducing=reducing,
         loss_shape=sent.shape,
         input_gradient=pb.GRADIENT_INPUT in gradients,
     )
+    return ready(job)

@@ -14,6 +14,7 @@ import numpy as np
 from lossd_server.backends.numba import elements, nll, row_kinds, row_sums, rows, weight_gradient
 from lossd_server.backends.numba.blocks import TILE
 from lossd_server.backends.numba.pool import Pool
+from lossd_server.backends.numba.prepared import PreparedJob
 from lossd_server.backends.numba.rehearsal import compiling, rehearsal
 from lossd_server.backends.numba.state import SCRATCH_BYTES, STATES
 from lossd_server.backends.numba.table import (
@@ -108,6 +109,9 @@ class NumbaBackend:
         if len(launches) == 1 and launches[0].job.work_bytes < SHARED_BYTES and not launches[0].job.weight_gradient:
             return [self._run_small(launches[0])]
         results = [allocate(launch.job, self._memory.empty) for launch in launches]
+        for launch, computed in zip(launches, results, strict=True):
+            if launch.weight_gradient is not None and computed.weight_gradient is not None:
+                computed.weight_gradient[:] = launch.weight_gradient  # kernels add to what is there
         finished = [finished_rows(launch.job) for launch in launches]
         table = np.frombuffer(b"".join(map(describe, launches, results, finished)), RECORD)
         groups: dict[tuple[Kernel, np.dtype[Any]], list[tuple[int, ...]]] = {}
@@ -147,6 +151,13 @@ class NumbaBackend:
         if fault >= 0:
             computed.fault = FAULTS[fault], int(scratch.words[4])
         return computed
+
+    def prepare(self, job: Job, computed: Computed) -> PreparedJob | None:
+        if job.weight_gradient or job.work_bytes > self.inline_bytes:
+            return None
+        scratch = self._scratch
+        kernel, compute = kernel_of(job)
+        return PreparedJob(job, computed, kernel, scratch.address, scratch.states, ZEROS[compute])
 
     def _take(self, table: Any, passes: list[Pass]) -> None:
         scratch = self._scratch

@@ -135,6 +135,8 @@ def do_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> tuple[float
     if bad:
         load_run(job, begin, n, scratch, zero)
         fault, index = first_outside(begin, n, scratch, zero)
+        if fault < 0:  # shared memory has changed since; the run's gradients are not written, so it must fail
+            return 0.0, INPUT_NOT_PROBABILITY, begin
         return 0.0, fault, index
     if job.values:
         dtype = job.values_dtype

@@ -10,6 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.types.misc import CPointer
 from numba.extending import intrinsic
 
 from lossd.v1 import tensor_pb2 as pb
@@ -130,6 +131,12 @@ def store_one(typing: Any, at: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(at, value), build
+
+
+@intrinsic
+def pointer(typing: Any, at: Any, like: Any) -> Any:
+    """An address as that of numbers of `like`'s type."""
+    return CPointer(like)(at, like), lambda context, builder, sig, args: address(builder, args[0], args[1].type)
 
 
 @intrinsic

@@ -118,7 +118,10 @@ def address_of(values: npt.NDArray[Any]) -> int:
 
 
 def allocate(job: Job, empty: Callable[[int, np.dtype[Any]], npt.NDArray[Any]]) -> Computed:
-    """The answers' arrays, made by `empty`, uninitialised but for what kernels add to or leave out."""
+    """The answers' arrays, made by `empty`, uninitialised but for what kernels add to or leave out.
+
+    Gradients that `job.placed` has room for are written there.
+    """
     computed = Computed()
     rows, elements = job.layout.rows, job.layout.elements
     if job.formula.activation:
@@ -133,9 +136,17 @@ def allocate(job: Job, empty: Callable[[int, np.dtype[Any]], npt.NDArray[Any]]) 
             computed.values = empty(elements, job.compute)
     if job.input_gradient:
         dtype = STORAGE[gradient_dtype(job.input.dtype)]
-        computed.input_gradient = np.zeros(elements, dtype) if picks(job) else empty(elements, dtype)
+        place = job.placed.get("input")
+        if place is not None and picks(job):
+            place[:] = 0
+        elif place is None:
+            place = np.zeros(elements, dtype) if picks(job) else empty(elements, dtype)
+        computed.input_gradient = place
     if job.target_gradient and job.target is not None:
-        computed.target_gradient = empty(elements, STORAGE[gradient_dtype(job.target.dtype)])
+        place = job.placed.get("target")
+        computed.target_gradient = (
+            empty(elements, STORAGE[gradient_dtype(job.target.dtype)]) if place is None else place
+        )
     if job.weight_gradient:
         computed.weight_gradient = np.zeros(job.layout.classes, np.float64)
     computed.outputs = {name: np.empty(rows, OUTPUTS[name]) for name in job.outputs}

@@ -83,6 +83,8 @@ def do_classes(job: Any, begin: int, end: int, scratch: int) -> None:
             ref = 0.0
             if job.input_kind == LOGITS:
                 first = int(load_one(job.finished + 8 * FINISHED * (row + r), 0.0))
+                # In shared memory the greatest may have gone before its index was looked for: −1 then.
+                first = min(max(first, 0), job.classes - 1)
                 ref = greatest_logit(job, layout, where[0], inner + r, first, scratch)
                 if job.softcap != 0.0:
                     cap(x, scratch + SLOPES, steps, job.softcap, 0.0)

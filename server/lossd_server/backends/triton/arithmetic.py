@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import triton
 import triton.language as tl
+
+# Triton's interpreter does not fuse a multiply-add, and cuts bfloat16 off instead of rounding.
+INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+LOG2_E = tl.constexpr(1.4426950408889634)
+LN_2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
@@ -33,29 +40,14 @@ def quotient(a: tl.tensor, b: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
 
 @triton.jit
 def exp(x: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
-    """eˣ, to 1–2 ulp, 0 for −inf, NaN for NaN.
-
-    float32: 2ⁿ·eʳ with r = x − n·ln 2, ln 2 in two parts of which the first times n is exact (Cody and Waite), since
-    the hardware's 2^(x·log₂e) loses 1e-6 to the one product; then a polynomial of degree 7 (Cephes' expf).
-    """
+    """eˣ, to 2–3 ulp, 0 for −inf, NaN for NaN; float32: as `exp_of_gap`, 0 below e^−87."""
     if tl.float32 == COMPUTE:
-        x = tl.where(x < -120.0, -120.0, x)
-        x = tl.where(x > 120.0, 120.0, x)
-        n = tl.floor(x * 1.4426950408889634 + 0.5)
-        r = (x - n * 0.693359375) - n * -2.12194440e-4
-        s = 1.9875691500e-4
-        s = s * r + 1.3981999507e-3
-        s = s * r + 8.3334519073e-3
-        s = s * r + 4.1665795894e-2
-        s = s * r + 1.6666665459e-1
-        s = s * r + 5.0000001201e-1
-        s = s * (r * r) + r + 1.0
-        # Two factors, each a normal number, so that the product may be subnormal or infinite.
-        i = n.to(tl.int32)
-        low = i >> 1
-        first = ((low + 127) << 23).to(tl.float32, bitcast=True)
-        second = ((i - low + 127) << 23).to(tl.float32, bitcast=True)
-        return s * first * second
+        x = tl.where(x < -200.0, -200.0, x)
+        x = tl.where(x > 200.0, 200.0, x)
+        h = x * LOG2_E
+        power = tl.exp2(h)
+        lost = fused(h, tl.full([], -LN_2, tl.float32), x)
+        return tl.where(power == float("inf"), power, fused(power, lost, power))
     else:
         return tl.exp(x)
 
@@ -97,3 +89,55 @@ def tanh_slope(x: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
     """1 − tanh²(x) = 4z/(1 + z)², z = exp(−2|x|)."""
     z = exp(-2.0 * tl.abs(x), COMPUTE)
     return divide(divide(4.0 * z, 1.0 + z, COMPUTE), 1.0 + z, COMPUTE)
+
+
+@triton.jit
+def fused(a: tl.tensor, b: tl.tensor, c: tl.tensor) -> tl.tensor:
+    """a·b + c of float32, rounded once."""
+    if INTERPRETED:
+        return (a.to(tl.float64) * b + c).to(tl.float32)
+    else:
+        return tl.fma(a, b, c)
+
+
+@triton.jit
+def exp_of_gap(t: tl.tensor) -> tl.tensor:
+    """eᵗ of float32 t ≤ 0, −inf or NaN: the hardware's 2^h, h = t·log₂e rounded, times 1 + (t − h·ln 2).
+
+    What h lost comes back by a fused multiply-add, so the error is the hardware's 2 ulp and 2e-9·|t|, where h alone
+    would be off by 6e-8·|t|: six operations. Below e^−87 it is 0.
+    """
+    t = tl.maximum(t, -200.0, propagate_nan=tl.PropagateNan.ALL)  # −inf − −inf would be NaN below
+    h = t * LOG2_E
+    lost = fused(h, tl.full([], -LN_2, tl.float32), t)
+    power = tl.exp2(h)
+    return fused(power, lost, power)
+
+
+@triton.jit
+def reciprocal(d: tl.tensor) -> tl.tensor:
+    """1/d of float32 1 ≤ d < 2¹²⁶ to half an ulp and a little: the hardware's, corrected once."""
+    if INTERPRETED:
+        return 1.0 / d
+    else:
+        r = tl.inline_asm_elementwise("rcp.approx.ftz.f32 $0, $1;", "=f,f", [d], dtype=tl.float32, is_pure=True, pack=1)
+        return tl.fma(r, tl.fma(-d, r, 1.0), r)
+
+
+@triton.jit
+def log_of_sum(rest: tl.tensor, inverse: tl.tensor) -> tl.tensor:
+    """ln(1 + rest) of float32 rest ≥ 0, given about 1/(1 + rest): ln d, and what d lost of `rest` over d."""
+    d = 1.0 + rest
+    lost = rest - (d - 1.0)  # exact
+    return fused(lost, inverse, tl.log(d))
+
+
+@triton.jit
+def rounded(value: tl.tensor, DTYPE: tl.constexpr) -> tl.tensor:
+    """float32 to DTYPE, to nearest even: by hand where the interpreter would cut off."""
+    if INTERPRETED and tl.bfloat16 == DTYPE:
+        bits = value.to(tl.uint32, bitcast=True)
+        half = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        return tl.where(value != value, 0x7FC0, half).to(tl.uint16).to(tl.bfloat16, bitcast=True)
+    else:
+        return value.to(DTYPE)

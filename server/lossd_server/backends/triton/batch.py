@@ -5,7 +5,7 @@ Words: descriptors, the work list, operands. Results: a work item's fault words,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,14 @@ from triton.language import constexpr
 
 from lossd_server.array import STORAGE
 from lossd_server.backends.triton import table
-from lossd_server.backends.triton.configuration import Configuration, afterwards, choose, runs, tiles
+from lossd_server.backends.triton.configuration import Configuration, choose, pitch_of, runs
 from lossd_server.backends.triton.operands import words
 from lossd_server.backends.triton.packing import OUTPUTS, Packing
+from lossd_server.backends.triton.worklist import Run, plan
 from lossd_server.job import Computed, Fault, Formula, Job, Launch
 
 WORDS: int = table.WORDS.value
+ITEM: int = table.ITEM.value
 FAULTS: int = table.FAULTS.value
 NO_FAULT: int = table.NO_FAULT.value
 FLOAT64 = np.dtype(np.float64)
@@ -28,80 +30,101 @@ FLOAT64 = np.dtype(np.float64)
 class Batch:
     """The layout of one batch. `words` and `result_words` are the sizes, in int64 words, of its two buffers.
 
-    groups: kernel variant, its first work item, how many: to be launched in this order.
+    staged_words: of the first, what `fill` writes; the operands in `direct`, which are copied from where they lie, come
+    after it. groups: kernel variant, its first work item, how many: to be launched in this order. zeroed: bytes of the
+    second that must be 0. held: long rows' pieces wait for each other.
     """
 
-    def __init__(self, launches: Sequence[Launch]) -> None:
+    def __init__(
+        self,
+        launches: Sequence[Launch],
+        held: bool = False,
+        direct: Callable[[npt.NDArray[Any]], bool] = lambda values: False,
+    ) -> None:
         self.jobs = [launch.job for launch in launches]
-        # Work items grouped by kernel variant, in the order in which the variants first appear; a job's lie together.
-        first: dict[Configuration, list[tuple[int, int]]] = {}
-        later: dict[Configuration, list[tuple[int, int]]] = {}
-        for number, job in enumerate(self.jobs):
-            configuration = choose(job)
-            if count := tiles(job, configuration):
-                first.setdefault(configuration, []).append((number, count))
-            last = afterwards(job)
-            if last is not None and (count := tiles(job, last)):
-                later.setdefault(last, []).append((number, count))
+        self._variants = [choose(job) for job in self.jobs]
+        runs_of_variants = plan(self.jobs, self._variants, held)
         self.groups: list[tuple[Configuration, int, int]] = []
-        self._items: list[tuple[int, int, int]] = []  # job, its first work item, how many
-        checked = self._list(first, 0)
-        self._faults = {number: (start, count) for number, start, count in self._items}
-        self._checked = checked  # work items that report faults: those before the later ones
-        total = self._list(later, checked)
+        self._runs: list[tuple[Configuration, int, Run]] = []  # with its first work item
+        items = 0
+        for configuration, members in runs_of_variants:
+            begin = items
+            for run in members:
+                self._runs.append((configuration, items, run))
+                items += run.count
+            self.groups.append((configuration, begin, items - begin))
+        self.items = items
         self.work = len(self.jobs) * WORDS
-        self._work_end = self.work + 2 * total
-        packing = Packing(self._work_end * 8, FAULTS * checked * 8)
+        self._work_end = self.work + ITEM * items
+        packing = Packing(self._work_end * 8, FAULTS * items * 8, direct)
         self._table = np.full((len(self.jobs), WORDS), -1, np.int64)
-        for launch, row in zip(launches, self._table, strict=True):
-            packing.describe(launch, row)
+        for launch, variant, row in zip(launches, self._variants, self._table, strict=True):
+            packing.describe(launch, variant, row)
+        self.zeroed: tuple[int, int] | None = None
+        if held:
+            self.zeroed = packing.count_pieces(self._table)
         self._pieces = packing.pieces
-        self.words = -(-packing.operands.size // 8)
-        self.result_words = -(-packing.results.size // 8)
+        self.staged_words = -(-packing.operands.size // 8)
+        self.direct = packing.put_direct(self._table)
+        self.words = -(-packing.operands.size // 16) * 2  # whole vectors
+        self.result_words = -(-packing.results.size // 16) * 2  # whole vectors
 
-    def _list(self, grouped: dict[Configuration, list[tuple[int, int]]], total: int) -> int:
-        """Lists work items from number `total` on; the number after the last."""
-        for configuration, members in grouped.items():
-            begin = total
-            for number, count in members:
-                self._items.append((number, total, count))
-                total += count
-            self.groups.append((configuration, begin, total - begin))
-        return total
+    def word(self, number: int, word: int) -> int:
+        """A word of a job's descriptor."""
+        return int(self._table[number, word])
 
     def fill(self, buffer: npt.NDArray[np.int64]) -> None:
-        """Writes descriptors, work list and operands into `buffer`, of `words` words."""
+        """Writes descriptors, work list and operands into `buffer`, of `staged_words` words."""
         buffer[: self.work] = self._table.reshape(-1)
-        work = buffer[self.work : self._work_end].reshape(-1, 2)
-        for number, first, count in self._items:
-            work[first : first + count, 0] = number
-            work[first : first + count, 1] = np.arange(count)
+        work = buffer[self.work : self._work_end].reshape(-1, ITEM)
+        for configuration, first, run in self._runs:
+            job = self.jobs[run.job]
+            run.fill(work[first : first + run.count], job, configuration, int(self._table[run.job, table.INPUT.value]))
         raw = buffer.view(np.uint8)
-        for offset, values in self._pieces:
-            piece = words(values)
-            raw[offset : offset + piece.size] = piece
+        for piece in self._pieces:
+            values = words(piece.values)
+            if piece.pitch_bytes:
+                rows = values.reshape(-1, piece.row_bytes)
+                end = piece.offset + rows.shape[0] * piece.pitch_bytes
+                raw[piece.offset : end].reshape(-1, piece.pitch_bytes)[:, : piece.row_bytes] = rows
+            else:
+                raw[piece.offset : piece.offset + values.size] = values
 
     def results(self, buffer: npt.NDArray[np.int64]) -> Iterator[Computed]:
-        """What the kernels left in `buffer`, as views of it."""
-        faults = buffer[: FAULTS * self._checked].reshape(-1, FAULTS)
-        any_fault = bool((faults != NO_FAULT).any())
+        """What the kernels left in `buffer`, as views of it where rows lie dense."""
+        faults = buffer[: FAULTS * self.items].reshape(-1, FAULTS)
+        owner = np.empty(self.items, np.int64)
+        faulty = bool((faults != NO_FAULT).any())
+        if faulty:
+            for _, first, run in self._runs:
+                owner[first : first + run.count] = run.job
         raw = buffer.view(np.uint8)
         for number, job in enumerate(self.jobs):
-            first, count = self._faults.get(number, (0, 0))
-            fault = _fault(job.formula, faults[first : first + count]) if any_fault and count else None
-            yield Computed(fault=fault) if fault else _computed(job, self._table[number], raw)
+            fault = _fault(job.formula, faults[owner == number]) if faulty else None
+            if fault:
+                yield Computed(fault=fault)
+            else:
+                yield _computed(job, self._variants[number], self._table[number], raw)
 
 
-def _computed(job: Job, row: npt.NDArray[np.int64], raw: npt.NDArray[np.uint8]) -> Computed:
+def _computed(job: Job, variant: Configuration, row: npt.NDArray[np.int64], raw: npt.NDArray[np.uint8]) -> Computed:
     """A job's results, found by its descriptor."""
     layout = job.layout
+    pitch = pitch_of(job, variant)
 
     def taken(word: constexpr, dtype: np.dtype[Any], count: int) -> npt.NDArray[Any] | None:
         offset = int(row[word.value])
         return None if offset < 0 else raw[offset : offset + count * dtype.itemsize].view(dtype)
 
     def elements(word: constexpr) -> npt.NDArray[Any] | None:
-        return taken(word, STORAGE[int(row[word.value + 1])], layout.elements) if row[word.value] >= 0 else None
+        if row[word.value] < 0:
+            return None
+        dtype = STORAGE[int(row[word.value + 1])]
+        if pitch == layout.classes:
+            return taken(word, dtype, layout.elements)
+        rows = taken(word, dtype, layout.rows * pitch)
+        assert rows is not None
+        return np.ascontiguousarray(rows.reshape(-1, pitch)[:, : layout.classes]).reshape(-1)
 
     computed = Computed(
         losses=taken(table.LOSSES, FLOAT64, layout.rows),
@@ -127,6 +150,8 @@ def _computed(job: Job, row: npt.NDArray[np.int64], raw: npt.NDArray[np.uint8]) 
 
 def _fault(formula: Formula, faults: npt.NDArray[np.int64]) -> tuple[Fault, int] | None:
     """The first offending value of a job: of an element the lower index, of rows the kinds in this order."""
+    if not len(faults):
+        return None
     first, second, third = (int(index) for index in faults.min(axis=0))
     if formula.elementwise:
         if first == second == NO_FAULT:

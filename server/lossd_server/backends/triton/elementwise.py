@@ -11,10 +11,12 @@ from lossd_server.backends.triton.memory import load, load_number, load_view, st
 from lossd_server.backends.triton.table import (
     CHUNK,
     FAULTS,
+    FORMULA,
     INPUT,
     INPUT_DTYPE,
     INPUT_GRADIENT,
     INPUT_GRADIENT_DTYPE,
+    ITEM,
     NO_FAULT,
     POS_WEIGHT,
     ROWS,
@@ -39,10 +41,10 @@ def elementwise_runs(
 ) -> None:
     """One program: one run of one chunk of one job. Arguments as of `softmax_rows`."""
     number = item + tl.program_id(0)
-    job = words + tl.load(words + work + 2 * number) * WORDS
+    job = words + tl.load(words + work + ITEM * number) * WORDS
     base = words.to(tl.pointer_type(tl.uint8))
     results = out.to(tl.pointer_type(tl.uint8))
-    tile = tl.load(words + work + 2 * number + 1)
+    tile = tl.load(words + work + ITEM * number + 1)
     runs = tl.load(job + RUNS)
     chunk = tl.load(job + CHUNK)
     index = tile // runs * chunk + tile % runs * RUN + tl.arange(0, RUN)
@@ -55,13 +57,14 @@ def elementwise_runs(
     pw = load_view(base, job + POS_WEIGHT, index, mask, COMPUTE)
     w = load_view(base, job + WEIGHT, index, mask, COMPUTE)
 
-    bad_input, bad_target = outside(job, x, t)
+    formula = tl.load(job + FORMULA)
+    bad_input, bad_target = outside(formula, x, t)
     fault = out + FAULTS * number
     tl.store(fault, tl.min(tl.where(mask & bad_input, index, NO_FAULT), 0))
     tl.store(fault + 1, tl.min(tl.where(mask & bad_target, index, NO_FAULT), 0))
     tl.store(fault + 2, NO_FAULT)
 
-    value, dx, dt = element(job, x, t, pw, COMPUTE)
+    value, dx, dt = element(job, formula, x, t, pw, COMPUTE, True)
     value = times(w, value)
     run_sums = tl.load(job + RUN_SUMS)
     if run_sums >= 0:

@@ -9,11 +9,20 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from lossd_server.backends.triton.arithmetic import divide, exp, log, log1p, quotient, times
+from lossd_server.backends.triton.arithmetic import (
+    divide,
+    exp,
+    exp_of_gap,
+    log,
+    log1p,
+    log_of_sum,
+    quotient,
+    reciprocal,
+    times,
+)
 from lossd_server.backends.triton.table import (
     BCE,
     BCE_WITH_LOGITS,
-    FORMULA,
     INPUT_KIND,
     KL,
     LOG_SIGMOID,
@@ -40,23 +49,38 @@ def bce(p: tl.tensor, t: tl.tensor, COMPUTE: tl.constexpr) -> tuple[tl.tensor, t
 @triton.jit
 def sides(x: tl.tensor, COMPUTE: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """σ(x), σ(−x) and log1p(z), z = exp(−|x|): nothing cancels."""
-    z = exp(-tl.abs(x), COMPUTE)
-    far = divide(z, 1.0 + z, COMPUTE)
-    near = divide(tl.full(z.shape, 1.0, COMPUTE), 1.0 + z, COMPUTE)
-    return tl.where(x > 0, near, far), tl.where(x > 0, far, near), log1p(z, COMPUTE)
+    if tl.float32 == COMPUTE:
+        z = exp_of_gap(-tl.abs(x))
+        near = reciprocal(1.0 + z)
+        far = z * near
+        tail = log_of_sum(z, near)
+    else:
+        z = exp(-tl.abs(x), COMPUTE)
+        near = 1.0 / (1.0 + z)
+        far = z / (1.0 + z)
+        tail = log1p(z, COMPUTE)
+    return tl.where(x > 0, near, far), tl.where(x > 0, far, near), tail
 
 
 @triton.jit
 def bce_with_logits(
-    x: tl.tensor, t: tl.tensor, pw: tl.tensor, COMPUTE: tl.constexpr
+    x: tl.tensor, t: tl.tensor, pw: tl.tensor, COMPUTE: tl.constexpr, WEIGHTED: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """pw·t·sp(−x) + (1 − t)·sp(x), sp(x) = max(x, 0) + log1p(z); d/dt takes sp(−x) − sp(x) = −x out."""
     above = tl.where(x > 0, x, 0.0)
     below = tl.where(x < 0, -x, 0.0)
     p, q, tail = sides(x, COMPUTE)
-    loss = times(times(pw, t), below + tail) + times(1.0 - t, above + tail)
-    dx = times(1.0 - t, p) - times(times(pw, t), q)
-    dt = times(pw, below) - above + times(pw - 1.0, tail)
+    if WEIGHTED:
+        t_pw = times(pw, t)
+        loss = times(t_pw, below + tail) + times(1.0 - t, above + tail)
+        dx = times(1.0 - t, p) - times(t_pw, q)
+        dt = times(pw, below) - above + times(pw - 1.0, tail)
+    else:
+        # A NaN shows through one of the two factors, which are not both 0.
+        hit = tl.where(t == 0, 0.0, t * (below + tail))
+        loss = hit + tl.where(t == 1, 0.0, (1.0 - t) * (above + tail))
+        dx = (1.0 - t) * p - t * q
+        dt = -x
     return loss, dx, dt
 
 
@@ -102,15 +126,20 @@ def kl(job: tl.tensor, x: tl.tensor, t: tl.tensor, COMPUTE: tl.constexpr) -> tup
 
 @triton.jit
 def element(
-    job: tl.tensor, x: tl.tensor, t: tl.tensor, pw: tl.tensor, COMPUTE: tl.constexpr
+    job: tl.tensor,
+    formula: tl.tensor,
+    x: tl.tensor,
+    t: tl.tensor,
+    pw: tl.tensor,
+    COMPUTE: tl.constexpr,
+    WEIGHTED: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """The job's formula."""
-    formula = tl.load(job + FORMULA)
+    """A formula: a number read from the job, or known to the compiler."""
     dt = tl.zeros(x.shape, COMPUTE)
     if formula == BCE:
         value, dx, dt = bce(x, t, COMPUTE)
     elif formula == BCE_WITH_LOGITS:
-        value, dx, dt = bce_with_logits(x, t, pw, COMPUTE)
+        value, dx, dt = bce_with_logits(x, t, pw, COMPUTE, WEIGHTED)
     elif formula == KL:
         value, dx, dt = kl(job, x, t, COMPUTE)
     elif formula == SELF_INFORMATION:
@@ -126,11 +155,11 @@ def element(
 
 
 @triton.jit
-def outside(job: tl.tensor, x: tl.tensor, t: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
+def outside(formula: tl.tensor, x: tl.tensor, t: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
     """Elements that the formula does not take: BCE's input and target outside [0, 1], or NaN."""
     bad_input = x < float("-inf")
     bad_target = bad_input
-    if tl.load(job + FORMULA) == BCE:
+    if formula == BCE:
         bad_input = ((x >= 0) & (x <= 1)) == 0
         bad_target = ((t >= 0) & (t <= 1)) == 0
     return bad_input, bad_target

@@ -35,6 +35,7 @@ from lossd_server.backends.triton.table import (
     INPUT_GRADIENT,
     INPUT_GRADIENT_DTYPE,
     INPUT_KIND,
+    ITEM,
     KEEP_BITS,
     KL_ROWS,
     LOG_PROBABILITIES,
@@ -100,14 +101,14 @@ def kinds_rows(
 ) -> None:
     """One program: TILE rows of one job, BLOCK classes at a time. Arguments as of `softmax_rows`."""
     number = item + tl.program_id(0)
-    job = words + tl.load(words + work + 2 * number) * WORDS
+    job = words + tl.load(words + work + ITEM * number) * WORDS
     base = words.to(tl.pointer_type(tl.uint8))
     results = out.to(tl.pointer_type(tl.uint8))
     formula = tl.load(job + FORMULA)
     kind = tl.load(job + INPUT_KIND)
     t_kind = tl.load(job + TARGET_KIND)
     classes = tl.load(job + CLASSES)
-    row = tl.load(words + work + 2 * number + 1) * TILE + tl.arange(0, TILE)
+    row = tl.load(words + work + ITEM * number + 1) * TILE + tl.arange(0, TILE)
     live = row < tl.load(job + ROWS)
     entropy = (formula == ENTROPY_PROBABILITIES) | (formula == ENTROPY_COUNTS)
     divergence = formula == KL_ROWS

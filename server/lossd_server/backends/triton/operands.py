@@ -23,6 +23,11 @@ def code(compute: np.dtype[Any]) -> int:
     return pb.DATA_TYPE_FLOAT64 if compute == np.float64 else pb.DATA_TYPE_FLOAT32
 
 
+def read_as(dtype: int, compute: np.dtype[Any]) -> int:
+    """The dtype that kernels read an operand of `dtype` in."""
+    return dtype if dtype in DIRECT else code(compute)
+
+
 def readable(values: npt.NDArray[Any], dtype: int, compute: np.dtype[Any]) -> tuple[npt.NDArray[Any], int]:
     """`values` and their dtype as kernels read them: bool, integers and 8-bit floats become `compute`."""
     if dtype in DIRECT:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lossd_server.array import STORAGE, Array, View, gradient_dtype
 from lossd_server.backends.triton import table
-from lossd_server.backends.triton.configuration import chunk_elements, compute_of, runs
+from lossd_server.backends.triton.configuration import (
+    Configuration,
+    chunk_elements,
+    compute_of,
+    pieces_of,
+    pitch_of,
+    runs,
+)
 from lossd_server.backends.triton.operands import code, readable, strided
 from lossd_server.job import Formula, Job, Kind, Launch
 
@@ -43,18 +51,49 @@ class Extent:
         return offset
 
 
-class Packing:
-    """Lays jobs out one after the other. `pieces`: offset and values of every operand, to be copied in."""
+class Piece(NamedTuple):
+    """An operand to be copied in: rows of `row_bytes` at a pitch of `pitch_bytes`, or all of it at once (pitch 0)."""
 
-    def __init__(self, operand_bytes: int, result_bytes: int) -> None:
+    offset: int
+    values: npt.NDArray[Any]
+    row_bytes: int = 0
+    pitch_bytes: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes there."""
+        return self.values.nbytes // self.row_bytes * self.pitch_bytes if self.pitch_bytes else self.values.nbytes
+
+
+class Packing:
+    """Lays jobs out one after the other. `pieces`: every operand that is copied in."""
+
+    def __init__(self, operand_bytes: int, result_bytes: int, direct: Callable[[npt.NDArray[Any]], bool]) -> None:
         self.operands = Extent(operand_bytes)
         self.results = Extent(result_bytes)
-        self.pieces: list[tuple[int, npt.NDArray[Any]]] = []
+        self.pieces: list[Piece] = []
+        self._is_direct = direct
+        self._direct: list[tuple[int, int, Piece]] = []  # job, word of its offset
+        self._jobs = 0
+        self._pitch = 0  # entries from one row of the job to the next, where that is not C
 
-    def describe(self, launch: Launch, row: npt.NDArray[np.int64]) -> None:
+    def put_direct(self, rows: npt.NDArray[np.int64]) -> list[Piece]:
+        """Room after all else for the operands that are not copied in; their offsets go into the descriptors."""
+        placed = []
+        for job, word, piece in self._direct:
+            offset = self.operands.reserve(piece.size)
+            rows[job, word] = offset
+            placed.append(piece._replace(offset=offset))
+        return placed
+
+    def describe(self, launch: Launch, configuration: Configuration, row: npt.NDArray[np.int64]) -> None:
         """Fills a descriptor, all of whose words are −1, and takes room for the job's operands and results."""
         job = launch.job
         layout = job.layout
+        self._jobs += 1
+        pitch = pitch_of(job, configuration)
+        row[table.PITCH.value] = pitch * layout.inner
+        self._pitch = pitch if pitch != layout.classes else 0
         row[table.FORMULA.value] = job.formula.value
         row[table.ROWS.value] = layout.elements if job.formula.elementwise else layout.rows
         row[table.CLASSES.value] = layout.classes
@@ -82,10 +121,22 @@ class Packing:
         self._view(row, table.WEIGHT.value, job.weight, job)
         self._view(row, table.POS_WEIGHT.value, job.pos_weight, job)
         self._view(row, table.UPSTREAM.value, job.upstream, job)
-        self._room(row, job)
+        if configuration.kernel == "pieces":
+            row[table.PIECES.value] = pieces_of(job, configuration)
+            partials = layout.rows * pieces_of(job, configuration) * table.PARTIAL.value
+            row[table.PARTIALS.value] = self.results.reserve(partials * 4)
+        self._room(row, launch)
 
-    def _room(self, row: npt.NDArray[np.int64], job: Job) -> None:
+    def count_pieces(self, rows: npt.NDArray[np.int64]) -> tuple[int, int]:
+        """Room to count a long row's pieces that are done, for every descriptor that has pieces: first byte and end."""
+        begin = self.results.reserve(0)
+        for row in rows[rows[:, table.PIECES.value] > 0]:
+            row[table.DONE.value] = self.results.reserve(int(row[table.ROWS.value]) * 4)
+        return begin, self.results.size
+
+    def _room(self, row: npt.NDArray[np.int64], launch: Launch) -> None:
         """Offsets of what the kernels write."""
+        job = launch.job
         layout = job.layout
         if job.formula.elementwise:
             row[table.CHUNK.value] = chunk_elements(job)
@@ -106,6 +157,8 @@ class Packing:
             word, dtype = OUTPUTS[name]
             row[word] = self.results.reserve(layout.rows * dtype.itemsize)
         if job.weight_gradient:
+            if launch.weight_gradient is not None:
+                row[table.WEIGHT_START.value] = self._place(launch.weight_gradient)
             row[table.STATES.value] = self.results.reserve(layout.rows * 16)
             row[table.WEIGHT_GRADIENT.value] = self.results.reserve(layout.classes * 8)
         if job.input_gradient:
@@ -116,7 +169,14 @@ class Packing:
     def _operand(self, row: npt.NDArray[np.int64], word: int, values: npt.NDArray[Any], dtype: int, job: Job) -> None:
         """The offset at `word`, the dtype after it."""
         taken, row[word + 1] = readable(values, dtype, job.compute)
-        row[word] = self._place(taken)
+        piece = Piece(0, taken)
+        if self._pitch and word in (table.INPUT.value, table.TARGET.value):
+            piece = Piece(0, taken, job.layout.classes * taken.itemsize, self._pitch * taken.itemsize)
+        if taken is values and self._is_direct(values):
+            self._direct.append((self._jobs - 1, word, piece))
+            return
+        row[word] = offset = self.operands.reserve(piece.size)
+        self.pieces.append(piece._replace(offset=offset))
 
     def _view(self, row: npt.NDArray[np.int64], word: int, view: View | None, job: Job) -> None:
         if view is None:
@@ -128,11 +188,12 @@ class Packing:
     def _elements(self, row: npt.NDArray[np.int64], word: int, dtype: int, job: Job) -> None:
         """Room for one number an element: the offset at `word`, the dtype after it."""
         row[word + 1] = dtype
-        row[word] = self.results.reserve(job.layout.elements * STORAGE[dtype].itemsize)
+        entries = job.layout.rows * self._pitch if self._pitch else job.layout.elements
+        row[word] = self.results.reserve(entries * STORAGE[dtype].itemsize)
 
     def _place(self, values: npt.NDArray[Any]) -> int:
         offset = self.operands.reserve(values.nbytes)
-        self.pieces.append((offset, values))
+        self.pieces.append(Piece(offset, values))
         return offset
 
 

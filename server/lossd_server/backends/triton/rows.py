@@ -20,6 +20,7 @@ from lossd_server.backends.triton.table import (
     KEEP_BITS,
     NLL,
     NO_FAULT,
+    PITCH,
     ROW_UPSTREAM,
     ROW_WEIGHT,
     ROWS,
@@ -38,7 +39,7 @@ def place(
     classes = tl.load(job + CLASSES)
     inner = tl.load(job + INNER)
     c = begin + tl.arange(0, BLOCK).to(tl.int64)
-    first = row // inner * classes * inner + row % inner
+    first = row // inner * tl.load(job + PITCH) + row % inner
     mask = (row < tl.load(job + ROWS))[:, None] & (c < classes)[None, :]
     return c, first[:, None] + (c * inner)[None, :], mask
 
@@ -48,7 +49,7 @@ def place_of(job: tl.tensor, row: tl.tensor, c: tl.tensor) -> tuple[tl.tensor, t
     """Flat indices of class c of each row, and which of them exist: [TILE, 1] each."""
     classes = tl.load(job + CLASSES)
     inner = tl.load(job + INNER)
-    index = row // inner * classes * inner + row % inner + c * inner
+    index = row // inner * tl.load(job + PITCH) + row % inner + c * inner
     return index[:, None], ((row < tl.load(job + ROWS)) & (c >= 0) & (c < classes))[:, None]
 
 
@@ -170,3 +171,24 @@ def store_rows(results: tl.tensor, offset: tl.tensor, row: tl.tensor, live: tl.t
     """Writes one float64 a row, where there is room for them."""
     if offset >= 0:
         tl.store((results + offset).to(tl.pointer_type(tl.float64)) + row, value.to(tl.float64), mask=live)
+
+
+@triton.jit
+def picked(
+    base: tl.tensor,
+    job: tl.tensor,
+    start: tl.tensor,
+    at: tl.tensor,
+    y: tl.tensor,
+    kept: tl.tensor,
+    DTYPE: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor]:
+    """The logit and the weight of each row's class, rows beginning `at` entries after byte `start`: [TILE] each."""
+    kept = kept & (y >= 0)
+    rows = (base + start).to(tl.pointer_type(DTYPE))
+    x_y = tl.load(rows + (at + y), mask=kept, other=0.0).to(tl.float32)
+    w = tl.full(y.shape, 1.0, tl.float32)
+    offset = tl.load(job + CLASS_WEIGHT)
+    if offset >= 0:
+        w = tl.load((base + offset).to(tl.pointer_type(tl.float32)) + y, mask=kept, other=1.0)
+    return x_y, w

@@ -35,6 +35,7 @@ from lossd_server.backends.triton.table import (
     INPUT,
     INPUT_GRADIENT,
     INPUT_GRADIENT_DTYPE,
+    ITEM,
     KEEP_BITS,
     LOG_SOFTMAX,
     LOSSES,
@@ -70,12 +71,12 @@ def softmax_rows(
     work item of this launch. work: the work list's first word.
     """
     number = item + tl.program_id(0)
-    job = words + tl.load(words + work + 2 * number) * WORDS
+    job = words + tl.load(words + work + ITEM * number) * WORDS
     base = words.to(tl.pointer_type(tl.uint8))
     results = out.to(tl.pointer_type(tl.uint8))
     formula = tl.load(job + FORMULA)
     classes = tl.load(job + CLASSES)
-    row = tl.load(words + work + 2 * number + 1) * TILE + tl.arange(0, TILE)
+    row = tl.load(words + work + ITEM * number + 1) * TILE + tl.arange(0, TILE)
     live = row < tl.load(job + ROWS)
     curved = (formula == ENTROPY_LOGITS) | (formula == SOFTMAX)  # gradients of the second form
 

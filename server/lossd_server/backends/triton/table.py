@@ -1,4 +1,8 @@
-"""A batch as the kernels see it: one descriptor of int64 words a job, and a list of (job, tile) work items.
+"""A batch as the kernels see it: one descriptor of int64 words a job, and a list of work items.
+
+A work item is ITEM words: job; tile (of rows, elements, classes, or row · pieces + piece); then, for the kernels that
+hold their tile in registers, the byte offset of its first entry and (rows or entries there) << 32 | classes, so that
+they ask for it before they have read the descriptor.
 
 The packer writes what the kernels read, so both take the numbers from here. Offsets are in bytes, from the start of
 the staging buffer (operands) or of the results (what kernels write); −1 = absent. `_BITS` words hold a float64.
@@ -12,6 +16,8 @@ from lossd.v1 import tensor_pb2 as pb
 from lossd_server.job import Formula, Kind
 
 WORDS = tl.constexpr(64)  # words of a descriptor
+ITEM = tl.constexpr(4)  # words of a work item
+PARTIAL = tl.constexpr(8)  # numbers that a piece of a long row leaves
 
 FORMULA = tl.constexpr(0)
 ROWS = tl.constexpr(1)  # rows; elements in the elementwise family
@@ -51,6 +57,11 @@ CORRECT = tl.constexpr(34)  # uint8
 WEIGHT = tl.constexpr(35)  # views: 7 words each
 POS_WEIGHT = tl.constexpr(42)
 UPSTREAM = tl.constexpr(49)
+PARTIALS = tl.constexpr(56)  # PARTIAL float32 for each piece of a long row
+PIECES = tl.constexpr(57)  # pieces of a row
+PITCH = tl.constexpr(59)  # entries from one item of dimension 0 to the next, in the input and whatever lies like it
+WEIGHT_START = tl.constexpr(60)  # float64 a class: what the class weights' gradient begins with
+DONE = tl.constexpr(58)  # int32 a row: pieces whose sums are written, of launches that wait for each other
 
 # A broadcast view of up to three dimensions (…, middle, last): element i lies at
 # i//(middle·last)·s0 + i//last%middle·s1 + i%last·s2.

@@ -10,11 +10,15 @@ from lossd_server.backends.triton.rows import logits, place, row_factors, smooth
 from lossd_server.backends.triton.standing import depth
 from lossd_server.backends.triton.table import (
     CLASSES,
+    FAULTS,
     INPUT,
     INPUT_KIND,
+    ITEM,
+    NO_FAULT,
     ROWS,
     STATES,
     WEIGHT_GRADIENT,
+    WEIGHT_START,
     WORDS,
 )
 
@@ -30,13 +34,20 @@ def class_sums(
 ) -> None:
     """One program: BLOCK classes of one job, one row after the other, with m and ln d that the rows' kernel left."""
     number = item + tl.program_id(0)
-    job = words + tl.load(words + work + 2 * number) * WORDS
+    job = words + tl.load(words + work + ITEM * number) * WORDS
     base = words.to(tl.pointer_type(tl.uint8))
     results = out.to(tl.pointer_type(tl.uint8))
-    begin = tl.load(words + work + 2 * number + 1) * BLOCK
+    for kind in tl.static_range(FAULTS):
+        tl.store(out + FAULTS * number + kind, NO_FAULT)
+    begin = tl.load(words + work + ITEM * number + 1) * BLOCK
     kind = tl.load(job + INPUT_KIND)
     states = (results + tl.load(job + STATES)).to(tl.pointer_type(tl.float64))
+    c = begin + tl.arange(0, BLOCK)[None, :]
+    exists = c < tl.load(job + CLASSES)
     total = tl.zeros([1, BLOCK], tl.float64)
+    earlier = tl.load(job + WEIGHT_START)
+    if earlier >= 0:
+        total = tl.load((base + earlier).to(tl.pointer_type(tl.float64)) + c, mask=exists, other=0.0)
     for n in range(tl.load(job + ROWS)):
         row = n + tl.arange(0, 1).to(tl.int64)
         _, index, mask = place(job, row, begin, BLOCK)
@@ -46,6 +57,5 @@ def class_sums(
         _, factor = row_factors(base, job, row)
         u = smoothed(base, job, index, mask, COMPUTE).to(tl.float64)
         total += times(factor[:, None], times(u, nats.to(tl.float64)))
-    c = begin + tl.arange(0, BLOCK)[None, :]
     out_at = (results + tl.load(job + WEIGHT_GRADIENT)).to(tl.pointer_type(tl.float64))
-    tl.store(out_at + c, total, mask=c < tl.load(job + CLASSES))
+    tl.store(out_at + c, total, mask=exists)

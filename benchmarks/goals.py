@@ -1,0 +1,257 @@
+"""The goals of the CPU and of the transports: what is asked, and how to read it from the figures of performance.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Results = Mapping[str, Any]  # by part: what its measure found
+Figures = Mapping[str, Any]
+MEMORY_BYTES = 300e6
+GROWTH = 1.1  # a cost that is called linear or better may differ by noise
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A goal's figure as the page shows it, and whether it is met."""
+
+    figure: str
+    met: bool
+
+
+@dataclass(frozen=True)
+class Goal:
+    """name: what reasons.toml knows it by. read: KeyError where a peer has no figure."""
+
+    name: str
+    what: str
+    asked: str
+    part: str
+    read: Callable[[Figures], Reading]
+
+
+def times(ratio: float, asked: float) -> Reading:
+    return Reading(f"{ratio:.2f}×", ratio >= asked)
+
+
+def share(ratio: float, asked: float) -> Reading:
+    return Reading(f"{ratio:.0%}", ratio >= asked)
+
+
+def loaded(figures: Figures, concurrency: int, client: str = "h2load") -> Mapping[str, Mapping[str, float]]:
+    row = next(row for row in figures[client] if row["concurrency"] == concurrency)
+    peers: Mapping[str, Mapping[str, float]] = row["peers"]
+    return peers
+
+
+def against_triton(peer: str, concurrency: int, figures: Figures) -> Reading:
+    peers = loaded(figures, concurrency)
+    ours, theirs = peers["lossd"], peers[peer]
+    ratio = ours["per_s"] / theirs["per_s"]
+    p99 = f"p99 {ours['p99_s'] * 1e3:.2f} against {theirs['p99_s'] * 1e3:.2f} ms"
+    return Reading(f"{ratio:.2f}×, {p99}", ratio >= 1.5 and ours["p99_s"] < theirs["p99_s"])
+
+
+def against_echo(concurrency: int, figures: Figures) -> Reading:
+    peers = loaded(figures, concurrency)
+    return share(peers["lossd"]["per_s"] / peers["echo"]["per_s"], 0.75)
+
+
+def own_clients(peer: str, concurrency: int, asked: float, figures: Figures) -> Reading:
+    peers = loaded(figures, concurrency, "own")
+    return times(peers["lossd"]["per_s"] / peers[peer]["per_s"], asked)
+
+
+def mapped(figures: Figures) -> Reading:
+    return times(figures["lossd"]["per_s"] / max(burst["best"] for burst in figures["bursts"].values()), 3)
+
+
+def largest(figures: Figures) -> Mapping[str, float]:
+    """Seconds of (1024, 32000), loss only."""
+    found: Mapping[str, float] = [row for row in figures["figures"] if not row["gradient"]][-1]["seconds"]
+    return found
+
+
+def bare_bytes(seconds: Mapping[str, float]) -> float:
+    """Seconds of the fastest bare stream."""
+    return min(value for name, value in seconds.items() if name.startswith("bytes"))
+
+
+def tcp_triton(figures: Figures) -> Reading:
+    seconds = largest(figures)
+    return times(seconds["triton"] / seconds["lossd"], 8)
+
+
+def tcp_bytes(figures: Figures) -> Reading:
+    seconds = largest(figures)
+    return share(bare_bytes(seconds) / seconds["lossd"], 0.7)
+
+
+def in_memory(gradient: bool, ours: str, theirs: str, asked: float, figures: Figures) -> Reading:
+    seconds = figures["figures"][gradient]["seconds"]
+    return times(seconds[theirs] / seconds[ours], asked)
+
+
+def flat(figures: Figures) -> Reading:
+    if figures["failed"]:
+        raise KeyError("lossd")
+    above = max(rss for _, rss in figures["samples"]) - figures["idle"]
+    return Reading(f"{above / 1e6:.0f} MB above idle at most", above < MEMORY_BYTES)
+
+
+def kernel(what: str, figures: Figures) -> Reading:
+    found = next(f for f in figures["figures"] if f["what"] == what and f["case"].endswith("32000)"))
+    return times(found["ratio"], found["goal"])
+
+
+def bandwidth(what: str, figures: Figures) -> Reading:
+    found = next(f for f in figures["figures"] if f["what"] == what and f["case"].endswith("32000)"))
+    return share(found["gb_per_s"] / figures["copy_gb_per_s"], 0.6)
+
+
+def few_classes(what: str, asked: float, figures: Figures) -> Reading:
+    """The least ratio of the cases with 10, 100 and 1,000 classes."""
+    names = (", 10)", ", 100)", ", 1000)")
+    ratios = [f["ratio"] for f in figures["figures"] if f["what"] == what and f["case"].endswith(names)]
+    return Reading(f"{min(ratios):.2f}× to {max(ratios):.2f}×", min(ratios) >= asked)
+
+
+def ragged(figures: Figures) -> Reading:
+    found = next(f for f in figures["figures"] if "ragged" in f["case"] and f["what"] == "loss + gradient")
+    return times(found["ratio"], 8)
+
+
+def narrow(figures: Figures) -> Reading:
+    """16 bits over float32, the least of loss and of loss and gradient."""
+    ratios = [f["ratio"] for f in figures["figures"] if f["case"].endswith(("bfloat16", "float16"))]
+    return Reading(f"{min(ratios):.2f}× to {max(ratios):.2f}×", min(ratios) > 1)
+
+
+def linear_size(figures: Figures) -> Reading:
+    """The cost of a byte at the largest size over the one before it, by TCP and by shared memory."""
+    before, last = figures["figures"][-2:]
+    per_byte = [
+        last["seconds"][way] / last["nbytes"] * before["nbytes"] / before["seconds"][way]
+        for way in ("lossd, TCP", "lossd, shared memory, copied in", "lossd, client.empty")
+    ]
+    return Reading(f"a byte costs {max(per_byte):.2f}× as much at 1 GB as at 131 MB, at most", max(per_byte) <= GROWTH)
+
+
+def linear_batch(figures: Figures) -> Reading:
+    """The cost of a request in the largest batch over that of a lone one."""
+    ours = [(f["requests"], f["seconds"]["lossd"] / f["requests"]) for f in figures["figures"] if not f["gradient"]]
+    ratio = ours[-1][1] / ours[0][1]
+    return Reading(f"a request costs {ratio:.2f}× as much among {ours[-1][0]:,} as alone", ratio <= GROWTH)
+
+
+def of(function: Callable[..., Reading], *given: Any) -> Callable[[Figures], Reading]:
+    return lambda figures: function(*given, figures)
+
+
+def slug(peer: str) -> str:
+    return peer.replace(", ", "-").replace(" ", "-")
+
+
+SMALL = "(8, 16), unary, h2load, concurrency"
+OWN = "(8, 16), each side's own Python client, concurrency"
+SHARED = "(4096, 32000), shared memory"
+TRITON = {"triton": "Triton", "triton, one thread": "Triton, torch held to one thread"}
+# name, gradient, lossd's way, the peer, asked
+IN_MEMORY = (
+    ("shared-triton", False, "lossd, client.empty", "Triton, shared memory", 6),
+    ("empty-loss", False, "lossd, client.empty", "torch eager", 3),
+    ("empty-gradient", True, "lossd, client.empty", "torch eager", 4.5),
+    ("copied-loss", False, "lossd, copied in", "torch eager", 1.3),
+    ("copied-gradient", True, "lossd, copied in", "torch eager", 2.5),
+)
+GOALS = (
+    *(
+        Goal(
+            f"{slug(peer)}-{c}",
+            f"{SMALL} {c}: against {name}",
+            "≥ 1.5×, p99 lower",
+            "small",
+            of(against_triton, peer, c),
+        )
+        for peer, name in TRITON.items()
+        for c in (1, 32, 128)
+    ),
+    *(
+        Goal(f"echo-{c}", f"{SMALL} {c}: against a bare echo", "≥ 75 %", "small", of(against_echo, c))
+        for c in (1, 32, 128)
+    ),
+    *(
+        Goal(
+            f"own-{slug(peer)}-{c}",
+            f"{OWN} {c}: against {name}",
+            f"≥ {asked:g}×",
+            "small",
+            of(own_clients, peer, c, asked),
+        )
+        for peer, name in TRITON.items()
+        for c, asked in ((1, 2), (32, 1.5), (128, 1.5))
+    ),
+    Goal("map", "(8, 16) through `client.map`: against Triton's best burst", "≥ 3×", "map", mapped),
+    Goal("tcp-triton", "(1024, 32000) over TCP, loss: against Triton", "≥ 8×", "large", tcp_triton),
+    Goal("tcp-bytes", "(1024, 32000) over TCP, loss: against a bare gRPC byte stream", "≥ 70 %", "large", tcp_bytes),
+    *(
+        Goal(
+            name,
+            f"{SHARED}, {ours.removeprefix('lossd, ')}, {'loss + gradient' if gradient else 'loss'}: against {peer}",
+            f"≥ {asked:g}×",
+            "shared",
+            of(in_memory, gradient, ours, peer, asked),
+        )
+        for name, gradient, ours, peer, asked in IN_MEMORY
+    ),
+    Goal(
+        "kernel-loss", "CPU kernel, (4096, 32000), loss: against torch eager", "≥ 3.5×", "kernels", of(kernel, "loss")
+    ),
+    Goal(
+        "kernel-gradient",
+        "CPU kernel, (4096, 32000), loss + gradient: against torch eager",
+        "≥ 5×",
+        "kernels",
+        of(kernel, "loss + gradient"),
+    ),
+    Goal(
+        "copy-loss",
+        "CPU kernel, (4096, 32000), loss: of the machine's copy bandwidth",
+        "≥ 60 %",
+        "kernels",
+        of(bandwidth, "loss"),
+    ),
+    Goal(
+        "copy-gradient",
+        "CPU kernel, (4096, 32000), loss + gradient: of the machine's copy bandwidth",
+        "≥ 60 %",
+        "kernels",
+        of(bandwidth, "loss + gradient"),
+    ),
+    Goal(
+        "few-loss",
+        "CPU kernels, 10, 100 and 1,000 classes, loss: against torch eager",
+        "≥ 3×",
+        "kernels",
+        of(few_classes, "loss", 3),
+    ),
+    Goal(
+        "few-gradient",
+        "CPU kernels, 10, 100 and 1,000 classes, loss + gradient: against torch eager",
+        "≥ 5×",
+        "kernels",
+        of(few_classes, "loss + gradient", 5),
+    ),
+    Goal(
+        "ragged",
+        "64 ragged requests as one batch, loss + gradient: against a loop of torch calls",
+        "≥ 8×",
+        "kernels",
+        ragged,
+    ),
+    Goal("narrow", "bfloat16 and float16 on the CPU: against float32 per element", "> 1×", "kernels", narrow),
+    Goal("memory", "server memory while 20 GB stream through", "flat, < 300 MB above idle", "memory", flat),
+    Goal("batch", "cost of a request as its batch grows", "linear or better", "batch", linear_batch),
+    Goal("sizes", "cost of a request as it grows to 1 GB", "linear or better", "sizes", linear_size),
+)

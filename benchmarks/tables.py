@@ -1,0 +1,215 @@
+"""The tables of docs/performance.md: one section for each part of performance.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from goals import bare_bytes
+
+Figures = Mapping[str, Any]
+PEERS = {
+    "lossd": "lossd",
+    "triton": "Triton",
+    "triton, one thread": "Triton, one torch thread",
+    "echo": "bare echo",
+}
+UNITS = ((1, "s"), (1e-3, "ms"), (1e-6, "µs"))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    """Markdown. align: a sign for each column, `-` to the left, `:` to the right."""
+    lines = [head, [{"-": "---", ":": "---:"}[sign] for sign in align], *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    unit, name = next(((unit, name) for unit, name in UNITS if seconds >= unit), UNITS[-1])
+    return f"{seconds / unit:.3g} {name}"
+
+
+def rate(figures: Mapping[str, float] | None) -> str:
+    return f"{figures['per_s']:,.0f}" if figures else "–"
+
+
+def gb_per_s(nbytes: float, seconds: float | None) -> str:
+    return f"{nbytes / seconds / 1e9:.2f}" if seconds else "–"
+
+
+def over(theirs: float | None, ours: float | None) -> str:
+    return f"{theirs / ours:.2f}×" if theirs and ours else "–"
+
+
+def what(gradient: bool) -> str:
+    return "loss + gradient" if gradient else "loss"
+
+
+def rates(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each concurrency and peer."""
+    head = ("concurrency", "", "requests/s", "best round", "p50", "p99")
+    cells = []
+    for row in rows:
+        for name, it in row["peers"].items():
+            times = (duration(it["p50_s"]), duration(it["p99_s"]))
+            cells.append((str(row["concurrency"]), PEERS[name], rate(it), f"{it['best_per_s']:,.0f}", *times))
+    return table(head, cells, ":-::::")
+
+
+def small(found: Figures) -> str:
+    return f"""\
+## Small requests
+
+Cross-entropy of (8, 16) float32 logits, unary, one connection, {found["calls"]:,} calls a round, driven by h2load. It \
+sees HTTP status only, so during each round the peer's own client samples and checks answers, and afterwards the \
+server's own count of results must have grown by exactly the calls that were sent. Triton is measured twice: as it \
+comes, torch in its backend has a thread a core, and small requests wait for those threads again and again, tens of \
+milliseconds long; with one thread they do not.
+
+{rates(found["h2load"])}
+The same through each side's own asyncio client, numpy arrays in and a number out, {found["own_calls"]:,} calls a round:
+
+{rates(found["own"])}"""
+
+
+def many(found: Figures) -> str:
+    ours = rate(found["lossd"])
+    rows = [(f"`client.map` over {found['mapped']:,} evaluations", ours, "")]
+    for name, burst in found["bursts"].items():
+        label = f"Triton, `{name.split(', ')[0]}`, {found['burst']:,} unary calls by h2load, {name.split(', ')[1]}"
+        rows.append((label, f"{burst['median']:,.0f}", f"{burst['best']:,.0f}"))
+    return f"""\
+## Many small evaluations
+
+{table(("(8, 16) float32, evaluations/s", "median", "best"), rows, "-::")}"""
+
+
+def large(found: Figures) -> str:
+    head = ("shape", "", "lossd, stream", "Triton", "grpcio + torch", "bare bytes", "against Triton", "of bare bytes")
+    rows = []
+    for figure in found["figures"]:
+        seconds, nbytes = figure["seconds"], figure["nbytes"]
+        ours = seconds.get("lossd")
+        bare = None if figure["gradient"] else bare_bytes(seconds)
+        part = f"{bare / ours:.0%}" if bare and ours else "–"
+        named = [gb_per_s(nbytes, seconds.get(name)) for name in ("lossd", "triton", "grpcio + torch")]
+        shape = f"({', '.join(map(str, figure['shape']))})"
+        rows.append(
+            (shape, what(figure["gradient"]), *named, gb_per_s(nbytes, bare), over(seconds.get("triton"), ours), part)
+        )
+    return f"""\
+## Large tensors over TCP
+
+GB of inputs per second of a whole call, float32 over the loopback. `bare bytes`: a gRPC stream of messages without \
+serialisers that nobody reads, the best of sync and asyncio, 1 and 4 MiB. With a gradient as many bytes come back; \
+they are not counted.
+
+{table(head, rows, "--::::::")}"""
+
+
+def shared(found: Figures) -> str:
+    shape = f"({', '.join(map(str, found['shape']))})"
+    rows = []
+    for figure in found["figures"]:
+        eager = figure["seconds"].get("torch eager")
+        for name, seconds in figure["seconds"].items():
+            first = duration(figure["first"][name])
+            rows.append(
+                (
+                    what(figure["gradient"]),
+                    name,
+                    first,
+                    duration(seconds),
+                    gb_per_s(found["nbytes"], seconds),
+                    over(eager, seconds),
+                )
+            )
+    return f"""\
+## Same host, shared memory
+
+{shape} float32. lossd and Triton are servers and these are whole calls; torch runs in the caller's own process. The \
+first call pays for pages that nobody touched before (and for compiling, where it compiles).
+
+{table(("", "", "first call", "later calls", "GB/s", "as fast as torch eager"), rows, "--::::")}"""
+
+
+def memory(found: Figures) -> str:
+    taken = found["taken"]
+    speed = (
+        f" in {taken['seconds']:.1f} s ({found['streamed_bytes'] / taken['seconds'] / 1e9:.2f} GB/s)" if taken else ""
+    )
+    most = max((rss for _, rss in found["samples"]), default=found["idle"])
+    return f"""\
+## Memory of the server while {found["streamed_bytes"] / 1e9:.0f} GB stream through
+
+One evaluation of a memory-mapped file of zeros (sparse: stored nowhere), over TCP{speed}. Idle, after small requests: \
+{found["idle"] / 1e6:.0f} MB resident; at most {most / 1e6:.0f} MB while it streams.
+"""
+
+
+def batch(found: Figures) -> str:
+    rows = []
+    for figure in found["figures"]:
+        ours, theirs = (figure["seconds"][name] / figure["requests"] for name in ("lossd", "torch"))
+        rows.append(
+            (f"{figure['requests']:,}", what(figure["gradient"]), duration(ours), duration(theirs), over(theirs, ours))
+        )
+    return f"""\
+## Cost of a request by its batch
+
+Computing alone, in one process: (8, 16) float32, requests of one batch; torch evaluates them one after another.
+
+{table(("requests", "", "lossd, each", "torch, each", "ratio"), rows, ":-:::")}"""
+
+
+def sizes(found: Figures) -> str:
+    names = list(dict.fromkeys(name for figure in found["figures"] for name in figure["seconds"]))
+    rows = [
+        (f"{figure['nbytes'] / 1e6:,.3g} MB", *(duration(figure["seconds"].get(name)) for name in names))
+        for figure in found["figures"]
+    ]
+    return f"""\
+## Cost of a request by its size
+
+One evaluation of (N, {found["classes"]}) float32, loss only, a whole call.
+
+{table(("", *names), rows, ":" * (len(names) + 1))}"""
+
+
+def kernels(found: Figures) -> str:
+    rows = []
+    for figure in found["figures"]:
+        peer = "eager" if "eager" in figure["seconds"] else "float32"
+        ours, theirs = figure["seconds"]["lossd"], figure["seconds"][peer]
+        copy = f"{figure['gb_per_s'] / found['copy_gb_per_s']:.0%}"
+        beside = "torch eager" if peer == "eager" else "float32"
+        rows.append(
+            (
+                figure["case"],
+                figure["what"],
+                duration(ours),
+                f"{beside} {duration(theirs)}",
+                f"{figure['ratio']:.2f}×",
+                copy,
+            )
+        )
+    return f"""\
+## Kernels
+
+The CPU backend in one process: no message, no socket. `copy`: bytes that cannot be avoided over time, as a share of \
+what plain copies reach.
+
+{table(("", "", "lossd", "beside", "ratio", "copy"), rows, "--::::")}"""
+
+
+SECTIONS: dict[str, Callable[[Figures], str]] = {
+    "small": small,
+    "map": many,
+    "large": large,
+    "shared": shared,
+    "memory": memory,
+    "batch": batch,
+    "sizes": sizes,
+    "kernels": kernels,
+}

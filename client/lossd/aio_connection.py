@@ -1,0 +1,79 @@
+"""The awaitable client's channel: one attempt of an RPC, or the start of a stream, and what its failure means."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from lossd import channel, protocol
+from lossd.errors import Error, Unavailable, from_rpc
+from lossd.sharing import Sharing
+from lossd.v1 import service_pb2
+
+# What grpc.aio says of a message that could not be written, in place of the status that ended the call.
+_WRITE_FAILED = "Internal error from Core"
+
+
+class Connection:
+    """Of one event loop. As `lossd.connection.Connection`."""
+
+    def __init__(self, target: channel.Target, max_response_bytes: int, lifetime: protocol.Lifetime) -> None:
+        self._address = target.address
+        self._max_response_bytes = max_response_bytes
+        self._lifetime = lifetime
+        self._channel = grpc.aio.insecure_channel(target.address, options=target.arguments(max_response_bytes))
+        self._rpcs: dict[str, Any] = {name: self._channel.unary_unary(path) for name, path in protocol.PATHS.items()}
+        self._stream: Any = self._channel.stream_stream(protocol.STREAM)
+        self.sharing = Sharing(target.address.startswith("dns:"))
+        self.server: service_pb2.GetServerInfoResponse | None = None
+
+    async def attempt(self, rpc: str, body: bytes, timeout_s: float) -> bytes:
+        """The answer's bytes. Raises Error."""
+        try:
+            answer: bytes = await self._rpcs[rpc](
+                body, timeout=timeout_s, metadata=protocol.metadata(len(body), self._max_response_bytes)
+            )
+            return answer
+        except grpc.aio.AioRpcError as failure:
+            error = self.explain(failure)
+        except grpc.aio.UsageError:
+            # The channel was closed by another task between these lines.
+            error = protocol.closed_error()
+        except asyncio.CancelledError:
+            # Closing the channel cancels its calls; only a task that is being cancelled itself wants to know.
+            task = asyncio.current_task()
+            if not self._lifetime.closed or task is None or task.cancelling():
+                raise
+            error = protocol.closed_error()
+        raise error
+
+    def start(self, timeout_s: float | None) -> Any:
+        """A Stream call."""
+        return self._stream(timeout=timeout_s, metadata=protocol.stream_metadata(self._max_response_bytes))
+
+    def explain(self, failure: BaseException) -> Error:
+        """The Error of what an RPC raised, or of an Error."""
+        error: Error
+        if isinstance(failure, grpc.aio.AioRpcError) and failure.details() == _WRITE_FAILED:
+            error = Unavailable(f"{self._address}: the stream broke off", reason="STREAM_ENDED")
+        elif isinstance(failure, grpc.aio.AioRpcError):
+            error = from_rpc(failure.code(), failure.details(), failure.trailing_metadata(), self._address)
+        else:
+            assert isinstance(failure, Error)
+            error = failure
+        return protocol.explained(error, closed=self._lifetime.closed, is_ready=self._is_ready, address=self._address)
+
+    def _is_ready(self) -> bool:
+        return self._channel.get_state() is grpc.ChannelConnectivity.READY
+
+    def forget(self) -> None:
+        """The server is not the one it was: what is known of it is asked again."""
+        self.server = None
+        self.sharing.lose()
+
+    async def close(self) -> None:
+        await self._channel.close()
+        self.sharing.lose()

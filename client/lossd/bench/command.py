@@ -1,0 +1,81 @@
+"""`lossd bench`: from arguments to an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lossd.bench import BenchError
+from lossd.bench.arguments import parse, plan
+
+if TYPE_CHECKING:
+    from lossd.bench.report import Report
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; the process's exit status."""
+    parsed = parse(argv)
+    try:
+        return _bench(parsed)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # `lossd bench | head`: who reads has seen enough. What is still buffered must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _bench(parsed: argparse.Namespace) -> int:
+    import lossd
+    from lossd.bench.plot import Picture
+    from lossd.bench.progress import Progress
+    from lossd.bench.run import run
+    from lossd.evaluation import EvaluationError
+
+    progress = Progress()
+    try:
+        picture = Picture(parsed.plot) if parsed.plot else None
+        _check_folders(parsed)
+        report = run(plan(parsed), progress)
+        progress.clear()
+        if picture is not None and report.levels:
+            picture.draw(report)
+        _tell(report, parsed)
+    except (BenchError, EvaluationError, lossd.Error) as error:
+        progress.clear()
+        print(f"lossd bench: {error}", file=sys.stderr)
+        return 1
+    if report.interrupted:
+        return 130
+    return 0 if report.right else 1
+
+
+def _check_folders(parsed: argparse.Namespace) -> None:
+    """A bench of minutes should not end with a file that cannot be written."""
+    for path in (parsed.csv, parsed.json):
+        if path and path != "-" and not Path(path).parent.is_dir():
+            raise BenchError(f"{path}: there is no folder {Path(path).parent}")
+
+
+def _tell(report: Report, parsed: argparse.Namespace) -> None:
+    from lossd.bench.report import document, write_csv
+    from lossd.bench.table import show
+
+    written = json.dumps(document(report), indent=2, allow_nan=False)
+    try:
+        if parsed.json and parsed.json != "-":
+            Path(parsed.json).write_text(written + "\n", encoding="utf-8")
+        if parsed.csv:
+            with Path(parsed.csv).open("w", encoding="utf-8", newline="") as file:
+                write_csv(report, file)
+    except OSError as error:
+        raise BenchError(f"{error.filename}: {error.strerror or error}") from None
+    if parsed.json == "-":
+        print(written)
+    else:
+        show(report)

@@ -1,0 +1,185 @@
+"""A report for people: tables and what there is to say about them, by rich on a terminal, plainly elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lossd.bench.measured import BUSY, PERCENTILES, Measured
+from lossd.bench.report import Report, machine
+from lossd.bench.tally import STAGES, WRONG
+from lossd.bench.windows import Verdict
+from lossd.evaluation.extras import have
+
+LOUD = "THE GENERATOR IS THE BOTTLENECK"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def show(report: Report) -> None:
+    """Prints to stdout: with colours where it is a terminal and rich is there."""
+    rich = have("rich.console") if sys.stdout.isatty() else None
+    console = rich.Console(highlight=False, markup=False, emoji=False) if rich else None
+
+    def line(text: str, style: str = "") -> None:
+        if console is None:
+            print(text)
+        else:
+            console.print(text, style=style, soft_wrap=True)
+
+    for text in title(report):
+        line(text, "bold")
+    for table in tables(report):
+        line("")
+        line(table.title, "bold")
+        head, *rows = lines(table)
+        line(head, "dim")
+        for row, level in zip(rows, report.levels, strict=True):
+            line(row, "" if level.verdict is Verdict.STEADY else "yellow")
+    line("")
+    for note in notes(report):
+        line(note, "red" if note.startswith(LOUD) or note.split()[0] in report.sentences else "")
+
+
+def tables(report: Report) -> list[Table]:
+    """Three, each of which fits a terminal; none where no level was run."""
+    if not report.levels:
+        return []
+    load = "rate" if report.levels[0].load.open else "concurrency"
+    stages = [stage for stage in STAGES if stage != "late" or load == "rate"]
+    rows = [
+        (level, {name: value for name, value in level.row().items() if isinstance(value, int | float)})
+        for level in report.levels
+    ]
+    return [
+        Table(
+            "throughput",
+            [load, "requests/s", "rows/s", "elements/s", "GB/s", "failed", "generator", ""],
+            [_throughput(level, row) for level, row in rows],
+        ),
+        Table(
+            "latency, ms",
+            [load, *(name.replace("_", ".") for name in PERCENTILES), "max"],
+            [_numbers(level, row, [f"{name}_ms" for name in (*PERCENTILES, "max")]) for level, row in rows],
+        ),
+        Table(
+            "where a request's time went, mean ms; the mean batch, in requests and rows",
+            [load, *stages, "in all", "batch", "rows"],
+            [
+                _numbers(level, row, [*(f"{name}_ms" for name in (*stages, "mean")), "batch_requests", "batch_rows"])
+                for level, row in rows
+            ],
+        ),
+    ]
+
+
+def _throughput(level: Measured, row: Mapping[str, float]) -> list[str]:
+    return [
+        level.load.name,
+        plain(row["requests_per_s"]),
+        short(row["rows_per_s"]),
+        short(row["elements_per_s"]),
+        plain(row["gb_per_s"]),
+        f"{level.failed.total():,}" if level.failed else "-",
+        f"{level.generator_share:.0%}" if math.isfinite(level.generator_share) else "-",
+        "" if level.verdict is Verdict.STEADY else level.verdict.value,
+    ]
+
+
+def _numbers(level: Measured, row: Mapping[str, float], columns: list[str]) -> list[str]:
+    return [level.load.name, *(plain(row[column]) for column in columns)]
+
+
+def plain(value: float) -> str:
+    """Three digits that say something, at most four decimals; thousands in full."""
+    if not math.isfinite(value):
+        return "-"
+    value = float(f"{value:.3g}") if value < 1000 else value
+    if value == 0 or value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.{min(4, 2 - math.floor(math.log10(value)))}f}"
+
+
+def short(value: float) -> str:
+    """Three digits and k, M or G."""
+    if not math.isfinite(value):
+        return "-"
+    for unit in ("", "k", "M", "G"):
+        if float(f"{value:.3g}") < 1000:
+            return f"{plain(value)}{unit}"
+        value /= 1e3
+    return f"{plain(value)}T"
+
+
+def title(report: Report) -> list[str]:
+    return [report.mix.title, f"{report.address} by {report.how}"]
+
+
+def notes(report: Report) -> list[str]:
+    """Sentences under the tables: what failed, what to mind, what was found, and where."""
+    found = []
+    for status, sentence in report.sentences.items():
+        count = sum(level.failed[status] for level in report.levels) + (report.warm_wrong if status == WRONG else 0)
+        found.append(f"{status} {count:,}×, first: {sentence}")
+    unsteady = dict.fromkeys(level.load.name for level in report.levels if level.verdict is Verdict.NOT_STEADY)
+    if unsteady:
+        found.append(
+            f"not steady at {', '.join(unsteady)}: the last three windows differ by more than 10 % (raise --max-s or "
+            "--window-s)"
+        )
+    lost = dict.fromkeys(level.load.name for level in report.levels if not level.kept)
+    if lost and not report.searching:
+        found.append(f"the rate was not kept at {', '.join(lost)}: fewer requests were answered than were due")
+    busy = [level.load.name for level in report.levels if level.generator_share >= BUSY]
+    if busy:
+        found.append(
+            f"{LOUD} at {', '.join(busy)}: its thread used {BUSY:.0%} of a core or more, so "
+            "the server may bear more (--raw costs less; or run several of these at once)"
+        )
+    if report.differing:
+        found.append(
+            f"{report.differing:,} right answers had not the bits of the first answer to the same request: several "
+            "servers on unlike machines?"
+        )
+    if report.embedded:
+        found.append(
+            "server and generator shared one process and its interpreter lock: for what a server can do, start "
+            "`lossd serve` and name it with --server"
+        )
+    if report.searching:
+        bound = f"p99 of {1e3 * report.p99_s:g} ms or less"
+        highest = f"the highest rate with {bound} is {report.best_rate:,.4g} requests/s"
+        found.append(highest if report.best_rate else f"no rate was found with {bound}")
+    if report.interrupted:
+        found.append("interrupted")
+    found.append(_versions(report))
+    return found
+
+
+def _versions(report: Report) -> str:
+    here, server = machine(), report.server
+    workers = f", {server.workers} workers" if server.workers > 1 else ""
+    return (
+        f"{here['processor']}, {here['cores']} cores, {here['system']}; Python {here['python']}, grpcio "
+        f"{here['grpcio']}, numpy {here['numpy']}, lossd {here['lossd']}; server {server.version} on "
+        f"{server.device}{workers}"
+    )
+
+
+def lines(table: Table) -> list[str]:
+    """The table's columns and rows, aligned to the right."""
+    cells = [table.columns, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    found = []
+    for line in cells:
+        # The verdict is words, and comes last.
+        aligned = zip(line, widths, table.columns, strict=True)
+        found.append("  ".join(f"{cell:>{width}}" if name else cell for cell, width, name in aligned).rstrip())
+    return [f"  {line}" for line in found]

@@ -1,0 +1,154 @@
+"""How a call falls into items, and items into blocks: what a stream may cut, and what it may not.
+
+An item is one index of dimension 0. Notation as in the contract: N items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from lossd import tensors
+from lossd.v1 import loss_pb2, tensor_pb2
+
+if TYPE_CHECKING:
+    from lossd.requests import Call
+
+# Tensors up to this size are sent once, with the Open, even where they could be cut.
+WHOLE_BYTES = 1 << 20
+# Of the larger of a block and its answer. 1 to 4 MiB are equally fast; less holds less memory.
+BLOCK_BYTES = 2 << 20
+# Tags, lengths, shapes and options of a message: far less than this.
+HEADERS_BYTES = 8192
+
+_ELEMENTWISE = frozenset({"bce", "bce_with_logits", "self_information", "sigmoid", "log_sigmoid"})
+_BY_DIM = frozenset({"entropy", "softmax", "log_softmax"})
+_NORMALISED = (loss_pb2.KIND_LOGITS, loss_pb2.KIND_COUNTS)
+_OUTPUT_BYTES = {loss_pb2.OUTPUT_ARGMAX: 8, loss_pb2.OUTPUT_CORRECT: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A call in blocks of `step` items. streamed: fields whose items come in blocks. answer_bytes: of one item."""
+
+    items: int
+    step: int
+    streamed: tuple[str, ...]
+    answer_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server takes: see `lossd.info.Limits`. max_item_bytes is 0 where it has no Stream."""
+
+    max_message_bytes: int = 0
+    max_item_bytes: int = 0
+    elementwise_granularity: int = 1
+
+
+def class_axis(call: Call) -> int | None:
+    """The dimension along which a row lies; None where every element is computed for itself."""
+    method, fields = call.asked.method, call.asked.fields
+    if method in _ELEMENTWISE:
+        return None
+    if method == "kl_divergence" and not {fields.get("kind"), fields.get("target_kind")}.intersection(_NORMALISED):
+        return None
+    rank = call.operands["input"].values.ndim
+    dim = fields.get("dim") if method in _BY_DIM else None
+    if dim is None:
+        return 1 if rank > 1 else 0
+    return int(dim) % rank if rank else 0
+
+
+def is_reduced(call: Call) -> bool:
+    """Whether the loss is one number. SelfInformation's default is not, an activation's value never."""
+    default = loss_pb2.REDUCTION_NONE if call.rpc in ("SelfInformation", "Activation") else loss_pb2.REDUCTION_MEAN
+    return bool(call.asked.fields.get("reduction", default) != loss_pb2.REDUCTION_NONE)
+
+
+def answer_item_bytes(call: Call) -> int:
+    """Bytes of what comes back for one item: gradients, losses that are not reduced, by-products."""
+    given = call.operands["input"]
+    elements = prod(given.shape[1:])
+    size = 0
+    for name in call.asked.gradients:
+        operand = call.operands.get(name)
+        if operand is not None and (name != "weight"):
+            size += prod(operand.shape[1:]) * tensors.item_bytes(tensors.gradient_dtype(operand.dtype))
+    axis = class_axis(call)
+    losses = elements
+    if axis is not None and call.asked.method != "kl_divergence" and call.rpc != "Activation":
+        losses = elements // max(1, given.shape[axis]) if axis else 1
+    wide = 8 if any(one.dtype == tensors.FLOAT64 for one in call.operands.values()) else 4
+    if not is_reduced(call):
+        size += losses * (tensors.item_bytes(given.dtype) if call.rpc == "Activation" else wide)
+    return size + sum(losses * _OUTPUT_BYTES.get(output, wide) for output in call.asked.fields.get("outputs", ()))
+
+
+def answer_bytes(call: Call) -> int:
+    """At least the bytes of the whole answer."""
+    shape = call.operands["input"].shape
+    weights = 8 * (shape[1] if len(shape) > 1 else prod(shape)) if "weight" in call.asked.gradients else 0
+    return HEADERS_BYTES + weights + answer_item_bytes(call) * (shape[0] if shape else 1)
+
+
+def cut(call: Call, limits: Limits) -> Cut | str:
+    """How the call can be streamed, or, as the end of a sentence, why it cannot."""
+    given = call.operands["input"]
+    if not given.shape:
+        return "input is a scalar"
+    if not limits.max_item_bytes:
+        return "this server has no Stream"
+    axis = class_axis(call)
+    if axis == 0:
+        return "input is one row, and only whole rows are sent"
+    items = given.shape[0]
+    if not given.values.size:
+        return "input is empty"
+    streamed = tuple(name for name in call.operands if name == "input" or _is_cut(call, name, axis is None))
+    request = sum(call.operands[name].nbytes // items for name in streamed)
+    if request > limits.max_item_bytes:
+        return (
+            f"an item (one index of dimension 0) has {request} bytes, and the server's max_item_bytes is "
+            f"{limits.max_item_bytes}: only shared memory, on the server's own host, has no such bound"
+        )
+    grain = 1
+    if axis is None:
+        grain = max(1, -(-limits.elementwise_granularity // prod(given.shape[1:])))
+    answer = answer_item_bytes(call)
+    least = grain if grain < items else items
+    if least * max(request, answer) + HEADERS_BYTES > limits.max_message_bytes:
+        return (
+            f"{least} items (indices of dimension 0) need messages of {least * max(request, answer)} bytes, and the "
+            f"server's max_message_bytes is {limits.max_message_bytes}"
+        )
+    most = min(BLOCK_BYTES, limits.max_message_bytes - HEADERS_BYTES)
+    step = max(grain, most // max(request, answer, 1) // grain * grain)
+    return Cut(items, step, streamed, answer)
+
+
+def _is_cut(call: Call, name: str, elementwise: bool) -> bool:
+    """Whether a tensor beside the input goes in blocks: it has the input's items, and is large or has a gradient."""
+    operand, shape = call.operands[name], call.operands["input"].shape
+    if not operand.shape or operand.shape[0] != shape[0]:
+        return False
+    if name in ("weight", "pos_weight"):
+        aligned = elementwise and len(operand.shape) == len(shape)
+    elif name == "grad_output":
+        aligned = not is_reduced(call)
+    else:
+        aligned = name in ("target", "row_weight")
+    return aligned and (operand.nbytes > WHOLE_BYTES or name in call.asked.gradients)
+
+
+def is_index_target(call: Call) -> bool:
+    """Whether the target is class indices."""
+    if call.asked.method == "nll":
+        return True
+    if call.asked.method != "cross_entropy":
+        return False
+    kind = call.asked.fields.get("target_kind")
+    if kind is None:
+        return call.operands["target"].dtype < tensor_pb2.DATA_TYPE_FLOAT8_E4M3FN
+    return bool(kind == loss_pb2.KIND_INDICES)

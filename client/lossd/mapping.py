@@ -1,0 +1,96 @@
+"""`map`: from items of an iterable to calls, and from answers in any order to results in the items' order. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from lossd.errors import Error, InvalidArgument
+from lossd.exchange import Evaluation
+from lossd.requests import METHODS, Call, build
+from lossd.values import integer
+
+Errors = Literal["raise", "yield"]
+# Items that may be on their way: enough that the server has work while this side handles what came back.
+WINDOW = 1024
+# Bytes of their tensors, one item excepted: memory is bounded whatever an item weighs.
+WINDOW_BYTES = 64 << 20
+
+
+class Window:
+    """Items that were read and whose results were not yet given, in order."""
+
+    def __init__(self, method: str, options: Mapping[str, Any], most: int, errors: str) -> None:
+        if errors not in get_args(Errors):
+            sentence = f"errors = {errors!r} is none of {', '.join(get_args(Errors))}"
+            raise InvalidArgument(sentence, field="errors", reason="UNKNOWN_ENUM", metadata={"value": repr(errors)})
+        self._most = integer("window", most)
+        if self._most < 1:
+            sentence = f"window = {most} is less than 1"
+            raise InvalidArgument(sentence, field="window", reason="OPTION_OUT_OF_RANGE", metadata={"value": str(most)})
+        self._method = method
+        self._tensors = METHODS[method].tensors if method in METHODS else ()
+        if not self._tensors:
+            build(method)  # says which methods there are
+        self._activation = METHODS[method].rpc == "Activation"
+        self._options = options
+        self._yield = errors == "yield"
+        self._entries: deque[Evaluation | Exception] = deque()
+        self._bytes = 0
+        self.exhausted = False
+
+    def call(self, item: Any) -> Call | None:
+        """The call of an item: a tuple of its tensors, a dict of tensors and options, or its only tensor.
+
+        None where it is none: its place among the results then raises, or yields, why.
+        """
+        try:
+            if type(item) is tuple:
+                return build(self._method, *item, **self._options)
+            if isinstance(item, Mapping):
+                options = {**self._options, **item}
+                tensors = [options.pop(name, None) for name in self._tensors]
+                return build(self._method, *tensors, **options)
+            return build(self._method, item, **self._options)
+        except (Error, TypeError) as error:
+            self._entries.append(error)
+            return None
+
+    def add(self, evaluation: Evaluation) -> None:
+        self._entries.append(evaluation)
+        self._bytes += evaluation.nbytes
+
+    def fail(self, error: Error) -> None:
+        """The item that was read last cannot be sent."""
+        self._entries.append(error)
+
+    @property
+    def wants(self) -> bool:
+        """Whether another item may be read."""
+        return not self.exhausted and len(self._entries) < self._most and self._bytes < WINDOW_BYTES
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._entries
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the first item's result is there."""
+        if not self._entries:
+            return False
+        first = self._entries[0]
+        return isinstance(first, Exception) or first.outcome is not None
+
+    def pop(self) -> Any:
+        """The first item's result: its Error is raised, or returned where errors are yielded."""
+        first = self._entries.popleft()
+        outcome: Any = first
+        if isinstance(first, Evaluation):
+            self._bytes -= first.nbytes
+            outcome = first.outcome
+        if not isinstance(outcome, Exception):
+            return outcome.loss if self._activation else outcome
+        if self._yield and isinstance(outcome, Error):
+            return outcome
+        raise outcome

@@ -1,0 +1,96 @@
+"""Arrays of the caller's that gradients are written into: `out=`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lossd import tensors
+from lossd.errors import InternalError, InvalidArgument
+from lossd.tensors import Operand, Tensor
+
+# An array for the only gradient, or arrays by the names of their tensors.
+Given = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """given: the caller's array. memory: its bytes, flat and writable.
+
+    landed: where in shared memory the server writes the gradient, `memory` itself or not; None: the answer has it.
+    """
+
+    given: Tensor
+    memory: npt.NDArray[np.uint8]
+    landed: npt.NDArray[np.uint8] | None = None
+
+    def fill(self, data: bytes | memoryview, start: int = 0) -> None:
+        """Copies the elements of a gradient, or of a part of it, to byte `start`."""
+        if len(data) > self.memory.size - start:
+            raise InternalError(
+                f"the answer holds a gradient of {start + len(data)} bytes, not {self.memory.size}",
+                reason="MALFORMED_ANSWER",
+            )
+        self.memory[start : start + len(data)] = np.frombuffer(data, np.uint8)
+
+    def settle(self) -> None:
+        """Once the server has written."""
+        if self.landed is not None and self.landed is not self.memory:
+            np.copyto(self.memory, self.landed)
+
+
+NONE: Mapping[str, Place] = {}
+
+
+def check(given: Given, gradients: tuple[str, ...], operands: Mapping[str, Operand]) -> dict[str, Place]:
+    """The place of every gradient in `given`; InvalidArgument where one does not fit its array, or is not asked for."""
+    named = given if isinstance(given, Mapping) else {gradients[0] if len(gradients) == 1 else "input": given}
+    return {name: _place(name, array, gradients, operands) for name, array in named.items()}
+
+
+def _place(name: str, given: Tensor, gradients: tuple[str, ...], operands: Mapping[str, Operand]) -> Place:
+    if name not in gradients:
+        asked = ", ".join(gradients) if gradients else "none"
+        raise _refused(f"out has an array for the gradient of {name}, but grad asks for {asked}")
+    dtype, shape = expected(name, operands)
+    array = _numpy(given)
+    if not isinstance(array, np.ndarray):
+        raise _refused(f"out for {name} is a {type(given).__name__}, not an array to write into")
+    wanted = tensors.NAMES[dtype]
+    found = str(getattr(given, "dtype", array.dtype)).removeprefix("torch.")
+    if found != wanted or array.dtype.byteorder == ">" or tuple(array.shape) != shape:
+        raise _refused(f"out for {name} is {found} {list(array.shape)}, the gradient is {wanted} {list(shape)}")
+    if not (array.flags.c_contiguous and array.flags.writeable):
+        raise _refused(f"out for {name} must be writable and lie in C order without gaps")
+    return Place(given, array.reshape(-1).view(np.uint8))
+
+
+def expected(name: str, operands: Mapping[str, Operand]) -> tuple[Any, tuple[int, ...]]:
+    """Wire dtype and shape of the gradient of the tensor `name`."""
+    operand = operands.get(name)
+    if operand is not None:
+        return tensors.gradient_dtype(operand.dtype), operand.shape
+    # The gradient of weights that were not given: all ones, one a class.
+    shape = operands["input"].shape
+    wide = any(one.dtype == tensors.FLOAT64 for one in operands.values())
+    return tensors.FLOAT64 if wide else tensors.FLOAT32, shape[1:2] if len(shape) > 1 else shape
+
+
+def _numpy(given: Any) -> Any:
+    torch: Any = sys.modules.get("torch")
+    if torch is None or isinstance(given, np.ndarray) or not torch.is_tensor(given):
+        return given
+    # A view of the same memory as bytes, since numpy lacks some of torch's dtypes; shaped as the tensor is.
+    if given.device.type != "cpu" or not given.is_contiguous() or given.requires_grad:
+        raise _refused("out is a torch tensor that cannot be written: give a contiguous one on the CPU, without grad")
+    bits = getattr(torch, {1: "uint8", 2: "int16", 4: "int32", 8: "int64"}[given.element_size()])
+    return given.detach().view(bits).numpy()
+
+
+def _refused(sentence: str) -> InvalidArgument:
+    return InvalidArgument(sentence, field="out", reason="OUT_DOES_NOT_FIT")

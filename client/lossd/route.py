@@ -1,0 +1,81 @@
+"""A call with the way it takes: cut into blocks, or whole, with its tensors in the message or in shared memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lossd import protocol, transport
+from lossd.errors import InvalidArgument
+from lossd.items import Cut
+from lossd.options import Progress, Transport
+from lossd.requests import Call
+from lossd.sharing import Borrowed, Sharing, is_lost, may_go_otherwise
+from lossd.v1 import service_pb2
+
+# Times that a call looks for regions which the server knows: then it goes without.
+MOST_LOST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """call: as it is sent. cut: its blocks, None where it is whole. borrowed: its memory, where it is shared."""
+
+    call: Call
+    cut: Cut | None = None
+    borrowed: Borrowed | None = None
+
+    def ended(self, error: BaseException | None) -> None:
+        """Gives shared memory back, or up: after an error the server may still be writing there."""
+        if self.borrowed is None:
+            return
+        if error is None or (isinstance(error, InvalidArgument) and not is_lost(error)):
+            self.borrowed.release()
+        else:
+            self.borrowed.discard()
+
+    def is_lost(self, error: BaseException) -> bool:
+        """Whether the call failed because the server does not know its memory."""
+        return self.borrowed is not None and is_lost(error)
+
+    @property
+    def original(self) -> Call:
+        """The call as it was built."""
+        return self.call if self.borrowed is None else self.borrowed.original
+
+
+def route(
+    call: Call, asked: Transport, server: service_pb2.GetServerInfoResponse, sharing: Sharing, lost: int = 0
+) -> Route:
+    """The call's way. lost: how often its shared memory was unknown to the server. Copies what is to be shared.
+
+    Raises an Error that `is_lost` where the server that the memory was shared with is gone.
+    """
+    limits = protocol.limits(server)
+    regions, why_not = None, None
+    if asked in ("auto", "shared_memory"):
+        regions, why_not = sharing.open(server)
+    if lost >= MOST_LOST:
+        regions, why_not = None, "the server does not know this client's memory"
+    while True:
+        way = transport.choose(asked, call, limits, why_not if regions is None else None)
+        if way == "unary":
+            return Route(call)
+        if way != "shared_memory":
+            return Route(call, cut=way)
+        assert regions is not None
+        try:
+            borrowed = Borrowed(call, regions)
+        except Exception as error:
+            if asked == "shared_memory" or not may_go_otherwise(error) or is_lost(error):
+                raise
+            regions, why_not = None, str(error)
+        else:
+            return Route(borrowed.call, borrowed=borrowed)
+
+
+def finish(call: Call, progress: Progress | None) -> None:
+    """All items of a call that went whole are done."""
+    if progress is not None:
+        shape = call.operands["input"].shape
+        items = shape[0] if shape else 1
+        progress(items, items)

@@ -1,0 +1,149 @@
+"""A call by shared memory: its tensors and gradients lie in regions, its message says where."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lossd import memory, places, tensors, wire
+from lossd.errors import Error, NotServed, Overloaded, TooLarge, Unavailable
+from lossd.requests import Call
+from lossd.tensors import Operand
+from lossd.v1 import loss_pb2, service_pb2, tensor_pb2
+
+if TYPE_CHECKING:
+    from lossd.regions import Loan, Regions
+
+# Tensors below this go in the message: a reference saves nothing.
+LEAST_BYTES = 1 << 14
+_PLACEMENTS = service_pb2.CrossEntropyRequest.PLACEMENTS_FIELD_NUMBER
+# What means that a region is not there, or cannot be: the call may go another way.
+_NO_ROOM = (Overloaded, TooLarge, Unavailable, NotServed, MemoryError)
+
+
+class Sharing:
+    """The regions of one connection, opened when they are first wanted. Thread-safe.
+
+    round_robin: the connection reaches several servers in turn, so memory of one is unknown to the next.
+    """
+
+    def __init__(self, round_robin: bool) -> None:
+        self._round_robin = round_robin
+        self._lock = Lock()
+        self._instance_id: str | None = None
+        # With the server whose instance_id that is: one of the two is None.
+        self._opened: tuple[Regions | None, str | None] = None, None
+
+    def open(self, server: service_pb2.GetServerInfoResponse) -> tuple[Regions | None, str | None]:
+        """The regions shared with that server, or why there are none."""
+        with self._lock:
+            if self._instance_id != server.instance_id:
+                self._opened = self._connect(server)
+                self._instance_id = server.instance_id
+            return self._opened
+
+    def _connect(self, server: service_pb2.GetServerInfoResponse) -> tuple[Regions | None, str | None]:
+        if self._round_robin:
+            return None, "the address stands for several servers in turn"
+        if not server.shared_memory_socket or not server.limits.max_shared_memory_bytes:
+            return None, "the server offers no shared memory"
+        from lossd.regions import Regions
+
+        regions = Regions.connect(server.shared_memory_socket, server.instance_id)
+        if regions is None:
+            return None, f"the server's socket {server.shared_memory_socket} is not reached from here"
+        return regions, None
+
+    def lose(self) -> None:
+        """After a server that knows the regions no more: the next `open` connects anew."""
+        with self._lock:
+            (regions, _), self._opened, self._instance_id = self._opened, (None, None), None
+        if regions is not None:
+            regions.close()
+
+
+class Borrowed:
+    """A call whose large tensors lie in `regions`: those that do not are copied there. Raises as Regions.lend."""
+
+    def __init__(self, call: Call, regions: Regions) -> None:
+        self.original = call
+        self._loans: list[Loan] = []
+        # Loans of gradients: their arrays, which the caller gets, hold them.
+        self._given: list[Loan] = []
+        try:
+            self.call = self._placed(call, regions)
+        except BaseException:
+            self.discard()
+            raise
+
+    def _placed(self, call: Call, regions: Regions) -> Call:
+        operands = {name: self._shared(operand, regions) for name, operand in call.operands.items()}
+        out, said = dict(call.out), list[bytes]()
+        for name in call.asked.gradients:
+            dtype, shape = places.expected(name, call.operands)
+            size = int(np.prod(shape, dtype=np.int64)) * tensors.item_bytes(dtype)
+            if size < LEAST_BYTES:
+                continue
+            given = out.get(name)
+            at = None if given is None else regions.find(given.memory)
+            if at is None:
+                loan = regions.lend(size)
+                (self._given if given is None else self._loans).append(loan)
+                at = loan.token, loan.offset
+                landed = loan.array((size,), np.uint8)
+                if given is None:
+                    operand = call.operands.get(name)
+                    torch = operand is not None and operand.torch
+                    given = places.Place(tensors.adopt(dtype, shape, landed, torch=torch), landed)
+                out[name] = replace(given, landed=landed)
+            else:
+                assert given is not None
+                out[name] = replace(given, landed=given.memory)
+            said.append(wire.message_field(_PLACEMENTS, _placement(name, at, size)))
+        return replace(call, operands=operands, out=out, placements=b"".join(said))
+
+    def _shared(self, operand: Operand, regions: Regions) -> Operand:
+        values = operand.values
+        if values.nbytes < LEAST_BYTES:
+            return operand
+        little = values.dtype.newbyteorder("<")
+        at = regions.find(values) if values.dtype == little else None
+        if at is None:
+            loan = regions.lend(values.nbytes)
+            self._loans.append(loan)
+            at = loan.token, loan.offset
+            lent: np.ndarray[Any, Any] = loan.array(values.shape, little)
+            np.copyto(lent, values)
+            values = lent
+        return operand._replace(values=values, at=at)
+
+    def discard(self) -> None:
+        """For a call whose end was not heard: the server may still write, so the memory is not lent again."""
+        for loan in self._loans + self._given:
+            loan.discard()
+        self._loans, self._given = [], []
+
+    def release(self) -> None:
+        """For a call that ended: memory that holds no gradient is free again."""
+        for loan in self._loans:
+            loan.release()
+        self._loans, self._given = [], []
+
+
+def _placement(name: str, at: tuple[bytes, int], size: int) -> bytes:
+    where = tensor_pb2.SharedMemory(token=at[0], offset=at[1], length=size)
+    gradient = loss_pb2.Gradient.Value(f"GRADIENT_{name.upper()}")
+    return loss_pb2.Placement(gradient=gradient, shared_memory=where).SerializeToString()
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the server does not know a region: it is another process than the one it was registered with."""
+    return isinstance(error, Error) and error.reason in (memory.UNKNOWN_REGION, "SHARED_MEMORY_LOST")
+
+
+def may_go_otherwise(error: BaseException) -> bool:
+    """Whether shared memory had no room, rather than the call something wrong."""
+    return isinstance(error, _NO_ROOM)

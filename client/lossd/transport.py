@@ -1,0 +1,128 @@
+"""Which way a call takes: one message, a stream, or shared memory. Pure: by size, place and the server's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from lossd import shareable
+from lossd.errors import InvalidArgument, TooLarge
+from lossd.items import HEADERS_BYTES, Cut, Limits, answer_bytes, cut
+from lossd.options import Progress, Transport
+from lossd.requests import Call
+
+# One message for a call that is cut nowhere, or references into shared memory; blocks of a stream.
+Way = Literal["unary", "shared_memory"] | Cut
+
+# Up to here a call goes in one message, and the server is not even asked for its limits.
+SMALL_BYTES = 1 << 20
+# From here on blocks are as fast as one message, whose memory is that of all of it; a stream takes 2 ms to start.
+STREAM_BYTES = 8 << 20
+# From here on a copy into shared memory costs less than the way through the network stack.
+SHARED_BYTES = 1 << 20
+# Requests under this have answers under SMALL_BYTES: an element of one byte brings at most 16 back.
+_TINY_BYTES = SMALL_BYTES // 32
+
+
+def checked(transport: str | None) -> Transport:
+    """`transport` as one of the four, "auto" for None."""
+    if transport is None:
+        return "auto"
+    for known in get_args(Transport):
+        if transport == known:
+            chosen: Transport = known
+            return chosen
+    sentence = f"transport = {transport!r} is none of {', '.join(get_args(Transport))}"
+    raise InvalidArgument(sentence, field="transport", reason="UNKNOWN_ENUM", metadata={"value": repr(transport)})
+
+
+def taken(options: Mapping[str, Any]) -> tuple[Transport, Progress | None, dict[str, Any]]:
+    """What the client's own options say, and the rest, which is the call's."""
+    if "transport" not in options and "progress" not in options:
+        return "auto", None, dict(options)
+    rest = dict(options)
+    return checked(rest.pop("transport", None)), rest.pop("progress", None), rest
+
+
+def is_small(call: Call, asked: Transport) -> bool:
+    """Whether the call goes in one message whatever the server is."""
+    nbytes = call.nbytes
+    if nbytes > SMALL_BYTES - HEADERS_BYTES or asked in ("stream", "shared_memory"):
+        return False
+    return nbytes <= _TINY_BYTES or asked == "unary" or answer_bytes(call) <= SMALL_BYTES
+
+
+def choose(asked: Transport, call: Call, limits: Limits, no_shared: str | None) -> Way:
+    """The way that was asked for, or the fastest there is; InvalidArgument that says why there is none.
+
+    no_shared: why there is no shared memory, None where there is.
+    """
+    if no_shared is None:
+        no_shared = shareable.why_not(call, limits)
+    if asked == "shared_memory":
+        if no_shared is not None:
+            raise _cannot(asked, no_shared)
+        return "shared_memory"
+    too_large = _too_large(call, limits)
+    if asked == "unary":
+        if too_large is not None:
+            raise TooLarge(
+                f"{too_large}: send fewer items at a time, leave the transport to this client, or raise the server's "
+                "option max_message_bytes",
+                field="max_message_bytes",
+                reason="MESSAGE_TOO_LARGE",
+                metadata=_sizes(call, limits),
+            )
+        return "unary"
+    streamed = cut(call, limits)
+    if asked == "stream":
+        if isinstance(streamed, str):
+            raise _cannot(asked, streamed)
+        return streamed
+    size = max(call.nbytes, answer_bytes(call))
+    mapped = any(one.nbytes >= SMALL_BYTES and one.is_mapped() for one in call.operands.values())
+    if no_shared is None and size >= SHARED_BYTES and not mapped:
+        return "shared_memory"
+    if isinstance(streamed, Cut) and (mapped or too_large is not None or size >= STREAM_BYTES):
+        return streamed
+    if too_large is None:
+        return "unary"
+    if no_shared is None:
+        return "shared_memory"
+    raise TooLarge(
+        f"{too_large}, and it cannot be streamed: {streamed}. Raise the server's option max_message_bytes",
+        field="max_message_bytes",
+        reason="MESSAGE_TOO_LARGE",
+        metadata=_sizes(call, limits),
+    )
+
+
+def _too_large(call: Call, limits: Limits) -> str | None:
+    """Why the call does not fit one message each way: the first half of a sentence."""
+    most = limits.max_message_bytes
+    if not most:
+        return None
+    request = call.nbytes + HEADERS_BYTES
+    if request > most:
+        return f"the request has {request} bytes, the server takes {most} in one message"
+    answer = answer_bytes(call)
+    if answer > most:
+        return f"the answer has {answer} bytes, the server takes {most} in one message"
+    return None
+
+
+def _sizes(call: Call, limits: Limits) -> dict[str, str]:
+    return {
+        "request_bytes": str(call.nbytes),
+        "answer_bytes": str(answer_bytes(call)),
+        "max_message_bytes": str(limits.max_message_bytes),
+    }
+
+
+def _cannot(asked: Transport, why: str) -> InvalidArgument:
+    return InvalidArgument(
+        f'transport = "{asked}" cannot be: {why}',
+        field="transport",
+        reason="TRANSPORT_NOT_POSSIBLE",
+        metadata={"value": asked, "because": why},
+    )

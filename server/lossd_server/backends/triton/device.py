@@ -1,0 +1,173 @@
+"""Where kernels run: a CUDA device with streams and pinned memory, or the CPU under Triton's interpreter."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lossd_server.backends import DeviceLost
+
+# Batches on their way at once: one is packed and copied over, one computed, one copied back.
+STREAMS = 3
+# Of the device's memory, what this process may take: beyond it a batch is refused, and nobody else is harmed.
+MEMORY_SHARE = 0.9
+
+
+class Device(Protocol):
+    """Memory, copies and streams. Tensors are int64, one-dimensional."""
+
+    description: str
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The next stream: what is begun inside runs in its order."""
+
+    def staging(self, words: int) -> torch.Tensor:
+        """Host memory that copies to and from the device can take directly."""
+
+    def memory(self, words: int) -> torch.Tensor:
+        """Device memory; MemoryError where there is none."""
+
+    def upload(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        """Begins to copy host memory over."""
+
+    def download(self, source: torch.Tensor) -> torch.Tensor:
+        """Begins to copy device memory back."""
+
+    def mark(self) -> object:
+        """A point in this stream, for `wait`."""
+
+    def wait(self, mark: object) -> None:
+        """Until everything before the mark is done."""
+
+    def pin(self, address: int, size: int) -> None:
+        """Lets copies take host memory that others have allocated."""
+
+    def unpin(self, address: int) -> None:
+        """Ends that."""
+
+    def close(self) -> None:
+        """Gives cached memory back."""
+
+
+class Cuda:
+    """A CUDA device. torch's allocators are the pools: they keep what is freed, by stream."""
+
+    def __init__(self, number: int = 0) -> None:
+        count = torch.cuda.device_count()
+        if number >= count:
+            raise RuntimeError(f"worker {number} has no GPU of its own: there are {count} (--workers is at most that)")
+        properties = torch.cuda.get_device_properties(number)
+        self.description = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+        torch.cuda.set_per_process_memory_fraction(MEMORY_SHARE, number)
+        streams = [torch.cuda.Stream(number) for _ in range(STREAMS)]  # type: ignore[no-untyped-call] # annotated in part
+        self._streams = itertools.cycle(streams)
+        self._lock = Lock()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        with self._lock:
+            stream = next(self._streams)
+        with torch.cuda.stream(stream):
+            yield
+
+    def staging(self, words: int) -> torch.Tensor:
+        return torch.empty(words, dtype=torch.int64, pin_memory=True)
+
+    def memory(self, words: int) -> torch.Tensor:
+        return torch.empty(words, dtype=torch.int64, device="cuda")
+
+    def upload(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        target.copy_(source, non_blocking=True)
+
+    def download(self, source: torch.Tensor) -> torch.Tensor:
+        return self.staging(source.numel()).copy_(source, non_blocking=True)
+
+    def mark(self) -> object:
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def wait(self, mark: object) -> None:
+        assert isinstance(mark, torch.cuda.Event)
+        mark.synchronize()
+
+    def pin(self, address: int, size: int) -> None:
+        torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(address, size, 0))  # type: ignore[no-untyped-call]
+
+    def unpin(self, address: int) -> None:
+        torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(address))  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        torch.cuda.empty_cache()
+
+
+class Interpreter:
+    """CPU memory is the device's memory, and every copy is done when it returns. One batch at a time."""
+
+    description = "CPU, by Triton's interpreter"
+
+    def __init__(self) -> None:
+        self._lock = Lock()  # the interpreter patches triton.language while a kernel runs
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        with self._lock, np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, of tiles that hold nothing but NaN
+            yield
+
+    def staging(self, words: int) -> torch.Tensor:
+        return torch.empty(words, dtype=torch.int64)
+
+    def memory(self, words: int) -> torch.Tensor:
+        return torch.empty(words, dtype=torch.int64)
+
+    def upload(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        target.copy_(source)
+
+    def download(self, source: torch.Tensor) -> torch.Tensor:
+        return source
+
+    def mark(self) -> object:
+        return None
+
+    def wait(self, mark: object) -> None:
+        pass
+
+    def pin(self, address: int, size: int) -> None:
+        pass
+
+    def unpin(self, address: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def explained(error: Exception, size: int) -> Exception:
+    """What an error of the device means to the caller: MemoryError, DeviceLost, or itself.
+
+    Any CUDA error but exhausted memory leaves the context in a state that later calls fail in. size: bytes of the
+    batch.
+    """
+    said = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in said:
+        return MemoryError(f"the device has no room for a batch of {size} bytes")
+    if isinstance(error, torch.AcceleratorError) or "CUDA error" in said or "Triton Error [CUDA]" in said:
+        return DeviceLost(said.partition("\n")[0])
+    return error
+
+
+def view_of(values: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """Bytes as a tensor without a copy, read-only ones too (it is only read). They must outlive the tensor."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the array is read-only
+        return torch.from_numpy(values)

@@ -1,0 +1,47 @@
+"""Host memory of others that the device may copy from by itself: shared-memory regions, registered once."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from threading import Lock
+from typing import Any
+
+import numpy.typing as npt
+
+from lossd_server.backends.triton.device import Device
+
+DIRECT_BYTES = 1 << 16  # smaller operands are packed: a copy of its own costs more than moving them
+
+
+class Pinned:
+    """The ranges registered, by address. Thread-safe."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._lock = Lock()
+        self._ranges: list[tuple[int, int]] = []  # first byte, end: sorted, disjoint
+
+    def add(self, address: int, size: int) -> None:
+        """Registers `size` bytes at `address`. Raises what the device says where it cannot."""
+        with self._lock:
+            self._device.pin(address, size)
+            self._ranges.append((address, address + size))
+            self._ranges.sort()
+
+    def remove(self, address: int) -> None:
+        """Ends it, where it was registered. No batch that reads the range may be under way."""
+        with self._lock:
+            kept = [held for held in self._ranges if held[0] != address]
+            if len(kept) == len(self._ranges):
+                return
+            self._ranges = kept
+            self._device.unpin(address)
+
+    def holds(self, values: npt.NDArray[Any]) -> bool:
+        """Whether `values` lies in one range, and is worth a copy of its own."""
+        if values.nbytes < DIRECT_BYTES or not values.flags.c_contiguous:
+            return False
+        address = values.__array_interface__["data"][0]
+        with self._lock:
+            place = bisect_right(self._ranges, (address, 2**63)) - 1
+            return place >= 0 and address + values.nbytes <= self._ranges[place][1]

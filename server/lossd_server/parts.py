@@ -1,0 +1,112 @@
+"""A Job cut into ranges of its items, and what one part hands on to the next.
+
+An item is one index of the input's dimension 0. However a job is cut, its answer has the bits of the whole: losses are
+added from the left with what each addition rounds off, and both numbers are handed on; elementwise losses are cut
+between chunks only; the gradients' scale is known before the first part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from lossd_server.array import STORAGE, gradient_dtype
+from lossd_server.errors import ServerError
+from lossd_server.job import Answer, Job
+from lossd_server.ranges import granularity as granularity
+from lossd_server.ranges import items as items
+from lossd_server.ranges import part as part
+from lossd_server.ranges import piece_items as piece_items
+from lossd_server.reduce import NOTHING, Kept
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """What the parts so far came to.
+
+    scale: what all gradients are multiplied by. loss_total, loss_lost: their losses' sum in nats, and what it rounded
+    off. weight_gradient: float64, one entry a class, scaled.
+    """
+
+    scale: float
+    kept: Kept = NOTHING
+    loss_total: float = 0.0
+    loss_lost: float = 0.0
+    weight_gradient: npt.NDArray[np.float64] | None = None
+
+
+def moved(error: ServerError, first: int) -> ServerError:
+    """A refusal of a part whose first item is `first`, with the index that the value at fault has in the whole."""
+    place = error.metadata.get("index", "")
+    field, bracket, rest = place.partition("[")
+    if not first or not bracket:
+        return error
+    index, mark, others = rest.partition(",") if "," in rest else rest.partition("]")
+    there = f"{field}[{int(index) + first}{mark}{others}"
+    return type(error)(
+        error.message.replace(place, there, 1),
+        reason=error.reason,
+        field=error.field,
+        metadata={**error.metadata, "index": there},
+        retry_after_s=error.retry_after_s,
+    )
+
+
+def joined(job: Job, answers: list[Answer]) -> Answer:
+    """The answers of a job's parts, in order, as one answer, with the last one's carry. `job.placed` has gradients."""
+    if len(answers) == 1:
+        return answers[0]
+    last = answers[-1]
+    return replace(
+        last,
+        job=job,
+        loss=np.concatenate([answer.loss for answer in answers]) if last.loss.ndim else last.loss,
+        input_gradient=job.placed.get("input"),
+        target_gradient=job.placed.get("target"),
+        outputs={name: np.concatenate([answer.outputs[name] for answer in answers]) for name in last.outputs},
+    )
+
+
+class Cut:
+    """A large job on its way: which part is next, and what the parts so far gave.
+
+    carry: where the job is itself a part. Gradients are written into one array each, where no place is given.
+    """
+
+    def __init__(self, job: Job, carry: Carry | None, each: int) -> None:
+        place = dict(job.placed)
+        for name, wanted, operand in (
+            ("input", job.input_gradient, job.input),
+            ("target", job.target_gradient, job.target),
+        ):
+            if wanted and operand is not None and name not in place:
+                place[name] = np.empty(job.layout.elements, STORAGE[gradient_dtype(operand.dtype)])
+        self.job = replace(job, placed=place)
+        self.carry = carry
+        self.answers: list[Answer] = []
+        self.compute_ns = 0
+        self.started_ns = 0
+        self._each = each
+        self._next = 0
+
+    @property
+    def left(self) -> int:
+        """Items that are still to be computed."""
+        return items(self.job) - self._next
+
+    @property
+    def first(self) -> int:
+        """The first item of the part that is next."""
+        return self._next
+
+    def part(self) -> Job:
+        """The part that is next."""
+        return part(self.job, self._next, min(self._each, self.left))
+
+    def add(self, answer: Answer) -> None:
+        """Takes the answer of that part, and goes on to the one after it."""
+        self.carry = answer.carry
+        self.answers.append(answer)
+        self._next += min(self._each, self.left)

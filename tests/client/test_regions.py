@@ -1,0 +1,316 @@
+"""Shared memory as the client keeps it: lent, found, given back, used again."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from lossd import handover, memory
+from lossd.errors import Overloaded, TooLarge, Unavailable
+from lossd.regions import SLAB_BYTES, Regions
+from lossd.v1.service_pb2 import GetServerInfoRequest, GetServerInfoResponse
+from lossd.v1.service_pb2_grpc import LossServiceStub
+from lossd_server.embedded import EmbeddedServer
+from lossd_server.settings import Settings
+from tests.client import programs
+from tests.server.edge import EdgeBackend
+from tests.server.memfds import descriptors, mappings
+
+LARGE = 3 << 20
+
+
+@contextmanager
+def serving(**settings: int) -> Iterator[GetServerInfoResponse]:
+    """A server's GetServerInfo while it runs."""
+    limits = Settings(**settings)  # type: ignore[arg-type]  # by name
+    with EmbeddedServer(limits, EdgeBackend()) as server, grpc.insecure_channel(server.address) as channel:
+        yield LossServiceStub(channel).GetServerInfo(GetServerInfoRequest())
+
+
+def opened(info: GetServerInfoResponse) -> Regions:
+    regions = Regions.connect(info.shared_memory_socket, info.instance_id)
+    assert regions is not None
+    return regions
+
+
+@pytest.fixture
+def regions() -> Iterator[Regions]:
+    with serving() as info:
+        found = opened(info)
+        yield found
+        found.close()
+
+
+def place(regions: Regions, array: object) -> tuple[bytes, int]:
+    found = regions.find(array)  # type: ignore[arg-type]  # of any kind
+    assert found is not None
+    return found
+
+
+def test_found(regions: Regions) -> None:
+    """An array in a region is found, and so is a C-contiguous view of it; no other array is."""
+    array = regions.empty((6, 8), np.float32)
+    token, offset = place(regions, array)
+
+    assert len(token) == memory.TOKEN_BYTES
+    assert place(regions, array[2:4]) == (token, offset + 2 * 32)
+    assert place(regions, array.reshape(-1)) == (token, offset)
+    assert place(regions, array.view(np.int16)) == (token, offset)
+    assert regions.find(array[:, ::2]) is None
+    assert regions.find(array.T) is None
+    assert regions.find(array[:0]) is None
+    assert regions.find(array.copy()) is None
+    assert regions.find(array.view(np.uint8).reshape(-1)[1:5].view(np.uint8)) == (token, offset + 1)
+    assert regions.find(array.view(np.uint8).reshape(-1)[1:5].view(np.float32)) is None
+
+
+@pytest.mark.parametrize("shape, dtype", [((), "float64"), ((0, 5), "float32"), ((3,), "bool"), ((2, 2), "int16")])
+def test_empty(regions: Regions, shape: tuple[int, ...], dtype: str) -> None:
+    """An array of any shape and dtype may lie there, writable and aligned."""
+    array = regions.empty(shape, dtype)
+    array[...] = 1
+
+    assert (array.shape, array.dtype) == (shape, np.dtype(dtype))
+    assert array.flags.aligned
+    assert array.flags.c_contiguous
+
+
+def test_no_objects(regions: Regions) -> None:
+    """Python objects cannot be shared."""
+    with pytest.raises(TypeError, match="Python objects"):
+        regions.empty((2,), object)
+
+
+def test_small_arrays_share_a_region(regions: Regions) -> None:
+    """Small arrays lie side by side, large ones in regions of their own."""
+    small = [regions.empty((100,), np.float64) for _ in range(3)]
+    large = [regions.empty((LARGE,), np.uint8) for _ in range(2)]
+
+    assert len({place(regions, array)[0] for array in small}) == 1
+    assert len({place(regions, array) for array in small}) == 3
+    assert len({place(regions, array)[0] for array in small + large}) == 3
+
+
+def test_used_again(regions: Regions) -> None:
+    """Memory goes back with the last view of its array, and serves the next array of about its size."""
+    first = regions.empty((LARGE,), np.uint8)
+    there = place(regions, first)
+    view = first[10:]
+    del first
+    gc.collect()
+    other = regions.empty((LARGE,), np.uint8)
+    assert place(regions, other) != there
+    del view
+    gc.collect()
+
+    assert place(regions, regions.empty((LARGE - 5000,), np.uint8)) == there
+    assert place(regions, regions.empty((LARGE // 4,), np.uint8))[0] != there[0]
+
+
+def test_idle_memory_is_bounded() -> None:
+    """What nobody uses is kept up to a bound; beyond it the longest idle goes, here and at the server."""
+    gc.collect()
+    before = mappings(), descriptors()
+    with serving() as info:
+        connection = handover.connect(info.shared_memory_socket, info.instance_id)
+        assert connection is not None
+        regions = Regions(connection, idle_bytes=2 * LARGE)
+        arrays = [regions.empty((LARGE,), np.uint8) for _ in range(5)]
+        places = [place(regions, array) for array in arrays]
+        while arrays:
+            arrays.pop(0)
+        kept = [regions.empty((LARGE,), np.uint8) for _ in range(2)]
+
+        assert {place(regions, array) for array in kept} == set(places[3:])
+        regions.close()
+        del kept
+    gc.collect()
+    assert (mappings(), descriptors()) <= before
+
+
+def test_loans(regions: Regions) -> None:
+    """A loan's memory is its own until it is released; a second release does nothing."""
+    loan, other = regions.lend(1000), regions.lend(1000)
+    loan.memory[:] = 1
+    other.memory[:] = 2
+
+    assert loan.memory.tolist() == [1] * 1000
+    assert place(regions, loan.memory) == (loan.token, loan.offset)
+    offset = loan.offset
+    loan.release()
+    loan.release()
+    assert regions.lend(1000).offset == offset
+    assert other.memory.tolist() == [2] * 1000
+
+
+def test_discarded(regions: Regions) -> None:
+    """Memory that the server may still write to is never lent again."""
+    loan = regions.lend(LARGE)
+    token = loan.token
+    kept = loan.array((LARGE,), np.uint8)
+    loan.discard()
+    loan.release()
+    small, neighbour = regions.lend(10), regions.lend(10)
+    slab = small.token
+    small.discard()
+
+    assert regions.lend(LARGE).token != token
+    assert regions.find(kept) is None
+    assert regions.find(neighbour.memory) == (slab, neighbour.offset)
+    assert regions.lend(10).token != slab
+    neighbour.release()
+    kept[:] = 1
+
+
+def test_the_server_is_full() -> None:
+    """Without room the server's refusal is raised; idle regions make room first."""
+    with serving(max_shared_memory_bytes=4 * LARGE) as info:
+        regions = opened(info)
+        with pytest.raises(TooLarge, match="takes 12582912"):
+            regions.empty((5 * LARGE,), np.uint8)
+        for _ in range(2):
+            idle = regions.empty((2 * LARGE,), np.uint8)
+        del idle
+        gc.collect()
+        whole = regions.empty((4 * LARGE,), np.uint8)
+        with pytest.raises(Overloaded, match="does not fit"):
+            regions.empty((LARGE,), np.uint8)
+
+        assert regions.find(whole) is not None
+        regions.close()
+
+
+def test_a_lost_connection() -> None:
+    """When the server goes nothing is found any more, arrays stay, and new memory is refused."""
+    with serving() as info:
+        regions = opened(info)
+        array = regions.empty((10,), np.float32)
+        array[:] = 5
+        assert regions.find(array) is not None
+
+    assert regions.find(array) is None
+    with pytest.raises(Unavailable, match="lost"):
+        regions.empty((LARGE,), np.uint8)
+    assert array.tolist() == [5] * 10
+    regions.close()
+
+
+def test_closed(regions: Regions) -> None:
+    """After close nothing is found or lent; arrays stay."""
+    array = regions.empty((10,), np.float32)
+    array[:] = 5
+    regions.close()
+    regions.close()
+
+    assert regions.find(array) is None
+    with pytest.raises(Unavailable):
+        regions.lend(10)
+    assert array.tolist() == [5] * 10
+
+
+def answer(listener: socket.socket, there: str) -> None:
+    """Takes one connection, and closes it with a word or without."""
+    connection, _ = listener.accept()
+    with connection:
+        if there == "not ours":
+            connection.send(b"220 welcome")
+
+
+@pytest.mark.parametrize("there", ["nothing", "a file", "another instance", "not ours", "silence"])
+def test_not_connected(there: str, tmp_path: Path) -> None:
+    """Where no such server answers there are no regions."""
+    path = tmp_path / "socket"
+    with serving() as info, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        if there == "a file":
+            path.write_text("")
+        elif there in ("not ours", "silence"):
+            listener.bind(str(path))
+            listener.listen()
+            answering = threading.Thread(target=answer, args=(listener, there))
+            answering.start()
+        found = info.shared_memory_socket if there == "another instance" else str(path)
+
+        assert Regions.connect(found, "another instance") is None
+        assert Regions.connect("", "another instance") is None
+
+
+def test_many_threads(regions: Regions) -> None:
+    """Threads that lend, write and release at once never share memory."""
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        for turn in range(50):
+            array = regions.empty((1 + 997 * (turn % 5),), np.int64)
+            array[:] = number
+            loan = regions.lend(2 << 20 if turn % 10 == 0 else 64)
+            loan.memory[:] = number
+            if not (array == number).all() or not (loan.memory == number).all() or regions.find(array) is None:
+                wrong.append(number)
+            loan.release()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert wrong == []
+
+
+def test_a_forked_child(regions: Regions) -> None:
+    """A child finds and lends nothing; what it drops and closes stays its parent's."""
+    array = regions.empty((LARGE,), np.uint8)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            found = regions.find(array)
+            try:
+                regions.lend(10)
+            except Unavailable:
+                del array
+                gc.collect()
+                regions.close()
+                status = 0 if found is None else 2
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+
+    assert status == 0
+    assert regions.find(array) is not None
+    assert regions.empty((2 * SLAB_BYTES,), np.uint8).size
+
+
+def test_quiet_without_close() -> None:
+    """A program that never closes its regions ends without a word."""
+    program = """
+    import sys
+    import numpy as np
+    from lossd.regions import Regions
+
+    regions = Regions.connect(*sys.argv[1:])
+    array = regions.empty((10,), np.float32)
+    other = Regions.connect(*sys.argv[1:])
+    del other
+    """
+    with serving() as info:
+        done = programs.run(program, info.shared_memory_socket, info.instance_id)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On other systems than Linux there are no regions."""
+    with serving() as info:
+        monkeypatch.setattr("sys.platform", "darwin")
+
+        assert Regions.connect(info.shared_memory_socket, info.instance_id) is None

@@ -1,0 +1,82 @@
+"""docs/performance.md says what its figures say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RESULTS = ROOT / "docs/performance"
+AROUND = {
+    "date": "2026-01-01",
+    "command": "benchmarks/performance.py",
+    "commit": "",
+    "processor": "a processor",
+    "threads": 2,
+    "load": 0.1,
+    "read_gb_per_s": 20.0,
+    "copy_gb_per_s": 17.0,
+    "versions": {"python": "3.11"},
+    "peers": {"torch": "2.13"},
+}
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import page
+
+    return page
+
+
+def large(lossd: float) -> dict[str, Any]:
+    """Figures of `large`: Triton takes a second, the bare bytes a tenth of one."""
+    seconds = {"lossd": lossd, "triton": 1.0, "grpcio + torch": 2.0, "bytes sync 1 MiB": 0.1, "bytes aio 4 MiB": 0.2}
+    figure = {"shape": [1024, 32000], "gradient": False, "nbytes": 131_080_192, "seconds": seconds, "failed": {}}
+    return {"around": AROUND, "rounds": 5, "quick": False, "found": {"figures": [figure]}}
+
+
+def test_the_page_is_what_its_figures_give(page: ModuleType) -> None:
+    """docs/performance.md is the text of the figures in docs/performance, with nothing added by hand."""
+    if not list(RESULTS.glob("*.json")):
+        pytest.skip("nothing was measured yet")
+
+    assert (ROOT / "docs/performance.md").read_text(encoding="utf-8") == page.text(
+        page.load(RESULTS), page.reasons(RESULTS)
+    )
+
+
+def test_a_goal_stands_beside_its_figure(page: ModuleType) -> None:
+    """A goal that is reached says so, with what was asked and what was measured."""
+    text = page.text({"large": large(lossd=0.1)}, {})
+
+    assert "| (1024, 32000) over TCP, loss: against Triton | ≥ 8× | 10.00× | met |" in text
+    assert "against a bare gRPC byte stream | ≥ 70 % | 100% | met |" in text
+
+
+def test_a_missed_goal_has_its_reason(page: ModuleType) -> None:
+    """A goal that is missed is followed by what reasons.toml says is in the way."""
+    text = page.text({"large": large(lossd=0.5)}, {"tcp-triton": "The wall is here."})
+
+    assert "| ≥ 8× | 2.00× | **missed** (1) |" in text
+    assert "1. *(1024, 32000) over TCP, loss: against Triton:* The wall is here." in text
+
+
+def test_a_goal_without_a_figure_is_not_called_missed(page: ModuleType) -> None:
+    """Where a peer failed, its goals say that they were not measured, and the page says why."""
+    whole = large(lossd=0.5)
+    del whole["found"]["figures"][0]["seconds"]["triton"]
+    whole["found"]["figures"][0]["failed"]["triton"] = "it ended"
+
+    text = page.text({"large": whole}, {})
+
+    assert "against Triton | ≥ 8× | – | not measured |" in text
+    assert "Not measured: triton: it ended." in text
+
+
+def test_every_reason_belongs_to_a_goal(page: ModuleType) -> None:
+    """reasons.toml names no goal that there is not."""
+    assert set(page.reasons(RESULTS)) <= {goal.name for goal in page.GOALS}

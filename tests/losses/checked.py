@@ -1,0 +1,13 @@
+"""Requests checked as a server checks them, from their messages."""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from lossd_server import losses, sent
+from lossd_server.job import Job
+
+
+def check(rpc: str, request: Message) -> Job:
+    """The validated request of a message that holds its tensors. Raises InvalidRequest, NotServed."""
+    return losses.check(rpc, sent.fields(request))

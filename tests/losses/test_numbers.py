@@ -1,0 +1,144 @@
+"""Operands that no kernel takes become numbers: at once where they are few, else when they are computed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lossd.v1 import loss_pb2 as loss
+from lossd.v1 import service_pb2 as service
+from lossd.v1 import tensor_pb2 as pb
+from lossd_server.array import STORAGE
+from lossd_server.errors import InvalidRequest
+from lossd_server.evaluate import begin, evaluate
+from lossd_server.job import Job
+from lossd_server.losses.numbers import TAKEN
+from lossd_server.parts import part
+from tests.losses.checked import check
+from tests.losses.jobs import answer, refusal
+from tests.losses.messages import tensor
+from tests.losses.reference import Reference
+from tests.losses.requests import rpc
+
+ROWS, CLASSES = 200, 700  # of bools: above what is done at once
+RNG = np.random.default_rng(5)
+LOGIT = loss.KIND_LOGITS
+LOGITS = tensor(RNG.normal(size=(ROWS, CLASSES)))
+ONES = RNG.integers(0, 2, (ROWS, CLASSES))
+COUNTS = RNG.integers(1, 9, (ROWS, CLASSES))
+SHARES = COUNTS / COUNTS.sum(1, keepdims=True)
+EIGHTS = pb.Tensor(  # 8-bit floats 1.0 and 2.0
+    dtype=pb.DATA_TYPE_FLOAT8_E4M3FN, shape=[ROWS, CLASSES], data=np.where(ONES, 0x40, 0x38).astype(np.uint8).tobytes()
+)
+POWERS = tensor(np.where(ONES, 2.0, 1.0))
+
+# A request, and one that says the same in numbers that kernels take.
+SAME: dict[str, tuple[Any, Any]] = {
+    "bool target": (
+        service.BCEWithLogitsRequest(input=LOGITS, target=tensor(ONES, "bool"), gradients=[1]),  # type: ignore[list-item]
+        service.BCEWithLogitsRequest(input=LOGITS, target=tensor(ONES), gradients=[1]),  # type: ignore[list-item]
+    ),
+    "integer target": (
+        service.BCERequest(input=tensor(ONES / 2), target=tensor(ONES, "int64")),
+        service.BCERequest(input=tensor(ONES / 2), target=tensor(ONES)),
+    ),
+    "target counts": (
+        service.CrossEntropyRequest(input=LOGITS, target=tensor(COUNTS, "int16"), target_kind=loss.KIND_COUNTS),
+        service.CrossEntropyRequest(input=LOGITS, target=tensor(SHARES)),
+    ),
+    "target counts of rows": (
+        service.KLDivergenceRequest(input=LOGITS, kind=LOGIT, target=tensor(COUNTS), target_kind=loss.KIND_COUNTS),
+        service.KLDivergenceRequest(input=LOGITS, kind=LOGIT, target=tensor(SHARES)),
+    ),
+    "counts": (
+        service.EntropyRequest(input=tensor(COUNTS, "uint8"), kind=loss.KIND_COUNTS),
+        service.EntropyRequest(input=tensor(COUNTS), kind=loss.KIND_COUNTS),
+    ),
+    "8-bit floats": (
+        service.ActivationRequest(input=EIGHTS, gradients=[1]),  # type: ignore[list-item]
+        service.ActivationRequest(input=POWERS, gradients=[1]),  # type: ignore[list-item]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_a_large_request_waits_for_its_turn(kind: str) -> None:
+    """It is checked without a look at its values, and its answer is that of the numbers it stands for."""
+    request, same = SAME[kind]
+    job, other = check(rpc(request), request), check(rpc(same), same)
+
+    assert job.raw
+    assert not other.raw
+    one, two = answer(job), answer(other)
+    assert one.loss.tobytes() == two.loss.tobytes()
+    assert one.summary == two.summary
+    assert (one.input_gradient is None) == (two.input_gradient is None)
+    if one.input_gradient is not None and two.input_gradient is not None:
+        assert one.input_gradient.tobytes() == two.input_gradient.tobytes()
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_a_small_request_is_made_ready_at_once(kind: str) -> None:
+    """Its job has nothing but what kernels take."""
+    request = type(SAME[kind][0])()
+    request.CopyFrom(SAME[kind][0])
+    for name in ("input", "target"):
+        if name in request.DESCRIPTOR.fields_by_name and request.HasField(name):
+            whole = getattr(request, name)
+            whole.data = whole.data[: 5 * CLASSES * STORAGE[whole.dtype].itemsize]
+            whole.shape[0] = 5
+    job = check(rpc(request), request)
+
+    assert not job.raw
+    assert job.input.dtype in TAKEN
+    assert job.target is None or job.target.dtype in TAKEN
+
+
+def bools_with_a_two() -> Job:
+    values = ONES.astype(np.uint8)
+    values[150, 3] = 2
+    target = pb.Tensor(dtype=pb.DATA_TYPE_BOOL, shape=values.shape, data=values.tobytes())
+    return check("BCEWithLogits", service.BCEWithLogitsRequest(input=LOGITS, target=target))
+
+
+def counts_with(value: int) -> Job:
+    values = COUNTS.astype(np.int32)
+    values[150] = value
+    return check(
+        "CrossEntropy",
+        service.CrossEntropyRequest(input=LOGITS, target=tensor(values, "int32"), target_kind=loss.KIND_COUNTS),
+    )
+
+
+REFUSED = {
+    "bools": (bools_with_a_two(), "target[150, 3] = 2 is no bool"),
+    "a negative count": (counts_with(-1), "target[150, 0] = -1 is outside [0, inf)"),
+    "no counts": (counts_with(0), "the counts of target's row[150] sum to 0"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_values_that_are_wrong_cost_their_own_job_alone(kind: str) -> None:
+    """The others of the batch are answered."""
+    job, sentence = REFUSED[kind]
+    good = check(rpc(SAME["counts"][0]), SAME["counts"][0])
+
+    assert sentence in refusal(job).message
+    answers = evaluate(Reference(), [good, job, good])
+    assert isinstance(answers[1], InvalidRequest)
+    assert not isinstance(answers[0], InvalidRequest)
+    assert not isinstance(answers[2], InvalidRequest)
+
+
+def test_a_part_of_a_large_request_is_made_ready_alone() -> None:
+    """What comes before the part that holds the wrong value is computed."""
+    job = replace(REFUSED["bools"][0])
+    carry = begin(job)
+    (first,) = evaluate(Reference(), [part(job, 0, 100)], [carry])  # type: ignore[list-item]
+    (second,) = evaluate(Reference(), [part(job, 100, 100)], [first.carry])  # type: ignore[union-attr]
+
+    assert isinstance(second, InvalidRequest)
+    assert "target[50, 3] = 2 is no bool" in second.message

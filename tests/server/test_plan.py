@@ -1,0 +1,132 @@
+"""A planned request has the answer of one that is not, to the byte."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lossd import requests
+from lossd.v1 import service_pb2 as pb
+from lossd_server import codec, losses, sent
+from lossd_server.array import STORAGE
+from lossd_server.backends import Backend
+from lossd_server.evaluate import evaluate
+from lossd_server.job import Answer
+from lossd_server.plan import Plan, plan_of
+from lossd_server.recall import Recall
+from tests.conformance.cases import Asked, Case, every_option, grid
+from tests.conformance.losses import LOSSES
+
+NO_TIMING = len(b"\x3a\x00")
+
+
+def reversed_numbers(request: Any) -> bytes:
+    """Another request of the same kind: the elements of input and target from the last to the first."""
+    other = type(request).FromString(request.SerializeToString())
+    for field in ("input", "target"):
+        if field in other.DESCRIPTOR.fields_by_name and other.HasField(field):
+            tensor = getattr(other, field)
+            tensor.data = np.frombuffer(tensor.data, STORAGE[tensor.dtype])[::-1].tobytes()
+    body: bytes = other.SerializeToString()
+    return body
+
+
+def planned(backend: Backend, rpc: str, request: Any) -> Plan | None:
+    """The plan of a server that has met the request with other numbers."""
+    recall = Recall(losses.check, partial(plan_of, backend))
+    recall.check(rpc, type(request).FromString(reversed_numbers(request)))
+    known = recall.find(rpc, request.SerializeToString())
+    return None if known is None else known.plan
+
+
+def unplanned(backend: Backend, rpc: str, body: bytes) -> bytes:
+    """The response but for its timing, which comes last."""
+    (answer,) = evaluate(backend, [losses.check(rpc, sent.fields(codec.decode(rpc, body)))])
+    assert isinstance(answer, Answer)
+    return codec.encode(answer, 0, 0, 0, 0)[:-NO_TIMING]
+
+
+def agree(backend: Backend, case: Case) -> bool:
+    """Whether the case was answered by a plan; its bytes are as they should be then."""
+    call = requests.build(case.asked.method, *case.asked.tensors, **case.asked.options)
+    plan = planned(backend, call.rpc, call.request)
+    body: bytes = call.request.SerializeToString()
+    if plan is None:
+        return False
+    answer = plan.answer(body)
+    if answer is None:
+        return False
+    expected = unplanned(backend, call.rpc, body)
+    assert answer[: len(expected)] == expected, case.name
+    response = getattr(pb, call.rpc + "Response").FromString(answer)
+    assert response.timing.batch_requests == 1, case.name
+    assert len(answer) <= plan.response_bytes, case.name
+    return True
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_planned_answers_are_the_same_bytes(numba: Backend, loss: str) -> None:
+    """Every reduction × dtype × layout of a loss, and each of its options, has the same bytes.
+
+    Targets of counts are divided by their sums when they are checked, so there is no plan for them.
+    """
+    cases = [*grid(loss, "plain"), *every_option(loss)]
+    found = [agree(numba, one) for one in cases]
+
+    assert any(found) != bool(re.match("cross_entropy.* counts$|kl_divergence of counts", loss))
+
+
+EXTREMES = {
+    "large": [1e4, -1e4, 3e38, -3e38],
+    "infinite": [np.inf, 0.0, 1.0, 2.0],
+    "not a number": [np.nan, 0.0, 1.0, 2.0],
+    "equal": [0.0, 0.0, 0.0, 0.0],
+}
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("name", EXTREMES)
+def test_extremes_are_the_same_bytes(numba: Backend, name: str, reduction: str, grad: bool) -> None:
+    """So are losses that are infinite, no number or zero."""
+    logits = np.array([EXTREMES[name], [0.0, 1.0, 2.0, 3.0]], np.float32)
+    asked = Asked("cross_entropy", (logits, np.array([1, 3])), {"reduction": reduction, "grad": grad})
+
+    assert agree(numba, Case(name, "float32", asked))
+
+
+def test_ignored_rows_are_the_same_bytes(numba: Backend) -> None:
+    """Rows that are left out count for nothing; where all are, there is no denominator and so no planned answer."""
+    logits = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+    assert agree(numba, Case("", "float32", Asked("cross_entropy", (logits, np.array([-100, 3])), {"grad": True})))
+    assert not agree(numba, Case("", "float32", Asked("cross_entropy", (logits, np.array([-100, -100])), {})))
+
+
+@pytest.mark.parametrize(
+    ("method", "good", "bad"),
+    [
+        (
+            "cross_entropy",
+            (np.zeros((2, 4), np.float32), np.array([0, 3])),
+            (np.zeros((2, 4), np.float32), np.array([0, 4])),
+        ),
+        ("bce", (np.full(4, 0.5), np.ones(4)), (np.array([0.5, 1.5, 0.5, 0.5]), np.ones(4))),
+    ],
+)
+def test_a_refused_value_is_left_to_evaluate(numba: Backend, method: str, good: Any, bad: Any) -> None:
+    """A request with such a value has no planned answer, and the next one's is right."""
+    right, wrong = requests.build(method, *good), requests.build(method, *bad)
+    plan = planned(numba, right.rpc, right.request)
+    assert plan is not None
+    body = right.request.SerializeToString()
+    expected = unplanned(numba, right.rpc, body)
+
+    assert plan.answer(wrong.request.SerializeToString()) is None
+    answer = plan.answer(body)
+    assert answer is not None
+    assert answer.startswith(expected)
