@@ -2,9 +2,9 @@
 
 Evaluations fail alone. One that failed stays known for a while: what the client sent for it before it could know is
 left unread, silently.
-
-Long because everything that an evaluation's id can meet is decided in one class: apart, its state would be shared.
 """
+
+# long because everything that an evaluation's id can meet is decided in one class: apart, its state would be shared.
 
 from __future__ import annotations
 
