@@ -19,7 +19,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
 from lossd import memory
+from lossd_server.backends import Pinning
 from lossd_server.mapping import NotTaken, Region, mapped, touch, unmap
 from lossd_server.regions import Regions
 
@@ -74,10 +77,21 @@ class Conversation:
 
 
 class Handover:
-    """The listening socket and its connections, on the running loop. `path` is "" before `start`."""
+    """The listening socket and its connections, on the running loop. `path` is "" before `start`.
 
-    def __init__(self, regions: Regions, instance_id: str, *, handshake_s: float = HANDSHAKE_S) -> None:
+    pinning: is told of every region, so that its device may copy from there.
+    """
+
+    def __init__(
+        self,
+        regions: Regions,
+        instance_id: str,
+        *,
+        handshake_s: float = HANDSHAKE_S,
+        pinning: Pinning | None = None,
+    ) -> None:
         self.path = ""
+        self._pinning = pinning
         self._regions = regions
         self._instance_id = instance_id
         self._handshake_s = handshake_s
@@ -186,9 +200,9 @@ class Handover:
             for file in files:
                 os.close(file)
         if began is not None:
-            self._aside(touch, began, connection)
+            self._aside(self._begin, began, connection)
         if ended:
-            self._aside(unmap, ended, connection)
+            self._aside(self._end, ended, connection)
 
     def _close(self, connection: socket.socket) -> None:
         conversation, timer = self._connections.pop(connection)
@@ -197,7 +211,21 @@ class Handover:
         connection.close()
         ended = conversation.leave()
         if ended:
-            self._aside(unmap, ended)
+            self._aside(self._end, ended)
+
+    def _begin(self, region: Region) -> None:
+        touch(region)
+        if self._pinning is not None:
+            try:
+                self._pinning.pin(_address(region), region.size)
+            except RuntimeError as error:  # it is packed like any other memory
+                log.warning("shared memory: not pinned", extra={"error": str(error)})
+
+    def _end(self, regions: list[Region]) -> None:
+        if self._pinning is not None:
+            for region in regions:
+                self._pinning.unpin(_address(region))
+        unmap(regions)
 
     def _aside(self, work: Callable[[Any], None], of: Any, connection: socket.socket | None = None) -> None:
         """In a thread: pages are mapped and unmapped at 0.05 s for a GB. The connection is not read meanwhile, so that
@@ -211,6 +239,10 @@ class Handover:
     def _resume(self, connection: socket.socket) -> None:
         if connection in self._connections:
             self._loop.add_reader(connection, self._hear, connection)
+
+
+def _address(region: Region) -> int:
+    return int(np.frombuffer(region.memory, np.uint8).ctypes.data)
 
 
 def group_of(name: str) -> int:

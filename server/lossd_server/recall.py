@@ -43,7 +43,7 @@ class Recalled:
     the target's elements were sent as. `plan` answers such requests, where there is one.
     """
 
-    __slots__ = ("_between", "_end", "_head", "_input_at", "_job", "_tail", "_target_at", "_target_dtype", "new", "plan")
+    __slots__ = ("_between", "_end", "_head", "_input_at", "_job", "_tail", "_target_at", "_target_type", "new", "plan")
 
     def __init__(self, job: Job, body: bytes, input_at: int, target_at: int, target_dtype: int) -> None:
         target_bytes = 0 if job.target is None else len(job.target.values) * STORAGE[target_dtype].itemsize
@@ -52,7 +52,7 @@ class Recalled:
         self._job = job
         self._input_at = input_at
         self._target_at = target_at
-        self._target_dtype = target_dtype
+        self._target_type = target_dtype
         self._end = input_at + job.input.values.nbytes
         self._head = body[:input_at]
         self._between = body[self._end : target_at]
@@ -80,12 +80,12 @@ class Recalled:
         values = np.frombuffer(body, given.values.dtype, len(given.values), self._input_at)
         fields["input"] = Array(values, given.dtype, given.shape)
         if target is not None:
-            numbers = np.frombuffer(body, STORAGE[self._target_dtype], len(target.values), self._target_at)
+            numbers = np.frombuffer(body, STORAGE[self._target_type], len(target.values), self._target_at)
             fields["target"] = Array(numbers.astype(target.values.dtype, copy=False), target.dtype, target.shape)
         return other
 
     def make_plan(self, planner: Planner) -> None:
-        self.plan = planner(self._job, self._input_at, self._target_at, self._target_dtype)
+        self.plan = planner(self._job, self._input_at, self._target_at, self._target_type)
 
 
 class Recall:

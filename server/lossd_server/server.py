@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2
 
 from lossd_server import core
 from lossd_server.admission import Admission
-from lossd_server.backends import Backend
+from lossd_server.backends import Backend, Pinning
 from lossd_server.board import Board
 from lossd_server.handover import Handover, group_of
 from lossd_server.info import Info, Tally
@@ -47,7 +47,8 @@ class Server:
         self._regions = Regions(
             settings.max_shared_memory_bytes or machine_bytes() // 4, settings.max_message_bytes, admission.require
         )
-        self._handover = Handover(self._regions, info.instance_id)
+        pinning = backend if isinstance(backend, Pinning) else None
+        self._handover = Handover(self._regions, info.instance_id, pinning=pinning)
         self.service = LossService(settings, backend, admission, self._worker, info, tally, self._regions)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(

@@ -29,6 +29,8 @@ class Reference:
 
     def close(self) -> None: ...
 
+    def prepare(self, job: Job, computed: Computed) -> None: ...
+
     def run(self, launches: Sequence[Launch]) -> list[Computed]:
         self.launched += launches
         return [_computed(launch.job, launch.scale) for launch in launches]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from functools import partial
 from typing import Any
@@ -20,6 +21,8 @@ from lossd_server.plan import Plan, plan_of
 from lossd_server.recall import Recall
 from tests.conformance.cases import Asked, Case, every_option, grid
 from tests.conformance.losses import LOSSES
+from tests.server.messages import cross_entropy
+from tests.server.running import details, refused, serving, stub
 
 NO_TIMING = len(b"\x3a\x00")
 
@@ -130,3 +133,42 @@ def test_a_refused_value_is_left_to_evaluate(numba: Backend, method: str, good: 
     answer = plan.answer(body)
     assert answer is not None
     assert answer.startswith(expected)
+
+
+def test_a_server_answers_and_counts_alike(numba: Backend) -> None:
+    """Checked, planned or refused: a server's answers to one request say the same, and its counts are those of all."""
+
+    async def run() -> None:
+        async with serving(numba) as (server, channel):
+            call, wrong = stub(channel).CrossEntropy, cross_entropy()
+            wrong.target.data = b"\x09" + bytes(31)
+            answers = [await call(cross_entropy()) for _ in range(4)]
+            error = await refused(call(wrong))
+            answers.append(await call(cross_entropy()))
+            for answer in answers:
+                answer.timing.queue_ns = answer.timing.compute_ns = 0
+            now = await stub(channel).GetServerInfo(pb.GetServerInfoRequest())
+
+            assert all(answer == answers[0] for answer in answers)
+            assert details(error)["ErrorInfo"].reason == "CLASS_OUT_OF_RANGE"
+            assert (now.statistics.completed, now.statistics.failed) == (5, 1)
+            assert now.statistics.rows == 24
+            assert (now.statistics.inflight_bytes, now.statistics.inflight_requests) == (0, 0)
+            assert len(server.service._recall._seen) == 1
+
+    asyncio.run(run())
+
+
+def test_an_answer_over_the_clients_bound_is_refused(numba: Backend) -> None:
+    """A planned request whose answer would be larger than its client takes is refused as any other."""
+
+    async def run() -> None:
+        async with serving(numba) as (_, channel):
+            call = stub(channel).CrossEntropy
+            for _ in range(3):
+                await call(cross_entropy())
+            error = await refused(call(cross_entropy(), metadata=(("lossd-max-response-bytes", "9"),)))
+
+            assert details(error)["ErrorInfo"].reason == "RESPONSE_TOO_LARGE"
+
+    asyncio.run(run())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lossd_server.job import Computed, Job, Launch
 
@@ -19,6 +19,17 @@ class Prepared(Protocol):
 
     def run(self) -> bool:
         """Computes it; False where a value is refused. Only for the thread that prepared it."""
+
+
+@runtime_checkable
+class Pinning(Protocol):
+    """A backend that copies operands from memory of others by itself, once it knows of it."""
+
+    def pin(self, address: int, size: int) -> None:
+        """Registers `size` bytes at `address`, for as long as they are mapped. RuntimeError where it cannot."""
+
+    def unpin(self, address: int) -> None:
+        """Ends that, before the memory is unmapped; waits for who reads it. Nothing where it was not registered."""
 
 
 class Backend(Protocol):

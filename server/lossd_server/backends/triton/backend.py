@@ -43,7 +43,8 @@ class TritonBackend:
         """Computes every launch; MemoryError where host or device memory does not hold a batch, DeviceLost where the
         device cannot be used any more.
         """
-        return run(self._device, launches, self._pinned.holds)
+        with self._pinned.reading():
+            return run(self._device, launches, self._pinned.holds)
 
     def prepare(self, job: Job, computed: Computed) -> None:
         """None: every batch is packed and copied over anew."""

@@ -53,7 +53,8 @@ LONGEST_HEAVY = 4096  # the same where more than one number an entry is kept; pi
 # The most registers of a thread: six programs of four warps share a multiprocessor, and nothing is spilled. A program
 # that waits for others holds its piece beside all else.
 REGISTERS = 80
-HELD_REGISTERS = 128
+WIDE_REGISTERS = 112  # with 64 entries a lane
+HELD_REGISTERS = 160
 DENSE = 64  # classes up to which rows in registers lie dense, not at a pitch of whole vectors
 
 SOFTMAX = frozenset(
@@ -221,16 +222,21 @@ def _registers(job: Job) -> Configuration:
     full = 16 // min(STORAGE[dtype].itemsize, STORAGE[target_dtype].itemsize)
     vector = full if classes > DENSE else gcd(classes, full)
     heavy = spread or bool(job.outputs) or job.formula is Formula.ENTROPY_LOGITS  # keep more numbers an entry
+    halves = STORAGE[dtype].itemsize == 2 and not heavy  # 64 entries a lane: what is done once a row costs less
     longest = LONGEST_HEAVY if heavy else LONGEST
     if classes > longest:
         piece = longest if heavy else longest // 2
-        found = Configuration("pieces", "float32", 1, piece, PIECE_WARPS, phase=pieces.SUM.value)
+        found = Configuration("pieces", "float32", 1, piece, PIECE_WARPS // (1 + halves), phase=pieces.SUM.value)
     else:
         _, tile, block, warps, lanes = next(shape for shape in RESIDENT if classes <= shape[0])
         if heavy and tile > 1:
             tile, lanes = tile // 2, lanes * 2
         elif heavy:
             warps *= 2
+        elif halves and tile == 1:
+            warps //= 2
+        elif halves and block == 1024:
+            tile, lanes = tile * 2, lanes // 2
         found = Configuration("resident", "float32", tile, block, warps, lanes=block if tile == 1 else lanes)
     return replace(
         found,
@@ -249,6 +255,8 @@ def _registers_of(job: Job, found: Configuration, heavy: bool) -> int:
     """As few as nothing is spilled with."""
     if found.warps == 16:
         return 64
+    if found.block // (found.lanes if found.tile > 1 else 32 * found.warps) == 64:
+        return WIDE_REGISTERS
     if not heavy:
         return REGISTERS
     if found.warps < 8:

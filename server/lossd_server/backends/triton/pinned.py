@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from threading import Lock
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition
 from typing import Any
 
 import numpy.typing as npt
@@ -18,30 +20,46 @@ class Pinned:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._lock = Lock()
+        self._changed = Condition()
         self._ranges: list[tuple[int, int]] = []  # first byte, end: sorted, disjoint
+        self._readers: set[object] = set()
 
     def add(self, address: int, size: int) -> None:
         """Registers `size` bytes at `address`. Raises what the device says where it cannot."""
-        with self._lock:
+        with self._changed:
             self._device.pin(address, size)
             self._ranges.append((address, address + size))
             self._ranges.sort()
 
     def remove(self, address: int) -> None:
-        """Ends it, where it was registered. No batch that reads the range may be under way."""
-        with self._lock:
+        """Ends it, where it was registered, when those that read now have read."""
+        with self._changed:
             kept = [held for held in self._ranges if held[0] != address]
             if len(kept) == len(self._ranges):
                 return
             self._ranges = kept
+            readers = set(self._readers)
+            self._changed.wait_for(lambda: not readers & self._readers)
             self._device.unpin(address)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While this lasts, whatever `holds` says is so."""
+        reader = object()
+        with self._changed:
+            self._readers.add(reader)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._readers.discard(reader)
+                self._changed.notify_all()
 
     def holds(self, values: npt.NDArray[Any]) -> bool:
         """Whether `values` lies in one range, and is worth a copy of its own."""
         if values.nbytes < DIRECT_BYTES or not values.flags.c_contiguous:
             return False
         address = values.__array_interface__["data"][0]
-        with self._lock:
+        with self._changed:
             place = bisect_right(self._ranges, (address, 2**63)) - 1
             return place >= 0 and address + values.nbytes <= self._ranges[place][1]

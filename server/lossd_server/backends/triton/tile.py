@@ -79,9 +79,21 @@ def typed(base: tl.tensor, offset: tl.tensor, DTYPE: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
+def placed(start: tl.tensor, at: tl.tensor) -> tl.tensor:
+    """Pointers to entries `at`. Of a tile of several rows the compiler is told what makes it give the lanes to the
+    entries of a row first, then to rows, and leave j to registers: it orders dimensions by how many neighbours follow
+    each other in memory (L along a row; 2 rows is not so, and nothing else comes of it).
+    """
+    if len(at.shape) == 3 and at.shape[1] > 1:
+        return tl.max_contiguous(start + at, [1, 2, at.shape[2]])
+    else:
+        return start + at
+
+
+@triton.jit
 def load_tile(base: tl.tensor, offset: tl.tensor, at: tl.tensor, mask: tl.tensor, DTYPE: tl.constexpr) -> tl.tensor:
     """Entries as float32, 0 where masked."""
-    return tl.load(typed(base, offset, DTYPE) + at, mask=mask, other=0.0).to(tl.float32)
+    return tl.load(placed(typed(base, offset, DTYPE), at), mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -95,7 +107,7 @@ def load_logits(
     PADDED: tl.constexpr,
 ) -> tl.tensor:
     """Entries as float32, −inf outside; `mask` takes whole vectors, of which the last may be PADDED."""
-    x = tl.load(typed(base, offset, DTYPE) + at, mask=mask, other=float("-inf")).to(tl.float32)
+    x = tl.load(placed(typed(base, offset, DTYPE), at), mask=mask, other=float("-inf")).to(tl.float32)
     if PADDED:
         x = tl.where(inside, x, float("-inf"))
     return x
@@ -106,7 +118,7 @@ def store_tile(
     base: tl.tensor, offset: tl.tensor, at: tl.tensor, mask: tl.tensor, value: tl.tensor, DTYPE: tl.constexpr
 ) -> None:
     """Writes float32 rounded once."""
-    tl.store(typed(base, offset, DTYPE) + at, rounded(value, DTYPE), mask=mask)
+    tl.store(placed(typed(base, offset, DTYPE), at), rounded(value, DTYPE), mask=mask)
 
 
 @triton.jit
@@ -128,7 +140,7 @@ def shares(
     # No branches: what one of them gives would not have the tile's layout.
     weights = tl.load(job + CLASS_WEIGHT)
     weight_at = (base + tl.maximum(weights, 0)).to(tl.pointer_type(tl.float32)) + c
-    w = tl.load(weight_at + tl.zeros_like(at), mask=inside & (weights >= 0), other=1.0)
+    w = tl.load(placed(weight_at, tl.zeros_like(at)), mask=inside & (weights >= 0), other=1.0)
     if FORMULA == CROSS_ENTROPY_DISTRIBUTION:
         start = tl.load(job + TARGET) + first * (DTYPE.primitive_bitwidth // 8)
         t = load_tile(base, start, at, mask, DTYPE)
