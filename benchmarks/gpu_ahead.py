@@ -27,7 +27,8 @@ from triton.compiler import ASTSource
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.array import STORAGE, Array
 from lossd_server.backends.triton import pieces
-from lossd_server.backends.triton.configuration import HELD_REGISTERS, KERNELS, Configuration, afterwards, choose
+from lossd_server.backends.triton.configuration import HELD_REGISTERS, afterwards, choose
+from lossd_server.backends.triton.variants import KERNELS, Configuration
 from lossd_server.job import Formula, Job, Kind, Layout
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"

@@ -16,7 +16,7 @@ from lossd.v1 import tensor_pb2 as pb
 from lossd_server.array import STORAGE, Array
 from lossd_server.backends.triton import table
 from lossd_server.backends.triton.batch import Batch
-from lossd_server.backends.triton.configuration import start
+from lossd_server.backends.triton.variants import start
 from lossd_server.job import Computed, Formula, Job, Launch, Layout
 
 DTYPES = {"float32": pb.DATA_TYPE_FLOAT32, "bfloat16": pb.DATA_TYPE_BFLOAT16, "float16": pb.DATA_TYPE_FLOAT16}

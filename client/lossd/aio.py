@@ -15,11 +15,13 @@ import numpy.typing as npt
 
 from lossd import channel, info, mapping, protocol, sharing
 from lossd.aio_connection import Connection
+from lossd.aio_connections import Connections
 from lossd.aio_link import Link
 from lossd.embedded import Embedded
 from lossd.errors import Error, InvalidArgument
 from lossd.exchange import Evaluation
 from lossd.info import ServerInfo
+from lossd.joining import may_join
 from lossd.mapping import Window
 from lossd.methods import Methods
 from lossd.options import Transport
@@ -29,7 +31,6 @@ from lossd.retry import Retry, deadline_s
 from lossd.route import MOST_LOST, Route, finish, route
 from lossd.tensors import Tensor
 from lossd.transport import checked, is_small, taken
-from lossd.v1 import service_pb2
 
 
 class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
@@ -44,14 +45,14 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
     ) -> None:
         self._timeout_s = deadline_s(timeout)
         self._max_response_bytes = max_response_bytes
-        self._connections: WeakKeyDictionary[asyncio.AbstractEventLoop, Connection] = WeakKeyDictionary()
+        self._connections: WeakKeyDictionary[asyncio.AbstractEventLoop, Connections] = WeakKeyDictionary()
         self._embedded = Embedded(self, self._connections) if address == channel.EMBEDDED else None
         self._target = channel.target(self._embedded.address if self._embedded else address)
         self._lifetime = protocol.Lifetime()
 
     async def info(self, *, timeout: float | None = None) -> ServerInfo:
         """Version, device, limits and statistics of the server."""
-        return info.read(await self._ask(self._retry(timeout)))
+        return info.read(await self._connection().ask(self._retry(timeout)))
 
     async def health(self, *, timeout: float = 5.0) -> bool:
         """Whether the server says that it serves: one attempt, so Unavailable where it cannot be reached."""
@@ -89,7 +90,7 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
         for _ in range(MOST_LOST):
             connection = self._connection()
             try:
-                regions, _ = connection.sharing.open(await self._server(self._retry(None)))
+                regions, _ = connection.sharing.open(await connection.known(self._retry(None)))
                 if regions is None:
                     break
                 return regions.empty(shape, dtype)
@@ -104,9 +105,9 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
     async def close(self) -> None:
         """Ends the connection; calls that are under way raise Unavailable. A second time does nothing."""
         self._lifetime.closed = True
-        connection = self._connections.pop(asyncio.get_running_loop(), None)
-        if connection is not None:
-            await connection.close()
+        connections = self._connections.pop(asyncio.get_running_loop(), None)
+        if connections is not None:
+            await connections.close()
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.close)
 
@@ -124,33 +125,67 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
         start_s = time.perf_counter()
         asked, progress, options = taken(options)
         call, retry = build(method, *operands, **options), self._retry(timeout)
-        lost = 0
+        if is_small(call, asked):
+            result = await self._small(call, may_join(call, asked), retry, start_s)
+            finish(call, progress)
+            return result
+        connection, lost = self._opened().large(call), 0
+        connection.in_flight += 1
+        try:
+            while True:
+                way = await self._route(connection, call, asked, retry, lost)
+                if way.cut is not None:
+                    return await self._streamed(connection, Evaluation(way, start_s, progress), timeout)
+                try:
+                    answer = await connection.answer(call.rpc, way.call.body(), retry)
+                    result = way.call.read(answer, time.perf_counter() - start_s)
+                except BaseException as error:
+                    way.ended(error)
+                    if not way.is_lost(error):
+                        raise
+                    lost += 1
+                    connection.forget()
+                else:
+                    way.ended(None)
+                    finish(call, progress)
+                    return result
+        finally:
+            connection.in_flight -= 1
+
+    async def _small(self, call: Call, joins: bool, retry: Retry, start_s: float) -> Result:
+        """By the stream that small calls share, or by itself. joins: whether it may share."""
+        failed: Connection | None = None
         while True:
-            way = Route(call) if is_small(call, asked) else await self._route(call, asked, retry, lost)
-            if way.cut is not None:
-                return await self._streamed(Evaluation(way, start_s, progress), timeout)
+            connections = self._opened()
+            connection = connections.small(failed)
+            connection.in_flight += 1
             try:
-                result = way.call.read(
-                    await self._answer(call.rpc, way.call.body(), retry), time.perf_counter() - start_s
-                )
-            except BaseException as error:
-                way.ended(error)
-                if not way.is_lost(error):
-                    raise
-                lost += 1
-                self._connection().forget()
-            else:
-                way.ended(None)
-                finish(call, progress)
-                return result
+                if connection.in_flight > 1 or connection.wants_stream:
+                    connections.learn(connection)
+                shared = connection.shared(start_s) if joins else None
+                if shared is None:
+                    answer = await connection.attempt(call.rpc, call.body(), retry.remaining_s())
+                    return call.read(answer, time.perf_counter() - start_s)
+                result = await shared.ask(call, start_s, retry.remaining_s())
+                if result is not None:
+                    return result
+                # The stream is over: by itself it goes, or hears why it cannot.
+                joins = False
+                continue
+            except Error as error:
+                wait_s = retry.wait_s(error)
+                failed = connection
+            finally:
+                connection.in_flight -= 1
+            await asyncio.sleep(wait_s)
 
     async def _activate(
         self, method: str, operand: Tensor, options: Mapping[str, Any], timeout: float | None
     ) -> Tensor:
         return (await self._evaluate(method, (operand,), options, timeout)).loss
 
-    async def _streamed(self, evaluation: Evaluation, timeout: float | None) -> Result:
-        async with await self._link(timeout, self._timeout_s if timeout is None else inf) as link:
+    async def _streamed(self, connection: Connection, evaluation: Evaluation, timeout: float | None) -> Result:
+        async with await self._link(connection, timeout, self._timeout_s if timeout is None else inf) as link:
             await link.add(evaluation)
             while evaluation.outcome is None:
                 await link.take(wait=True)
@@ -159,20 +194,27 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
     async def _map(
         self, window: Window, items: AsyncIterator[Any], asked: Transport, idle_s: float
     ) -> AsyncIterator[Any]:
-        async with await self._link(idle_s, idle_s) as link:
+        connection = self._connection()
+        async with await self._link(connection, idle_s, idle_s) as link:
             while True:
                 while window.is_ready:
                     yield window.pop()
                 wants = window.wants
                 for evaluation in await link.take(wait=not wants) if link.is_busy else ():
-                    await self._settle(evaluation, asked, idle_s, link)
+                    await self._settle(connection, evaluation, asked, idle_s, link)
                 if wants:
-                    await self._read(window, items, asked, idle_s, link)
+                    await self._read(connection, window, items, asked, idle_s, link)
                 elif window.is_empty:
                     return
 
     async def _read(
-        self, window: Window, items: AsyncIterator[Any], asked: Transport, idle_s: float, link: Link
+        self,
+        connection: Connection,
+        window: Window,
+        items: AsyncIterator[Any],
+        asked: Transport,
+        idle_s: float,
+        link: Link,
     ) -> None:
         """The next item, on its way."""
         try:
@@ -185,7 +227,8 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
             return
         start_s = time.perf_counter()
         try:
-            way = Route(call) if is_small(call, asked) else await self._route(call, asked, Retry(idle_s), 0)
+            small = is_small(call, asked)
+            way = Route(call) if small else await self._route(connection, call, asked, Retry(idle_s), 0)
         except InvalidArgument as error:
             window.fail(error)
             return
@@ -193,25 +236,27 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
         window.add(evaluation)
         await link.add(evaluation)
 
-    async def _settle(self, evaluation: Evaluation, asked: Transport, idle_s: float, link: Link) -> None:
+    async def _settle(
+        self, connection: Connection, evaluation: Evaluation, asked: Transport, idle_s: float, link: Link
+    ) -> None:
         """Sends again, without shared memory, what failed because the server does not know the memory."""
         if isinstance(evaluation.outcome, Error) and evaluation.route.is_lost(evaluation.outcome):
-            self._connection().forget()
-            evaluation.take(await self._route(evaluation.route.original, asked, Retry(idle_s), MOST_LOST))
+            connection.forget()
+            evaluation.take(await self._route(connection, evaluation.route.original, asked, Retry(idle_s), MOST_LOST))
             await link.add(evaluation)
 
-    async def _link(self, timeout: float | None, idle_s: float) -> Link:
-        connection = self._connection()
+    async def _link(self, connection: Connection, timeout: float | None, idle_s: float) -> Link:
         retry = Retry(self._timeout_s if timeout is None else deadline_s(timeout), bounded=idle_s == inf)
-        most = (await self._server(retry)).limits.max_message_bytes
+        most = (await connection.known(retry)).limits.max_message_bytes
         return Link(connection.start, connection.explain, retry, idle_s, most)
 
     def _retry(self, timeout: float | None) -> Retry:
         return Retry(self._timeout_s if timeout is None else deadline_s(timeout))
 
-    async def _route(self, call: Call, asked: Transport, retry: Retry, lost: int) -> Route:
+    @staticmethod
+    async def _route(connection: Connection, call: Call, asked: Transport, retry: Retry, lost: int) -> Route:
         while True:
-            server, connection = await self._server(retry), self._connection()
+            server = await connection.known(retry)
             try:
                 # Large arrays may be copied there.
                 return await asyncio.to_thread(route, call, asked, server, connection.sharing, lost)
@@ -221,32 +266,20 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
                 lost += 1
                 connection.forget()
 
-    async def _server(self, retry: Retry) -> service_pb2.GetServerInfoResponse:
-        connection = self._connection()
-        if connection.server is None:
-            connection.server = await self._ask(retry)
-        return connection.server
-
-    async def _ask(self, retry: Retry) -> service_pb2.GetServerInfoResponse:
-        return service_pb2.GetServerInfoResponse.FromString(await self._answer("GetServerInfo", b"", retry))
-
-    async def _answer(self, rpc: str, body: bytes, retry: Retry) -> bytes:
-        while True:
-            try:
-                return await self._connection().attempt(rpc, body, retry.remaining_s())
-            except Error as error:
-                wait_s = retry.wait_s(error)
-            await asyncio.sleep(wait_s)
-
     def _connection(self) -> Connection:
+        """The first, or where there are several the least busy."""
+        return self._opened().small(None)
+
+    def _opened(self) -> Connections:
         loop = asyncio.get_running_loop()
-        connection = self._connections.get(loop)
-        if connection is None:
+        connections = self._connections.get(loop)
+        if connections is None:
             if self._lifetime.closed:
                 raise protocol.closed_error()
-            connection = Connection(self._target, self._max_response_bytes, self._lifetime)
-            self._connections[loop] = connection
-        return connection
+            target, most, lifetime = self._target, self._max_response_bytes, self._lifetime
+            connections = Connections(lambda: Connection(target, most, lifetime), target.may_be_several)
+            self._connections[loop] = connections
+        return connections
 
 
 async def _iterate(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from lossd import channel, protocol
+from lossd.aio_shared import SharedStream
 from lossd.errors import Error, Unavailable, from_rpc
+from lossd.joining import Joining
+from lossd.retry import Retry
 from lossd.sharing import Sharing
 from lossd.v1 import service_pb2
 
@@ -18,7 +22,7 @@ _WRITE_FAILED = "Internal error from Core"
 
 
 class Connection:
-    """Of one event loop. As `lossd.connection.Connection`."""
+    """Of one event loop. As `lossd.connection.Connection`. wants_stream: small calls want one to share."""
 
     def __init__(self, target: channel.Target, max_response_bytes: int, lifetime: protocol.Lifetime) -> None:
         self._address = target.address
@@ -27,8 +31,12 @@ class Connection:
         self._channel = grpc.aio.insecure_channel(target.address, options=target.arguments(max_response_bytes))
         self._rpcs: dict[str, Any] = {name: self._channel.unary_unary(path) for name, path in protocol.PATHS.items()}
         self._stream: Any = self._channel.stream_stream(protocol.STREAM)
-        self.sharing = Sharing(target.address.startswith("dns:"))
+        self.sharing = Sharing(target.round_robin)
         self.server: service_pb2.GetServerInfoResponse | None = None
+        self.in_flight = 0
+        self.wants_stream = False
+        self._joining = Joining(possible=not target.round_robin)
+        self._shared: SharedStream | None = None
 
     async def attempt(self, rpc: str, body: bytes, timeout_s: float) -> bytes:
         """The answer's bytes. Raises Error."""
@@ -49,6 +57,43 @@ class Connection:
                 raise
             error = protocol.closed_error()
         raise error
+
+    async def answer(self, rpc: str, body: bytes, retry: Retry) -> bytes:
+        """As `attempt`, as often as it may be repeated."""
+        while True:
+            try:
+                return await self.attempt(rpc, body, retry.remaining_s())
+            except Error as error:
+                wait_s = retry.wait_s(error)
+            await asyncio.sleep(wait_s)
+
+    async def ask(self, retry: Retry) -> service_pb2.GetServerInfoResponse:
+        """What the server says of itself now."""
+        return service_pb2.GetServerInfoResponse.FromString(await self.answer("GetServerInfo", b"", retry))
+
+    async def known(self, retry: Retry) -> service_pb2.GetServerInfoResponse:
+        """What the server said of itself; it is asked once."""
+        server = self.server
+        if server is None:
+            server = self.server = await self.ask(retry)
+        return server
+
+    def shared(self, now_s: float) -> SharedStream | None:
+        """The stream that a small call takes which begins now; None where it goes by itself."""
+        if self._shared is not None and self._shared.is_open:
+            return self._shared
+        self.wants_stream = self._joining.wants(self.in_flight, now_s)
+        if not self.wants_stream or self.server is None:
+            return None
+        try:
+            call = self.start(None)
+        except grpc.aio.UsageError:
+            return None  # the channel was closed by another task between these lines
+        self._shared = SharedStream(call, self.server.limits.max_message_bytes, self._ended)
+        return self._shared
+
+    def _ended(self, failed: bool, answered: bool) -> None:
+        self._joining.ended(failed, answered, time.perf_counter())
 
     def start(self, timeout_s: float | None) -> Any:
         """A Stream call."""
@@ -75,5 +120,7 @@ class Connection:
         self.sharing.lose()
 
     async def close(self) -> None:
+        if self._shared is not None:
+            await self._shared.close()
         await self._channel.close()
         self.sharing.lose()

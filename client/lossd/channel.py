@@ -30,6 +30,16 @@ class Target:
     address: str
     local: bool
 
+    @property
+    def round_robin(self) -> bool:
+        """Whether calls go to several servers in turn."""
+        return self.address.startswith("dns:")
+
+    @property
+    def may_be_several(self) -> bool:
+        """Whether several processes may serve it, of which each connection reaches one."""
+        return not self.address.startswith(("dns:", "unix:"))
+
     def arguments(self, max_response_bytes: int) -> list[Argument]:
         arguments: list[Argument] = [
             # Requests are measured against the server's limit before they are sent.
@@ -48,7 +58,7 @@ class Target:
         ]
         if self.local:
             arguments.append(("grpc.enable_http_proxy", 0))
-        if self.address.startswith("dns:"):
+        if self.round_robin:
             arguments.append(("grpc.lb_policy_name", "round_robin"))
         return arguments
 

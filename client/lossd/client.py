@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from lossd import channel, info, mapping, protocol, sharing
 from lossd.connection import Connection
+from lossd.connections import Connections
 from lossd.embedded import Embedded
 from lossd.errors import Error, InvalidArgument
 from lossd.exchange import Evaluation
@@ -28,7 +29,6 @@ from lossd.retry import Retry, deadline_s
 from lossd.route import MOST_LOST, Route, finish, route
 from lossd.tensors import Tensor
 from lossd.transport import checked, is_small, taken
-from lossd.v1 import service_pb2
 
 
 class Client(Methods[Result, Tensor]):
@@ -45,14 +45,14 @@ class Client(Methods[Result, Tensor]):
         self._timeout_s = deadline_s(timeout)
         self._max_response_bytes = max_response_bytes
         # By process, since a channel does not survive a fork. A child keeps its parent's, untouched.
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, Connections] = {}
         self._embedded = Embedded(self, self._connections) if address == channel.EMBEDDED else None
         self._target = channel.target(self._embedded.address if self._embedded else address)
         self._lifetime = protocol.Lifetime()
 
     def info(self, *, timeout: float | None = None) -> ServerInfo:
         """Version, device, limits and statistics of the server."""
-        return info.read(self._ask(self._retry(timeout)))
+        return info.read(self._connection().ask(self._retry(timeout)))
 
     def health(self, *, timeout: float = 5.0) -> bool:
         """Whether the server says that it serves: one attempt, so Unavailable where it cannot be reached."""
@@ -90,7 +90,7 @@ class Client(Methods[Result, Tensor]):
         for _ in range(MOST_LOST):
             connection = self._connection()
             try:
-                regions, _ = connection.sharing.open(self._server(self._retry(None)))
+                regions, _ = connection.sharing.open(connection.known(self._retry(None)))
                 if regions is None:
                     break
                 return regions.empty(shape, dtype)
@@ -105,9 +105,9 @@ class Client(Methods[Result, Tensor]):
     def close(self) -> None:
         """Ends the connection; calls that are under way raise Unavailable. A second time does nothing."""
         self._lifetime.closed = True
-        connection = self._connections.pop(os.getpid(), None)
-        if connection is not None:
-            connection.close()
+        connections = self._connections.pop(os.getpid(), None)
+        if connections is not None:
+            connections.close()
         if self._embedded is not None:
             self._embedded.close()
 
@@ -125,48 +125,83 @@ class Client(Methods[Result, Tensor]):
         start_s = time.perf_counter()
         asked, progress, options = taken(options)
         call, retry = build(method, *operands, **options), self._retry(timeout)
-        lost = 0
+        if is_small(call, asked):
+            result = self._small(call, retry, start_s)
+            finish(call, progress)
+            return result
+        connections, lost = self._opened(), 0
+        connection = connections.take_sharing(call)
+        try:
+            while True:
+                way = self._route(connection, call, asked, retry, lost)
+                if way.cut is not None:
+                    return self._streamed(connection, Evaluation(way, start_s, progress), timeout)
+                try:
+                    result = way.call.read(
+                        connection.answer(call.rpc, way.call.body(), retry), time.perf_counter() - start_s
+                    )
+                except BaseException as error:
+                    way.ended(error)
+                    if not way.is_lost(error):
+                        raise
+                    lost += 1
+                    connection.forget()
+                else:
+                    way.ended(None)
+                    finish(call, progress)
+                    return result
+        finally:
+            connections.leave(connection)
+
+    def _small(self, call: Call, retry: Retry, start_s: float) -> Result:
+        failed: Connection | None = None
+        body = call.body()
         while True:
-            way = Route(call) if is_small(call, asked) else self._route(call, asked, retry, lost)
-            if way.cut is not None:
-                return self._streamed(Evaluation(way, start_s, progress), timeout)
+            connections = self._opened()
+            connection = connections.take(failed)
             try:
-                result = way.call.read(self._answer(call.rpc, way.call.body(), retry), time.perf_counter() - start_s)
-            except BaseException as error:
-                way.ended(error)
-                if not way.is_lost(error):
-                    raise
-                lost += 1
-                self._connection().forget()
-            else:
-                way.ended(None)
-                finish(call, progress)
-                return result
+                answer = connection.attempt(call.rpc, body, retry.remaining_s())
+                return call.read(answer, time.perf_counter() - start_s)
+            except Error as error:
+                wait_s = retry.wait_s(error)
+                failed = connection
+            finally:
+                connections.leave(connection)
+            time.sleep(wait_s)
 
     def _activate(self, method: str, operand: Tensor, options: Mapping[str, Any], timeout: float | None) -> Tensor:
         return self._evaluate(method, (operand,), options, timeout).loss
 
-    def _streamed(self, evaluation: Evaluation, timeout: float | None) -> Result:
-        with self._link(timeout, self._timeout_s if timeout is None else inf) as link:
+    def _streamed(self, connection: Connection, evaluation: Evaluation, timeout: float | None) -> Result:
+        with self._link(connection, timeout, self._timeout_s if timeout is None else inf) as link:
             link.add(evaluation)
             while evaluation.outcome is None:
                 link.take(wait=True)
         return evaluation.result()
 
     def _map(self, window: Window, items: Iterator[Any], asked: Transport, idle_s: float) -> Iterator[Any]:
-        with self._link(idle_s, idle_s) as link:
+        connection = self._connection()
+        with self._link(connection, idle_s, idle_s) as link:
             while True:
                 while window.is_ready:
                     yield window.pop()
                 wants = window.wants
                 for evaluation in link.take(wait=not wants) if link.is_busy else ():
-                    self._settle(evaluation, asked, idle_s, link)
+                    self._settle(connection, evaluation, asked, idle_s, link)
                 if wants:
-                    self._read(window, items, asked, idle_s, link)
+                    self._read(connection, window, items, asked, idle_s, link)
                 elif window.is_empty:
                     return
 
-    def _read(self, window: Window, items: Iterator[Any], asked: Transport, idle_s: float, link: Link) -> None:
+    def _read(
+        self,
+        connection: Connection,
+        window: Window,
+        items: Iterator[Any],
+        asked: Transport,
+        idle_s: float,
+        link: Link,
+    ) -> None:
         """The next item, on its way."""
         try:
             item = next(items)
@@ -178,7 +213,8 @@ class Client(Methods[Result, Tensor]):
             return
         start_s = time.perf_counter()
         try:
-            way = Route(call) if is_small(call, asked) else self._route(call, asked, Retry(idle_s), 0)
+            small = is_small(call, asked)
+            way = Route(call) if small else self._route(connection, call, asked, Retry(idle_s), 0)
         except InvalidArgument as error:
             window.fail(error)
             return
@@ -186,25 +222,27 @@ class Client(Methods[Result, Tensor]):
         window.add(evaluation)
         link.add(evaluation)
 
-    def _settle(self, evaluation: Evaluation, asked: Transport, idle_s: float, link: Link) -> None:
+    def _settle(
+        self, connection: Connection, evaluation: Evaluation, asked: Transport, idle_s: float, link: Link
+    ) -> None:
         """Sends again, without shared memory, what failed because the server does not know the memory."""
         if isinstance(evaluation.outcome, Error) and evaluation.route.is_lost(evaluation.outcome):
-            self._connection().forget()
-            evaluation.take(self._route(evaluation.route.original, asked, Retry(idle_s), MOST_LOST))
+            connection.forget()
+            evaluation.take(self._route(connection, evaluation.route.original, asked, Retry(idle_s), MOST_LOST))
             link.add(evaluation)
 
-    def _link(self, timeout: float | None, idle_s: float) -> Link:
-        connection = self._connection()
+    def _link(self, connection: Connection, timeout: float | None, idle_s: float) -> Link:
         retry = Retry(self._timeout_s if timeout is None else deadline_s(timeout), bounded=idle_s == inf)
-        most = self._server(retry).limits.max_message_bytes
+        most = connection.known(retry).limits.max_message_bytes
         return Link(connection.start, connection.explain, retry, idle_s, most)
 
     def _retry(self, timeout: float | None) -> Retry:
         return Retry(self._timeout_s if timeout is None else deadline_s(timeout))
 
-    def _route(self, call: Call, asked: Transport, retry: Retry, lost: int) -> Route:
+    @staticmethod
+    def _route(connection: Connection, call: Call, asked: Transport, retry: Retry, lost: int) -> Route:
         while True:
-            server, connection = self._server(retry), self._connection()
+            server = connection.known(retry)
             try:
                 return route(call, asked, server, connection.sharing, lost)
             except Error as error:
@@ -213,30 +251,18 @@ class Client(Methods[Result, Tensor]):
                 lost += 1
                 connection.forget()
 
-    def _server(self, retry: Retry) -> service_pb2.GetServerInfoResponse:
-        connection = self._connection()
-        if connection.server is None:
-            connection.server = self._ask(retry)
-        return connection.server
-
-    def _ask(self, retry: Retry) -> service_pb2.GetServerInfoResponse:
-        return service_pb2.GetServerInfoResponse.FromString(self._answer("GetServerInfo", b"", retry))
-
-    def _answer(self, rpc: str, body: bytes, retry: Retry) -> bytes:
-        while True:
-            try:
-                return self._connection().attempt(rpc, body, retry.remaining_s())
-            except Error as error:
-                wait_s = retry.wait_s(error)
-            time.sleep(wait_s)
-
     def _connection(self) -> Connection:
+        """The least busy."""
+        return self._opened().least_busy
+
+    def _opened(self) -> Connections:
         pid = os.getpid()
-        connection = self._connections.get(pid)
-        if connection is None:
+        connections = self._connections.get(pid)
+        if connections is None:
             if self._lifetime.closed:
                 raise protocol.closed_error()
+            target, most, lifetime = self._target, self._max_response_bytes, self._lifetime
             # Whoever comes first: `setdefault` is atomic, and needs no lock that a fork could leave held.
-            made = Connection(self._target, self._max_response_bytes, self._lifetime)
-            connection = self._connections.setdefault(pid, made)
-        return connection
+            made = Connections(lambda: Connection(target, most, lifetime), target.may_be_several)
+            connections = self._connections.setdefault(pid, made)
+        return connections

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -10,6 +11,7 @@ import grpc
 from lossd import channel, protocol
 from lossd.errors import Error, from_rpc
 from lossd.link import Pipe
+from lossd.retry import Retry
 from lossd.sharing import Sharing
 from lossd.v1 import service_pb2
 
@@ -25,8 +27,9 @@ class Connection:
         # No serializers: bodies are built once for all attempts, and answers parsed after the call.
         self._rpcs: dict[str, Any] = {name: self._channel.unary_unary(path) for name, path in protocol.PATHS.items()}
         self._stream: Any = self._channel.stream_stream(protocol.STREAM)
-        self.sharing = Sharing(target.address.startswith("dns:"))
+        self.sharing = Sharing(target.round_robin)
         self.server: service_pb2.GetServerInfoResponse | None = None
+        self.in_flight = 0
 
     def attempt(self, rpc: str, body: bytes, timeout_s: float) -> bytes:
         """The answer's bytes. Raises Error."""
@@ -41,6 +44,26 @@ class Connection:
             # grpc's word for a channel that was closed by another thread between these lines.
             error = protocol.closed_error()
         raise error
+
+    def answer(self, rpc: str, body: bytes, retry: Retry) -> bytes:
+        """As `attempt`, as often as it may be repeated."""
+        while True:
+            try:
+                return self.attempt(rpc, body, retry.remaining_s())
+            except Error as error:
+                wait_s = retry.wait_s(error)
+            time.sleep(wait_s)
+
+    def ask(self, retry: Retry) -> service_pb2.GetServerInfoResponse:
+        """What the server says of itself now."""
+        return service_pb2.GetServerInfoResponse.FromString(self.answer("GetServerInfo", b"", retry))
+
+    def known(self, retry: Retry) -> service_pb2.GetServerInfoResponse:
+        """What the server said of itself; it is asked once."""
+        server = self.server
+        if server is None:
+            server = self.server = self.ask(retry)
+        return server
 
     def start(self, pipe: Pipe, timeout_s: float | None) -> Any:
         """A Stream call that sends what `pipe` iterates over."""

@@ -49,6 +49,10 @@ class Evaluation:
         self.nbytes = route.call.nbytes
         self.outcome: Result | Error | None = None
 
+    def body(self) -> bytes:
+        """Its serialised request, where it goes whole."""
+        return self.call.body()
+
     def result(self) -> Result:
         """Raises the Error that it ended with."""
         assert self.outcome is not None
@@ -126,7 +130,7 @@ class Exchange:
             if entries and size > self._together_bytes:
                 break
             evaluation = outbox.popleft()
-            entries.append(whole(evaluation.call, self._begin(evaluation)))
+            entries.append(whole(evaluation.call.rpc, evaluation.body(), self._begin(evaluation)))
         return together(entries)
 
     def _first(self) -> bytes | None:

@@ -57,6 +57,11 @@ class Sharing:
             return None, f"the server's socket {server.shared_memory_socket} is not reached from here"
         return regions, None
 
+    def holds(self, call: Call) -> bool:
+        """Whether an array of the call lies in a region here."""
+        regions = self._opened[0]
+        return regions is not None and any(regions.find(one.values) is not None for one in call.operands.values())
+
     def lose(self) -> None:
         """After a server that knows the regions no more: the next `open` connects anew."""
         with self._lock:

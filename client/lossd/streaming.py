@@ -40,11 +40,10 @@ def head(number: int, size: int) -> bytes:
     return wire.varint(number << 3 | 2) + wire.varint(size)
 
 
-def whole(call: Call, evaluation_id: int) -> bytes:
-    """An Open that is complete in itself, as an entry of Opens."""
-    body = call.body()
+def whole(rpc: str, body: bytes, evaluation_id: int) -> bytes:
+    """An Open that is complete in itself, as an entry of Opens. body: the request's."""
     identity = b"\x08" + wire.varint(evaluation_id)
-    request = head(_REQUESTS[call.rpc], len(body))
+    request = head(_REQUESTS[rpc], len(body))
     return b"".join((head(1, len(identity) + len(request) + len(body)), identity, request, body))
 
 

@@ -7,6 +7,8 @@ import logging
 import sys
 import time
 
+from grpc._cython.cygrpc import ExecuteBatchError
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -30,10 +32,18 @@ class Lines(logging.Formatter):
         return " ".join((fields["time"], fields["level"], *named))
 
 
+class Quiet(logging.Filter):
+    """Drops what grpc.aio says, with a traceback, of every client that went away before its answer was written."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.exc_info is None or not isinstance(record.exc_info[1], ExecuteBatchError)
+
+
 def configure(level: str, form: str) -> None:
     """Sends every logger's records of at least `level` to standard error, as "text" or "json" lines."""
     stream = logging.StreamHandler(sys.stderr)
     stream.setFormatter(Lines(form == "json"))
+    stream.addFilter(Quiet())
     root = logging.getLogger()
     root.handlers[:] = [stream]
     root.setLevel(level.upper())

@@ -14,6 +14,9 @@ from collections.abc import Callable
 from lossd_server.admission import RETRY_AFTER_S, Admission
 from lossd_server.errors import Overloaded
 
+# Of an evaluation that is open, beside its Open's bytes.
+EVALUATION_BYTES = 4096
+
 
 class Room:
     """Counts the bytes of all streams, in work and left by Opens, into what admission counts."""
@@ -36,9 +39,10 @@ class Room:
         return True
 
     def leave(self, size: int) -> None:
-        """The charge of a message becomes that of an evaluation. Raises Overloaded, and changes nothing then."""
+        """The charge of a message becomes that of an evaluation, which is itself a few objects more. Raises
+        Overloaded, and changes nothing then."""
         most = self._share // 2
-        if self._left + size > most:
+        if self._left + size + EVALUATION_BYTES > most:
             raise Overloaded(
                 f"the server is full: evaluations hold {self._left} bytes of at most {most}, and this one has {size}",
                 reason="OVERLOADED",
@@ -46,7 +50,8 @@ class Room:
                 retry_after_s=RETRY_AFTER_S,
             )
         self._in_work -= size
-        self._left += size
+        self._left += size + EVALUATION_BYTES
+        self._admission.bytes += EVALUATION_BYTES
 
     def grow(self, size: int) -> None:
         """Charges `size` bytes more for a message in work. Raises Overloaded, and changes nothing then."""
@@ -101,6 +106,7 @@ class Charge:
     def leave(self) -> None:
         """For as long as an evaluation lasts. Raises Overloaded."""
         self._account.leave(self.size)
+        self.size += EVALUATION_BYTES
         self._left = True
 
 
@@ -128,14 +134,18 @@ class Account:
         return Charge(self, size)
 
     def grow(self, size: int) -> None:
+        if self._closed:
+            return
         self._room.grow(size)
         self.bytes += size
 
     def leave(self, size: int) -> None:
+        if self._closed:
+            return
         self._room.leave(size)
         self.messages -= 1
         self.bytes -= size
-        self._left += size
+        self._left += size + EVALUATION_BYTES
 
     def give(self, size: int, left: bool) -> None:
         if self._closed:

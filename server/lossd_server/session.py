@@ -64,7 +64,7 @@ class Session:
         return len(self._live)
 
     def receive(self, body: bytes, charge: Charge, now: float) -> None:
-        """One message. Raises InvalidRequest where it is none: the stream cannot go on."""
+        """One message. Raises InvalidRequest where it is none, or names too many: the stream cannot go on."""
         try:
             message, views = cut(pb.StreamRequest.DESCRIPTOR, body)
         except DecodeError:
@@ -132,6 +132,14 @@ class Session:
             self.send(body, charge)
 
     def _open_all(self, opens: Sequence[pb.Open], charge: Charge, now: float) -> None:
+        if len(opens) > MAX_OPEN:  # two bytes each are enough to keep the loop busy for minutes
+            raise refusal(
+                f"the message has {len(opens)} Opens, at most {MAX_OPEN} are taken",
+                "TOO_MANY_OPENS",
+                "opens",
+                opens=len(opens),
+                bound=MAX_OPEN,
+            )
         group = Group(self, len(opens), charge)
         line: list[Waiting[Any]] = []
         alike: dict[tuple[int, int, int, bytes], Alike] = {}

@@ -54,8 +54,7 @@ class Streams:
             if stream is None or stream.error is None:
                 raise
             stream.task.uncancel()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._leave(stream, context, stream.error), ABORT_S)
+            await self._leave(stream, context, stream.error)
         except Exception as error:
             await self._leave(stream, context, error)
         finally:
@@ -127,9 +126,13 @@ class Streams:
         return stream
 
     async def _leave(self, stream: Stream | None, context: Context, error: Exception) -> None:
+        """Ends the call with `error`; core resets one whose client does not take it."""
         if stream is not None:
             stream.close()
-        await self._refuse("Stream", context, error)
+            if not await stream.is_silent(ABORT_S):
+                raise asyncio.CancelledError
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._refuse("Stream", context, error), ABORT_S)
 
 
 class Stream:
@@ -157,6 +160,7 @@ class Stream:
         self._writing_since = float("inf")
         self._read_since = 0.0  # when it was last held up; +∞ while it is
         self._closing = False
+        self._over = False
         self._writer = asyncio.create_task(self._write())
 
     async def serve(self) -> None:
@@ -200,10 +204,18 @@ class Stream:
 
     def close(self) -> None:
         """Gives everything back. Idempotent."""
-        self._writer.cancel()
+        self._over = True
+        if self._writing_since == float("inf"):
+            self._writer.cancel()
         self._session.abandon()
         self._account.close()
         self._out.clear()
+
+    async def is_silent(self, timeout_s: float) -> bool:
+        """After `close`: whether no message is being written, for beside one core takes no status."""
+        done, _ = await asyncio.wait((self._writer,), timeout=timeout_s)
+        self._writer.cancel()  # it keeps the call alive
+        return bool(done)
 
     def _send(self, body: bytes, charge: Charge | None) -> None:
         self._out.append((body, charge))
@@ -224,6 +236,8 @@ class Stream:
                     if charge is not None:
                         charge.drop()
                     del body, charge
+                    if self._over:
+                        return
                 self._written.set()
                 self._given_back.set()
                 if self._closing:

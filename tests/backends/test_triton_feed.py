@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,21 @@ def test_operands_are_copied_from_where_they_lie() -> None:
     pinned.remove(inputs[1].ctypes.data)
     pinned.remove(inputs[1].ctypes.data)
     assert [pinned.holds(values) for values in inputs] == [False, False, True]
+
+
+def test_a_range_stays_registered_while_it_is_read() -> None:
+    """`remove` waits for who reads at that moment, and for nobody who comes later."""
+    pinned = Pinned(Interpreter())
+    values = np.zeros(1 << 16, np.uint8)
+    pinned.add(values.ctypes.data, values.nbytes)
+    with ThreadPoolExecutor(1) as threads:
+        with pinned.reading():
+            removed = threads.submit(pinned.remove, values.ctypes.data)
+            while pinned.holds(values):
+                pass
+            with pinned.reading():
+                assert not removed.done()
+        removed.result()
 
 
 def test_class_weights_gradients_add_up_over_parts() -> None:

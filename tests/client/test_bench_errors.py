@@ -119,7 +119,8 @@ def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypa
 def test_control_c_tells_what_there_is(at: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit status 130; of a level that is under way what was measured so far."""
     with Interrupting(at) as server:
-        status = cli.main(["bench", "--server", server.address, "--concurrency", "1", "--window-s", "30"])
+        flags = ["--transport", "unary", "--concurrency", "1", "--window-s", "30"]
+        status = cli.main(["bench", "--server", server.address, *flags])
 
     assert status == 130
     said = capsys.readouterr()

@@ -31,7 +31,7 @@ def client() -> Iterator[lossd.Client]:
 
 
 def regions(client: lossd.Client) -> Regions:
-    found = client._connection().sharing.open(client._server(client._retry(None)))[0]
+    found = client._connection().sharing.open(client._connection().known(client._retry(None)))[0]
     assert found is not None
     return found
 

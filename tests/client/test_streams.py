@@ -223,7 +223,7 @@ def test_an_array_that_cannot_be_read_is_the_callers_to_hear(client: lossd.Clien
     assert isinstance(cut, items.Cut)
 
     with pytest.raises(OSError, match="the disk is gone"):
-        client._streamed(Evaluation(Route(call, cut=cut), 0.0), None)
+        client._streamed(client._connection(), Evaluation(Route(call, cut=cut), 0.0), None)
 
     assert capfd.readouterr().err == ""
 

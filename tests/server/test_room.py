@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lossd_server.admission import Admission
 from lossd_server.errors import Overloaded
-from lossd_server.room import Account, Charge, Room
+from lossd_server.room import EVALUATION_BYTES, Account, Charge, Room
 
 MIB = 1 << 20
 
@@ -69,7 +71,7 @@ def test_what_opens_leave_is_bounded() -> None:
     more.drop()
 
     assert caught.value.retry_after_s is not None
-    assert admission.bytes == 4 * MIB
+    assert admission.bytes == 4 * MIB + EVALUATION_BYTES
     assert (account.messages, account.bytes) == (0, 0)
 
 
@@ -87,4 +89,78 @@ def test_closing_gives_everything_back_once() -> None:
 
     assert (admission.bytes, admission.requests) == (0, 0)
     assert given
+    assert room.take(12 * MIB)
+
+
+def test_evaluations_that_hold_no_bytes_are_bounded() -> None:
+    """An open evaluation is charged for itself: as many as there is memory for, however small their Opens are."""
+    _, room = rooms(1 * MIB, 1 * MIB)
+    account = Account(room, lambda: None)
+    for _ in range(MIB // 2 // (EVALUATION_BYTES + 10)):
+        taken(account, 10).leave()
+
+    with pytest.raises(Overloaded):
+        taken(account, 10).leave()
+
+
+SIZES = st.integers(0, 6 * MIB)
+STEPS = st.tuples(st.sampled_from(["take", "hold", "drop", "grow", "leave", "close"]), st.integers(0, 2), SIZES)
+
+
+@given(st.lists(STEPS, max_size=80))
+def test_everything_comes_back(steps: list[tuple[str, int, int]]) -> None:
+    """In whatever order streams take, grow, leave, drop and end, nothing is counted below 0, and all of it is back."""
+    admission, room = rooms()
+    accounts = [Account(room, lambda: None) for _ in range(3)]
+    held: list[list[tuple[Charge, bool]]] = [[], [], []]  # a charge for each of its holders; whether it was left
+    for step, place, size in steps:
+        account, charges = accounts[place], held[place]
+        if step == "take":
+            charge = account.take(min(size, admission.max_message_bytes))
+            if charge is not None:
+                charges.append((charge, False))
+        elif step == "close":
+            account.close()
+            accounts[place] = Account(room, lambda: None)
+            for closed, _ in charges:
+                closed.drop()  # whoever still holds one lets go later
+            charges.clear()
+        elif charges:
+            charge, left = charges[size % len(charges)]
+            if step == "hold":
+                charges.append((charge.hold(), left))
+            elif step == "drop":
+                charges.remove((charge, left))
+                charge.drop()
+            elif not left:
+                try:
+                    if step == "grow":
+                        charge.grow(size)
+                    else:
+                        charge.leave()
+                        held[place] = [(one, mark or one is charge) for one, mark in charges]
+                except Overloaded:
+                    pass
+        assert admission.bytes >= 0
+        assert admission.bytes <= 1.5 * admission.max_bytes
+        assert admission.requests == sum(bool(one) for one in held)
+    for account in accounts:
+        account.close()
+
+    assert (admission.bytes, admission.requests) == (0, 0)
+    assert room.take(12 * MIB)
+
+
+def test_a_stream_that_is_over_takes_nothing_more() -> None:
+    """A message that is received while its stream ends leaves nothing behind."""
+    admission, room = rooms()
+    account = Account(room, lambda: None)
+    growing, leaving = taken(account, 10), taken(account, 10)
+    account.close()
+    growing.grow(100)
+    leaving.leave()
+    growing.drop()
+    leaving.drop()
+
+    assert (admission.bytes, admission.requests) == (0, 0)
     assert room.take(12 * MIB)

@@ -88,7 +88,7 @@ class NumbaBackend:
 
     def __init__(self, threads: int = 0) -> None:
         self.threads = threads or len(os.sched_getaffinity(0))
-        self.device = f"{processor()}, {self.threads} threads"
+        self.device = f"{processor()}, {self.threads} thread{'s' * (self.threads > 1)}"
         self._scratch = Scratch()
         self._memory = Pool()
         self._pool = ThreadPoolExecutor(self.threads - 1, "lossd-kernel") if self.threads > 1 else None

@@ -14,9 +14,10 @@ from triton.language import constexpr
 
 from lossd_server.array import STORAGE
 from lossd_server.backends.triton import table
-from lossd_server.backends.triton.configuration import Configuration, choose, pitch_of, runs
+from lossd_server.backends.triton.configuration import choose, pitch_of, runs
 from lossd_server.backends.triton.operands import words
 from lossd_server.backends.triton.packing import OUTPUTS, Packing
+from lossd_server.backends.triton.variants import Configuration
 from lossd_server.backends.triton.worklist import Run, plan
 from lossd_server.job import Computed, Fault, Formula, Job, Launch
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import lru_cache
 from math import ceil, gcd
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-import triton.language as tl
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import STORAGE, gradient_dtype
+from lossd_server.array import STORAGE
 from lossd_server.backends.triton import pieces
-from lossd_server.backends.triton.elements import element_runs
-from lossd_server.backends.triton.elementwise import elementwise_runs
-from lossd_server.backends.triton.kinds import kinds_rows
 from lossd_server.backends.triton.operands import read_as
-from lossd_server.backends.triton.resident import resident_rows
-from lossd_server.backends.triton.softmax import softmax_rows
-from lossd_server.backends.triton.weights import class_sums
-from lossd_server.job import RUN, Formula, Job
+from lossd_server.backends.triton.variants import Configuration
+from lossd_server.job import RUN, Formula, Job, Layout
 
 # Largest C, then rows of a tile, classes of a block, warps, lanes of a row. Rows in registers: 32 entries a lane, so
 # that the gradient's exponentials stay there and several programs share a multiprocessor.
@@ -54,6 +48,7 @@ LONGEST_HEAVY = 4096  # the same where more than one number an entry is kept; pi
 # that waits for others holds its piece beside all else.
 REGISTERS = 80
 WIDE_REGISTERS = 112  # with 64 entries a lane
+HEAVY_REGISTERS = 128  # with by-products, or two tensors
 HELD_REGISTERS = 160
 DENSE = 64  # classes up to which rows in registers lie dense, not at a pitch of whole vectors
 
@@ -66,99 +61,7 @@ SOFTMAX = frozenset(
         Formula.LOG_SOFTMAX,
     }
 )
-TYPES: dict[int, Any] = {
-    pb.DATA_TYPE_FLOAT16: tl.float16,
-    pb.DATA_TYPE_BFLOAT16: tl.bfloat16,
-    pb.DATA_TYPE_FLOAT32: tl.float32,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """A compiled variant of a kernel. tile: rows of a work item; block: classes of a step, or elements of a run.
-
-    Of tiles in registers (kernels resident, pieces, elements): formula; whether every class has its weight in the loss
-    (spread); whether by-products are wanted; dtypes of the input, of the target's distribution, of the values; entries
-    of an access (vector); whether a row's last one is padded; lanes of a row; phase of pieces.py; the most registers a
-    thread may take (0: no limit).
-    """
-
-    kernel: str  # of KERNELS
-    compute: str  # "float32" or "float64"
-    tile: int
-    block: int
-    warps: int
-    formula: int = 0
-    spread: bool = False
-    outputs: bool = False
-    dtype: int = 0
-    target_dtype: int = 0
-    value_dtype: int = 0
-    vector: int = 1
-    padded: bool = False
-    lanes: int = 0
-    registers: int = 0
-    phase: int = 0
-
-    @property
-    def held(self) -> bool:
-        """Whether the tile is held in registers."""
-        return self.kernel in ("resident", "pieces", "elements")
-
-    @property
-    def run(self) -> int:
-        """Entries of a row that one instruction takes."""
-        return min(self.block, self.lanes * self.vector)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The compiler's options."""
-        limit = {"maxnreg": self.registers} if self.registers else {}
-        return {"num_warps": self.warps} | limit
-
-    @property
-    def constants(self) -> dict[str, Any]:
-        """The kernel's constexpr arguments."""
-        if self.kernel == "elements":
-            return {
-                "FORMULA": self.formula,
-                "DTYPE": TYPES[self.dtype],
-                "TARGET_DTYPE": TYPES[self.target_dtype],
-                "VALUE_DTYPE": TYPES[self.value_dtype],
-                "VEC": self.vector,
-                "RUN": self.block,
-            }
-        if self.held:
-            constants: dict[str, Any] = {
-                "FORMULA": self.formula,
-                "SPREAD": self.spread,
-                "OUTPUTS": self.outputs,
-                "DTYPE": TYPES[self.dtype],
-                "TARGET_DTYPE": TYPES[self.target_dtype],
-                "VEC": self.vector,
-                "PADDED": self.padded,
-                "BLOCK": self.block,
-            }
-            return constants | (
-                {"PHASE": self.phase} if self.kernel == "pieces" else {"TILE": self.tile, "L": self.run}
-            )
-        constants = {"COMPUTE": tl.float64 if self.compute == "float64" else tl.float32}
-        if self.kernel == "elementwise":
-            return constants | {"RUN": self.block}
-        if self.kernel == "weights":
-            return constants | {"BLOCK": self.block}
-        return constants | {"TILE": self.tile, "BLOCK": self.block}
-
-
-KERNELS: dict[str, Any] = {
-    "resident": resident_rows,
-    "pieces": pieces.row_pieces,
-    "softmax": softmax_rows,
-    "kinds": kinds_rows,
-    "elements": element_runs,
-    "elementwise": elementwise_runs,
-    "weights": class_sums,
-}
+INDEXED = frozenset({Formula.CROSS_ENTROPY_INDEX, Formula.CROSS_ENTROPY_KINDS_INDEX, Formula.NLL})
 
 
 def compute_of(job: Job) -> np.dtype[Any]:
@@ -166,27 +69,61 @@ def compute_of(job: Job) -> np.dtype[Any]:
     return np.dtype(np.float64) if job.softcap > 0 else job.compute
 
 
+class Traits(NamedTuple):
+    """What the choice of a variant depends on."""
+
+    formula: Formula
+    classes: int
+    compute: str
+    dtype: int  # as kernels read the input
+    target_dtype: int  # and the target's distribution, where there is one; else the input's
+    smoothed: bool
+    outputs: bool
+    plain: bool  # classes are the last dimension (of rows); no weights, no upstream gradients of elements
+    graded: bool  # the input's gradient is wanted
+
+
 def choose(job: Job) -> Configuration:
     """The variant for `job`; of long rows in pieces the one that sums."""
-    compute = compute_of(job).name
+    target = job.target if job.formula not in INDEXED else None
+    plain = job.layout.inner == 1 and job.weight is None and job.pos_weight is None and job.upstream is None
+    return _chosen(
+        Traits(
+            job.formula,
+            job.layout.classes,
+            compute_of(job).name,
+            read_as(job.input.dtype, job.compute),
+            read_as((target or job.input).dtype, job.compute),
+            job.label_smoothing > 0,
+            bool(job.outputs),
+            plain,
+            job.input_gradient,
+        )
+    )
+
+
+@lru_cache(4096)
+def _chosen(job: Traits) -> Configuration:
     if job.formula.elementwise:
-        return _elements(job) if _is_plain(job) else Configuration("elementwise", compute, 1, RUN, ELEMENTWISE_WARPS)
-    if job.formula in SOFTMAX and _fits_registers(job):
-        return _registers(job)
+        if job.plain and job.compute == "float32":
+            return _elements(job)
+        return Configuration("elementwise", job.compute, 1, RUN, ELEMENTWISE_WARPS)
+    if job.formula in SOFTMAX:
+        # An activation's gradient takes a view of any strides.
+        short = job.classes < 2**31 and not (job.formula.activation and job.graded)
+        if job.plain and job.compute == "float32" and short:
+            return _registers(job)
     kernel = "softmax" if job.formula in SOFTMAX else "kinds"
-    _, tile, block, warps = next(shape for shape in SHAPES[kernel] if job.layout.classes <= shape[0])
-    return Configuration(kernel, compute, tile, block, warps)
+    _, tile, block, warps = next(shape for shape in SHAPES[kernel] if job.classes <= shape[0])
+    return Configuration(kernel, job.compute, tile, block, warps)
 
 
-def _is_plain(job: Job) -> bool:
-    """Elements in float32 without weights."""
-    return compute_of(job) == np.float32 and job.weight is None and job.pos_weight is None and job.upstream is None
+def _entries_of_16_bytes(job: Traits) -> int:
+    return 16 // min(STORAGE[job.dtype].itemsize, STORAGE[job.target_dtype].itemsize)
 
 
-def _elements(job: Job) -> Configuration:
-    dtype = read_as(job.input.dtype, job.compute)
-    target_dtype = read_as(job.target.dtype, job.compute) if job.target is not None else dtype
-    full = 16 // min(STORAGE[dtype].itemsize, STORAGE[target_dtype].itemsize)
+def _elements(job: Traits) -> Configuration:
+    chunk = Layout(1, job.classes, 1).chunk_items * job.classes  # a whole one: the same of any part of the job
     return Configuration(
         "elements",
         "float32",
@@ -194,41 +131,26 @@ def _elements(job: Job) -> Configuration:
         RUN,
         ELEMENT_WARPS,
         formula=job.formula.value,
-        dtype=dtype,
-        target_dtype=target_dtype,
-        value_dtype=gradient_dtype(job.input.dtype) if job.formula.activation else pb.DATA_TYPE_FLOAT32,
-        registers=0,
-        vector=gcd(job.layout.chunk_items * job.layout.classes, full),  # of a whole chunk: of any part of the job
+        dtype=job.dtype,
+        target_dtype=job.target_dtype,
+        value_dtype=job.dtype if job.formula.activation else pb.DATA_TYPE_FLOAT32,
+        vector=gcd(chunk, _entries_of_16_bytes(job)),
     )
 
 
-def _fits_registers(job: Job) -> bool:
-    """Dense rows in float32, save an activation's gradient, which takes a view of any strides."""
-    return (
-        job.layout.inner == 1
-        and compute_of(job) == np.float32
-        and job.layout.classes < 2**31
-        and job.upstream is None
-        and not (job.formula.activation and job.input_gradient)
-    )
-
-
-def _registers(job: Job) -> Configuration:
-    classes = job.layout.classes
-    dtype = read_as(job.input.dtype, job.compute)
+def _registers(job: Traits) -> Configuration:
     spread = job.formula is Formula.CROSS_ENTROPY_DISTRIBUTION
-    target_dtype = read_as(job.target.dtype, job.compute) if spread and job.target is not None else dtype
-    spread |= job.formula is Formula.CROSS_ENTROPY_INDEX and job.label_smoothing > 0
-    full = 16 // min(STORAGE[dtype].itemsize, STORAGE[target_dtype].itemsize)
-    vector = full if classes > DENSE else gcd(classes, full)
-    heavy = spread or bool(job.outputs) or job.formula is Formula.ENTROPY_LOGITS  # keep more numbers an entry
-    halves = STORAGE[dtype].itemsize == 2 and not heavy  # 64 entries a lane: what is done once a row costs less
+    spread |= job.formula is Formula.CROSS_ENTROPY_INDEX and job.smoothed
+    full = _entries_of_16_bytes(job)
+    vector = full if job.classes > DENSE else gcd(job.classes, full)
+    heavy = spread or job.outputs or job.formula is Formula.ENTROPY_LOGITS  # keep more numbers an entry
+    halves = STORAGE[job.dtype].itemsize == 2 and not heavy  # 64 entries a lane: what is done once a row costs less
     longest = LONGEST_HEAVY if heavy else LONGEST
-    if classes > longest:
+    if job.classes > longest:
         piece = longest if heavy else longest // 2
         found = Configuration("pieces", "float32", 1, piece, PIECE_WARPS // (1 + halves), phase=pieces.SUM.value)
     else:
-        _, tile, block, warps, lanes = next(shape for shape in RESIDENT if classes <= shape[0])
+        _, tile, block, warps, lanes = next(shape for shape in RESIDENT if job.classes <= shape[0])
         if heavy and tile > 1:
             tile, lanes = tile // 2, lanes * 2
         elif heavy:
@@ -242,16 +164,16 @@ def _registers(job: Job) -> Configuration:
         found,
         formula=job.formula.value,
         spread=spread,
-        outputs=bool(job.outputs),
-        dtype=dtype,
-        target_dtype=target_dtype,
+        outputs=job.outputs,
+        dtype=job.dtype,
+        target_dtype=job.target_dtype,
         vector=vector,
-        padded=classes % vector != 0,
+        padded=job.classes % vector != 0,
         registers=_registers_of(job, found, heavy),
     )
 
 
-def _registers_of(job: Job, found: Configuration, heavy: bool) -> int:
+def _registers_of(job: Traits, found: Configuration, heavy: bool) -> int:
     """As few as nothing is spilled with."""
     if found.warps == 16:
         return 64
@@ -261,7 +183,7 @@ def _registers_of(job: Job, found: Configuration, heavy: bool) -> int:
         return REGISTERS
     if found.warps < 8:
         return 0
-    return HELD_REGISTERS if job.outputs or job.formula is Formula.CROSS_ENTROPY_DISTRIBUTION else REGISTERS
+    return HEAVY_REGISTERS if job.outputs or job.formula is Formula.CROSS_ENTROPY_DISTRIBUTION else REGISTERS
 
 
 def pitch_of(job: Job, configuration: Configuration) -> int:
@@ -302,11 +224,3 @@ def chunk_elements(job: Job) -> int:
 def runs(job: Job) -> int:
     """Runs of a chunk of the elementwise family."""
     return ceil(chunk_elements(job) / RUN)
-
-
-def start(
-    configuration: Configuration, words: torch.Tensor, out: torch.Tensor, first: int, count: int, work: int
-) -> None:
-    """Launches `count` work items from number `first` on; `work` is the word at which the work list begins."""
-    kernel = KERNELS[configuration.kernel]
-    kernel[(count,)](words, out, first, work, **configuration.constants, **configuration.options)

@@ -19,6 +19,7 @@ from lossd_server.backends import DeviceLost
 STREAMS = 3
 # Of the device's memory, what this process may take: beyond it a batch is refused, and nobody else is harmed.
 MEMORY_SHARE = 0.9
+PORTABLE = 1  # cudaHostRegisterPortable: pinned for every stream and context
 
 
 class Device(Protocol):
@@ -65,6 +66,7 @@ class Cuda:
         count = torch.cuda.device_count()
         if number >= count:
             raise RuntimeError(f"worker {number} has no GPU of its own: there are {count} (--workers is at most that)")
+        self._number = number
         properties = torch.cuda.get_device_properties(number)
         self.description = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
         torch.cuda.set_per_process_memory_fraction(MEMORY_SHARE, number)
@@ -101,10 +103,14 @@ class Cuda:
         mark.synchronize()
 
     def pin(self, address: int, size: int) -> None:
-        torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(address, size, 0))  # type: ignore[no-untyped-call]
+        with torch.cuda.device(self._number):  # not in a context on another one
+            runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+            torch.cuda.check_error(runtime.cudaHostRegister(address, size, PORTABLE))
 
     def unpin(self, address: int) -> None:
-        torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(address))  # type: ignore[no-untyped-call]
+        with torch.cuda.device(self._number):
+            runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+            torch.cuda.check_error(runtime.cudaHostUnregister(address))
 
     def close(self) -> None:
         torch.cuda.empty_cache()

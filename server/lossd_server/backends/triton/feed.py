@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 
 from lossd_server.backends.triton.batch import Batch
-from lossd_server.backends.triton.configuration import start
 from lossd_server.backends.triton.device import STREAMS, Device, explained, view_of
 from lossd_server.backends.triton.operands import words
+from lossd_server.backends.triton.variants import start
 from lossd_server.backends.triton.worklist import HOLD_LONG_ROWS
 from lossd_server.job import Computed, Fault, Launch
 from lossd_server.ranges import items, part, piece_items

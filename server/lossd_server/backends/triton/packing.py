@@ -11,7 +11,7 @@ import numpy.typing as npt
 from lossd_server.array import STORAGE, Array, View, gradient_dtype
 from lossd_server.backends.triton import table
 from lossd_server.backends.triton.configuration import (
-    Configuration,
+    INDEXED,
     chunk_elements,
     compute_of,
     pieces_of,
@@ -19,6 +19,7 @@ from lossd_server.backends.triton.configuration import (
     runs,
 )
 from lossd_server.backends.triton.operands import code, readable, strided
+from lossd_server.backends.triton.variants import Configuration
 from lossd_server.job import Formula, Job, Kind, Launch
 
 ALIGNMENT = 16
@@ -28,7 +29,6 @@ KINDS: dict[Formula, Kind] = {
     Formula.ENTROPY_PROBABILITIES: Kind.PROBABILITIES,
     Formula.ENTROPY_COUNTS: Kind.COUNTS,
 }
-INDEXED = frozenset({Formula.CROSS_ENTROPY_INDEX, Formula.CROSS_ENTROPY_KINDS_INDEX, Formula.NLL})
 # Bytes of an entry of a by-product, and the descriptor's word for it.
 OUTPUTS: dict[str, tuple[int, np.dtype[Any]]] = {
     "lse": (table.LSE.value, np.dtype(np.float64)),

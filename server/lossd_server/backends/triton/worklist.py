@@ -13,7 +13,6 @@ from lossd_server.backends.triton import pieces
 from lossd_server.backends.triton.configuration import (
     HELD_PIECES,
     HELD_REGISTERS,
-    Configuration,
     afterwards,
     chunk_elements,
     pieces_of,
@@ -21,6 +20,7 @@ from lossd_server.backends.triton.configuration import (
     runs,
     tiles,
 )
+from lossd_server.backends.triton.variants import Configuration
 from lossd_server.job import Job
 
 # Bytes of long rows that are summed before their gradients are taken: they are read again, from L2 where they still
@@ -42,13 +42,19 @@ class Run:
 
     def fill(self, work: npt.NDArray[np.int64], job: Job, configuration: Configuration, offset: int) -> None:
         """Writes the work items, [count, ITEM]; `offset` is the input's, in bytes."""
-        work[:, 0] = self.job
         if not configuration.held:
+            work[:, 0] = self.job
             work[:, 1] = np.arange(self.first, self.first + self.count)
             return
         layout = job.layout
         row_bytes = pitch_of(job, configuration) * STORAGE[configuration.dtype].itemsize
+        if self.count == 1 and configuration.kernel == "resident":  # most small requests: without numpy's overhead
+            row = self.first * configuration.tile
+            count = min(configuration.tile, layout.rows - row)
+            work[0] = (self.job, self.first, row * row_bytes + offset, count << 32 | layout.classes)
+            return
         tile: npt.NDArray[np.int64] = np.arange(self.count, dtype=np.int64) * self.step + self.first
+        work[:, 0] = self.job
         work[:, 1] = tile
         size = STORAGE[configuration.dtype].itemsize
         if configuration.kernel == "elements":
@@ -61,9 +67,9 @@ class Run:
             work[:, 2] = tile * (configuration.tile * row_bytes) + offset
             held = np.minimum(configuration.tile, layout.rows - tile * configuration.tile)
         else:
-            row, piece = np.divmod(tile, pieces_of(job, configuration))
+            number, piece = np.divmod(tile, pieces_of(job, configuration))
             begin = piece * configuration.block
-            work[:, 2] = row * row_bytes + begin * size + offset
+            work[:, 2] = number * row_bytes + begin * size + offset
             held = np.minimum(configuration.block, layout.classes - begin)
         work[:, 3] = (held << 32) | (0 if configuration.kernel == "elements" else layout.classes)
 

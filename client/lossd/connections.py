@@ -1,0 +1,93 @@
+"""The blocking client's connections in one process. See `spreading` for which a call takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Lock, Thread
+
+from lossd.connection import Connection
+from lossd.errors import Error
+from lossd.requests import Call
+from lossd.retry import Retry
+from lossd.spreading import LEARN_S, is_new, least_busy, wants_another
+
+
+class Connections:
+    """One at first; more where several processes serve the address and calls are under way at once. Thread-safe.
+
+    may_be_several: False where no further connection could reach another process.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], may_be_several: bool) -> None:
+        self._connect = connect
+        self._lock = Lock()
+        self.all: tuple[Connection, ...] = (connect(),)
+        self._learning = False
+        self._tries = 0
+        self._settled = not may_be_several
+        self._closed = False
+
+    @property
+    def least_busy(self) -> Connection:
+        return least_busy(self.all)
+
+    def take(self, failed: Connection | None = None) -> Connection:
+        """For a call, until it is left; failed: the connection that the call was tried with last."""
+        with self._lock:
+            connection = least_busy(self.all, failed)
+            connection.in_flight += 1
+            learns = connection.in_flight > 1 and not self._settled and not self._learning
+            self._learning = self._learning or learns
+        if learns:
+            # Beside the calls, which wait for none of it.
+            Thread(target=self._learn, name="lossd-connect", daemon=True).start()
+        return connection
+
+    def take_sharing(self, call: Call) -> Connection:
+        """As `take`: the connection in whose shared memory the call lies, if any."""
+        holding = [one for one in self.all if one.sharing.holds(call)] if len(self.all) > 1 else []
+        if not holding:
+            return self.take()
+        with self._lock:
+            holding[0].in_flight += 1
+        return holding[0]
+
+    def leave(self, connection: Connection) -> None:
+        with self._lock:
+            connection.in_flight -= 1
+
+    def _learn(self) -> None:
+        try:
+            with suppress(Error):  # the calls themselves say what is the matter
+                workers = self.all[0].known(Retry(LEARN_S)).workers
+                while wants_another(len(self.all), self._in_flight, workers, self._tries):
+                    self._tries += 1
+                    self._another()
+                # No number of calls at once would open more.
+                self._settled = not wants_another(len(self.all), workers, workers, self._tries)
+        finally:
+            self._learning = False
+
+    @property
+    def _in_flight(self) -> int:
+        return sum(one.in_flight for one in self.all)
+
+    def _another(self) -> None:
+        another, added = self._connect(), False
+        try:
+            server = another.known(Retry(LEARN_S))
+            with self._lock:
+                known = {one.server.instance_id for one in self.all if one.server is not None}
+                if not self._closed and is_new(server.instance_id, known):
+                    self.all = (*self.all, another)
+                    added = True
+        finally:
+            if not added:
+                another.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        for one in self.all:
+            one.close()
