@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import gpu_page
 import tables
 from goals import GOALS, Goal
 from machine import BUSY_LOAD
 
+GPU = "gpu.json"
 Parts = Mapping[str, Mapping[str, Any]]
 # By part: the name in docs/pictures, and what it shows. plots.py draws them.
 PICTURES = {
@@ -37,8 +39,15 @@ least five), client and server share the cores, nothing is pinned, and every ans
 
 
 def load(results: Path) -> Parts:
-    """By part: what was found, and what surrounded it."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
+    """By part: what was found, and what surrounded it. gpu.json is another program's, of another machine."""
+    files = [path for path in sorted(results.glob("*.json")) if path.name != GPU]
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+
+
+def load_gpu(results: Path) -> dict[str, Any] | None:
+    """What benchmarks/gpu.py found, None where it has not run."""
+    file = results / GPU
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
 def reasons(results: Path) -> dict[str, str]:
@@ -47,7 +56,7 @@ def reasons(results: Path) -> dict[str, str]:
     return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
-def text(parts: Parts, why: Mapping[str, str]) -> str:
+def text(parts: Parts, why: Mapping[str, str], gpu: Mapping[str, Any] | None = None) -> str:
     sections = [HEAD, *around(parts), *goals(parts, why)]
     for part, section in tables.SECTIONS.items():
         if part in parts:
@@ -56,6 +65,7 @@ def text(parts: Parts, why: Mapping[str, str]) -> str:
                 name, alt = PICTURES[part]
                 sections.append(f"![{alt}](pictures/{name}.svg)\n")
             sections += failures(parts[part]["found"])
+    sections.append(gpu_page.section(gpu))
     return "\n".join(sections)
 
 

@@ -135,7 +135,8 @@ def main() -> None:
         failed = run(parts, max(5, args.rounds), args.quick, results)
     if results == RESULTS:
         there = page.load(RESULTS)
-        (ROOT / "docs/performance.md").write_text(page.text(there, page.reasons(RESULTS)), encoding="utf-8")
+        text = page.text(there, page.reasons(RESULTS), page.load_gpu(RESULTS))
+        (ROOT / "docs/performance.md").write_text(text, encoding="utf-8")
         plots.draw(there)
     print(page.summary(results))
     if failed:

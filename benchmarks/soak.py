@@ -76,9 +76,7 @@ class Soak:
     def run(self) -> int:
         command = [sys.executable, "-m", "lossd_server", "--device", "cpu", "--listen", "127.0.0.1:0"]
         command += ["--workers", str(self.workers), "--drain-s", str(DRAIN_S), *self.flags]
-        server = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-        )
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
         assert server.stdout is not None
         assert server.stderr is not None
         errors = server.stderr
@@ -114,7 +112,7 @@ class Soak:
             victim.wait()
             self.killed_clients += 1
             found = servers(pid, self.workers)
-            if self.workers > 1 and len(found) == self.workers and self.rng.random() < 0.3:
+            if self.workers > 1 and len(found) == self.workers and self.rng.random() < 0.5:
                 os.kill(self.rng.choice(found), signal.SIGKILL)
                 self.killed_workers += 1
         self.finish(running)

@@ -38,7 +38,7 @@ class Case:
         return sum(one.nbytes for one in self.operands)
 
     def fault(self, answer: Any) -> str:
-        """"" for a right answer (a Result; an array of an activation), else what is wrong."""
+        """ "" for a right answer (a Result; an array of an activation), else what is wrong."""
         found = {"loss": answer} if self.method in ACTIVATIONS else {"loss": answer.loss, **answer.grads}
         if found.keys() != self.expected.keys():
             return f"{self.method} answered {sorted(found)}, not {sorted(self.expected)}"
@@ -99,11 +99,15 @@ def large(rng: random.Random, size_bytes: int) -> Case:
     if method in ACTIVATIONS:
         return Case(method, operands, {}, {"loss": activated(method, operands[0].astype(np.float64))})
     options = {"reduction": rng.choice(["none", "sum", "mean"]), "grad": rng.random() < 0.6}
-    loss, slopes = float64.evaluate(method, operands[0], operands[1] if len(operands) > 1 else None, options["reduction"])
+    loss, slopes = float64.evaluate(
+        method, operands[0], operands[1] if len(operands) > 1 else None, options["reduction"]
+    )
     return Case(method, operands, options, {"loss": loss} | ({"input": slopes} if options["grad"] else {}))
 
 
-def tensors(method: str, shape: tuple[int, ...], dtype: np.dtype[Any], numbers: np.random.Generator) -> tuple[Arrays, ...]:
+def tensors(
+    method: str, shape: tuple[int, ...], dtype: np.dtype[Any], numbers: np.random.Generator
+) -> tuple[Arrays, ...]:
     classes = 0 if len(shape) == 1 else 1
     if method in ("bce", "self_information", "entropy"):
         x = numbers.uniform(0.05, 0.95, shape)
@@ -119,7 +123,9 @@ def tensors(method: str, shape: tuple[int, ...], dtype: np.dtype[Any], numbers: 
     return tuple(operands)
 
 
-def extra(method: str, operands: tuple[Arrays, ...], numbers: np.random.Generator, rng: random.Random) -> dict[str, Any]:
+def extra(
+    method: str, operands: tuple[Arrays, ...], numbers: np.random.Generator, rng: random.Random
+) -> dict[str, Any]:
     """One option or two of that loss."""
     x = operands[0]
     classes = x.shape[0 if x.ndim == 1 else 1]

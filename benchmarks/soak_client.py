@@ -1,7 +1,7 @@
 """A client process of the soak: threads and an event loop that ask for all there is until their input ends.
 
-`soak_client.py ADDRESS SEED` prints one JSON object in the end: counts, and what was wrong. `soak_client.py ADDRESS SEED
-victim` only asks for large things and waits to be killed.
+`soak_client.py ADDRESS SEED` prints one JSON object in the end: counts, and what was wrong. With `victim` behind it, it
+only asks for large things and waits to be killed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import traceback
 from typing import Any
 
 import numpy as np
-from soak_cases import ACTIVATIONS, Case, large, tiny
 
 import lossd
 import lossd.aio
+from soak_cases import Case, large, tiny
 
 THREADS, TASKS = 3, 4
 WAYS = ("unary", "stream", "shared_memory", "auto")
@@ -65,7 +65,9 @@ class Pool:
     def __init__(self, seed: int) -> None:
         rng = random.Random(seed)
         self.tiny = [tiny(rng) for _ in range(80)]
-        self.large = [large(rng, size) for size in (40_000, 70_000, 300_000, 1 << 20, 3 << 20, 9 << 20, 20 << 20, 64 << 20)]
+        self.large = [
+            large(rng, size) for size in (40_000, 70_000, 300_000, 1 << 20, 3 << 20, 9 << 20, 20 << 20, 64 << 20)
+        ]
         self.labels = [case for case in self.tiny if case.method == "cross_entropy"]
 
     def draw(self, rng: random.Random) -> Case:
@@ -233,12 +235,16 @@ def main() -> None:
     pool, tally = Pool(seed), Tally()
     print("ready", flush=True)
     threads = [
-        threading.Thread(target=work, args=(address, pool, random.Random(seed + n), tally), name=f"soak-{n}", daemon=True)
+        threading.Thread(
+            target=work, args=(address, pool, random.Random(seed + n), tally), name=f"soak-{n}", daemon=True
+        )
         for n in range(THREADS)
     ]
     threads.append(
         threading.Thread(
-            target=lambda: asyncio.run(loop(address, pool, random.Random(seed + 99), tally)), name="soak-aio", daemon=True
+            target=lambda: asyncio.run(loop(address, pool, random.Random(seed + 99), tally)),
+            name="soak-aio",
+            daemon=True,
         )
     )
     for thread in threads:

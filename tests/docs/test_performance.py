@@ -45,7 +45,7 @@ def test_the_page_is_what_its_figures_give(page: ModuleType) -> None:
         pytest.skip("nothing was measured yet")
 
     assert (ROOT / "docs/performance.md").read_text(encoding="utf-8") == page.text(
-        page.load(RESULTS), page.reasons(RESULTS)
+        page.load(RESULTS), page.reasons(RESULTS), page.load_gpu(RESULTS)
     )
 
 
@@ -80,3 +80,15 @@ def test_a_goal_without_a_figure_is_not_called_missed(page: ModuleType) -> None:
 def test_every_reason_belongs_to_a_goal(page: ModuleType) -> None:
     """reasons.toml names no goal that there is not."""
     assert set(page.reasons(RESULTS)) <= {goal.name for goal in page.GOALS}
+
+
+def test_figures_of_a_gpu(page: ModuleType) -> None:
+    """The GPU's figures stand with their device, a peer that is missing with its reason; without any, it says so."""
+    entry = {"part": "kernels", "name": "(32, 1000) bfloat16", "ms": 0.5, "bytes": 2e6, "gbps": 4.0, "of_copy": 0.875}
+    absent = {"part": "peers", "name": "quack", "C": 10, "dtype": "float32", "missing": "not installed"}
+    text = page.text({}, {}, {"machine": {"device": "a GPU"}, "results": [entry, absent]})
+
+    assert "correctness first: device a GPU." in text
+    assert "| (32, 1000) bfloat16 | 0.500 | 2 | 4 | 87.5% |" in text
+    assert "| quack, C = 10, float32 | not installed |  |  |  |" in text
+    assert "Not measured: no GPU was at hand." in page.text({}, {})

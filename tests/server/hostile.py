@@ -18,9 +18,9 @@ LOGITS = np.random.default_rng(3).normal(size=(ROWS, CLASSES))
 SHARES = np.random.default_rng(4).uniform(0.1, 0.9, size=(ROWS, CLASSES))
 GRADIENT: dict[str, Any] = {"gradients": [loss_pb2.GRADIENT_INPUT]}
 # Numbers at which something begins or ends, and dtypes, enums and ids that there are.
-EDGES = (0, 1, 2, 3, 5, 7, 22, 23, -1, -2, 127, 128, 4096, 8192, 1 << 16, 1 << 20)
-EDGES += (2**31 - 1, 2**31, -(2**31), 2**32, 2**40, 2**62, 2**63 - 1, -(2**63), 2**64 - 1)
-FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-300, 1e300, float("inf"), float("-inf"), float("nan"))
+EDGES: list[int] = [0, 1, 2, 3, 5, 7, 22, 23, -1, -2, 127, 128, 4096, 8192, 1 << 16, 1 << 20]
+EDGES += [2**31 - 1, 2**31, -(2**31), 2**32, 2**40, 2**62, 2**63 - 1, -(2**63), 2**64 - 1]
+FLOATS = [0.0, -0.0, 1.0, -1.0, 0.5, 1e-300, 1e300, float("inf"), float("-inf"), float("nan")]
 
 
 def requests() -> list[tuple[Any, list[str]]]:
@@ -38,7 +38,7 @@ def requests() -> list[tuple[Any, list[str]]]:
         (pb.KLDivergenceRequest(input=logits, target=shares), ["input", "target"]),
         (pb.EntropyRequest(input=shares), ["input"]),
         (pb.SelfInformationRequest(input=shares), ["input"]),
-        (pb.ActivationRequest(input=logits, function=1), ["input"]),
+        (pb.ActivationRequest(input=logits, function=loss_pb2.FUNCTION_SOFTMAX), ["input"]),
     ]
 
 
@@ -89,7 +89,7 @@ def field_changed(line: list[Any], rng: random.Random) -> None:
     line[place] = whole
     message: Message = whole
     while True:
-        below = [value for value in children(message) if value is not None]
+        below = children(message)
         if not below or rng.random() < 0.15:
             break
         message = rng.choice(below)
@@ -117,12 +117,12 @@ def change(message: Any, rng: random.Random) -> None:
         else:
             getattr(message, name).SetInParent()
         return
-    values = {
+    values: list[Any] = {
         descriptor.CPPTYPE_STRING: [b"", b"\0", bytes(16), bytes(64), bytes(96), b"\xff" * 96, bytes(192)],
         descriptor.CPPTYPE_BOOL: [False, True],
         descriptor.CPPTYPE_DOUBLE: FLOATS,
         descriptor.CPPTYPE_FLOAT: FLOATS,
-        descriptor.CPPTYPE_ENUM: (0, 1, 2, 3, 4, 5, 6, 21, 99, -1),
+        descriptor.CPPTYPE_ENUM: [0, 1, 2, 3, 4, 5, 6, 21, 99, -1],
     }.get(descriptor.cpp_type, EDGES)
     try:
         if not descriptor.is_repeated:

@@ -6,12 +6,12 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
 import grpc.aio
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,7 +61,7 @@ async def until(channel: grpc.aio.Channel, holds: tuple[int, int]) -> None:
         pass
 
 
-@settings(max_examples=30)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(0, 1 << 32), min_size=SEVERAL // 4, max_size=SEVERAL))
 def test_changed_messages(numba: Backend, seeds: list[int]) -> None:
     """Whatever was changed in right messages, each stream ends with a status that says whose fault it was, a bystander
@@ -99,11 +99,11 @@ def test_a_malformed_message_after_large_answers(numba: Backend) -> None:
             for number in range(4):
                 await call.write(pb.StreamRequest(open=opened(request, number)).SerializeToString())
             await call.write(b"\xff")
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
+            with suppress(grpc.aio.AioRpcError):
                 while await call.read() is not grpc.aio.EOF:
                     pass
 
-            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
             await until(channel, (0, 0))
 
     asyncio.run(run())
@@ -129,7 +129,7 @@ def test_huge_shapes_without_data(numba: Backend) -> None:
     async def run() -> None:
         async with serving(numba, max_message_bytes=MIB, max_inflight_bytes=8 * MIB) as (_, channel):
             huge = pb.SelfInformationRequest(input=tensor_pb2.Tensor(dtype=tensor_pb2.DATA_TYPE_FLOAT32))
-            huge.input.shape.extend([1 << 50, 100])
+            huge.input.shape.extend([1 << 40, 4])
             talk = Talk(channel)
             for number in range(MAX_OPEN // 2):
                 await talk.send(pb.StreamRequest(open=opened(huge, number, ["input"])))
@@ -168,8 +168,8 @@ def test_many_streams_that_are_never_read(numba: Backend) -> None:
 
             assert now[0] <= 24 * MIB
             assert [one.summary.count for one in answers] == [ROWS] * 20
-            server.service.expire(time.monotonic() + 1e6)
-            await until(channel, (0, 0))
+            while await held(channel) != (0, 0):  # who waited for room is not read by its client either
+                server.service.expire(time.monotonic() + 1e6)
             for one in sending:
                 one.cancel()
             await asyncio.wait(sending)
