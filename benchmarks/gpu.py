@@ -10,9 +10,7 @@ go into one file. Needs torch, Triton, numpy and protobuf; `requests` needs the 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import triton
 
+import gpu_record
 from gpu_cases import Clock, Laid, index_job, laid, ragged_shapes
 from gpu_peers import PEERS
 
@@ -247,20 +245,6 @@ def requests(run: Run, count: int, size: int) -> None:
         run.note("requests", name, moved, ms, spread, requests=count)
 
 
-def machine(device: str) -> dict[str, Any]:
-    """What the figures were taken on."""
-    found = {"python": platform.python_version(), "torch": torch.__version__, "triton": triton.__version__}
-    if device == "cuda":
-        properties = torch.cuda.get_device_properties()
-        found |= {
-            "device": properties.name,
-            "multiprocessors": properties.multi_processor_count,
-            "l2_bytes": properties.L2_cache_size,
-            "memory_bytes": properties.total_memory,
-        }
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = ("correctness", "kernels", "peers", "ragged", "elementwise", "requests")
@@ -298,17 +282,7 @@ def main() -> None:
     for name in options.part or names:
         parts[name]()
         if options.out and not options.dry_run:
-            save(options.out, run, name)
-
-
-def save(path: Path, run: Run, part: str) -> None:
-    """Writes what was found, over what the file had of this part."""
-    document = json.loads(path.read_text()) if path.exists() else {"results": []}
-    document["machine"] = machine(run.device)
-    kept = [entry for entry in document["results"] if entry["part"] not in (part, "copy")]
-    document["results"] = kept + [entry for entry in run.found if entry["part"] in (part, "copy")]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n")
+            gpu_record.save(options.out, run.device, run.found, name)
 
 
 if __name__ == "__main__":

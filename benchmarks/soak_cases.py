@@ -98,10 +98,9 @@ def large(rng: random.Random, size_bytes: int) -> Case:
     operands = tensors(method, shape, dtype, numbers)
     if method in ACTIVATIONS:
         return Case(method, operands, {}, {"loss": activated(method, operands[0].astype(np.float64))})
-    options = {"reduction": rng.choice(["none", "sum", "mean"]), "grad": rng.random() < 0.6}
-    loss, slopes = float64.evaluate(
-        method, operands[0], operands[1] if len(operands) > 1 else None, options["reduction"]
-    )
+    reduction = rng.choice(["none", "sum", "mean"])
+    options = {"reduction": reduction, "grad": rng.random() < 0.6}
+    loss, slopes = float64.evaluate(method, operands[0], operands[1] if len(operands) > 1 else None, reduction)
     return Case(method, operands, options, {"loss": loss} | ({"input": slopes} if options["grad"] else {}))
 
 
@@ -131,7 +130,7 @@ def extra(
     classes = x.shape[0 if x.ndim == 1 else 1]
     found: dict[str, Any] = {}
     if method in LABELLED:
-        found["weight"] = numbers.uniform(0.5, 2.0, classes).astype(x.dtype)
+        found["weight"] = numbers.uniform(0.5, 2.0, (classes,)).astype(x.dtype)
     if method == "cross_entropy" and rng.random() < 0.5:
         found["label_smoothing"] = 0.125
     if method in ("bce", "bce_with_logits"):
@@ -142,9 +141,10 @@ def extra(
 
 
 def activated(method: str, x: Arrays) -> Arrays:
+    log: Arrays
     if method in ("softmax", "log_softmax"):
         moved = x - x.max(axis=1, keepdims=True)
         log = moved - np.log(np.exp(moved).sum(axis=1, keepdims=True))
-        return log if method == "log_softmax" else np.exp(log)
-    log = -np.logaddexp(0.0, -x)
-    return log if method == "log_sigmoid" else np.exp(log)
+    else:
+        log = -np.logaddexp(0.0, -x)
+    return log if method.startswith("log_") else np.asarray(np.exp(log))

@@ -22,10 +22,11 @@ import numpy as np
 
 import lossd
 import lossd.aio
+from lossd.options import Transport
 from soak_cases import Case, large, tiny
 
 THREADS, TASKS = 3, 4
-WAYS = ("unary", "stream", "shared_memory", "auto")
+WAYS: tuple[Transport, ...] = ("unary", "stream", "shared_memory", "auto")
 TIMEOUT_S = 60.0
 # What a server that is full, or ends, may say at any time.
 EXCUSED = (lossd.Overloaded, lossd.Unavailable)
@@ -111,6 +112,8 @@ def bad(client: lossd.Client, pool: Pool, rng: random.Random, tally: Tally) -> N
     y[wrong] = classes
     try:
         client.cross_entropy(x, y, transport=rng.choice(WAYS), reduction=rng.choice(["sum", "none"]))
+    except lossd.TooLarge:
+        tally.count("cannot go that way")
     except lossd.InvalidArgument as error:
         if error.field != "target" or f"target[{wrong}]" not in error.message:
             tally.fault(f"a bad class at {wrong} of {rows} is refused with {error.message!r}, field {error.field!r}")
@@ -168,16 +171,16 @@ def mapped(client: lossd.Client, pool: Pool, rng: random.Random, tally: Tally) -
         errors="yield", timeout=TIMEOUT_S, window=rng.choice([1, 8, 256]),
     )  # fmt: skip
     place = 0
-    for place, (answer, (case, _)) in enumerate(zip(answers, items, strict=False), 1):
+    for place, (answer, (right, _)) in enumerate(zip(answers, items, strict=False), 1):
         if isinstance(answer, EXCUSED):
             tally.count("excused: map")
-        elif case is None:
+        elif right is None:
             if not (isinstance(answer, lossd.InvalidArgument) and answer.field == "target"):
                 tally.fault(f"a bad item of a map came back as {answer!r}")
         elif isinstance(answer, Exception):
             tally.fault(f"a good item of a map came back as {answer!r}")
         else:
-            tally.fault(case.fault(answer))
+            tally.fault(right.fault(answer))
         tally.count("mapped")
         if place > leave:
             break
