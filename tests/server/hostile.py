@@ -38,7 +38,7 @@ def requests() -> list[tuple[Any, list[str]]]:
         (pb.KLDivergenceRequest(input=logits, target=shares), ["input", "target"]),
         (pb.EntropyRequest(input=shares), ["input"]),
         (pb.SelfInformationRequest(input=shares), ["input"]),
-        (pb.ActivationRequest(input=logits, function=loss_pb2.FUNCTION_SOFTMAX), ["input"]),
+        (pb.ActivationRequest(input=logits, function=loss_pb2.ACTIVATION_FUNCTION_SOFTMAX), ["input"]),
     ]
 
 
@@ -117,13 +117,14 @@ def change(message: Any, rng: random.Random) -> None:
         else:
             getattr(message, name).SetInParent()
         return
-    values: list[Any] = {
+    by_type: dict[int, list[Any]] = {
         descriptor.CPPTYPE_STRING: [b"", b"\0", bytes(16), bytes(64), bytes(96), b"\xff" * 96, bytes(192)],
         descriptor.CPPTYPE_BOOL: [False, True],
         descriptor.CPPTYPE_DOUBLE: FLOATS,
         descriptor.CPPTYPE_FLOAT: FLOATS,
         descriptor.CPPTYPE_ENUM: [0, 1, 2, 3, 4, 5, 6, 21, 99, -1],
-    }.get(descriptor.cpp_type, EDGES)
+    }
+    values = by_type.get(descriptor.cpp_type, EDGES)
     try:
         if not descriptor.is_repeated:
             setattr(message, name, rng.choice(values))
