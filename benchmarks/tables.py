@@ -86,26 +86,27 @@ def many(found: Figures) -> str:
 
 
 def large(found: Figures) -> str:
-    head = ("shape", "", "lossd, stream", "Triton", "grpcio + torch", "bare bytes", "against Triton", "of bare bytes")
+    peers = ("lossd, stream", "Triton", "grpcio + torch", "bare bytes", "bare array")
+    head = ("shape", "", *peers, "against Triton", "of bare bytes", "of bare array")
     rows = []
     for figure in found["figures"]:
         seconds, nbytes = figure["seconds"], figure["nbytes"]
         ours = seconds.get("lossd")
-        bare = None if figure["gradient"] else bare_bytes(seconds)
-        part = f"{bare / ours:.0%}" if bare and ours else "–"
+        bare = [None, None] if figure["gradient"] else [bare_bytes(seconds, of) for of in ("bytes", "array")]
+        parts = [f"{one / ours:.0%}" if one and ours else "–" for one in bare]
         named = [gb_per_s(nbytes, seconds.get(name)) for name in ("lossd", "triton", "grpcio + torch")]
         shape = f"({', '.join(map(str, figure['shape']))})"
-        rows.append(
-            (shape, what(figure["gradient"]), *named, gb_per_s(nbytes, bare), over(seconds.get("triton"), ours), part)
-        )
+        named += [gb_per_s(nbytes, one) for one in bare]
+        rows.append((shape, what(figure["gradient"]), *named, over(seconds.get("triton"), ours), *parts))
     return f"""\
 ## Large tensors over TCP
 
 GB of inputs per second of a whole call, float32 over the loopback. `bare bytes`: a gRPC stream of messages without \
-serialisers that nobody reads, the best of sync and asyncio, 1 and 4 MiB. With a gradient as many bytes come back; \
-they are not counted.
+serialisers that nobody reads, the best of sync and asyncio, 1 and 4 MiB, one message sent again and again from the \
+cache. `bare array`: the same, but each message is copied out of an array of that size first. With a gradient as many \
+bytes come back; they are not counted.
 
-{table(head, rows, "--::::::")}"""
+{table(head, rows, "--::::::::")}"""
 
 
 def shared(found: Figures) -> str:

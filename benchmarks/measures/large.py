@@ -39,6 +39,7 @@ def measure(folder: Path, count: int, quick: bool) -> dict[str, Any]:
                 for way, size in () if gradient else product(("sync", "aio"), MESSAGES):
                     sent: dict[str, Any] = {"nbytes": nbytes, "way": way, "message_bytes": size, "times": times}
                     peers[f"bytes {way} {size >> 20} MiB"] = bare.seconds("send", **sent)
+                    peers[f"array {way} {size >> 20} MiB"] = bare.seconds("send", array=True, **sent)
                 found, failed = rounds(peers, count + 1)
                 seconds = {name: median(row[1:]) for name, row in found.items()}  # the first one warms up
                 figures.append(

@@ -34,7 +34,14 @@ def page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def large(lossd: float) -> dict[str, Any]:
     """Figures of `large`: Triton takes a second, the bare bytes a tenth of one."""
-    seconds = {"lossd": lossd, "triton": 1.0, "grpcio + torch": 2.0, "bytes sync 1 MiB": 0.1, "bytes aio 4 MiB": 0.2}
+    seconds = {
+        "lossd": lossd,
+        "triton": 1.0,
+        "grpcio + torch": 2.0,
+        "bytes sync 1 MiB": 0.1,
+        "bytes aio 4 MiB": 0.2,
+        "array sync 1 MiB": 0.3,
+    }
     figure = {"shape": [1024, 32000], "gradient": False, "nbytes": 131_080_192, "seconds": seconds, "failed": {}}
     return {"around": AROUND, "rounds": 5, "quick": False, "found": {"figures": [figure]}}
 

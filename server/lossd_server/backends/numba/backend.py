@@ -59,8 +59,8 @@ def kernel_of(job: Job) -> tuple[Kernel, np.dtype[Any]]:
 
 # A kernel, its pieces, the counter of those taken, and the zero of the type it computes in.
 Pass = tuple[Kernel, Any, Any, Any]
-# Work that one thread does sooner than others could be told of it: about 20 µs.
-SHARED_BYTES = 1 << 18
+# Work that one thread does about as soon as two, who have to be told of it and waited for: 0.1 ms.
+SHARED_BYTES = 11 << 18
 
 
 def taking(kernel: Kernel, pieces: list[tuple[int, ...]], compute: np.dtype[Any]) -> Pass:
