@@ -210,4 +210,7 @@ def divided_by_sums(
 
 def weights_of(weights: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
     """As float64; none are no entries."""
-    return read_only(ONES if weights is None else weights.astype(np.float64, copy=False))
+    if weights is None:
+        return read_only(ONES)
+    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+        return read_only(weights.astype(np.float64, copy=False))

@@ -118,9 +118,14 @@ def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypa
 @pytest.mark.parametrize("at", [3, 40], ids=["in the warm-up", "in a level"])
 def test_control_c_tells_what_there_is(at: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit status 130; of a level that is under way what was measured so far."""
-    with Interrupting(at) as server:
-        flags = ["--transport", "unary", "--concurrency", "1", "--window-s", "30"]
-        status = cli.main(["bench", "--server", server.address, *flags])
+    # A shell that runs the tests in the background has them ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Interrupting(at) as server:
+            flags = ["--transport", "unary", "--concurrency", "1", "--window-s", "30"]
+            status = cli.main(["bench", "--server", server.address, *flags])
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     assert status == 130
     said = capsys.readouterr()

@@ -14,6 +14,7 @@ from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.evaluate import evaluate
 from lossd_server.job import Answer
+from lossd_server.reduce import weights_of
 from tests.losses.checked import check
 from tests.losses.jobs import LOGITS, TARGET, answer, bce, cross_entropy, summary
 from tests.losses.messages import tensor, zeros
@@ -153,6 +154,13 @@ def test_empty_elementwise_losses() -> None:
     assert isnan(mean.loss)
     assert total.loss == 0.0
     assert none.loss.shape == (0, 3)
+
+
+def test_a_signalling_nan_is_a_nan() -> None:
+    """A weight whose bits are a signalling NaN makes the denominator NaN, without a warning."""
+    weights = np.array([0x7F800001], np.uint32).view(np.float32)
+
+    assert isnan(weights_of(weights)[0])
 
 
 def test_what_a_backend_raises_passes_through() -> None:
