@@ -24,7 +24,7 @@ from lossd_server.backends import Backend, Prepared
 from lossd_server.backends.numba.table import address_of
 from lossd_server.job import Computed, Formula, Job, Reduction
 from lossd_server.passage import BY_ROW, NO_LOSS, PLAN, SCALAR, enter, leave, store
-from lossd_server.reduce import BY_CLASS, ClassOutOfRange, gradient_scale, kept
+from lossd_server.reduce import BY_CLASS, ClassOutOfRange, gradient_scale, kept, weights_of
 
 BYTES_HEADER = bytes.__basicsize__ - 1  # of CPython, which numba needs: the bytes lie behind it, and then a zero
 FLOAT32 = np.dtype(np.float32)
@@ -75,7 +75,7 @@ def plan_of(backend: Backend, job: Job, input_at: int, target_at: int, target_dt
     if prepared is None:
         return None
     by_mean = by_class and reducing.reduction is Reduction.MEAN and reducing.normalizer is None
-    class_weight, row_weight = _doubles(job.class_weight), _doubles(job.row_weight)
+    class_weight, row_weight = weights_of(job.class_weight), weights_of(job.row_weight)
     sums = computed.chunk_sums if formula.elementwise else computed.losses
     plan = np.zeros(1, PLAN)
     one = plan[0]
@@ -139,10 +139,6 @@ def warm_up(backend: Backend, report: Callable[[str], None]) -> None:
 def _own(operand: Array) -> Array:
     """Memory that the numbers of each request are copied to."""
     return Array(operand.values.copy(), operand.dtype, operand.shape)
-
-
-def _doubles(weights: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
-    return np.empty(0) if weights is None else weights.astype(np.float64)
 
 
 def _response(job: Job) -> tuple[npt.NDArray[np.uint8], dict[int, npt.NDArray[Any]]]:

@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -163,7 +163,17 @@ class Parent:
         wait_s = worker.backoff.wait_s(now - worker.started_at)
         worker.restart_at = now + wait_s
         extra = {"worker": worker.index, "pid": process.pid, "exit": process.exitcode, "restart_s": wait_s}
-        log.error("worker ended", extra=extra)
+        log.error("worker ended", extra=extra | {"said": last_words(worker.pipe)})
+
+
+def last_words(pipe: Connection | None) -> str:
+    """Why a worker could not start, where that is how it ended."""
+    with suppress(EOFError):
+        while pipe is not None and pipe.poll():
+            word = pipe.recv()
+            if word[0] == "failed":
+                return str(word[1])
+    return ""
 
 
 def share(settings: Settings, index: int) -> Settings:

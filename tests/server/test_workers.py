@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import select
 import signal
@@ -21,7 +22,7 @@ from lossd_server.address import check_free, reserve
 from lossd_server.backoff import FIRST_S, LONGEST_S, WELL_S, Backoff
 from lossd_server.board import Board
 from lossd_server.settings import Settings, SettingsError
-from lossd_server.workers import share
+from lossd_server.workers import last_words, share
 from tests.server.messages import cross_entropy
 from tests.server.test_serve import environment, process
 
@@ -151,6 +152,19 @@ def test_settings_that_cannot_be(settings: dict[str, object], sentence: str) -> 
     """What several processes cannot do is refused before any is started."""
     with pytest.raises(SettingsError, match=sentence):
         Settings(**settings)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_last_words() -> None:
+    """Why a successor could not start is known from its pipe; one that was ready, or killed, said nothing of it."""
+    found = []
+    for words in ([("failed", "no such device")], [("ready", "CPU", "numba")], []):
+        ours, theirs = multiprocessing.Pipe(duplex=False)
+        for word in words:
+            theirs.send(word)
+        theirs.close()
+        found.append(last_words(ours))
+
+    assert found == ["no such device", "", ""]
 
 
 def test_shares() -> None:
