@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from lossd_server.job import Answer, Job
-from lossd_server.parts import Carry, Cut, items, piece_items
+from lossd_server.parts import Carry, Cut
+from lossd_server.ranges import items, piece_items
 from lossd_server.stacks import Stack
 
 Reply = TypeVar("Reply")

@@ -1,4 +1,4 @@
-"""What streams need of their server, and what an Open can ask for."""
+"""What streams need of their server, what an Open can ask for, and what unary calls and streams refuse alike."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from lossd.v1 import service_pb2 as pb
 from lossd_server.batcher import Waiting
+from lossd_server.errors import GoingAway, TooLarge
 from lossd_server.info import Tally
 from lossd_server.job import Job
 from lossd_server.opening import refusal
@@ -19,6 +20,7 @@ REQUESTS: Mapping[str, tuple[str, int]] = {
     for field in pb.Open.DESCRIPTOR.fields
     if field.message_type is not None
 }
+GOING_AWAY_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +46,20 @@ def request_of(one: pb.Open) -> tuple[str, int, Any]:
     if name is None:
         raise refusal("the Open has no request", "MISSING_FIELD", "request")
     return *REQUESTS[name], getattr(one, name)
+
+
+def going_away() -> GoingAway:
+    return GoingAway("the server is going away", reason="GOING_AWAY", retry_after_s=GOING_AWAY_RETRY_S)
+
+
+def require_fits(size: int, max_message_bytes: int, max_response_bytes: int | None) -> None:
+    """Raises TooLarge where an answer of `size` bytes is more than this server sends, or than the client takes."""
+    theirs = max_response_bytes is not None and max_response_bytes <= max_message_bytes
+    bound = max_response_bytes if theirs else max_message_bytes
+    assert bound is not None
+    if size > bound:
+        raise TooLarge(
+            f"the answer would have {size} bytes, {'the client takes' if theirs else 'this server sends'} {bound}",
+            reason="RESPONSE_TOO_LARGE",
+            metadata={"size_bytes": size, "max_response_bytes": bound},
+        )

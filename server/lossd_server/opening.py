@@ -14,7 +14,8 @@ from lossd_server.array import STORAGE
 from lossd_server.errors import InvalidRequest, ServerError
 from lossd_server.evaluate import begin
 from lossd_server.job import Job, Reduction
-from lossd_server.parts import Carry, granularity
+from lossd_server.parts import Carry
+from lossd_server.ranges import granularity
 from lossd_server.reduce import BY_CLASS, BY_ELEMENT
 from lossd_server.sent import Fields, Sent
 

@@ -15,10 +15,7 @@ import numpy.typing as npt
 from lossd_server.array import STORAGE, gradient_dtype
 from lossd_server.errors import ServerError
 from lossd_server.job import Answer, Job
-from lossd_server.ranges import granularity as granularity
-from lossd_server.ranges import items as items
-from lossd_server.ranges import part as part
-from lossd_server.ranges import piece_items as piece_items
+from lossd_server.ranges import items, part
 from lossd_server.reduce import NOTHING, Kept
 
 

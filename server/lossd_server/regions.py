@@ -26,7 +26,7 @@ from lossd_server.array import FLOATS, FLOATS8, STORAGE, gradient_dtype
 from lossd_server.errors import InvalidRequest, NotFound, TooLarge
 from lossd_server.job import Job
 from lossd_server.mapping import NotTaken, Region
-from lossd_server.parts import items
+from lossd_server.ranges import items
 from lossd_server.sent import Fields, Place, Sent
 
 MAX_REGIONS = 256  # of one connection; each costs a mapping and a descriptor

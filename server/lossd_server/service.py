@@ -18,9 +18,9 @@ from lossd_server.admission import Admission
 from lossd_server.backends import Backend
 from lossd_server.body import REQUEST_BYTES, RESPONSE_BYTES, Bodies, Context
 from lossd_server.call import Call
-from lossd_server.desk import Desk
+from lossd_server.desk import Desk, going_away, require_fits
 from lossd_server.door import told
-from lossd_server.errors import DeadlineOver, GoingAway, InvalidRequest, ServerError, TooLarge
+from lossd_server.errors import DeadlineOver, InvalidRequest, ServerError
 from lossd_server.info import Info, Tally
 from lossd_server.job import Job
 from lossd_server.plan import Plan, plan_of
@@ -31,7 +31,6 @@ from lossd_server.streams import Streams
 from lossd_server.worker import Worker
 
 SERVICE = "lossd.v1.LossService"
-GOING_AWAY_RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +147,7 @@ class LossService:
     def _open(self, context: Context) -> Call:
         """Registers the call that runs this; it is forgotten when its answer is written."""
         if self._closing:
-            raise GoingAway("the server is going away", reason="GOING_AWAY", retry_after_s=GOING_AWAY_RETRY_S)
+            raise going_away()
         task = asyncio.current_task()
         assert task is not None
         call = Call(task, time.monotonic() + self._settings.max_body_s)
@@ -196,16 +195,7 @@ class LossService:
             job = self._recall.check(rpc, codec.decode(rpc, body))
         else:
             job = self._regions.job(rpc, codec.fields(rpc, body))
-        most = self._admission.max_message_bytes
-        bound = most if max_response_bytes is None else min(max_response_bytes, most)
-        size = codec.response_bytes(job)
-        if size > bound:
-            whose = "the client takes" if bound == max_response_bytes else "this server sends"
-            raise TooLarge(
-                f"the answer would have {size} bytes, {whose} {bound}",
-                reason="RESPONSE_TOO_LARGE",
-                metadata={"size_bytes": size, "max_response_bytes": bound},
-            )
+        require_fits(codec.response_bytes(job), self._admission.max_message_bytes, max_response_bytes)
         return job
 
     def _deadline(self, context: Context) -> float:

@@ -19,9 +19,9 @@ from lossd.v1 import service_pb2 as pb
 from lossd.wire import Path, cut
 from lossd_server import codec, frames, sent
 from lossd_server.batcher import Waiting
-from lossd_server.desk import Desk, request_of
+from lossd_server.desk import GOING_AWAY_RETRY_S, Desk, going_away, request_of, require_fits
 from lossd_server.door import told
-from lossd_server.errors import GoingAway, InvalidRequest, Overloaded, TooLarge
+from lossd_server.errors import InvalidRequest, Overloaded
 from lossd_server.evaluation import Block, Computed, Evaluation, Turn, block_form, in_use, stalled, unknown
 from lossd_server.job import Job
 from lossd_server.opening import opening, refusal
@@ -33,7 +33,6 @@ from lossd_server.wholes import OWN_BYTES, Alike, Group, Together, Whole, apart,
 
 # Evaluations that one stream may have open at once, and the failed ones that it remembers.
 MAX_OPEN = 4096
-GOING_AWAY_RETRY_S = 1.0
 
 
 class Session:
@@ -51,7 +50,7 @@ class Session:
         self._desk = desk
         self._send = send
         self._most = min(max_response_bytes or desk.max_message_bytes, desk.max_message_bytes)
-        self._theirs = max_response_bytes is not None and self._most == max_response_bytes
+        self._max_response_bytes = max_response_bytes
         self._until = until
         self._charge: Charge | None = None  # of the message that is being received
         self._live: dict[int, Evaluation | Whole] = {}
@@ -332,7 +331,7 @@ class Session:
 
     def _admit(self) -> None:
         if self.closing:
-            raise GoingAway("the server is going away", reason="GOING_AWAY", retry_after_s=GOING_AWAY_RETRY_S)
+            raise going_away()
         if len(self._live) > MAX_OPEN:
             raise Overloaded(
                 f"this stream has {len(self._live)} evaluations open, at most {MAX_OPEN} are taken",
@@ -349,13 +348,7 @@ class Session:
         return whole.waiting
 
     def _require_fits(self, size: int) -> None:
-        if size > self._most:
-            raise TooLarge(
-                f"the answer would have {size} bytes, {'the client takes' if self._theirs else 'this server sends'}"
-                f" {self._most}",
-                reason="RESPONSE_TOO_LARGE",
-                metadata={"size_bytes": size, "max_response_bytes": self._most},
-            )
+        require_fits(size, self._desk.max_message_bytes, self._max_response_bytes)
 
     def _deadline(self, now: float) -> float:
         return min(self._until, now + self._desk.max_deadline_s)

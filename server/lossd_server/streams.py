@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from lossd_server.admission import RETRY_AFTER_S, Admission
 from lossd_server.body import Context
-from lossd_server.desk import Desk
-from lossd_server.errors import DeadlineOver, GoingAway, Overloaded, ServerError, TooLarge
+from lossd_server.desk import Desk, going_away
+from lossd_server.errors import DeadlineOver, Overloaded, ServerError, TooLarge
 from lossd_server.room import Account, Charge, Room
-from lossd_server.session import GOING_AWAY_RETRY_S, Session
+from lossd_server.session import Session
 
 # What a stream may have in work before it is read on: two messages in any case, so that one is read while the other
 # is computed; many, where they are small.
@@ -112,7 +112,7 @@ class Streams:
 
     def _enter(self, context: Context) -> Stream:
         if self._closing:
-            raise _going_away()
+            raise going_away()
         if len(self._streams) >= MAX_STREAMS:
             raise Overloaded(
                 f"the server has {len(self._streams)} streams, of at most {MAX_STREAMS}",
@@ -247,7 +247,7 @@ class Stream:
 
     def _end_if_drained(self) -> None:
         if not self._session.live and self._written.is_set():
-            self._end(_going_away())
+            self._end(going_away())
 
     def _end(self, error: ServerError) -> None:
         if self.error is None:
@@ -268,7 +268,3 @@ class Stream:
     def _changed(self) -> None:
         self._given_back.set()
         self._streams.wake()
-
-
-def _going_away() -> GoingAway:
-    return GoingAway("the server is going away", reason="GOING_AWAY", retry_after_s=GOING_AWAY_RETRY_S)

@@ -16,7 +16,7 @@ from lossd_server.errors import InvalidRequest
 from lossd_server.evaluate import begin, evaluate
 from lossd_server.job import Job
 from lossd_server.losses.numbers import TAKEN
-from lossd_server.parts import part
+from lossd_server.ranges import part
 from tests.losses.checked import check
 from tests.losses.jobs import answer, refusal
 from tests.losses.messages import tensor

@@ -19,7 +19,8 @@ from lossd_server.errors import InvalidRequest, ServerError
 from lossd_server.evaluate import begin, end, evaluate
 from lossd_server.job import Answer, Job
 from lossd_server.losses import check
-from lossd_server.parts import Cut, granularity, items, joined, moved, part, piece_items
+from lossd_server.parts import Cut, joined, moved
+from lossd_server.ranges import granularity, items, part, piece_items
 from tests.conformance.cases import Asked, case
 from tests.conformance.losses import LOSSES
 from tests.conformance.values import DTYPES, EIGHT_BITS

@@ -15,7 +15,7 @@ from lossd.v1 import service_pb2 as pb
 from lossd_server.array import INTEGERS
 from lossd_server.backends import Backend
 from lossd_server.losses import check
-from lossd_server.parts import granularity, items
+from lossd_server.ranges import granularity, items
 from lossd_server.sent import fields
 from tests.conformance.cases import case
 from tests.conformance.losses import LOSSES
