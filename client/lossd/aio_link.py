@@ -14,7 +14,7 @@ import grpc.aio
 from lossd import protocol
 from lossd.errors import Error, Unavailable
 from lossd.exchange import MOST_TOGETHER, Evaluation, Exchange
-from lossd.link import MOST_RECEIVED
+from lossd.link import MOST_RECEIVED, Unanswered
 from lossd.retry import Retry
 
 # Starts the RPC with its deadline, None for none.
@@ -93,7 +93,7 @@ class Pipe:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-class Link:
+class Link(Unanswered):
     """Evaluations on a stream, which is opened again when it is cut. As `lossd.link.Link`."""
 
     def __init__(
@@ -104,15 +104,9 @@ class Link:
         idle_s: float,
         max_message_bytes: int,
     ) -> None:
-        self._max_message_bytes = max_message_bytes
+        super().__init__(explain, retry, idle_s, max_message_bytes)
         self._start = start
-        self._explain = explain
-        self._retry = retry
-        self._idle_s = idle_s
-        self._unanswered: dict[Evaluation, None] = {}
-        self._exchange = Exchange(max_message_bytes)
         self._pipe: Pipe | None = None
-        self._furthest = 0
 
     async def add(self, evaluation: Evaluation) -> None:
         """The pipe takes it when this task next waits, with what came since; the first, and full messages, at once."""
@@ -124,10 +118,6 @@ class Link:
             self._pipe.wake()
         if len(self._unanswered) == 1 or self._exchange.unsent >= MOST_TOGETHER:
             await asyncio.sleep(0)
-
-    @property
-    def is_busy(self) -> bool:
-        return bool(self._unanswered)
 
     async def take(self, wait: bool) -> list[Evaluation]:
         """Evaluations that have ended since; raises Error where the stream is cut and stays so."""
@@ -151,15 +141,9 @@ class Link:
             if ended or not wait:
                 return ended
 
-    def _gained(self, ended: int) -> None:
-        """Time for repeating begins anew where the stream came further than before, or an evaluation ended."""
-        if ended or self._exchange.sent > self._furthest:
-            self._furthest = 0 if ended else self._exchange.sent
-            self._retry.extend()
-
     def _open(self) -> None:
         try:
-            call = self._start(None if self._idle_s < inf else self._retry.remaining_s())
+            call = self._start(self._deadline_s())
         except grpc.aio.UsageError:
             # The channel was closed by another task between these lines.
             raise protocol.closed_error() from None

@@ -120,11 +120,41 @@ class Pipe:
         self._call.cancel()
 
 
-class Link:
-    """Evaluations on a stream, which is opened again when it is cut: what is unanswered is then sent again.
+class Unanswered:
+    """What both clients' links know: the evaluations that are not answered yet, and how far their stream has come.
 
     explain: the Error of what ended a stream. idle_s: how long a stream may stand still.
     """
+
+    def __init__(
+        self, explain: Callable[[BaseException], Error], retry: Retry, idle_s: float, max_message_bytes: int
+    ) -> None:
+        self._max_message_bytes = max_message_bytes
+        self._explain = explain
+        self._retry = retry
+        self._idle_s = idle_s
+        self._unanswered: dict[Evaluation, None] = {}
+        self._exchange = Exchange(max_message_bytes)
+        self._furthest = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is unanswered."""
+        return bool(self._unanswered)
+
+    def _gained(self, ended: int) -> None:
+        """Time for repeating begins anew where the stream came further than before, or an evaluation ended."""
+        if ended or self._exchange.sent > self._furthest:
+            self._furthest = 0 if ended else self._exchange.sent
+            self._retry.extend()
+
+    def _deadline_s(self) -> float | None:
+        """Of a stream that is opened now: None where standing still is what ends it."""
+        return None if self._idle_s < inf else self._retry.remaining_s()
+
+
+class Link(Unanswered):
+    """Evaluations on a stream, which is opened again when it is cut: what is unanswered is then sent again."""
 
     def __init__(
         self,
@@ -134,15 +164,9 @@ class Link:
         idle_s: float,
         max_message_bytes: int,
     ) -> None:
-        self._max_message_bytes = max_message_bytes
+        super().__init__(explain, retry, idle_s, max_message_bytes)
         self._start = start
-        self._explain = explain
-        self._retry = retry
-        self._idle_s = idle_s
-        self._unanswered: dict[Evaluation, None] = {}
-        self._exchange = Exchange(max_message_bytes)
         self._pipe: Pipe | None = None
-        self._furthest = 0
 
     def add(self, evaluation: Evaluation) -> None:
         self._unanswered[evaluation] = None
@@ -151,11 +175,6 @@ class Link:
             self._open()
         else:
             self._pipe.wake()
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether anything is unanswered."""
-        return bool(self._unanswered)
 
     def take(self, wait: bool) -> list[Evaluation]:
         """Evaluations that have ended since; raises Error where the stream is cut and stays so."""
@@ -179,15 +198,9 @@ class Link:
             if ended or not wait:
                 return ended
 
-    def _gained(self, ended: int) -> None:
-        """Time for repeating begins anew where the stream came further than before, or an evaluation ended."""
-        if ended or self._exchange.sent > self._furthest:
-            self._furthest = 0 if ended else self._exchange.sent
-            self._retry.extend()
-
     def _open(self) -> None:
         try:
-            self._pipe = Pipe(self._exchange, self._start, None if self._idle_s < inf else self._retry.remaining_s())
+            self._pipe = Pipe(self._exchange, self._start, self._deadline_s())
         except ValueError:
             # grpc's word for a channel that was closed by another thread between these lines.
             raise protocol.closed_error() from None

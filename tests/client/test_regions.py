@@ -4,36 +4,14 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-import grpc
 import numpy as np
 import pytest
 
 from lossd import handover, memory
 from lossd.regions import Regions
-from lossd.v1.service_pb2 import GetServerInfoRequest, GetServerInfoResponse
-from lossd.v1.service_pb2_grpc import LossServiceStub
-from lossd_server.embedded import EmbeddedServer
-from lossd_server.settings import Settings
-from tests.server.edge import EdgeBackend
+from tests.client.sharing import LARGE, opened, place, serving
 from tests.server.memfds import descriptors, mappings
-
-LARGE = 3 << 20
-
-
-@contextmanager
-def serving(**settings: int) -> Iterator[GetServerInfoResponse]:
-    """A server's GetServerInfo while it runs."""
-    limits = Settings(**settings)  # type: ignore[arg-type]  # by name
-    with EmbeddedServer(limits, EdgeBackend()) as server, grpc.insecure_channel(server.address) as channel:
-        yield LossServiceStub(channel).GetServerInfo(GetServerInfoRequest())
-
-
-def opened(info: GetServerInfoResponse) -> Regions:
-    regions = Regions.connect(info.shared_memory_socket, info.instance_id)
-    assert regions is not None
-    return regions
 
 
 @pytest.fixture
@@ -42,12 +20,6 @@ def regions() -> Iterator[Regions]:
         found = opened(info)
         yield found
         found.close()
-
-
-def place(regions: Regions, array: object) -> tuple[bytes, int]:
-    found = regions.find(array)  # type: ignore[arg-type]  # of any kind
-    assert found is not None
-    return found
 
 
 def test_found(regions: Regions) -> None:

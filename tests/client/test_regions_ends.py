@@ -7,37 +7,15 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import grpc
 import numpy as np
 import pytest
 
 from lossd.errors import Overloaded, TooLarge, Unavailable
 from lossd.regions import SLAB_BYTES, Regions
-from lossd.v1.service_pb2 import GetServerInfoRequest, GetServerInfoResponse
-from lossd.v1.service_pb2_grpc import LossServiceStub
-from lossd_server.embedded import EmbeddedServer
-from lossd_server.settings import Settings
 from tests.client import programs
-from tests.server.edge import EdgeBackend
-
-LARGE = 3 << 20
-
-
-@contextmanager
-def serving(**settings: int) -> Iterator[GetServerInfoResponse]:
-    """A server's GetServerInfo while it runs."""
-    limits = Settings(**settings)  # type: ignore[arg-type]  # by name
-    with EmbeddedServer(limits, EdgeBackend()) as server, grpc.insecure_channel(server.address) as channel:
-        yield LossServiceStub(channel).GetServerInfo(GetServerInfoRequest())
-
-
-def opened(info: GetServerInfoResponse) -> Regions:
-    regions = Regions.connect(info.shared_memory_socket, info.instance_id)
-    assert regions is not None
-    return regions
+from tests.client.sharing import LARGE, opened, serving
 
 
 @pytest.fixture
@@ -46,12 +24,6 @@ def regions() -> Iterator[Regions]:
         found = opened(info)
         yield found
         found.close()
-
-
-def place(regions: Regions, array: object) -> tuple[bytes, int]:
-    found = regions.find(array)  # type: ignore[arg-type]  # of any kind
-    assert found is not None
-    return found
 
 
 def test_the_server_is_full() -> None:
