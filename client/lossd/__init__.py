@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from lossd.version import __version__
+
 if TYPE_CHECKING:
     import lossd.aio as aio
     from lossd.accumulator import Accumulator as Accumulator
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from lossd.errors import Unavailable as Unavailable
     from lossd.info import ServerInfo as ServerInfo
     from lossd.results import Result as Result
-
-__version__ = "0.1.0"
 
 # Where each public name lives. Nothing is imported before it is used: the generated code under lossd.v1, which the
 # server needs too, must not cost a gRPC channel's imports.

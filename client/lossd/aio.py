@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from lossd import channel, info, mapping, protocol, sharing
+from lossd import channel, info, mapping, protocol, results, sharing
 from lossd.aio_connection import Connection
 from lossd.aio_connections import Connections
 from lossd.aio_link import Link
@@ -138,7 +138,7 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
                     return await self._streamed(connection, Evaluation(way, start_s, progress), timeout)
                 try:
                     answer = await connection.answer(call.rpc, way.call.body(), retry)
-                    result = way.call.read(answer, time.perf_counter() - start_s)
+                    result = results.read(way.call, answer, time.perf_counter() - start_s)
                 except BaseException as error:
                     way.ended(error)
                     if not way.is_lost(error):
@@ -165,7 +165,7 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
                 shared = connection.shared(start_s) if joins else None
                 if shared is None:
                     answer = await connection.attempt(call.rpc, call.body(), retry.remaining_s())
-                    return call.read(answer, time.perf_counter() - start_s)
+                    return results.read(call, answer, time.perf_counter() - start_s)
                 result = await shared.ask(call, start_s, retry.remaining_s())
                 if result is not None:
                     return result

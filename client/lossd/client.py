@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from lossd import channel, info, mapping, protocol, sharing
+from lossd import channel, info, mapping, protocol, results, sharing
 from lossd.connection import Connection
 from lossd.connections import Connections
 from lossd.embedded import Embedded
@@ -137,8 +137,8 @@ class Client(Methods[Result, Tensor]):
                 if way.cut is not None:
                     return self._streamed(connection, Evaluation(way, start_s, progress), timeout)
                 try:
-                    result = way.call.read(
-                        connection.answer(call.rpc, way.call.body(), retry), time.perf_counter() - start_s
+                    result = results.read(
+                        way.call, connection.answer(call.rpc, way.call.body(), retry), time.perf_counter() - start_s
                     )
                 except BaseException as error:
                     way.ended(error)
@@ -161,7 +161,7 @@ class Client(Methods[Result, Tensor]):
             connection = connections.take(failed)
             try:
                 answer = connection.attempt(call.rpc, body, retry.remaining_s())
-                return call.read(answer, time.perf_counter() - start_s)
+                return results.read(call, answer, time.perf_counter() - start_s)
             except Error as error:
                 wait_s = retry.wait_s(error)
                 failed = connection

@@ -186,7 +186,7 @@ class Exchange:
         evaluation = under.evaluation
         response, total_s = getattr(result, kind), now_s - evaluation.start_s
         if under.assembly is None or under.sending is None:
-            evaluation.outcome = results.read(evaluation.call, response, data, total_s)
+            evaluation.outcome = results.from_message(evaluation.call, response, data, total_s)
         else:
             evaluation.outcome = under.assembly.result(response, data, under.sending.denominator, total_s)
         return evaluation

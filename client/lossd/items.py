@@ -10,6 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from lossd import tensors
+from lossd.server_limits import Limits
 from lossd.v1 import loss_pb2, tensor_pb2
 
 if TYPE_CHECKING:
@@ -37,15 +38,6 @@ class Cut:
     step: int
     streamed: tuple[str, ...]
     answer_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a server takes: see `lossd.info.Limits`. max_item_bytes is 0 where it has no Stream."""
-
-    max_message_bytes: int = 0
-    max_item_bytes: int = 0
-    elementwise_granularity: int = 1
 
 
 def class_axis(call: Call) -> int | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lossd.errors import CLIENT_CLOSED, DeadlineExceeded, Error, Unavailable
-from lossd.items import Limits
 from lossd.v1 import service_pb2
 
 _SERVICE = service_pb2.DESCRIPTOR.services_by_name["LossService"]
@@ -48,15 +47,6 @@ def is_serving(answer: bytes) -> bool:
 
 def stream_metadata(max_response_bytes: int) -> tuple[tuple[str, str], ...]:
     return (("lossd-max-response-bytes", str(max_response_bytes)),)
-
-
-def limits(info: service_pb2.GetServerInfoResponse) -> Limits:
-    """What the server takes."""
-    return Limits(
-        max_message_bytes=info.limits.max_message_bytes,
-        max_item_bytes=info.limits.max_item_bytes,
-        elementwise_granularity=max(1, info.elementwise_granularity),
-    )
 
 
 def no_progress(idle_s: float) -> DeadlineExceeded:

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
-from math import nan
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from lossd import legacy, places, results, tensors, wire
+from lossd import legacy, places, tensors, wire
 from lossd.errors import InvalidArgument, TooLarge
 from lossd.options import TensorName
-from lossd.results import Result
 from lossd.tensors import Operand
 from lossd.v1 import loss_pb2, service_pb2
 from lossd.values import enumeration, enumerations, flag, integer, number
@@ -132,15 +130,6 @@ class Call:
                 "the request exceeds 2 GiB, the most that a message can hold", reason="MESSAGE_TOO_LARGE"
             ) from None
         return b"".join(parts)
-
-    def read(self, body: bytes, total_s: float = nan) -> Result:
-        """What the serialised answer says. total_s: the call's seconds, as its caller saw them."""
-        response, data = wire.cut(self.asked.response.DESCRIPTOR, body)
-        return results.read(self, response, data, total_s)
-
-    def parse(self, response: Message, total_s: float = nan) -> Result:
-        """The same of the message."""
-        return results.read(self, response, total_s=total_s)
 
 
 def build(method: str, /, *operands: tensors.Tensor, out: places.Given = None, **options: Any) -> Call:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lossd import tensors
+from lossd import tensors, wire
 from lossd.options import TensorName
 from lossd.v1 import loss_pb2
 from lossd.v1 import tensor_pb2 as pb
@@ -75,7 +75,13 @@ class Result:
         return float(self.loss.reshape(()))
 
 
-def read(
+def read(call: Call, body: bytes, total_s: float = nan) -> Result:
+    """What the serialised answer says. total_s: the call's seconds, as its caller saw them."""
+    response, data = wire.cut(call.asked.response.DESCRIPTOR, body)
+    return from_message(call, response, data, total_s)
+
+
+def from_message(
     call: Call, response: Any, data: Data = NO_DATA, total_s: float = nan, blocks: Mapping[str, Any] = NO_BLOCKS
 ) -> Result:
     """The Result in the response message of any loss.

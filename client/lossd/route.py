@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lossd import protocol, transport
+from lossd import transport
 from lossd.errors import InvalidArgument
 from lossd.items import Cut
 from lossd.options import Progress, Transport
 from lossd.requests import Call
+from lossd.server_limits import limits as limits_of
 from lossd.sharing import Borrowed, Sharing, is_lost, may_go_otherwise
 from lossd.v1 import service_pb2
 
@@ -50,7 +51,7 @@ def route(
 
     Raises an Error that `is_lost` where the server that the memory was shared with is gone.
     """
-    limits = protocol.limits(server)
+    limits = limits_of(server)
     regions, why_not = None, None
     if asked in ("auto", "shared_memory"):
         regions, why_not = sharing.open(server)

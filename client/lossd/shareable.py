@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lossd import tensors
-from lossd.items import Limits, answer_bytes
+from lossd.items import answer_bytes
+from lossd.server_limits import Limits
 from lossd.sharing import LEAST_BYTES
 from lossd.v1 import loss_pb2, tensor_pb2
 

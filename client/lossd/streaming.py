@@ -170,7 +170,9 @@ class Assembly:
         """Once the last message is there."""
         if any(filled != self._cut.items for filled in self._filled.values()):
             raise _malformed(f"{min(self._filled.values())} of {self._cut.items} items")
-        result = results.read(self._call, response, data, total_s, {name: one[1] for name, one in self._whole.items()})
+        result = results.from_message(
+            self._call, response, data, total_s, {name: one[1] for name, one in self._whole.items()}
+        )
         if denominator is None or denominator.is_plain:
             return result
         zero = self._call.asked.fields.get("empty_mean") == loss_pb2.EMPTY_MEAN_ZERO

@@ -7,9 +7,10 @@ from typing import Any, Literal, get_args
 
 from lossd import shareable
 from lossd.errors import InvalidArgument, TooLarge
-from lossd.items import HEADERS_BYTES, Cut, Limits, answer_bytes, cut
+from lossd.items import HEADERS_BYTES, Cut, answer_bytes, cut
 from lossd.options import Progress, Transport
 from lossd.requests import Call
+from lossd.server_limits import Limits
 
 # One message for a call that is cut nowhere, or references into shared memory; blocks of a stream.
 Way = Literal["unary", "shared_memory"] | Cut

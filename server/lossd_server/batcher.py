@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from lossd_server.chunked_job import Cut
 from lossd_server.job import Answer, Job
-from lossd_server.parts import Carry, Cut
+from lossd_server.parts import Carry
 from lossd_server.ranges import items, piece_items
 from lossd_server.stacks import Stack
 

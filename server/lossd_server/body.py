@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TypeAlias
 
 import grpc.aio
 
 from lossd_server.admission import Admission
 from lossd_server.call import Call
 from lossd_server.errors import InvalidRequest
-
-Context: TypeAlias = "grpc.aio.ServicerContext[object, bytes]"
-
-REQUEST_BYTES = "lossd-request-bytes"
-RESPONSE_BYTES = "lossd-max-response-bytes"
+from lossd_server.metadata import REQUEST_BYTES, Context
 
 
 class Bodies:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass, field
 
-import lossd
 from lossd.v1 import service_pb2
+from lossd.version import __version__
 from lossd_server.admission import Admission
 from lossd_server.array import FLOATS, INTEGERS
 from lossd_server.backends import Backend
 from lossd_server.board import Board
 from lossd_server.job import RUN
 from lossd_server.losses import SERVED
+from lossd_server.metrics import Tally
 from lossd_server.opening import BLOCK_OVERHEAD_BYTES
 from lossd_server.sent import MAX_RANK
 from lossd_server.settings import Settings
@@ -21,15 +21,6 @@ from lossd_server.worker import Worker
 
 # Integers as counts.
 INPUT_DTYPES = sorted(FLOATS | INTEGERS)
-
-
-@dataclass(slots=True)
-class Tally:
-    """Evaluations since the server started, by how they ended: with a result, or with a status."""
-
-    completed: int = 0
-    failed: int = 0
-    started_at: float = field(default_factory=time.monotonic)
 
 
 class Info:
@@ -60,7 +51,7 @@ class Info:
         """The serialised GetServerInfoResponse of now; other workers' counters may be a tenth of a second old."""
         self.publish()
         return service_pb2.GetServerInfoResponse(
-            version=lossd.__version__,
+            version=__version__,
             instance_id=self.instance_id,
             device=self._backend.device,
             backends=[self._backend.name],

@@ -79,14 +79,3 @@ def unmap(regions: list[Region]) -> None:
             region.memory.close()
             if region.unmapped is not None:
                 region.unmapped()
-
-
-def machine_bytes() -> int:
-    """Memory of this machine, or of the container where that has less."""
-    size = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            limit = file.read().strip()
-    except OSError:
-        return size
-    return min(size, int(limit)) if limit.isdigit() else size

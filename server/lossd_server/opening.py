@@ -6,9 +6,12 @@ block as the request of its own items, made of the block's tensors and the same 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
+from lossd.v1 import service_pb2 as messages
 from lossd_server import losses
 from lossd_server.array import STORAGE
 from lossd_server.errors import InvalidRequest, ServerError
@@ -19,6 +22,12 @@ from lossd_server.ranges import granularity
 from lossd_server.reduce import BY_CLASS, BY_ELEMENT
 from lossd_server.sent import Fields, Sent
 
+# The request's field in Open: the RPC that takes it, its number (the response's in EvaluationResult).
+REQUESTS: Mapping[str, tuple[str, int]] = {
+    field.name: (field.message_type.name.removesuffix("Request"), field.number)
+    for field in messages.Open.DESCRIPTOR.fields
+    if field.message_type is not None
+}
 # Losses whose weight is one number a class and has no items.
 CLASS_WEIGHTED = frozenset({"CrossEntropy", "NLL"})
 # Of a block beside its elements: ids, shapes, tags.
@@ -123,6 +132,14 @@ class Opening:
         each = prod(shape[1:]) * STORAGE[whole.dtype].itemsize
         data = memoryview(whole.data)[first * each : (first + count) * each]
         return replace(whole, shape=(count, *shape[1:]), data=data)
+
+
+def request_of(one: messages.Open) -> tuple[str, int, Any]:
+    """(RPC, field number, request) of what an Open asks for. Raises InvalidRequest."""
+    name = one.WhichOneof("request")
+    if name is None:
+        raise refusal("the Open has no request", "MISSING_FIELD", "request")
+    return *REQUESTS[name], getattr(one, name)
 
 
 def opening(rpc: str, fields: Fields, max_item_bytes: int) -> Opening:

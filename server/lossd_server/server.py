@@ -16,8 +16,9 @@ from lossd_server.admission import Admission
 from lossd_server.backends import Backend, Pinning
 from lossd_server.board import Board
 from lossd_server.handover import Handover, group_of
-from lossd_server.info import Info, Tally
-from lossd_server.mapping import machine_bytes
+from lossd_server.info import Info
+from lossd_server.machine import machine_bytes
+from lossd_server.metrics import Tally
 from lossd_server.regions import Regions
 from lossd_server.service import SERVICE, LossService
 from lossd_server.settings import Settings

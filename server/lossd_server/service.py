@@ -13,20 +13,22 @@ import grpc
 import grpc.aio
 
 from lossd.v1 import service_pb2
-from lossd_server import codec, status
+from lossd_server import codec, metadata, status
 from lossd_server.admission import Admission
 from lossd_server.backends import Backend
-from lossd_server.body import REQUEST_BYTES, RESPONSE_BYTES, Bodies, Context
+from lossd_server.body import Bodies
 from lossd_server.call import Call
 from lossd_server.desk import Desk, going_away, require_fits
-from lossd_server.door import told
-from lossd_server.errors import DeadlineOver, InvalidRequest, ServerError
-from lossd_server.info import Info, Tally
+from lossd_server.errors import DeadlineOver, ServerError
+from lossd_server.info import Info
 from lossd_server.job import Job
+from lossd_server.metadata import Context
+from lossd_server.metrics import Tally
 from lossd_server.plan import Plan, plan_of
 from lossd_server.recall import Recall, Recalled
 from lossd_server.regions import Regions
 from lossd_server.settings import Settings
+from lossd_server.status import told
 from lossd_server.streams import Streams
 from lossd_server.worker import Worker
 
@@ -72,7 +74,7 @@ class LossService:
             max_deadline_s=settings.max_deadline_s,
         )
         self._streams = Streams(
-            admission, desk, settings.max_stream_idle_s, self._refuse, lambda context: self._metadata(context)[1]
+            admission, desk, settings.max_stream_idle_s, self._refuse, lambda context: metadata.sizes(context)[1]
         )
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -109,7 +111,7 @@ class LossService:
             call = None
             try:
                 call = self._open(context)
-                announced, max_response_bytes = self._metadata(context)
+                announced, max_response_bytes = metadata.sizes(context)
                 body = await self._bodies.read(call, context, announced)
                 call.reading = False
                 self._worker.arriving -= 1
@@ -167,16 +169,6 @@ class LossService:
         task.add_done_callback(close)
         return call
 
-    def _metadata(self, context: Context) -> tuple[int | None, int | None]:
-        """The two sizes that a client may announce: of its message, and of the largest answer that it takes."""
-        announced = bound = None
-        for key, value in context.invocation_metadata() or ():
-            if key == REQUEST_BYTES:
-                announced = _decimal(key, value)
-            elif key == RESPONSE_BYTES:
-                bound = _decimal(key, value)
-        return announced, bound
-
     def _at_once(self, plan: Plan | None, body: bytes, max_response_bytes: int | None) -> bytes | None:
         """The answer of a small request that has a plan, without waiting: its deadline is core's affair."""
         if plan is None or (max_response_bytes is not None and plan.response_bytes > max_response_bytes):
@@ -220,15 +212,3 @@ class LossService:
         error = told(rpc, error)
         error.__traceback__ = None  # its frames hold the request, and the abort's cycle would hold them
         await context.abort(status.code(error), status.message(error), status.trailers(error))
-
-
-def _decimal(key: str, value: str | bytes) -> int:
-    """A size from metadata: decimal digits, few enough to be one."""
-    text = value if isinstance(value, str) else value.decode("ascii", "replace")
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise InvalidRequest(
-            f"metadata {key} = {text!r} is not a number of bytes",
-            reason="INVALID_METADATA",
-            metadata={"key": key, "value": text},
-        )
-    return int(text)

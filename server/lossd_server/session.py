@@ -19,16 +19,16 @@ from lossd.v1 import service_pb2 as pb
 from lossd.wire import Path, cut
 from lossd_server import codec, frames, sent
 from lossd_server.batcher import Waiting
-from lossd_server.desk import GOING_AWAY_RETRY_S, Desk, going_away, request_of, require_fits
-from lossd_server.door import told
+from lossd_server.desk import GOING_AWAY_RETRY_S, Desk, going_away, require_fits
 from lossd_server.errors import InvalidRequest, Overloaded
 from lossd_server.evaluation import Block, Computed, Evaluation, Turn, block_form, in_use, stalled, unknown
 from lossd_server.job import Job
-from lossd_server.opening import opening, refusal
+from lossd_server.opening import opening, refusal, request_of
 from lossd_server.parts import moved
 from lossd_server.regions import copied_bytes
 from lossd_server.room import Charge
 from lossd_server.sent import Sent
+from lossd_server.status import told
 from lossd_server.wholes import OWN_BYTES, Alike, Group, Together, Whole, apart, whole_form
 
 # Evaluations that one stream may have open at once, and the failed ones that it remembers.

@@ -1,7 +1,12 @@
-"""ServerErrors as gRPC statuses with google.rpc details: the one table, and what goes on the wire."""
+"""ServerErrors as gRPC statuses with google.rpc details: the one table, and what goes on the wire.
+
+Nothing but a ServerError's own words reaches it.
+"""
 
 from __future__ import annotations
 
+import logging
+import secrets
 from typing import Protocol
 
 from google.protobuf import any_pb2
@@ -34,9 +39,24 @@ MAX_DETAILS_BYTES = 4096  # trailers over 8 KiB in all may turn any status into 
 _MAX_MESSAGE_BYTES = 800  # percent-encoding may triple it
 _MAX_VARIABLES = 16
 
+log = logging.getLogger(__name__)
+
 
 class _Message(Protocol):
     def SerializeToString(self) -> bytes: ...
+
+
+def told(rpc: str, error: Exception) -> ServerError:
+    """What the caller is told of `error`: its own words, or for a bug of ours a request id that the log has too."""
+    if isinstance(error, ServerError):
+        return error
+    request_id = secrets.token_hex(8)
+    log.error("internal error", exc_info=error, extra={"request_id": request_id, "rpc": rpc})
+    return ServerError(
+        f"the server failed; its log tells more under request id {request_id}",
+        reason="INTERNAL",
+        metadata={"request_id": request_id},
+    )
 
 
 def code(error: ServerError) -> StatusCode:

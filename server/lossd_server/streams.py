@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import TypeVar
 
 from lossd_server.admission import RETRY_AFTER_S, Admission
-from lossd_server.body import Context
 from lossd_server.desk import Desk, going_away
 from lossd_server.errors import DeadlineOver, Overloaded, ServerError, TooLarge
+from lossd_server.metadata import Context
 from lossd_server.room import Account, Charge, Room
 from lossd_server.session import Session
 

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 from lossd_server import codec, frames
 from lossd_server.batcher import Waiting
-from lossd_server.door import told
 from lossd_server.job import Answer, Job
 from lossd_server.recall import RECALLED_BYTES, TARGETED, recallable
 from lossd_server.room import Charge
 from lossd_server.stacks import stackable, stacked
+from lossd_server.status import told
 
 # An evaluation that reads and writes more has a message of its own: it would keep smaller ones waiting.
 OWN_BYTES = 1 << 17

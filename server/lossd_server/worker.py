@@ -18,10 +18,11 @@ from typing import Any, Protocol
 from lossd_server import codec
 from lossd_server.backends import Backend, DeviceLost
 from lossd_server.batcher import Batch, Batcher, Waiting
+from lossd_server.chunked_job import Cut
 from lossd_server.errors import DeadlineOver, GoingAway, Overloaded, ServerError
 from lossd_server.evaluate import begin, end, evaluate
 from lossd_server.job import Job
-from lossd_server.parts import Cut, joined, moved
+from lossd_server.parts import joined, moved
 from lossd_server.placed import void
 
 

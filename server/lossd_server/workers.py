@@ -21,7 +21,7 @@ from typing import Any
 from lossd_server import board
 from lossd_server.address import reserve
 from lossd_server.backoff import Backoff
-from lossd_server.mapping import machine_bytes
+from lossd_server.machine import machine_bytes
 from lossd_server.settings import Settings
 
 # Beyond drain_s, for what a worker does after its last answer.

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import lossd
-from lossd import options
+from lossd import options, results
 from lossd.methods import Methods
 from lossd.requests import METHODS, _messages, build
 from lossd.v1 import loss_pb2, service_pb2
@@ -211,7 +211,9 @@ def test_gradients_are_the_kind_of_array_their_tensor_was() -> None:
     half = {"dtype": 21, "shape": (2, 3), "data": bytes(12)}
     whole = {"dtype": 22, "shape": (2, 3), "data": bytes(24)}
 
-    result = call.parse(call.response(loss={"dtype": 22, "data": bytes(4)}, input_gradient=half, target_gradient=whole))
+    result = results.from_message(
+        call, call.response(loss={"dtype": 22, "data": bytes(4)}, input_gradient=half, target_gradient=whole)
+    )
 
     assert result.grad.dtype == torch.bfloat16
     assert isinstance(result.grads["target"], np.ndarray)
@@ -222,7 +224,8 @@ def test_gradients_are_the_kind_of_array_their_tensor_was() -> None:
 def test_results_have_what_was_asked_for() -> None:
     """Outputs by name, the summary and the timing in seconds."""
     call = build("cross_entropy", X, Y, outputs="argmax")
-    result = call.parse(
+    result = results.from_message(
+        call,
         call.response(
             loss={"dtype": 23, "data": np.float64(1.5).tobytes()},
             outputs={"argmax": {"dtype": 6, "shape": (2,), "data": np.array([1, 2]).tobytes()}},
@@ -242,7 +245,7 @@ def test_results_have_what_was_asked_for() -> None:
 def test_a_loss_by_row_is_no_float() -> None:
     """float() of a Result is for scalars."""
     call = build("entropy", X, reduction="none")
-    result = call.parse(call.response(loss={"dtype": 22, "shape": (2,), "data": bytes(8)}))
+    result = results.from_message(call, call.response(loss={"dtype": 22, "shape": (2,), "data": bytes(8)}))
 
     with pytest.raises(TypeError, match=r"the loss has shape \(2,\)"):
         float(result)

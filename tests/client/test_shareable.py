@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import lossd
-from lossd.items import Limits
 from lossd.requests import build
+from lossd.server_limits import Limits
 from lossd.shareable import copied_bytes, why_not
 from lossd_server.backends import Backend
 from lossd_server.embedded import EmbeddedServer

@@ -17,6 +17,7 @@ from lossd import items
 from lossd.exchange import Evaluation
 from lossd.requests import METHODS, build
 from lossd.route import Route
+from lossd.server_limits import Limits
 
 RNG = np.random.default_rng(4)
 N, C = 1200, 64
@@ -219,7 +220,7 @@ def test_an_array_that_cannot_be_read_is_the_callers_to_hear(client: lossd.Clien
 
     call = build("entropy", P)
     call.operands["input"] = call.operands["input"]._replace(values=P.view(Unreadable))
-    cut = items.cut(call, items.Limits(16 << 20, 16 << 20))
+    cut = items.cut(call, Limits(16 << 20, 16 << 20))
     assert isinstance(cut, items.Cut)
 
     with pytest.raises(OSError, match="the disk is gone"):

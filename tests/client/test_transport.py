@@ -10,9 +10,10 @@ import pytest
 
 import lossd
 from lossd import transport
-from lossd.items import Cut, Limits
+from lossd.items import Cut
 from lossd.options import Transport
 from lossd.requests import Call, build
+from lossd.server_limits import Limits
 from lossd.transport import choose, is_small
 
 LIMITS = Limits(max_message_bytes=16 << 20, max_item_bytes=16 << 20)

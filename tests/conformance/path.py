@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import lossd
-from lossd import requests
-from lossd.v1 import service_pb2
+from lossd import requests, results
 from lossd_server import codec, losses
 from lossd_server.backends import Backend
 from lossd_server.errors import ServerError
@@ -19,13 +18,13 @@ def answers(backend: Backend, asked: Sequence[Asked]) -> list[lossd.Result]:
     """The results of many calls in one batch; raises the first ServerError."""
     calls = [requests.build(one.method, *one.tensors, **one.options) for one in asked]
     jobs = [losses.check(call.rpc, codec.fields(call.rpc, call.request.SerializeToString())) for call in calls]
-    results = []
+    found = []
     for call, answer in zip(calls, evaluate(backend, jobs), strict=True):
         if isinstance(answer, ServerError):
             raise answer
         body = codec.encode(answer, queue_ns=0, compute_ns=0, batch_requests=len(jobs), batch_rows=0)
-        results.append(call.parse(getattr(service_pb2, call.rpc + "Response").FromString(body)))
-    return results
+        found.append(results.read(call, body))
+    return found
 
 
 def answer(backend: Backend, method: str, *tensors: Any, **options: Any) -> lossd.Result:

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from lossd import requests
 from lossd.v1 import service_pb2 as service
 from lossd.v1.loss_pb2 import GRADIENT_INPUT
-from lossd_server import codec, parts
+from lossd_server import codec
 from lossd_server.backends import Backend
+from lossd_server.chunked_job import Cut
 from lossd_server.errors import InvalidRequest, ServerError
 from lossd_server.evaluate import begin, end, evaluate
 from lossd_server.job import Answer, Job
 from lossd_server.losses import check
-from lossd_server.parts import Cut, joined, moved
+from lossd_server.parts import joined, moved
 from lossd_server.ranges import granularity, items, part, piece_items
 from tests.conformance.cases import Asked, case
 from tests.conformance.losses import LOSSES
@@ -182,7 +183,7 @@ def test_a_fault_in_a_later_part(numba: Backend) -> None:
 
 def test_cut_goes_through_the_items() -> None:
     """A Cut gives every item once, in order."""
-    cut = parts.Cut(job_of(Asked("cross_entropy", (np.zeros((10, 3)), np.zeros(10, np.int64)))), None, 4)
+    cut = Cut(job_of(Asked("cross_entropy", (np.zeros((10, 3)), np.zeros(10, np.int64)))), None, 4)
     sizes = []
     while cut.left:
         one = cut.part()

@@ -12,10 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
-import lossd
 from lossd.bench.measured import Measured
 from lossd.bench.workload import Mix
 from lossd.info import ServerInfo
+from lossd.version import __version__
 
 _LIBRARIES = ("grpcio", "protobuf", "numpy")
 
@@ -62,7 +62,7 @@ def machine() -> dict[str, str | int]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
-    return found | {library: version(library) for library in _LIBRARIES} | {"lossd": lossd.__version__}
+    return found | {library: version(library) for library in _LIBRARIES} | {"lossd": __version__}
 
 
 def _processor() -> str:

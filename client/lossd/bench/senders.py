@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from lossd import aio, channel, protocol
+from lossd import aio, channel, protocol, results
 from lossd.bench import BenchError
 from lossd.bench.stepped import Stepped
 from lossd.bench.workload import Mix, Request
@@ -93,7 +93,7 @@ class Raw:
         except grpc.aio.AioRpcError as failure:
             raise from_rpc(failure.code(), failure.details(), failure.trailing_metadata(), self._address) from None
         end_s = time.perf_counter()
-        result = call.parse(call.response.FromString(received), end_s - start_s)
+        result = results.read(call, received, end_s - start_s)
         return Answer(result, 0.0, time.perf_counter() - end_s)
 
     async def close(self) -> None:

@@ -20,6 +20,7 @@ from lossd.evaluation.question import Question
 from lossd.evaluation.report import Report
 from lossd.evaluation.worst import Sample, Worst
 from lossd.results import Result, Summary
+from lossd.version import __version__
 
 Arrays = dict[str, npt.NDArray[Any]]
 Range = tuple[int, int]
@@ -48,7 +49,7 @@ def run(client: lossd.Client, question: Question, advance: Callable[[int], None]
             advance(block[1] - block[0])
     except lossd.InvalidArgument as error:
         raise EvaluationError(_of_the_file(error, question, ahead[0][0][0])) from None
-    versions = {"lossd": lossd.__version__, "server": info.version, "device": info.device}
+    versions = {"lossd": __version__, "server": info.version, "device": info.device}
     return evaluation.report(versions)
 
 

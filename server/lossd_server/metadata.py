@@ -1,0 +1,37 @@
+"""Request metadata: the two sizes that a client may announce."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import grpc.aio
+
+from lossd_server.errors import InvalidRequest
+
+Context: TypeAlias = "grpc.aio.ServicerContext[object, bytes]"
+
+REQUEST_BYTES = "lossd-request-bytes"
+RESPONSE_BYTES = "lossd-max-response-bytes"
+
+
+def sizes(context: Context) -> tuple[int | None, int | None]:
+    """The two sizes that a client may announce: of its message, and of the largest answer that it takes."""
+    announced = bound = None
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_BYTES:
+            announced = _decimal(key, value)
+        elif key == RESPONSE_BYTES:
+            bound = _decimal(key, value)
+    return announced, bound
+
+
+def _decimal(key: str, value: str | bytes) -> int:
+    """A size from metadata: decimal digits, few enough to be one."""
+    text = value if isinstance(value, str) else value.decode("ascii", "replace")
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise InvalidRequest(
+            f"metadata {key} = {text!r} is not a number of bytes",
+            reason="INVALID_METADATA",
+            metadata={"key": key, "value": text},
+        )
+    return int(text)

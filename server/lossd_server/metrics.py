@@ -1,0 +1,15 @@
+"""Counters of a server: what `GetServerInfo` tells of them is in `info`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Tally:
+    """Evaluations since the server started, by how they ended: with a result, or with a status."""
+
+    completed: int = 0
+    failed: int = 0
+    started_at: float = field(default_factory=time.monotonic)
