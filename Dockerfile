@@ -18,7 +18,7 @@ ENV PATH=/opt/lossd/bin:$PATH \
 RUN python -m venv --without-pip /opt/lossd
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
-COPY client/lossd/__init__.py client/lossd/
+COPY client/lossd/version.py client/lossd/
 RUN mkdir -p server/lossd_server \
     && touch README.md LICENSE \
     && pip --python /opt/lossd/bin/python install '.[server]' \

@@ -25,16 +25,20 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import STORAGE, Array
-from lossd_server.backends.triton import pieces
-from lossd_server.backends.triton.configuration import HELD_REGISTERS, afterwards, choose
-from lossd_server.backends.triton.variants import KERNELS, Configuration
-from lossd_server.job import Formula, Job, Kind, Layout
+from lossd_server.backends.triton.kernel_variants import KERNELS, Configuration
+from lossd_server.backends.triton.kernels import softmax_split_rows
+from lossd_server.backends.triton.variant_choice import HELD_REGISTERS, afterwards, choose
+from lossd_server.jobs.job import Formula, Job, Kind, Layout
+from lossd_server.tensors.array import STORAGE, Array
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 CLASSES = (10, 32, 64, 100, 256, 512, 1000, 2048, 4096, 8192, 16384, 50257)
 DTYPES = {"bf16": pb.DATA_TYPE_BFLOAT16, "f32": pb.DATA_TYPE_FLOAT32}
-PHASES = {"sums": pieces.SUM.value, "finish": pieces.FINISH.value, "held": pieces.HELD.value}
+PHASES = {
+    "sums": softmax_split_rows.SUM.value,
+    "finish": softmax_split_rows.FINISH.value,
+    "held": softmax_split_rows.HELD.value,
+}
 HEADER = ("variant", "warps", "registers", "spilled B", "shared B", "instructions", "LDG.128", "LDG", "STG.128", "STG")
 
 

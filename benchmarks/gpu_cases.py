@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import STORAGE, Array
-from lossd_server.backends.triton import table
+from lossd_server.backends.triton import descriptor
 from lossd_server.backends.triton.batch import Batch
-from lossd_server.backends.triton.variants import start
-from lossd_server.job import Computed, Formula, Job, Launch, Layout
+from lossd_server.backends.triton.kernel_variants import start
+from lossd_server.jobs.job import Computed, Formula, Job, Launch, Layout
+from lossd_server.tensors.array import STORAGE, Array
 
 DTYPES = {"float32": pb.DATA_TYPE_FLOAT32, "bfloat16": pb.DATA_TYPE_BFLOAT16, "float16": pb.DATA_TYPE_FLOAT16}
 TORCH: dict[int, torch.dtype] = {
@@ -60,16 +60,16 @@ class Laid:
 
     def rows(self, number: int, target: bool = False) -> torch.Tensor:
         """The logits (or the target's distribution) of a job: [rows, classes], strided where rows have a pitch."""
-        word = (table.TARGET if target else table.INPUT).value
+        word = (descriptor.TARGET if target else descriptor.INPUT).value
         return self._view(self.memory, number, word)
 
     def gradient(self, number: int) -> torch.Tensor:
         """The input's gradient of job `number`, likewise."""
-        return self._view(self.out, number, table.INPUT_GRADIENT.value)
+        return self._view(self.out, number, descriptor.INPUT_GRADIENT.value)
 
     def losses(self, number: int) -> torch.Tensor:
         """Float64, one a row."""
-        offset = self.batch.word(number, table.LOSSES.value) // 8
+        offset = self.batch.word(number, descriptor.LOSSES.value) // 8
         return self.out.view(torch.float64)[offset : offset + self.batch.jobs[number].layout.rows]
 
     def results(self) -> list[Computed]:
@@ -82,7 +82,7 @@ class Laid:
     def _view(self, memory: torch.Tensor, number: int, word: int) -> torch.Tensor:
         layout = self.batch.jobs[number].layout
         dtype = TORCH[self.batch.word(number, word + 1)]
-        pitch = self.batch.word(number, table.PITCH.value) if layout.inner == 1 else layout.classes
+        pitch = self.batch.word(number, descriptor.PITCH.value) if layout.inner == 1 else layout.classes
         entries = memory.view(torch.uint8)[self.batch.word(number, word) :]
         rows = entries[: layout.rows * pitch * dtype.itemsize].view(dtype)
         return rows.view(layout.rows, pitch)[:, : layout.classes]

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from gpu_cases import DTYPES, TORCH, laid
-from lossd_server.array import STORAGE, Array
-from lossd_server.job import Formula, Job, Layout
+from lossd_server.jobs.job import Formula, Job, Layout
+from lossd_server.tensors.array import STORAGE, Array
 
 Case = tuple[str, int, Callable[[], Any], Callable[[], Any]]
 

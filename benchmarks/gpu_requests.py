@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from gpu_cases import index_job
-from lossd_server.array import Array
 from lossd_server.backends.triton.backend import TritonBackend
-from lossd_server.job import Job, Launch
+from lossd_server.jobs.job import Job, Launch
+from lossd_server.tensors.array import Array
 
 CLASSES = 1024
 

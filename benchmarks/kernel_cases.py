@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import Array
-from lossd_server.job import Answer, Formula, Job, Layout
+from lossd_server.jobs.job import Answer, Formula, Job, Layout
+from lossd_server.tensors.array import Array
 
 DTYPES = {
     torch.float32: pb.DATA_TYPE_FLOAT32,

@@ -20,7 +20,7 @@ import torch
 from alternating import medians
 from kernel_cases import Case, cases, narrowed
 from lossd_server.backends import Backend, create
-from lossd_server.evaluate import evaluate
+from lossd_server.engine.evaluate import evaluate
 from machine import copy_bandwidth, describe, processor, read_bandwidth, threads, versions
 
 DISTRIBUTIONS = ("numpy", "numba", "llvmlite", "torch")

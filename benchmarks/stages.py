@@ -7,14 +7,14 @@ from functools import partial
 from statistics import median
 from time import perf_counter_ns
 
-from lossd_server import codec
 from lossd_server.backends import create
-from lossd_server.evaluate import evaluate
-from lossd_server.job import Answer
+from lossd_server.engine.evaluate import evaluate
+from lossd_server.fast_path.plan import plan_of, warm_up
+from lossd_server.fast_path.recall import Recall
+from lossd_server.jobs.job import Answer
 from lossd_server.losses import check
-from lossd_server.plan import plan_of, warm_up
-from lossd_server.recall import Recall
-from lossd_server.sent import fields
+from lossd_server.tensors.request_fields import fields
+from lossd_server.wire import codec
 
 CALLS = 2000
 ROUNDS = 7

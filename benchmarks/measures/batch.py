@@ -13,8 +13,8 @@ import torch
 from alternating import medians
 from kernel_cases import Case, rows_of
 from lossd_server.backends import create
-from lossd_server.evaluate import evaluate
-from lossd_server.job import Formula
+from lossd_server.engine.evaluate import evaluate
+from lossd_server.jobs.job import Formula
 from machine import threads
 
 SIZES = (1, 4, 16, 64, 256, 1024)

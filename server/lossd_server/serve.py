@@ -12,13 +12,13 @@ from collections.abc import Callable, MutableSequence, Sequence
 from contextlib import closing
 from multiprocessing.connection import Connection
 
-from lossd_server import heap
-from lossd_server import log as logs
-from lossd_server.address import check_free
 from lossd_server.backends import Backend, DeviceLost, create
-from lossd_server.board import Board
-from lossd_server.settings import Settings, SettingsError, parse
-from lossd_server.workers import Parent, StartFailed, share
+from lossd_server.config import logs as logs
+from lossd_server.config.address import check_free
+from lossd_server.config.settings import Settings, SettingsError, parse
+from lossd_server.processes import malloc
+from lossd_server.processes.shared_counters import Board
+from lossd_server.processes.supervisor import Parent, StartFailed, share
 
 # A busy event loop keeps the interpreter's lock from the worker's thread for this long; Python's default is 5 ms.
 SWITCH_INTERVAL_S = 5e-4
@@ -55,9 +55,9 @@ def worker(settings: Settings, index: int, memory: MutableSequence[int], pipe: C
 
 def prepared(settings: Settings, quiet: bool = False, worker: int = 0) -> Backend:
     """The backend of worker number `worker`, its kernels ready. Raises RuntimeError or ValueError with a sentence."""
-    heap.keep()
+    malloc.keep()
     backend = create(settings.device, settings.threads, worker)
-    from lossd_server.plan import warm_up  # brings numba: not before there is something to compute
+    from lossd_server.fast_path.plan import warm_up  # brings numba: not before there is something to compute
 
     warm_up(backend, lambda step: None if quiet else print(f"lossd: {step}", file=sys.stderr, flush=True))
     sys.setswitchinterval(SWITCH_INTERVAL_S)

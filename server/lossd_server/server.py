@@ -11,18 +11,18 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2
 
-from lossd_server import core
-from lossd_server.admission import Admission
+from lossd_server.admission.byte_budget import Admission
 from lossd_server.backends import Backend, Pinning
-from lossd_server.board import Board
-from lossd_server.handover import Handover, group_of
-from lossd_server.info import Info
-from lossd_server.machine import machine_bytes
+from lossd_server.config.machine import machine_bytes
+from lossd_server.config.settings import Settings
+from lossd_server.engine.worker import Worker
+from lossd_server.front.grpcio import channel_options
 from lossd_server.metrics import Tally
-from lossd_server.regions import Regions
-from lossd_server.service import SERVICE, LossService
-from lossd_server.settings import Settings
-from lossd_server.worker import Worker
+from lossd_server.processes.shared_counters import Board
+from lossd_server.rpc.server_info import Info
+from lossd_server.rpc.service import SERVICE, LossService
+from lossd_server.shared_memory.registry import Regions
+from lossd_server.shared_memory.socket_server import Handover, group_of
 
 SWEEP_S = 1.0  # how late a call's end may be noticed by the server; a client's own deadline is core's to keep
 PUBLISH_S = 0.1  # how old another worker's counters may be
@@ -53,7 +53,8 @@ class Server:
         self.service = LossService(settings, backend, admission, self._worker, info, tally, self._regions)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
-            options=core.arguments(settings, self._board.workers > 1), compression=grpc.Compression.NoCompression
+            options=channel_options.arguments(settings, self._board.workers > 1),
+            compression=grpc.Compression.NoCompression,
         )
         handlers = [self.service.handler(), _health_handler(self._health)]
         if settings.reflection == "on" or (settings.reflection == "auto" and settings.local):

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import Array, View
-from lossd_server.job import Formula, Job, Kind
+from lossd_server.jobs.job import Formula, Job, Kind
+from lossd_server.tensors.array import Array, View
 
 Float64 = npt.NDArray[np.float64]
 DTYPES: dict[int, Any] = {

@@ -12,11 +12,14 @@ import numpy.typing as npt
 import pytest
 
 from lossd import requests
-from lossd_server import codec, losses, reduce, sent
+from lossd_server import losses
 from lossd_server.backends.numba import NumbaBackend
-from lossd_server.evaluate import evaluate
-from lossd_server.job import Answer
-from lossd_server.sent import Fields, Sent
+from lossd_server.engine.evaluate import evaluate
+from lossd_server.jobs import reduction
+from lossd_server.jobs.job import Answer
+from lossd_server.tensors import request_fields
+from lossd_server.tensors.request_fields import Fields, Sent
+from lossd_server.wire import codec
 
 RNG = np.random.default_rng(3)
 FLOATS: dict[str, Any] = {
@@ -32,14 +35,14 @@ INTEGERS: dict[str, Any] = {"int8": np.int8, "int16": np.int16, "int32": np.int3
 @pytest.fixture(scope="module")
 def numba() -> Iterator[NumbaBackend]:
     backend = NumbaBackend(1)
-    reduce.warm_up()
+    reduction.warm_up()
     yield backend
     backend.close()
 
 
 def compiled() -> int:
     """How often the sums beside the kernels have been compiled."""
-    return sum(len(one.signatures) for one in vars(reduce).values() if hasattr(one, "signatures"))
+    return sum(len(one.signatures) for one in vars(reduction).values() if hasattr(one, "signatures"))
 
 
 def shares(*shape: int) -> npt.NDArray[Any]:
@@ -133,6 +136,6 @@ def test_indices_may_lie_at_any_address(numba: NumbaBackend, case: str, dtype: s
     target: Sent = given["target"]
     narrow = (np.frombuffer(target.data, np.int64) % bound).astype(INTEGERS[dtype])
     wire = {"int8": 3, "int16": 4, "int32": 5, "int64": 6}[dtype]
-    given["target"] = sent.Sent(wire, target.shape, "data", narrow.tobytes())
+    given["target"] = request_fields.Sent(wire, target.shape, "data", narrow.tobytes())
 
     assert answered(numba, rpc, at(offset, given)) == answered(numba, rpc, at(0, given))

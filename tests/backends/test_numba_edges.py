@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pytest
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import Array
 from lossd_server.backends.numba import NumbaBackend
-from lossd_server.job import Computed, Fault, Formula, Job, Kind, Launch, Layout, Reducing, Reduction
+from lossd_server.jobs.job import Computed, Fault, Formula, Job, Kind, Launch, Layout, Reducing, Reduction
+from lossd_server.tensors.array import Array
 
 INF, NAN = math.inf, math.nan
 TYPES = [np.float32, np.float64]

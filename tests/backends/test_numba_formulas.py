@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pytest
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import STORAGE, Array, View
 from lossd_server.backends.numba import NumbaBackend
-from lossd_server.job import Computed, Formula, Job, Kind, Launch, Layout, Reducing, Reduction
+from lossd_server.jobs.job import Computed, Formula, Job, Kind, Launch, Layout, Reducing, Reduction
+from lossd_server.tensors.array import STORAGE, Array, View
 from tests.backends.closed_forms import DTYPES, Expected, expected
 
 FLOAT64, FLOAT32 = pb.DATA_TYPE_FLOAT64, pb.DATA_TYPE_FLOAT32

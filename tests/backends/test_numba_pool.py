@@ -6,7 +6,7 @@ import gc
 
 import numpy as np
 
-from lossd_server.backends.numba.pool import POOLED_BYTES, Pool
+from lossd_server.backends.numba.buffer_pool import POOLED_BYTES, Pool
 
 
 def address(values: np.ndarray) -> int:

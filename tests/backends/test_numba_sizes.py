@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import Array
 from lossd_server.backends.numba import NumbaBackend
-from lossd_server.backends.numba.blocks import BLOCK
-from lossd_server.backends.numba.narrow import NARROW
-from lossd_server.backends.numba.row_gradients import PAST_CACHE_BYTES, PAST_CACHE_ROW
-from lossd_server.backends.numba.rows import KEPT_BYTES
-from lossd_server.job import Formula, Job, Launch, Layout
+from lossd_server.backends.numba.layout.blocks import BLOCK
+from lossd_server.backends.numba.softmax.gradients import PAST_CACHE_BYTES, PAST_CACHE_ROW
+from lossd_server.backends.numba.softmax.row_per_block import KEPT_BYTES
+from lossd_server.backends.numba.softmax.row_per_lane import NARROW
+from lossd_server.jobs.job import Formula, Job, Launch, Layout
+from lossd_server.tensors.array import Array
 
 WIRE = {np.float32: pb.DATA_TYPE_FLOAT32, np.float64: pb.DATA_TYPE_FLOAT64}
 ULP = {np.float32: 2.0**-23, np.float64: 2.0**-52}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import Array
 from lossd_server.backends.numba import NumbaBackend
-from lossd_server.job import Computed, Formula, Kind, Launch, Layout
+from lossd_server.jobs.job import Computed, Formula, Kind, Launch, Layout
+from lossd_server.tensors.array import Array
 from tests.backends.test_numba_formulas import ELEMENTWISE, LAYOUTS, element_job, row_job
 
 FLOAT32 = pb.DATA_TYPE_FLOAT32

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lossd_server.array import Array
 from lossd_server.backends import Backend
-from lossd_server.job import Fault, Formula, Job, Launch, Reducing, Reduction
+from lossd_server.jobs.job import Fault, Formula, Job, Launch, Reducing, Reduction
+from lossd_server.tensors.array import Array
 from tests.backends.triton_jobs import array, bits, indices, rows_job, some
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import Array, View
 from lossd_server.backends import Backend
-from lossd_server.job import Formula, Job, Layout, Reducing, Reduction
+from lossd_server.jobs.job import Formula, Job, Layout, Reducing, Reduction
+from lossd_server.tensors.array import Array, View
 from tests.backends.triton_jobs import DTYPES, Float64, alone, array, assert_close, assert_relative, exact, rows_job
 
 

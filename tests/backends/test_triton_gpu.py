@@ -14,7 +14,7 @@ import torch
 from lossd_server.backends import Backend
 from lossd_server.backends.triton import TritonBackend
 from lossd_server.backends.triton.device import MEMORY_SHARE
-from lossd_server.job import Formula, Launch
+from lossd_server.jobs.job import Formula, Launch
 from tests.backends.triton_jobs import array, bits, indices, rows_job, some
 
 pytestmark = [

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import Array
 from lossd_server.backends import Backend
-from lossd_server.job import Computed, Fault, Formula, Job, Kind, Reducing, Reduction
+from lossd_server.jobs.job import Computed, Fault, Formula, Job, Kind, Reducing, Reduction
+from lossd_server.tensors.array import Array
 from tests.backends.triton_jobs import (
     DTYPES,
     alone,

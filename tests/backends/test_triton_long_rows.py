@@ -10,7 +10,7 @@ import torch
 
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends import Backend
-from lossd_server.job import Formula, Job, Launch
+from lossd_server.jobs.job import Formula, Job, Launch
 from tests.backends.triton_jobs import (
     DTYPES,
     alone,

@@ -8,7 +8,7 @@ import torch
 
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends import Backend
-from lossd_server.job import Formula
+from lossd_server.jobs.job import Formula
 from tests.backends.triton_jobs import (
     DTYPES,
     alone,

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import STORAGE, Array, View
 from lossd_server.backends import Backend
-from lossd_server.job import Computed, Formula, Job, Kind, Launch, Layout
+from lossd_server.jobs.job import Computed, Formula, Job, Kind, Launch, Layout
+from lossd_server.tensors.array import STORAGE, Array, View
 
 Float64 = npt.NDArray[np.float64]
 DTYPES: dict[int, Any] = {

@@ -10,8 +10,8 @@ import grpc
 from lossd.regions import Regions
 from lossd.v1.service_pb2 import GetServerInfoRequest, GetServerInfoResponse
 from lossd.v1.service_pb2_grpc import LossServiceStub
+from lossd_server.config.settings import Settings
 from lossd_server.embedded import EmbeddedServer
-from lossd_server.settings import Settings
 from tests.server.edge import EdgeBackend
 
 LARGE = 3 << 20

@@ -18,8 +18,8 @@ from google.protobuf.message import Message
 
 from lossd.protocol import HEALTH, PATHS, STREAM
 from lossd.v1 import service_pb2
-from lossd_server import status
 from lossd_server.errors import ServerError
+from lossd_server.wire import status
 
 _RPCS = {path: name for name, path in PATHS.items()}
 

@@ -9,8 +9,8 @@ import pytest
 
 import lossd
 from lossd import channel
-from lossd_server import core
-from lossd_server.settings import Settings
+from lossd_server.config.settings import Settings
+from lossd_server.front.grpcio import channel_options
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,6 @@ def test_core_knows_every_argument() -> None:
 
 def test_keepalive_is_not_faster_than_the_server_allows() -> None:
     """Or it would answer GOAWAY too_many_pings."""
-    allowed_ms = dict(core.arguments(Settings()))["grpc.http2.min_ping_interval_without_data_ms"]
+    allowed_ms = dict(channel_options.arguments(Settings()))["grpc.http2.min_ping_interval_without_data_ms"]
 
     assert int(allowed_ms) <= channel.KEEPALIVE_MS

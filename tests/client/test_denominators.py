@@ -13,7 +13,7 @@ import torch
 from lossd import denominators
 from lossd.denominators import Denominator, denominator
 from lossd.requests import build
-from lossd_server import reduce
+from lossd_server.jobs import reduction
 
 RNG = np.random.default_rng(5)
 ROWS, CLASSES = 5000, 37
@@ -37,7 +37,7 @@ def test_kept_classes_are_added_as_the_server_adds(
     found = denominator(call)
 
     theirs: Any = [NONE if one is None else one.astype(np.float64) for one in (weight, row_weight)]
-    assert (found.weight_sum, found.count) == reduce.kept_classes(Y, 3, CLASSES, theirs[0], theirs[1], 0.0)[1:]
+    assert (found.weight_sum, found.count) == reduction.kept_classes(Y, 3, CLASSES, theirs[0], theirs[1], 0.0)[1:]
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
@@ -49,7 +49,7 @@ def test_row_weights_of_distributions_are_added_exactly(
     monkeypatch.setattr(denominators, "_CHUNK_ROWS", chunk)
     call = build("entropy", X[: len(row_weight)], row_weight=row_weight)
 
-    assert denominator(call).weight_sum == reduce.ordered_sum(row_weight, 0.0)
+    assert denominator(call).weight_sum == reduction.ordered_sum(row_weight, 0.0)
 
 
 def test_bits_of_torchs_bfloat16_are_numbers() -> None:
@@ -58,7 +58,7 @@ def test_bits_of_torchs_bfloat16_are_numbers() -> None:
 
     found = denominator(build("nll", X, Y, weight=weight))
 
-    assert found.weight_sum == reduce.kept_classes(Y, -100, CLASSES, weight.double().numpy(), NONE, 0.0)[1]
+    assert found.weight_sum == reduction.kept_classes(Y, -100, CLASSES, weight.double().numpy(), NONE, 0.0)[1]
 
 
 def test_labels_that_are_no_class_count_nothing() -> None:

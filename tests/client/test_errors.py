@@ -10,7 +10,7 @@ import pytest
 import lossd
 from lossd.errors import error_class, from_rpc
 from lossd_server import errors as server
-from lossd_server import status
+from lossd_server.wire import status
 
 # What each of the server's errors is to its caller.
 MIRROR: dict[type[server.ServerError], type[lossd.Error]] = {

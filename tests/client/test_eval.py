@@ -13,8 +13,8 @@ import pytest
 
 import lossd
 from lossd import cli
+from lossd_server.config.settings import Settings
 from lossd_server.embedded import EmbeddedServer
-from lossd_server.settings import Settings
 from tests.client.eval_files import CLASSES, MAX_MESSAGE_BYTES, ROWS, labels, logits, write, write_tables
 
 Evaluate = Callable[..., dict[str, Any]]

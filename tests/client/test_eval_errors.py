@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lossd import cli
+from lossd_server.config.settings import Settings
 from lossd_server.embedded import EmbeddedServer
-from lossd_server.settings import Settings
 from tests.client.eval_files import CLASSES, MAX_MESSAGE_BYTES, ROWS, labels, logits, write, write_tables
 from tests.client.programs import run
 

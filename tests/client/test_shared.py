@@ -15,8 +15,8 @@ import torch
 
 import lossd
 from lossd.regions import Regions
+from lossd_server.config.settings import Settings
 from lossd_server.embedded import EmbeddedServer
-from lossd_server.settings import Settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sealed memory is Linux's")
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import lossd
 from lossd import requests, results
-from lossd_server import codec, losses
+from lossd_server import losses
 from lossd_server.backends import Backend
+from lossd_server.engine.evaluate import evaluate
 from lossd_server.errors import ServerError
-from lossd_server.evaluate import evaluate
+from lossd_server.wire import codec
 from tests.conformance.cases import Asked
 
 

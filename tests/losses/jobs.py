@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from lossd.v1 import service_pb2 as service
 from lossd.v1.loss_pb2 import GRADIENT_INPUT
+from lossd_server.engine.evaluate import evaluate
 from lossd_server.errors import InvalidRequest
-from lossd_server.evaluate import evaluate
-from lossd_server.job import Answer, Job, Summary
+from lossd_server.jobs.job import Answer, Job, Summary
 from tests.losses.checked import check
 from tests.losses.messages import tensor
 from tests.losses.reference import Reference

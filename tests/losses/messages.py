@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import STORAGE
+from lossd_server.tensors.array import STORAGE
 
 WIRE = {
     "bool": pb.DATA_TYPE_BOOL,

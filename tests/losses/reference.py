@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lossd_server.array import Array, View
-from lossd_server.job import Computed, Fault, Formula, Job, Kind, Launch
-from lossd_server.widening import FLOAT64, narrowed, widen
+from lossd_server.jobs.job import Computed, Fault, Formula, Job, Kind, Launch
+from lossd_server.tensors.array import Array, View
+from lossd_server.tensors.dtypes import FLOAT64, narrowed, widen
 
 
 class Reference:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lossd_server.backends import Backend
-from lossd_server.evaluate import evaluate
-from lossd_server.job import Answer
+from lossd_server.engine.evaluate import evaluate
+from lossd_server.jobs.job import Answer
 from tests.losses.checked import check
 from tests.losses.jobs import answer, close
 from tests.losses.messages import tensor

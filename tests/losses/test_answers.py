@@ -12,8 +12,8 @@ import torch
 from torch.nn import functional
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.evaluate import evaluate
-from lossd_server.job import Answer
+from lossd_server.engine.evaluate import evaluate
+from lossd_server.jobs.job import Answer
 from tests.losses.checked import check
 from tests.losses.jobs import answer, close, summary
 from tests.losses.messages import tensor, zeros

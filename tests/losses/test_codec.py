@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server import codec, losses, sent
-from lossd_server.array import STORAGE
+from lossd_server import losses
 from lossd_server.errors import InvalidRequest
-from lossd_server.job import Answer, Job, Reduction, Summary
+from lossd_server.jobs.job import Answer, Job, Reduction, Summary
+from lossd_server.tensors import request_fields
+from lossd_server.tensors.array import STORAGE
+from lossd_server.wire import codec
 from tests.losses.checked import check
 from tests.losses.messages import raw, tensor, zeros
 
@@ -208,7 +210,7 @@ def test_the_elements_of_a_large_request_are_not_copied() -> None:
     body = LARGE.SerializeToString()
     fields = codec.fields("BCE", body)
 
-    assert fields == sent.fields(LARGE)
+    assert fields == request_fields.fields(LARGE)
     assert fields["input"].data.obj is fields["target"].data.obj is body
     assert losses.check("BCE", fields).input.values.tobytes() == LARGE.input.data
 

@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.evaluate import evaluate
-from lossd_server.job import Answer
-from lossd_server.reduce import weights_of
+from lossd_server.engine.evaluate import evaluate
+from lossd_server.jobs.job import Answer
+from lossd_server.jobs.reduction import weights_of
 from tests.losses.checked import check
 from tests.losses.jobs import LOGITS, TARGET, answer, bce, cross_entropy, summary
 from tests.losses.messages import tensor, zeros

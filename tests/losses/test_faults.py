@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from lossd.v1 import service_pb2 as service
+from lossd_server.engine.evaluate import evaluate
 from lossd_server.errors import ServerError
-from lossd_server.evaluate import evaluate
-from lossd_server.job import Answer, Job
+from lossd_server.jobs.job import Answer, Job
 from tests.losses.checked import check
 from tests.losses.jobs import answer, bce, counts, cross_entropy, refusal
 from tests.losses.messages import tensor, zeros

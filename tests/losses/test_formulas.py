@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.job import Formula, Job, Kind, Layout, Reduction
+from lossd_server.jobs.job import Formula, Job, Kind, Layout, Reduction
 from tests.losses.checked import check
 from tests.losses.messages import tensor, zeros
 from tests.losses.requests import (

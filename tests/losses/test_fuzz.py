@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server import codec, losses
+from lossd_server import losses
 from lossd_server.errors import InvalidRequest, NotServed, ServerError
-from lossd_server.job import Job
+from lossd_server.jobs.job import Job
+from lossd_server.wire import codec
 from tests.losses.checked import check
 
 DTYPES = st.sampled_from([0, 1, 2, 5, 6, 16, 17, 20, 21, 22, 23, 24, -1])

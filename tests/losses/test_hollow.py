@@ -11,11 +11,12 @@ import pytest
 
 from lossd.v1 import loss_pb2 as loss
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server import losses, sent
-from lossd_server.array import STORAGE, Array, View
+from lossd_server import losses
 from lossd_server.errors import InvalidRequest
-from lossd_server.job import Job
-from lossd_server.sent import Fields, Place, Sent
+from lossd_server.jobs.job import Job
+from lossd_server.tensors import request_fields
+from lossd_server.tensors.array import STORAGE, Array, View
+from lossd_server.tensors.request_fields import Fields, Place, Sent
 from tests.losses.messages import tensor, zeros
 from tests.losses.requests import (
     BOOL,
@@ -72,7 +73,7 @@ def shape_of(value: Any) -> Any:
 def test_a_hollow_request_is_checked_into_the_same_job(kind: str) -> None:
     """Formula, layout, shapes, dtypes, options: all but the elements, of which there are none."""
     request = REQUESTS[kind]
-    fields = sent.fields(request)
+    fields = request_fields.fields(request)
     whole, template = losses.check(rpc(request), fields), losses.check(rpc(request), hollow(fields))
 
     for field in fields_of(Job):
@@ -96,14 +97,14 @@ def test_a_hollow_request_is_checked_into_the_same_job(kind: str) -> None:
 def test_a_hollow_request_is_refused_like_any_other(request_: Any, reason: str) -> None:
     """Before its first element is there."""
     with pytest.raises(InvalidRequest) as refused:
-        losses.check(rpc(request_), hollow(sent.fields(request_)))
+        losses.check(rpc(request_), hollow(request_fields.fields(request_)))
 
     assert refused.value.reason == reason
 
 
 def test_a_scalar_cannot_be_hollow() -> None:
     """It has no items that could come one after the other."""
-    fields = sent.fields(self_information(grad_output=zeros(), reduction=loss.REDUCTION_SUM))
+    fields = request_fields.fields(self_information(grad_output=zeros(), reduction=loss.REDUCTION_SUM))
     fields["grad_output"] = replace(fields["grad_output"], storage="hollow", data=b"")
 
     with pytest.raises(InvalidRequest, match="grad_output is a scalar"):
@@ -119,7 +120,7 @@ def test_fields_are_as_they_were_sent() -> None:
         normalizer=3.0,
         gradients=[1],
     )
-    fields = sent.fields(request)
+    fields = request_fields.fields(request)
 
     assert fields == {
         "input": Sent(F32, (8, 16), "data", bytes(512)),
@@ -136,7 +137,9 @@ def test_elements_that_were_cut_out_are_the_fields() -> None:
     view = memoryview(bytes(range(8)))
     request = bce(input=pb.Tensor(dtype=F32, shape=[2]))
 
-    fields = sent.fields(request, {("open", "bce", "input"): view, ("input",): memoryview(b"")}, ("open", "bce"))
+    fields = request_fields.fields(
+        request, {("open", "bce", "input"): view, ("input",): memoryview(b"")}, ("open", "bce")
+    )
     assert fields["input"] == Sent(F32, (2,), "data", view)
     assert fields["target"].data == bytes(512)
 

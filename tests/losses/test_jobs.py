@@ -11,7 +11,7 @@ import pytest
 from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.errors import InvalidRequest
-from lossd_server.job import Formula, Layout, Reduction
+from lossd_server.jobs.job import Formula, Layout, Reduction
 from tests.losses.checked import check
 from tests.losses.messages import raw, tensor, zeros
 

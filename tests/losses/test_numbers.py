@@ -11,12 +11,12 @@ import pytest
 from lossd.v1 import loss_pb2 as loss
 from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import STORAGE
+from lossd_server.engine.evaluate import begin, evaluate
 from lossd_server.errors import InvalidRequest
-from lossd_server.evaluate import begin, evaluate
-from lossd_server.job import Job
-from lossd_server.losses.numbers import TAKEN
-from lossd_server.ranges import part
+from lossd_server.jobs.job import Job
+from lossd_server.jobs.slicing import part
+from lossd_server.losses.conversion import TAKEN
+from lossd_server.tensors.array import STORAGE
 from tests.losses.checked import check
 from tests.losses.jobs import answer, refusal
 from tests.losses.messages import tensor

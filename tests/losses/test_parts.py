@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from lossd import requests
 from lossd.v1 import service_pb2 as service
 from lossd.v1.loss_pb2 import GRADIENT_INPUT
-from lossd_server import codec
 from lossd_server.backends import Backend
-from lossd_server.chunked_job import Cut
+from lossd_server.engine.chunked_job import Cut
+from lossd_server.engine.evaluate import begin, end, evaluate
 from lossd_server.errors import InvalidRequest, ServerError
-from lossd_server.evaluate import begin, end, evaluate
-from lossd_server.job import Answer, Job
+from lossd_server.jobs.job import Answer, Job
+from lossd_server.jobs.partial_results import joined, moved
+from lossd_server.jobs.slicing import granularity, items, part, piece_items
 from lossd_server.losses import check
-from lossd_server.parts import joined, moved
-from lossd_server.ranges import granularity, items, part, piece_items
+from lossd_server.wire import codec
 from tests.conformance.cases import Asked, case
 from tests.conformance.losses import LOSSES
 from tests.conformance.values import DTYPES, EIGHT_BITS

@@ -9,12 +9,13 @@ import pytest
 
 from lossd.v1 import loss_pb2
 from lossd.v1 import service_pb2 as pb
-from lossd_server import codec, frames
 from lossd_server.backends import Backend
-from lossd_server.evaluate import evaluate
-from lossd_server.job import Answer, Job
+from lossd_server.engine.evaluate import evaluate
+from lossd_server.jobs.job import Answer, Job
+from lossd_server.jobs.stacks import stackable, stacked
 from lossd_server.losses import check
-from lossd_server.stacks import stackable, stacked
+from lossd_server.streaming import responses
+from lossd_server.wire import codec
 from tests.losses.messages import WIRE, tensor
 
 RNG = np.random.default_rng(4)
@@ -82,7 +83,7 @@ def test_each_is_what_it_is_alone(numba: Backend, name: str) -> None:
     assert isinstance(together, Answer)
 
     ids = list(range(120, 120 + len(jobs)))  # of one byte and of two
-    found = [pb.EvaluationResult.FromString(one) for one in frames.stacked_results(ids, 3, together, 1, 2, 3, 4)]
+    found = [pb.EvaluationResult.FromString(one) for one in responses.stacked_results(ids, 3, together, 1, 2, 3, 4)]
     assert [one.evaluation_id for one in found] == ids
     for one, job in zip(found, jobs, strict=True):
         (alone,) = evaluate(numba, [job])

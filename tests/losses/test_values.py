@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from lossd.v1 import loss_pb2, service_pb2
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server import codec, losses
-from lossd_server.array import FLOATS, INTEGERS, STORAGE
+from lossd_server import losses
 from lossd_server.backends import Backend
+from lossd_server.engine.evaluate import evaluate
 from lossd_server.errors import InvalidRequest
-from lossd_server.evaluate import evaluate
-from lossd_server.job import Answer
+from lossd_server.jobs.job import Answer
+from lossd_server.tensors.array import FLOATS, INTEGERS, STORAGE
+from lossd_server.wire import codec
 from tests.losses.checked import check
 
 SHAPES = st.sampled_from([(1,), (3,), (4, 1), (3, 5), (2, 3, 2), (2, 17, 1, 3), (0, 3), (2, 0), (2, 3, 0)])

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.widening import FLOAT64, narrowed, widen
+from lossd_server.tensors.dtypes import FLOAT64, narrowed, widen
 
 SMALL = [
     (pb.DATA_TYPE_FLOAT8_E4M3FN, np.uint8, ml_dtypes.float8_e4m3fn),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lossd_server.job import Computed, Job, Launch
+from lossd_server.jobs.job import Computed, Job, Launch
 
 POISON = -666  # an ignore_index that makes `run` raise RuntimeError
 GLUTTON = -667  # an ignore_index that makes `run` raise MemoryError

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from lossd import memory
-from lossd_server.handover import Handover
-from lossd_server.regions import Regions
+from lossd_server.shared_memory.registry import Regions
+from lossd_server.shared_memory.socket_server import Handover
 from tests.server.memfds import PAGE, connected
 
 INSTANCE = "0123456789abcdef"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as tensor
-from lossd_server.job import Job
+from lossd_server.jobs.job import Job
 from tests.losses.checked import check
 
 

@@ -15,8 +15,8 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from lossd.v1.service_pb2 import GetServerInfoRequest
 from lossd.v1.service_pb2_grpc import LossServiceStub
 from lossd_server.backends import Backend
+from lossd_server.config.settings import Settings
 from lossd_server.server import Server
-from lossd_server.settings import Settings
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 from lossd.v1 import service_pb2 as pb
 from lossd.v1 import tensor_pb2
-from lossd_server.array import STORAGE
+from lossd_server.tensors.array import STORAGE
 from tests.server.running import stub
 
 FIELDS = {one.message_type.name: one.name for one in pb.Open.DESCRIPTOR.fields if one.message_type and one.number > 1}

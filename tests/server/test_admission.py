@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lossd_server.admission import Admission
+from lossd_server.admission.byte_budget import Admission
 from lossd_server.errors import Overloaded, TooLarge
 
 

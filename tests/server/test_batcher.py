@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lossd_server.batcher import Batcher, Waiting
+from lossd_server.engine.batcher import Batcher, Waiting
 from tests.server.messages import job
 
 NEVER = float("inf")

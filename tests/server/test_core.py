@@ -6,8 +6,8 @@ from pathlib import Path
 
 import grpc
 
-from lossd_server.core import arguments
-from lossd_server.settings import Settings
+from lossd_server.config.settings import Settings
+from lossd_server.front.grpcio.channel_options import arguments
 
 
 def test_names() -> None:

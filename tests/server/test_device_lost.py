@@ -12,7 +12,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lossd_server.backends import DeviceLost
-from lossd_server.job import Computed, Launch
+from lossd_server.jobs.job import Computed, Launch
 from tests.server.edge import EdgeBackend
 from tests.server.messages import cross_entropy
 from tests.server.running import details, finished, refused, serving, stub

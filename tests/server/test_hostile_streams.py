@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lossd.v1 import loss_pb2, tensor_pb2
 from lossd.v1 import service_pb2 as pb
 from lossd_server.backends import Backend
-from lossd_server.session import MAX_OPEN
+from lossd_server.streaming.session import MAX_OPEN
 from tests.losses.messages import tensor
 from tests.server.hostile import ROWS, hostile, requests
 from tests.server.running import held, serving, stub

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from lossd_server import log
+from lossd_server.config import logs
 
 
 class ExecuteBatchError(Exception):
@@ -19,7 +19,7 @@ def test_a_client_that_went_away_is_no_error(
     """What grpc.aio logs of an answer that nobody takes any more is left out; everything else of it is there."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
-    log.configure("info", "text")
+    logs.configure("info", "text")
     core = logging.getLogger("grpc._cython.cygrpc")
     core.error("gone", exc_info=ExecuteBatchError())
     core.error("broken", exc_info=ValueError())

@@ -14,14 +14,14 @@ import pytest
 
 from lossd.v1 import loss_pb2
 from lossd.v1 import service_pb2 as pb
-from lossd_server import codec
 from lossd_server.backends import Backend
-from lossd_server.batcher import Batcher, Waiting
+from lossd_server.engine.batcher import Batcher, Waiting
+from lossd_server.engine.evaluate import evaluate
+from lossd_server.engine.worker import Worker
 from lossd_server.errors import DeadlineOver, InvalidRequest
-from lossd_server.evaluate import evaluate
-from lossd_server.job import Answer, Job
+from lossd_server.jobs.job import Answer, Job
 from lossd_server.losses import check
-from lossd_server.worker import Worker
+from lossd_server.wire import codec
 from tests.losses.messages import tensor
 from tests.server.edge import EdgeBackend
 from tests.server.messages import job

@@ -12,13 +12,15 @@ import pytest
 
 from lossd import requests
 from lossd.v1 import service_pb2 as pb
-from lossd_server import codec, losses, sent
-from lossd_server.array import STORAGE
+from lossd_server import losses
 from lossd_server.backends import Backend
-from lossd_server.evaluate import evaluate
-from lossd_server.job import Answer
-from lossd_server.plan import Plan, plan_of
-from lossd_server.recall import Recall
+from lossd_server.engine.evaluate import evaluate
+from lossd_server.fast_path.plan import Plan, plan_of
+from lossd_server.fast_path.recall import Recall
+from lossd_server.jobs.job import Answer
+from lossd_server.tensors import request_fields
+from lossd_server.tensors.array import STORAGE
+from lossd_server.wire import codec
 from tests.conformance.cases import Asked, Case, every_option, grid
 from tests.conformance.losses import LOSSES
 from tests.server.messages import cross_entropy
@@ -48,7 +50,7 @@ def planned(backend: Backend, rpc: str, request: Any) -> Plan | None:
 
 def unplanned(backend: Backend, rpc: str, body: bytes) -> bytes:
     """The response but for its timing, which comes last."""
-    (answer,) = evaluate(backend, [losses.check(rpc, sent.fields(codec.decode(rpc, body)))])
+    (answer,) = evaluate(backend, [losses.check(rpc, request_fields.fields(codec.decode(rpc, body)))])
     assert isinstance(answer, Answer)
     return codec.encode(answer, 0, 0, 0, 0)[:-NO_TIMING]
 

@@ -12,10 +12,12 @@ from lossd import requests
 from lossd.requests import Call
 from lossd.v1 import service_pb2 as pb
 from lossd.v1 import tensor_pb2
-from lossd_server import codec, losses, sent
-from lossd_server.array import Array
-from lossd_server.job import Job
-from lossd_server.recall import Recall
+from lossd_server import losses
+from lossd_server.fast_path.recall import Recall
+from lossd_server.jobs.job import Job
+from lossd_server.tensors import request_fields
+from lossd_server.tensors.array import Array
+from lossd_server.wire import codec
 
 RNG = np.random.default_rng(7)
 
@@ -66,7 +68,7 @@ def test_a_recalled_job_is_the_checked_one(name: str) -> None:
         known = recall.find(call.rpc, body)
 
         assert known is not None
-        assert equal(known.again(body), losses.check(call.rpc, sent.fields(codec.decode(call.rpc, body))))
+        assert equal(known.again(body), losses.check(call.rpc, request_fields.fields(codec.decode(call.rpc, body))))
 
 
 @pytest.mark.parametrize("at", range(len(bytes_of(MAKERS["weights"]()))))

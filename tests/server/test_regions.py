@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from lossd.v1 import loss_pb2 as loss
 from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server import codec
+from lossd_server.engine.evaluate import evaluate
 from lossd_server.errors import InvalidRequest, NotFound, ServerError, TooLarge
-from lossd_server.evaluate import evaluate
-from lossd_server.job import Answer
-from lossd_server.mapping import NotTaken, Region, mapped, unmap
-from lossd_server.placed import void
-from lossd_server.regions import MAX_REGIONS, Regions, bounds
-from lossd_server.sent import Fields, fields
+from lossd_server.jobs.gradient_placement import void
+from lossd_server.jobs.job import Answer
+from lossd_server.shared_memory.mapped_region import NotTaken, Region, mapped, unmap
+from lossd_server.shared_memory.registry import MAX_REGIONS, Regions, bounds
+from lossd_server.tensors.request_fields import Fields, fields
+from lossd_server.wire import codec
 from tests.losses.messages import tensor, zeros
 from tests.losses.reference import Reference
 from tests.server.memfds import PAGE, memfd

@@ -17,8 +17,8 @@ from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
 from lossd.v1.service_pb2_grpc import LossServiceStub
 from lossd_server.backends import Backend
+from lossd_server.config.settings import Settings
 from lossd_server.embedded import EmbeddedServer
-from lossd_server.settings import Settings
 from tests.losses.messages import tensor
 from tests.server.edge import EdgeBackend
 from tests.server.hosting import Host, code, hosted

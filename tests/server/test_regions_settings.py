@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from lossd.v1.service_pb2 import GetServerInfoRequest
+from lossd_server.config.settings import Settings, SettingsError
+from lossd_server.processes.supervisor import share
 from lossd_server.server import Server
-from lossd_server.settings import Settings, SettingsError
-from lossd_server.workers import share
 from tests.server.edge import EdgeBackend
 from tests.server.memfds import connected
 from tests.server.running import serving, stub

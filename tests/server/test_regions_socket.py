@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossd import memory
-from lossd_server.handover import Conversation, Malformed
-from lossd_server.mapping import unmap
-from lossd_server.regions import Regions
+from lossd_server.shared_memory.mapped_region import unmap
+from lossd_server.shared_memory.registry import Regions
+from lossd_server.shared_memory.socket_server import Conversation, Malformed
 from tests.server.handing_over import INSTANCE, MOST, against, alive
 from tests.server.memfds import PAGE, SEALS, connected, descriptors, memfd
 

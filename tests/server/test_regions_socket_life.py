@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from lossd import memory
-from lossd_server.handover import Handover, group_of
-from lossd_server.regions import Regions
+from lossd_server.shared_memory.registry import Regions
+from lossd_server.shared_memory.socket_server import Handover, group_of
 from tests.server.handing_over import INSTANCE, MOST, against, alive, listening
 from tests.server.memfds import PAGE, Peer, connected, descriptors, mappings, memfd
 
@@ -147,7 +147,7 @@ def test_group_of() -> None:
 
 def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections over the cap are closed at once; a place that comes free is taken."""
-    monkeypatch.setattr("lossd_server.handover.MAX_CONNECTIONS", 2)
+    monkeypatch.setattr("lossd_server.shared_memory.socket_server.MAX_CONNECTIONS", 2)
 
     def talk(path: str) -> None:
         with connected(path) as first, connected(path):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossd_server.admission import Admission
+from lossd_server.admission.byte_budget import Admission
+from lossd_server.admission.stream_budget import EVALUATION_BYTES, Account, Charge, Room
 from lossd_server.errors import Overloaded
-from lossd_server.room import EVALUATION_BYTES, Account, Charge, Room
 
 MIB = 1 << 20
 

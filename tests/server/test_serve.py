@@ -17,7 +17,7 @@ import grpc
 import pytest
 
 from lossd.v1.service_pb2_grpc import LossServiceStub
-from lossd_server.address import check_free
+from lossd_server.config.address import check_free
 from tests.server.messages import cross_entropy
 
 SOURCES = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from lossd_server.settings import Settings, SettingsError, parse
+from lossd_server.config.settings import Settings, SettingsError, parse
 
 
 def test_defaults() -> None:

@@ -6,7 +6,8 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
-from lossd_server import errors, status
+from lossd_server import errors
+from lossd_server.wire import status
 
 KINDS = [
     (errors.InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),

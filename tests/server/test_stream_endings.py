@@ -14,8 +14,8 @@ import pytest
 from lossd.v1 import loss_pb2
 from lossd.v1 import service_pb2 as pb
 from lossd_server.backends import Backend
+from lossd_server.config.settings import Settings
 from lossd_server.server import Server
-from lossd_server.settings import Settings
 from tests.losses.messages import tensor
 from tests.server.edge import EdgeBackend
 from tests.server.messages import cross_entropy as small

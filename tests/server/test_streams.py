@@ -12,11 +12,11 @@ import pytest
 from lossd import requests
 from lossd.v1 import loss_pb2
 from lossd.v1 import service_pb2 as pb
-from lossd_server.array import INTEGERS
 from lossd_server.backends import Backend
+from lossd_server.jobs.slicing import granularity, items
 from lossd_server.losses import check
-from lossd_server.ranges import granularity, items
-from lossd_server.sent import fields
+from lossd_server.tensors.array import INTEGERS
+from lossd_server.tensors.request_fields import fields
 from tests.conformance.cases import case
 from tests.conformance.losses import LOSSES
 from tests.conformance.values import DTYPES, EIGHT_BITS

@@ -17,12 +17,12 @@ import pytest
 
 from lossd.v1 import service_pb2
 from lossd.v1.service_pb2_grpc import LossServiceStub
-from lossd_server import board
-from lossd_server.address import check_free, reserve
-from lossd_server.backoff import FIRST_S, LONGEST_S, WELL_S, Backoff
-from lossd_server.board import Board
-from lossd_server.settings import Settings, SettingsError
-from lossd_server.workers import last_words, share
+from lossd_server.config.address import check_free, reserve
+from lossd_server.config.settings import Settings, SettingsError
+from lossd_server.processes import shared_counters
+from lossd_server.processes.restart_backoff import FIRST_S, LONGEST_S, WELL_S, Backoff
+from lossd_server.processes.shared_counters import Board
+from lossd_server.processes.supervisor import last_words, share
 from tests.server.messages import cross_entropy
 from tests.server.test_serve import environment, process
 
@@ -186,7 +186,7 @@ def test_the_wait_before_a_restart() -> None:
 
 def test_counters_of_all() -> None:
     """Totals are over all slots; a successor counts on from what its slot says, and what is held now starts anew."""
-    memory = board.shared(2)
+    memory = shared_counters.shared(2)
     first, second = Board(0, memory), Board(1, memory)
     first.publish((5, 1, 3, 40, 100, 2))
     second.publish((7, 0, 2, 10, 50, 1))

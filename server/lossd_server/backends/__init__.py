@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from lossd_server.job import Computed, Job, Launch
+from lossd_server.jobs.job import Computed, Job, Launch
 
 
 class DeviceLost(RuntimeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lossd_server.job import Job
+from lossd_server.jobs.job import Job
 from lossd_server.losses import (
     activation,
     bce,
@@ -15,7 +15,7 @@ from lossd_server.losses import (
     nll,
     self_information,
 )
-from lossd_server.sent import Fields
+from lossd_server.tensors.request_fields import Fields
 
 SERVED: dict[str, Callable[[Fields], Job]] = {
     "Entropy": entropy.check,
@@ -32,7 +32,7 @@ SERVED: dict[str, Callable[[Fields], Job]] = {
 def check(rpc: str, fields: Fields) -> Job:
     """The validated request. Every shape, length, dtype and option is checked here, values where they are used.
 
-    rpc: a unary RPC of the losses, by name; fields: its request's (`lossd_server.sent`). Raises InvalidRequest, naming
-    field, value and bound, or NotServed.
+    rpc: a unary RPC of the losses, by name; fields: its request's (`lossd_server.tensors.request_fields`). Raises
+    InvalidRequest, naming field, value and bound, or NotServed.
     """
     return SERVED[rpc](fields)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.errors import InvalidRequest
-from lossd_server.job import Formula, Job, Layout, Reduction
+from lossd_server.jobs.job import Formula, Job, Layout, Reduction
 from lossd_server.losses import elementwise, options
-from lossd_server.losses.numbers import ready
+from lossd_server.losses.conversion import ready
 from lossd_server.losses.operands import float_operand, optional_float_operand
 from lossd_server.losses.shapes import elements, rows
-from lossd_server.sent import Fields
-from lossd_server.widening import compute_dtype
+from lossd_server.tensors.dtypes import compute_dtype
+from lossd_server.tensors.request_fields import Fields
 
 RPC = "Activation"
 FUNCTIONS: dict[int, Formula] = {

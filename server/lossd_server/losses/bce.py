@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lossd_server.job import Formula, Job
+from lossd_server.jobs.job import Formula, Job
 from lossd_server.losses import elementwise
-from lossd_server.sent import Fields
+from lossd_server.tensors.request_fields import Fields
 
 
 def check(fields: Fields) -> Job:

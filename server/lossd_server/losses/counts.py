@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.v1 import loss_pb2 as pb
-from lossd_server.array import FLOATS, INTEGERS, Array
-from lossd_server.job import Layout
-from lossd_server.losses import faults, operands
-from lossd_server.reduce import divided_by_sums, read_only
-from lossd_server.sent import Fields
-from lossd_server.widening import DATA_TYPE, FLOAT64, widen
+from lossd_server.jobs.job import Layout
+from lossd_server.jobs.reduction import divided_by_sums, read_only
+from lossd_server.losses import operands, value_errors
+from lossd_server.tensors.array import FLOATS, INTEGERS, Array
+from lossd_server.tensors.dtypes import DATA_TYPE, FLOAT64, widen
+from lossd_server.tensors.request_fields import Fields
 
 NO_INPUT_GRADIENT: dict[int, str] = {pb.GRADIENT_INPUT: "counts of an integer dtype have none"}
 NO_TARGET_GRADIENT: dict[int, str] = {pb.GRADIENT_TARGET: "a target of counts has none"}
@@ -38,7 +38,7 @@ def distribution(target: Array, layout: Layout, rows: tuple[int, ...], compute: 
     shares = np.empty(layout.elements)
     negative, empty = divided_by_sums(read_only(counts), layout.outer, layout.classes, layout.inner, shares)
     if negative >= 0:
-        raise faults.negative_count(target, "target", negative)
+        raise value_errors.negative_count(target, "target", negative)
     if empty >= 0:
-        raise faults.empty_counts("target", empty, rows)
+        raise value_errors.empty_counts("target", empty, rows)
     return Array(shares.astype(compute, copy=False), DATA_TYPE[compute], target.shape)

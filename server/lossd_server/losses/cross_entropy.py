@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from lossd.v1 import loss_pb2 as pb
-from lossd_server.array import FLOATS, INTEGERS, Array, gradient_dtype
 from lossd_server.errors import InvalidRequest
-from lossd_server.job import Formula, Job, Kind
-from lossd_server.losses import by_products, classes, counts, options, rowwise
-from lossd_server.losses.numbers import ready
+from lossd_server.jobs.job import Formula, Job, Kind
+from lossd_server.losses import auxiliary_outputs, class_targets, counts, options, rowwise
+from lossd_server.losses.conversion import ready
 from lossd_server.losses.operands import dtype_not_taken, operand, optional_float_operand
 from lossd_server.losses.shapes import require, rows
-from lossd_server.sent import Fields
-from lossd_server.widening import DATA_TYPE, compute_dtype
+from lossd_server.tensors.array import FLOATS, INTEGERS, Array, gradient_dtype
+from lossd_server.tensors.dtypes import DATA_TYPE, compute_dtype
+from lossd_server.tensors.request_fields import Fields
 
 RPC = "CrossEntropy"
 KINDS = options.KINDS | {pb.KIND_UNSPECIFIED: Kind.LOGITS}
@@ -25,7 +25,7 @@ TARGET_DTYPES: dict[int, tuple[frozenset[int], str]] = {
     pb.KIND_COUNTS: (FLOATS | INTEGERS, "a float or integer dtype"),
 }
 NO_GRADIENT: dict[int, dict[int, str]] = {
-    pb.KIND_INDICES: classes.NO_TARGET_GRADIENT
+    pb.KIND_INDICES: class_targets.NO_TARGET_GRADIENT
     | {pb.GRADIENT_WEIGHT: "a class weight has one with distribution targets only"},
     pb.KIND_PROBABILITIES: {},
     pb.KIND_COUNTS: counts.NO_TARGET_GRADIENT,
@@ -50,12 +50,12 @@ def check(fields: Fields) -> Job:
     none = NO_GRADIENT[target_kind]
     gradients = options.gradients(fields, none | counts.NO_INPUT_GRADIENT if sent.dtype in INTEGERS else none)
     if by_index:
-        target = classes.indices(target, sent.shape, loss_shape)
+        target = class_targets.indices(target, sent.shape, loss_shape)
     else:
         require(target.shape, sent.shape, "target", f"a distribution for input of shape {list(sent.shape)}")
-    class_weight = classes.weights(weight, layout, compute)
+    class_weight = class_targets.weights(weight, layout, compute)
     by_row = rowwise.row_weight(row_weight, loss_shape)
-    wanted = by_products.read(fields, kind, by_index)
+    wanted = auxiliary_outputs.read(fields, kind, by_index)
     reducing = options.reducing(RPC, fields, options.log_base(fields), grad_output, loss_shape)
     ignore_index = _ignore_index(fields, by_index)
     smoothing = options.number(fields, "label_smoothing", 0.0, "[0, 1]", low=0.0, high=1.0, open_low=False)
@@ -110,7 +110,7 @@ def _target_kind(fields: Fields, target: Array) -> int:
 
 def _ignore_index(fields: Fields, by_index: bool) -> int:
     """PyTorch refuses it with distributions from 0 on only, so that its default can be passed on."""
-    ignored: int = fields.get("ignore_index", classes.IGNORE_INDEX)
+    ignored: int = fields.get("ignore_index", class_targets.IGNORE_INDEX)
     if not by_index and ignored >= 0:
         raise InvalidRequest(
             f"ignore_index = {ignored} is not taken with a distribution target: class indices have one",

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from lossd.v1 import loss_pb2 as pb
-from lossd_server.array import FLOATS, Array, View
-from lossd_server.job import Formula, Job, Reducing, Reduction
+from lossd_server.jobs.job import Formula, Job, Reducing, Reduction
 from lossd_server.losses import options
-from lossd_server.losses.numbers import ready
+from lossd_server.losses.conversion import ready
 from lossd_server.losses.operands import float_operand, operand, optional_float_operand
 from lossd_server.losses.shapes import broadcast, elements, require
-from lossd_server.sent import Fields
-from lossd_server.widening import compute_dtype
+from lossd_server.tensors.array import FLOATS, Array, View
+from lossd_server.tensors.dtypes import compute_dtype
+from lossd_server.tensors.request_fields import Fields
 
 
 def check(rpc: str, fields: Fields, formula: Formula) -> Job:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from lossd.v1 import loss_pb2 as pb
-from lossd_server.array import INTEGERS
-from lossd_server.job import Formula, Job
+from lossd_server.jobs.job import Formula, Job
 from lossd_server.losses import counts, options, rowwise
-from lossd_server.losses.numbers import ready
+from lossd_server.losses.conversion import ready
 from lossd_server.losses.operands import optional_float_operand
 from lossd_server.losses.shapes import rows
-from lossd_server.sent import Fields
-from lossd_server.widening import compute_dtype
+from lossd_server.tensors.array import INTEGERS
+from lossd_server.tensors.dtypes import compute_dtype
+from lossd_server.tensors.request_fields import Fields
 
 RPC = "Entropy"
 KINDS: dict[int, Formula] = {

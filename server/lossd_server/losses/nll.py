@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from lossd.v1 import loss_pb2 as pb
-from lossd_server.array import INTEGERS
-from lossd_server.job import Formula, Job, Kind
-from lossd_server.losses import classes, options, rowwise
-from lossd_server.losses.numbers import ready
+from lossd_server.jobs.job import Formula, Job, Kind
+from lossd_server.losses import class_targets, options, rowwise
+from lossd_server.losses.conversion import ready
 from lossd_server.losses.operands import dtype_not_taken, float_operand, operand, optional_float_operand
 from lossd_server.losses.shapes import rows
-from lossd_server.sent import Fields
-from lossd_server.widening import compute_dtype
+from lossd_server.tensors.array import INTEGERS
+from lossd_server.tensors.dtypes import compute_dtype
+from lossd_server.tensors.request_fields import Fields
 
 RPC = "NLL"
-NO_GRADIENT = classes.NO_TARGET_GRADIENT | {pb.GRADIENT_WEIGHT: "the class weight of NLL has none"}
+NO_GRADIENT = class_targets.NO_TARGET_GRADIENT | {pb.GRADIENT_WEIGHT: "the class weight of NLL has none"}
 
 
 def check(fields: Fields) -> Job:
@@ -37,10 +37,10 @@ def check(fields: Fields) -> Job:
         layout=layout,
         compute=compute,
         input=sent,
-        target=classes.indices(target, sent.shape, loss_shape),
-        class_weight=classes.weights(weight, layout, compute),
+        target=class_targets.indices(target, sent.shape, loss_shape),
+        class_weight=class_targets.weights(weight, layout, compute),
         row_upstream=rowwise.upstream(grad_output, reducing),
-        ignore_index=fields.get("ignore_index", classes.IGNORE_INDEX),
+        ignore_index=fields.get("ignore_index", class_targets.IGNORE_INDEX),
         input_kind=Kind.LOG_PROBABILITIES,
         reducing=reducing,
         loss_shape=loss_shape,

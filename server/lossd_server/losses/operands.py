@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.array import FLOATS, STORAGE, Array
 from lossd_server.errors import InvalidRequest, NotServed
-from lossd_server.sent import Fields, Sent
+from lossd_server.tensors.array import FLOATS, STORAGE, Array
+from lossd_server.tensors.request_fields import Fields, Sent
 
 MAX_DIMENSION = 2**40
 # Of the dimensions that are not 0: keeps the shapes of empty tensors within what numpy can hold.

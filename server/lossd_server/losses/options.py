@@ -7,12 +7,12 @@ from math import isfinite, log
 from typing import Any, TypeVar
 
 from lossd.v1 import loss_pb2 as pb
-from lossd_server.array import Array
 from lossd_server.errors import InvalidRequest
-from lossd_server.job import Kind, Reducing, Reduction
+from lossd_server.jobs.job import Kind, Reducing, Reduction
 from lossd_server.losses.shapes import require
-from lossd_server.sent import Fields
-from lossd_server.widening import FLOAT64, widen
+from lossd_server.tensors.array import Array
+from lossd_server.tensors.dtypes import FLOAT64, widen
+from lossd_server.tensors.request_fields import Fields
 
 Chosen = TypeVar("Chosen")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from lossd_server.array import Array
-from lossd_server.job import Reducing, Reduction
+from lossd_server.jobs.job import Reducing, Reduction
 from lossd_server.losses.shapes import require
-from lossd_server.widening import FLOAT64, widen
+from lossd_server.tensors.array import Array
+from lossd_server.tensors.dtypes import FLOAT64, widen
 
 
 def upstream(grad_output: Array | None, reducing: Reducing) -> npt.NDArray[np.float64] | None:

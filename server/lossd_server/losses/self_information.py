@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from lossd.v1 import loss_pb2 as pb
-from lossd_server.job import Formula, Job, Kind, Reduction
+from lossd_server.jobs.job import Formula, Job, Kind, Reduction
 from lossd_server.losses import elementwise, options
-from lossd_server.losses.numbers import ready
+from lossd_server.losses.conversion import ready
 from lossd_server.losses.operands import float_operand, optional_float_operand
 from lossd_server.losses.shapes import elements
-from lossd_server.sent import Fields
-from lossd_server.widening import compute_dtype
+from lossd_server.tensors.dtypes import compute_dtype
+from lossd_server.tensors.request_fields import Fields
 
 RPC = "SelfInformation"
 REDUCTIONS = options.REDUCTIONS | {pb.REDUCTION_UNSPECIFIED: Reduction.NONE}

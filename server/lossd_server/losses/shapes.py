@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lossd_server.array import Array, View
 from lossd_server.errors import InvalidRequest
-from lossd_server.job import Layout
-from lossd_server.widening import DATA_TYPE, widen
+from lossd_server.jobs.job import Layout
+from lossd_server.tensors.array import Array, View
+from lossd_server.tensors.dtypes import DATA_TYPE, widen
 
 # Rows of an input without a single class: nothing was sent that would pay for their losses.
 MAX_ROWS_WITHOUT_CLASSES = 65536

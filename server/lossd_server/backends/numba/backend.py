@@ -11,13 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lossd_server.backends.numba import elements, nll, row_kinds, row_sums, rows, weight_gradient
-from lossd_server.backends.numba.blocks import TILE
-from lossd_server.backends.numba.pool import Pool
-from lossd_server.backends.numba.prepared import PreparedJob
-from lossd_server.backends.numba.rehearsal import compiling, rehearsal
-from lossd_server.backends.numba.state import SCRATCH_BYTES, STATES
-from lossd_server.backends.numba.table import (
+from lossd_server.backends.numba.batch_table import (
     FAULTS,
     PIECE,
     RECORD,
@@ -29,7 +23,17 @@ from lossd_server.backends.numba.table import (
     picks,
     pieces_of,
 )
-from lossd_server.job import Computed, Formula, Job, Launch
+from lossd_server.backends.numba.buffer_pool import Pool
+from lossd_server.backends.numba.distributions import entropy
+from lossd_server.backends.numba.distributions import rows as row_kinds
+from lossd_server.backends.numba.elementwise import runs
+from lossd_server.backends.numba.gather import picked_class
+from lossd_server.backends.numba.layout.blocks import TILE
+from lossd_server.backends.numba.prepared_job import PreparedJob
+from lossd_server.backends.numba.softmax import class_weight_gradient, row_per_block
+from lossd_server.backends.numba.softmax.row_state import SCRATCH_BYTES, STATES
+from lossd_server.backends.numba.warmup import compiling, rehearsal
+from lossd_server.jobs.job import Computed, Formula, Job, Launch
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +41,13 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 ZEROS = {FLOAT32: np.float32(0), FLOAT64: np.float64(0)}
 Kernel = Callable[..., None]
 KERNELS: dict[Formula, Kernel] = {
-    Formula.CROSS_ENTROPY_INDEX: rows.softmax_rows,
-    Formula.CROSS_ENTROPY_DISTRIBUTION: rows.softmax_rows,
-    Formula.ENTROPY_LOGITS: rows.softmax_rows,
-    Formula.SOFTMAX: rows.softmax_rows,
-    Formula.LOG_SOFTMAX: rows.softmax_rows,
-    Formula.ENTROPY_PROBABILITIES: row_sums.sum_rows,
-    Formula.ENTROPY_COUNTS: row_sums.sum_rows,
+    Formula.CROSS_ENTROPY_INDEX: row_per_block.softmax_rows,
+    Formula.CROSS_ENTROPY_DISTRIBUTION: row_per_block.softmax_rows,
+    Formula.ENTROPY_LOGITS: row_per_block.softmax_rows,
+    Formula.SOFTMAX: row_per_block.softmax_rows,
+    Formula.LOG_SOFTMAX: row_per_block.softmax_rows,
+    Formula.ENTROPY_PROBABILITIES: entropy.sum_rows,
+    Formula.ENTROPY_COUNTS: entropy.sum_rows,
     Formula.CROSS_ENTROPY_KINDS_INDEX: row_kinds.kinds_rows,
     Formula.CROSS_ENTROPY_KINDS_DISTRIBUTION: row_kinds.kinds_rows,
     Formula.KL_ROWS: row_kinds.kinds_rows,
@@ -53,8 +57,8 @@ KERNELS: dict[Formula, Kernel] = {
 def kernel_of(job: Job) -> tuple[Kernel, np.dtype[Any]]:
     """What computes a job, and in which type."""
     if picks(job):
-        return nll.pick_rows, FLOAT64
-    return KERNELS.get(job.formula, elements.map_elements), job.compute
+        return picked_class.pick_rows, FLOAT64
+    return KERNELS.get(job.formula, runs.map_elements), job.compute
 
 
 # A kernel, its pieces, the counter of those taken, and the zero of the type it computes in.
@@ -125,7 +129,7 @@ class NumbaBackend:
         passes = [taking(kernel, listed, compute) for (kernel, compute), listed in groups.items() if listed]
         self._share(lambda: self._take(table, passes), work)
         if classes:  # the weight's gradient needs every row finished: a second turn of the threads
-            second = [taking(weight_gradient.sum_classes, classes, FLOAT64)]
+            second = [taking(class_weight_gradient.sum_classes, classes, FLOAT64)]
             self._share(lambda: self._take(table, second), work)
         for _, pieces, _, _ in passes:
             if pieces["fault"].max() < 0:

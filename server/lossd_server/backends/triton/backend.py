@@ -8,11 +8,11 @@ import torch
 import triton
 
 from lossd_server.backends.triton.device import Cuda, Device, Interpreter
-from lossd_server.backends.triton.feed import run
-from lossd_server.backends.triton.pinned import Pinned
-from lossd_server.backends.triton.rehearsal import rehearsals
-from lossd_server.backends.triton.softmax import softmax_rows
-from lossd_server.job import Computed, Job, Launch
+from lossd_server.backends.triton.kernels.softmax_general import softmax_rows
+from lossd_server.backends.triton.pinned_memory import Pinned
+from lossd_server.backends.triton.pipeline import run
+from lossd_server.backends.triton.warmup import rehearsals
+from lossd_server.jobs.job import Computed, Job, Launch
 
 
 class TritonBackend:

@@ -12,19 +12,19 @@ import numpy as np
 import numpy.typing as npt
 from triton.language import constexpr
 
-from lossd_server.array import STORAGE
-from lossd_server.backends.triton import table
-from lossd_server.backends.triton.configuration import choose, pitch_of, runs
-from lossd_server.backends.triton.operands import words
-from lossd_server.backends.triton.packing import OUTPUTS, Packing
-from lossd_server.backends.triton.variants import Configuration
-from lossd_server.backends.triton.worklist import Run, plan
-from lossd_server.job import Computed, Fault, Formula, Job, Launch
+from lossd_server.backends.triton import descriptor
+from lossd_server.backends.triton.batch_layout import OUTPUTS, Packing
+from lossd_server.backends.triton.kernel_variants import Configuration
+from lossd_server.backends.triton.operand_conversion import words
+from lossd_server.backends.triton.variant_choice import choose, pitch_of, runs
+from lossd_server.backends.triton.work_list import Run, plan
+from lossd_server.jobs.job import Computed, Fault, Formula, Job, Launch
+from lossd_server.tensors.array import STORAGE
 
-WORDS: int = table.WORDS.value
-ITEM: int = table.ITEM.value
-FAULTS: int = table.FAULTS.value
-NO_FAULT: int = table.NO_FAULT.value
+WORDS: int = descriptor.WORDS.value
+ITEM: int = descriptor.ITEM.value
+FAULTS: int = descriptor.FAULTS.value
+NO_FAULT: int = descriptor.NO_FAULT.value
 FLOAT64 = np.dtype(np.float64)
 
 
@@ -80,7 +80,9 @@ class Batch:
         work = buffer[self.work : self._work_end].reshape(-1, ITEM)
         for configuration, first, run in self._runs:
             job = self.jobs[run.job]
-            run.fill(work[first : first + run.count], job, configuration, int(self._table[run.job, table.INPUT.value]))
+            run.fill(
+                work[first : first + run.count], job, configuration, int(self._table[run.job, descriptor.INPUT.value])
+            )
         raw = buffer.view(np.uint8)
         for piece in self._pieces:
             values = words(piece.values)
@@ -128,11 +130,11 @@ def _computed(job: Job, variant: Configuration, row: npt.NDArray[np.int64], raw:
         return np.ascontiguousarray(rows.reshape(-1, pitch)[:, : layout.classes]).reshape(-1)
 
     computed = Computed(
-        losses=taken(table.LOSSES, FLOAT64, layout.rows),
-        values=elements(table.VALUES),
-        input_gradient=elements(table.INPUT_GRADIENT),
-        target_gradient=elements(table.TARGET_GRADIENT),
-        weight_gradient=taken(table.WEIGHT_GRADIENT, FLOAT64, layout.classes),
+        losses=taken(descriptor.LOSSES, FLOAT64, layout.rows),
+        values=elements(descriptor.VALUES),
+        input_gradient=elements(descriptor.INPUT_GRADIENT),
+        target_gradient=elements(descriptor.TARGET_GRADIENT),
+        weight_gradient=taken(descriptor.WEIGHT_GRADIENT, FLOAT64, layout.classes),
     )
     for name in job.outputs:
         word, dtype = OUTPUTS[name]
@@ -140,7 +142,7 @@ def _computed(job: Job, variant: Configuration, row: npt.NDArray[np.int64], raw:
         computed.outputs[name] = raw[offset : offset + layout.rows * dtype.itemsize].view(dtype)
     if job.formula.elementwise and not job.formula.activation:
         computed.losses, computed.values = computed.values, None
-        run_sums = taken(table.RUN_SUMS, FLOAT64, layout.chunks * runs(job))
+        run_sums = taken(descriptor.RUN_SUMS, FLOAT64, layout.chunks * runs(job))
         assert run_sums is not None
         # A running sum adds in order; numpy's sum does not.
         computed.chunk_sums = (

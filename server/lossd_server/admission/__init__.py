@@ -1,0 +1,1 @@
+"""Admission control: which bytes are held, and who waits for room."""

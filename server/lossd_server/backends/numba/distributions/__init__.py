@@ -1,0 +1,1 @@
+"""Kernels of losses between two distributions, and of the entropy of one."""

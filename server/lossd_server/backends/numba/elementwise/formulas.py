@@ -1,0 +1,123 @@
+"""The elementwise losses and activations: one formula each, giving (value, d value / d input, d value / d target) of a
+vector, with a line in `element` and in `padding`.
+
+Weights, scales, reductions, dtypes and layouts are the kernel's affair.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lossd_server.backends.numba.batch_table import (
+    BCE,
+    BCE_WITH_LOGITS,
+    KL,
+    LOG_PROBABILITIES,
+    PROBABILITIES,
+    SELF_INFORMATION,
+    SIGMOID,
+)
+from lossd_server.backends.numba.simd.math import exp, exp_of_sum, log, log1p, log_ratio
+from lossd_server.backends.numba.simd.operations import absolute, larger, select
+from lossd_server.backends.numba.softmax.block_sums import times
+from lossd_server.jobs.jit import part
+
+INFINITY = float("inf")
+
+
+@part
+def bce(p: Any, t: Any) -> Any:
+    """−[t·max(ln p, −100) + (1 − t)·max(ln(1 − p), −100)], as torch.nn.functional.binary_cross_entropy."""
+    hit = larger(log(p), p * 0.0 - 100.0)
+    miss = larger(log1p(p * -1.0), p * 0.0 - 100.0)
+    rest = 1.0 - t
+    loss = 0.0 - (t * hit + rest * miss)
+    return loss, (p - t) / larger(p * (1.0 - p), p * 0.0 + 1e-12), miss - hit
+
+
+@part
+def sides(x: Any) -> Any:
+    """σ(x), σ(−x) and log1p(exp(−|x|)): nothing cancels."""
+    e = exp_of_sum(absolute(x) * -1.0, 0.0)
+    near = 1.0 / (e + 1.0)
+    far = e * near
+    right = x >= 0.0
+    return select(right, near, far), select(right, far, near), log1p(e)
+
+
+@part
+def bce_with_logits(x: Any, t: Any, positive: Any) -> Any:
+    """pw·t·sp(−x) + (1 − t)·sp(x), sp(v) = max(v, 0) + log1p(exp(−|v|)): both terms ≥ 0, nothing cancels."""
+    right, left, tail = sides(x)
+    above = larger(x, t * 0.0)
+    below = larger(x * -1.0, t * 0.0)
+    hit = positive * t
+    miss = 1.0 - t
+    loss = times(hit, below + tail) + times(miss, above + tail)
+    # d/dt without the difference of the two tails: sp(−x) − sp(x) = −x.
+    return loss, miss * right - hit * left, (times(positive, below) - above) + (positive - 1.0) * tail
+
+
+@part
+def log_quotient(v: Any, u: Any) -> Any:
+    """v − u of two logarithms, +∞ where both are −∞: what a target of 0 then annihilates, and its slope's limit."""
+    return select((v == -INFINITY) & (u == -INFINITY), INFINITY, v - u)
+
+
+@part
+def kl(x: Any, t: Any, input_kind: int, target_kind: int) -> Any:
+    """t·(ln t − ln q), either operand as probabilities or their logarithms."""
+    of_probabilities = input_kind == PROBABILITIES
+    u = log(x) if of_probabilities else x
+    if target_kind == LOG_PROBABILITIES:
+        p = exp(t)
+        gap = log_quotient(t, u)
+    else:
+        p = t
+        v = log(t)
+        gap = log_quotient(v, u)
+        if of_probabilities:
+            gap = log_ratio(t, x, x * 0.0, gap)
+    slope = p * -1.0
+    if of_probabilities:
+        slope = times(slope, 1.0 / x)
+    target_slope = gap + 1.0
+    if target_kind == LOG_PROBABILITIES:
+        target_slope = times(p, target_slope)
+    return times(p, gap), slope, target_slope
+
+
+@part
+def element(job: Any, x: Any, t: Any, positive: Any) -> Any:
+    """A job's formula; t is 0 where there is no target."""
+    formula = job.formula
+    if formula == BCE:
+        return bce(x, t)
+    if formula == BCE_WITH_LOGITS:
+        return bce_with_logits(x, t, positive)
+    if formula == KL:
+        return kl(x, t, job.input_kind, job.target_kind)
+    if formula == SELF_INFORMATION:
+        return 0.0 - log(x), -1.0 / x, t
+    right, left, tail = sides(x)
+    if formula == SIGMOID:
+        return right, right * left, t
+    return 0.0 - (larger(x * -1.0, t) + tail), left, t
+
+
+@part
+def padding(job: Any) -> tuple[float, float]:
+    """(input, target) whose loss is 0."""
+    if job.formula == BCE_WITH_LOGITS:
+        return -INFINITY, 0.0
+    if job.formula == KL and job.target_kind == LOG_PROBABILITIES:
+        return 0.0, -INFINITY
+    return (1.0 if job.formula == SELF_INFORMATION else 0.0), 0.0
+
+
+@part
+def outside(job: Any, x: Any, t: Any) -> Any:
+    """Lanes whose values the formula does not take: p or t of BCE outside [0, 1], or NaN."""
+    if job.formula == BCE:
+        return (x < 0.0) | (x > 1.0) | (x != x) | (t < 0.0) | (t > 1.0) | (t != t)
+    return x < -INFINITY

@@ -1,0 +1,71 @@
+"""Losses that take one entry of a row: NLL, and cross-entropy of (log-)probabilities with a class index.
+
+Computed in float64 whatever the type: a row costs one entry, not its classes. The gradient's other entries are 0 from
+the start.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lossd_server.backends.numba.batch_table import CLASS_OUT_OF_RANGE, PROBABILITIES
+from lossd_server.backends.numba.layout.blocks import load_block, store_block
+from lossd_server.backends.numba.layout.row_tiles import entry
+from lossd_server.backends.numba.simd.memory import FLOAT32, load_one, next_piece, size_of, store_one
+from lossd_server.backends.numba.softmax.row_state import INPUT, STAGED, annihilate, number
+from lossd_server.jobs.jit import njit, part
+
+
+@part
+def class_weight(job: Any, y: int) -> float:
+    """w[y]; 1 where there are none."""
+    if job.class_weight_dtype == FLOAT32:
+        return number(job.class_weight, y, np.float32(0))
+    return number(job.class_weight, y, 0.0)
+
+
+@part
+def pick(job: Any, row: int, scratch: int) -> bool:
+    """A row's loss and gradient; False where the target is no class."""
+    layout = (job.outer, job.classes, job.inner)
+    y = load_one(job.target + 8 * row, np.int64(0))
+    store_one(job.losses + 8 * row, 0.0)
+    if y == job.ignore_index:
+        return True
+    if y < 0 or y >= job.classes:
+        return False
+    lies = entry(layout, row // job.inner, y, row % job.inner)
+    at = scratch + INPUT
+    stage = scratch + STAGED
+    load_block(at, job.input + lies * size_of(job.input_dtype), 1, job.input_dtype, 0.0, stage)
+    x = load_one(at, 0.0)
+    w = class_weight(job, y)
+    weight = number(job.row_weight, row, 0.0)
+    of_probabilities = job.input_kind == PROBABILITIES
+    u = math.log(x) if of_probabilities else x
+    store_one(job.losses + 8 * row, annihilate(weight, annihilate(w, 0.0 - u)))
+    if job.input_gradient:
+        slope = 0.0 - job.scale * weight * number(job.row_upstream, row, 0.0) * w
+        store_one(at, annihilate(slope, 1.0 / x) if of_probabilities else slope)
+        dtype = job.input_gradient_dtype
+        store_block(job.input_gradient + lies * size_of(dtype), at, 1, dtype, 0.0, stage)
+    return True
+
+
+@njit
+def pick_rows(jobs: Any, pieces: Any, counter: int, scratch: int, states: Any, zero: Any) -> None:
+    """Takes pieces until none is left: as `softmax_rows`."""
+    while True:
+        i = next_piece(counter)
+        if i >= pieces.shape[0]:
+            return
+        piece = pieces[i]
+        job = jobs[piece.job]
+        for row in range(piece.begin, piece.end):
+            if not pick(job, row, scratch):
+                piece.fault = CLASS_OUT_OF_RANGE
+                piece.fault_index = row
+                break

@@ -1,0 +1,1 @@
+"""How rows and elements are brought to the vectors that compute them."""

@@ -1,0 +1,1 @@
+"""Explicit SIMD: vectors, their operations, elementary functions, loads and stores."""

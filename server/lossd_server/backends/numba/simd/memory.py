@@ -1,0 +1,280 @@
+"""Memory at raw addresses, and numbers of every float dtype as vectors of the compute type.
+
+numba has no float16 and no bfloat16: their bits are converted by integer arithmetic, to nearest even, NaN kept NaN.
+Blocks go through padded scratch, so that a tail takes the same path as everything else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.types.misc import CPointer
+from numba.extending import intrinsic
+
+from lossd.v1 import tensor_pb2 as pb
+from lossd_server.backends.numba.simd.vector import ELEMENTS, I32, Vec, lanes_of
+from lossd_server.jobs.jit import part
+
+FLOAT16, BFLOAT16 = int(pb.DATA_TYPE_FLOAT16), int(pb.DATA_TYPE_BFLOAT16)
+FLOAT32, FLOAT64 = int(pb.DATA_TYPE_FLOAT32), int(pb.DATA_TYPE_FLOAT64)
+
+
+def address(builder: Any, value: Any, kind: Any) -> Any:
+    return builder.inttoptr(value, kind.as_pointer())
+
+
+@intrinsic
+def load(typing: Any, at: Any, like: Any) -> Any:
+    """The full vector of `like`'s type at an address."""
+    kind = lanes_of(like)
+    return kind(at, like), lambda context, builder, sig, args: builder.load(
+        address(builder, args[0], kind.llvm), align=1
+    )
+
+
+@intrinsic
+def load_wide(typing: Any, at: Any, like: Any) -> Any:
+    """As many float64 as a vector of `like`'s type has lanes."""
+    kind = Vec("float64", lanes_of(like).lanes)
+    return kind(at, like), lambda context, builder, sig, args: builder.load(
+        address(builder, args[0], kind.llvm), align=1
+    )
+
+
+@intrinsic
+def load_apart(typing: Any, at: Any, stride: Any, like: Any) -> Any:
+    """A full vector of numbers that lie `stride` bytes apart."""
+    kind = lanes_of(like)
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value = ir.Constant(kind.llvm, ir.Undefined)
+        lies = args[0]
+        for lane in range(kind.lanes):
+            one = builder.load(address(builder, lies, args[2].type), align=1)
+            value = builder.insert_element(value, one, ir.Constant(I32, lane))
+            lies = builder.add(lies, args[1])
+        return value
+
+    return kind(at, stride, like), build
+
+
+@intrinsic
+def store_apart(typing: Any, to: Any, stride: Any, value: Any) -> Any:
+    """Stores the lanes `stride` bytes apart."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        lies = args[0]
+        for lane in range(value.lanes):
+            one = builder.extract_element(args[2], ir.Constant(I32, lane))
+            builder.store(one, address(builder, lies, one.type), align=1)
+            lies = builder.add(lies, args[1])
+        return context.get_dummy_value()
+
+    return types.void(to, stride, value), build
+
+
+@intrinsic
+def prefetch(typing: Any, at: Any) -> Any:
+    """Asks for the cache line at an address, which need not be a valid one."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [address(builder, args[0], ir.IntType(8)), *(ir.Constant(I32, n) for n in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(at), build
+
+
+@intrinsic
+def store(typing: Any, at: Any, value: Any) -> Any:
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store(args[1], address(builder, args[0], args[1].type), align=1)
+        return context.get_dummy_value()
+
+    return types.void(at, value), build
+
+
+@intrinsic
+def store_past_cache(typing: Any, at: Any, value: Any) -> Any:
+    """A store to a 64-byte aligned address that is not going to be read soon: spares reading the line first."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        written = builder.store(args[1], address(builder, args[0], args[1].type), align=64)
+        written.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(I32, 1)]))
+        return context.get_dummy_value()
+
+    return types.void(at, value), build
+
+
+@intrinsic
+def cast(typing: Any, value: Any, like: Any) -> Any:
+    """A number, rounded to `like`'s type."""
+    return like(value, like), lambda context, builder, sig, args: context.cast(builder, args[0], value, like)
+
+
+@intrinsic
+def load_one(typing: Any, at: Any, like: Any) -> Any:
+    """The number of `like`'s type at an address."""
+    return like(at, like), lambda context, builder, sig, args: builder.load(
+        address(builder, args[0], args[1].type), align=1
+    )
+
+
+@intrinsic
+def store_one(typing: Any, at: Any, value: Any) -> Any:
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store(args[1], address(builder, args[0], args[1].type), align=1)
+        return context.get_dummy_value()
+
+    return types.void(at, value), build
+
+
+@intrinsic
+def pointer(typing: Any, at: Any, like: Any) -> Any:
+    """An address as that of numbers of `like`'s type."""
+    return CPointer(like)(at, like), lambda context, builder, sig, args: address(builder, args[0], args[1].type)
+
+
+@intrinsic
+def copy_bytes(typing: Any, to: Any, at: Any, count: Any) -> Any:
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        byte = ir.IntType(8)
+        cgutils.raw_memcpy(builder, address(builder, args[0], byte), address(builder, args[1], byte), args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(to, at, count), build
+
+
+@intrinsic
+def zero_bytes(typing: Any, to: Any, count: Any) -> Any:
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        cgutils.memset(builder, address(builder, args[0], ir.IntType(8)), args[1], 0)
+        return context.get_dummy_value()
+
+    return types.void(to, count), build
+
+
+@intrinsic
+def next_piece(typing: Any, at: Any) -> Any:
+    """Takes the next number of a counter that threads share."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        counter = address(builder, args[0], ir.IntType(64))
+        return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(at), build
+
+
+def whole(builder: Any, lanes: int, bits: int, value: int) -> Any:
+    return ir.Constant(ir.VectorType(ir.IntType(bits), lanes), [value] * lanes)
+
+
+def widen_float16(builder: Any, stored: Any) -> Any:
+    """float16 bits to float32: the exponent is moved by a multiplication, which also normalises subnormals."""
+    n = stored.type.count
+    wide = builder.zext(stored, ir.VectorType(I32, n))
+    sign = builder.shl(builder.and_(wide, whole(builder, n, 32, 0x8000)), whole(builder, n, 32, 16))
+    magnitude = builder.shl(builder.and_(wide, whole(builder, n, 32, 0x7FFF)), whole(builder, n, 32, 13))
+    f32 = ir.VectorType(ir.FloatType(), n)
+    scaled = builder.fmul(builder.bitcast(magnitude, f32), ir.Constant(f32, [2.0**112] * n))
+    finite = builder.bitcast(scaled, magnitude.type)
+    special = builder.icmp_unsigned(">=", magnitude, whole(builder, n, 32, 0x0F800000))
+    value = builder.select(special, builder.or_(magnitude, whole(builder, n, 32, 0x7F800000)), finite)
+    return builder.bitcast(builder.or_(value, sign), f32)
+
+
+def widen_bfloat16(builder: Any, stored: Any) -> Any:
+    n = stored.type.count
+    wide = builder.shl(builder.zext(stored, ir.VectorType(I32, n)), whole(builder, n, 32, 16))
+    return builder.bitcast(wide, ir.VectorType(ir.FloatType(), n))
+
+
+def narrow_bfloat16(builder: Any, value: Any) -> Any:
+    """float32 to bfloat16 bits, to nearest even; NaN stays NaN."""
+    n = value.type.count
+    word = builder.bitcast(value, ir.VectorType(I32, n))
+    odd = builder.and_(builder.lshr(word, whole(builder, n, 32, 16)), whole(builder, n, 32, 1))
+    rounded = builder.add(builder.add(word, whole(builder, n, 32, 0x7FFF)), odd)
+    nan = builder.fcmp_unordered("uno", value, value)
+    chosen = builder.select(nan, builder.or_(word, whole(builder, n, 32, 0x00400000)), rounded)
+    return builder.trunc(builder.lshr(chosen, whole(builder, n, 32, 16)), ir.VectorType(ir.IntType(16), n))
+
+
+def narrow_float16(builder: Any, value: Any) -> Any:
+    """float32 to float16 bits, to nearest even; subnormals are rounded by adding ½ in float32."""
+    n = value.type.count
+    f32, i32 = value.type, ir.VectorType(I32, n)
+    word = builder.bitcast(value, i32)
+    sign = builder.and_(builder.lshr(word, whole(builder, n, 32, 16)), whole(builder, n, 32, 0x8000))
+    magnitude = builder.and_(word, whole(builder, n, 32, 0x7FFFFFFF))
+    shifted = builder.fadd(builder.bitcast(magnitude, f32), ir.Constant(f32, [0.5] * n))
+    subnormal = builder.sub(builder.bitcast(shifted, i32), whole(builder, n, 32, 0x3F000000))
+    odd = builder.and_(builder.lshr(magnitude, whole(builder, n, 32, 13)), whole(builder, n, 32, 1))
+    rounded = builder.add(builder.add(magnitude, whole(builder, n, 32, 0xC8000FFF)), odd)
+    normal = builder.lshr(rounded, whole(builder, n, 32, 13))
+    is_small = builder.icmp_unsigned("<", magnitude, whole(builder, n, 32, 0x38800000))
+    is_large = builder.icmp_unsigned(">=", magnitude, whole(builder, n, 32, 0x47800000))
+    is_nan = builder.icmp_unsigned(">", magnitude, whole(builder, n, 32, 0x7F800000))
+    half = builder.select(is_small, subnormal, normal)
+    large = builder.select(is_nan, whole(builder, n, 32, 0x7E00), whole(builder, n, 32, 0x7C00))
+    chosen = builder.or_(builder.select(is_large, large, half), sign)
+    return builder.trunc(chosen, ir.VectorType(ir.IntType(16), n))
+
+
+def widened(builder: Any, at: Any, kind: Vec, dtype: int) -> Any:
+    """Loads `kind.lanes` elements of `dtype` and makes them floats of `kind`."""
+    n = kind.lanes
+    if dtype in (FLOAT16, BFLOAT16):
+        stored = builder.load(address(builder, at, ir.VectorType(ir.IntType(16), n)), align=1)
+        value = widen_float16(builder, stored) if dtype == FLOAT16 else widen_bfloat16(builder, stored)
+        return value if kind.element == "float32" else builder.fpext(value, kind.llvm)
+    element = ELEMENTS["float32" if dtype == FLOAT32 else "float64"]
+    value = builder.load(address(builder, at, ir.VectorType(element, n)), align=1)
+    if value.type == kind.llvm:
+        return value
+    return builder.fpext(value, kind.llvm) if dtype == FLOAT32 else builder.fptrunc(value, kind.llvm)
+
+
+def narrowed(builder: Any, value: Any, kind: Vec, dtype: int) -> Any:
+    """The stored form of floats of `kind` in `dtype`."""
+    single = ir.VectorType(ir.FloatType(), kind.lanes)
+    if dtype == FLOAT64:
+        return value if kind.element == "float64" else builder.fpext(value, ir.VectorType(ir.DoubleType(), kind.lanes))
+    if kind.element == "float64":
+        value = builder.fptrunc(value, single)
+    if dtype == FLOAT32:
+        return value
+    return narrow_float16(builder, value) if dtype == FLOAT16 else narrow_bfloat16(builder, value)
+
+
+@intrinsic(prefer_literal=True)
+def load_as(typing: Any, at: Any, like: Any, dtype: Any) -> Any:
+    """A full vector of `like`'s type from elements of `dtype`, a literal DataType."""
+    kind = lanes_of(like)
+    return kind(at, like, dtype), lambda context, builder, sig, args: widened(
+        builder, args[0], kind, dtype.literal_value
+    )
+
+
+@intrinsic(prefer_literal=True)
+def store_as(typing: Any, at: Any, value: Any, dtype: Any) -> Any:
+    """Rounds a vector to `dtype`, a literal DataType, and stores it."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        stored = narrowed(builder, args[1], value, dtype.literal_value)
+        builder.store(stored, address(builder, args[0], stored.type), align=1)
+        return context.get_dummy_value()
+
+    return types.void(at, value, dtype), build
+
+
+@part
+def size_of(dtype: int) -> int:
+    """Bytes an element."""
+    if dtype == FLOAT16 or dtype == BFLOAT16:
+        return 2
+    return 4 if dtype == FLOAT32 else 8

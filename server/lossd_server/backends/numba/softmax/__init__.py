@@ -1,0 +1,1 @@
+"""Kernels of rows with a softmax: cross-entropy, entropy of logits, activations."""

@@ -1,0 +1,189 @@
+"""What the softmax family needs of a block: its maximum, sums of exponentials, weighted sums, gradients.
+
+A block is (body, full, tail, steps): vector j lies at body + j·BYTES for j < full, else at tail, which is padded with
+−∞ and so adds nothing. Sums run in the lanes over at most eight vectors, are widened to float64 and added there, with
+a fixed tree at the end: the error of a sum does not grow with the number of classes.
+
+`ref` is the greatest logit so far (0 while that is −∞), so every exponent is ≤ 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lossd_server.backends.numba.simd.math import exp_gap
+from lossd_server.backends.numba.simd.memory import load, load_one, prefetch, store, store_past_cache
+from lossd_server.backends.numba.simd.operations import any_of, greatest, larger, select, splat, total, widen_sum, width
+from lossd_server.backends.numba.simd.vector import BYTES
+from lossd_server.jobs.jit import part
+
+GROUP = 8  # vectors that are summed in the compute type before widening
+INFINITY = float("inf")
+
+
+@part
+def place(block: Any, j: int) -> int:
+    """Address of a block's vector."""
+    body, full, tail, _ = block
+    return body + BYTES * j if j < full else tail
+
+
+@part
+def times(a: Any, b: Any) -> Any:
+    """a·b by the rule for zeros: a = 0 annihilates an infinite b."""
+    return a * select((a == 0.0) & (b == b), 0.0, b)
+
+
+@part
+def largest(block: Any, zero: Any) -> Any:
+    """The maximum; NaN is passed over (the sums find it)."""
+    even = splat(zero) - INFINITY
+    odd = even
+    steps = block[3]
+    for j in range(steps // 2):
+        even = larger(load(place(block, 2 * j), zero), even)
+        odd = larger(load(place(block, 2 * j + 1), zero), odd)
+    if steps % 2:
+        even = larger(load(place(block, steps - 1), zero), even)
+    return greatest(larger(even, odd))
+
+
+@part
+def first_equal(block: Any, value: Any, zero: Any) -> int:
+    """Index of the first entry equal to `value`, or −1."""
+    wanted = splat(value)
+    lanes = BYTES // width(zero)
+    for j in range(block[3]):
+        at = place(block, j)
+        if any_of(load(at, zero) == wanted):
+            for lane in range(lanes):
+                if load_one(at + lane * width(zero), zero) == value:
+                    return j * lanes + lane
+    return -1
+
+
+@part
+def exp_sums(block: Any, ref: Any, keep: int, ahead: int, pace: int, zero: Any) -> tuple[float, float]:
+    """(Σ exp(x − ref) over x < ref, number of x = ref). Where `keep` is an address the exponentials are left there.
+
+    ahead: where the next block lies, `pace` bytes a vector, asked for while this one is computed: on the memory's side
+    of the cache a loss took the time of reading plus the time of computing. 0: nothing is asked for.
+    """
+    refs = splat(ref)
+    ties = splat(zero)
+    wide = widen_sum(ties)
+    steps = block[3]
+    for group in range(0, steps, GROUP):
+        narrow = splat(zero)
+        for j in range(group, min(group + GROUP, steps)):
+            if ahead:
+                prefetch(ahead + j * pace)
+                if pace > 64:
+                    prefetch(ahead + j * pace + 64)
+            x = load(place(block, j), zero)
+            e = exp_gap(x, refs)
+            if keep:
+                store(keep + j * BYTES, e)
+            top = x == refs
+            narrow = narrow + select(top, 0.0, e)
+            ties = select(top, ties + 1.0, ties)
+        wide = wide + widen_sum(narrow)
+    return total(wide), total(widen_sum(ties))
+
+
+@part
+def entropy_sum(block: Any, ref: Any, zero: Any) -> float:
+    """Σ (ref − x)·exp(x − ref)."""
+    refs = splat(ref)
+    wide = widen_sum(splat(zero))
+    steps = block[3]
+    for group in range(0, steps, GROUP):
+        narrow = splat(zero)
+        for j in range(group, min(group + GROUP, steps)):
+            x = load(place(block, j), zero)
+            narrow = narrow + times(exp_gap(x, refs), refs - x)
+        wide = wide + widen_sum(narrow)
+    return total(wide)
+
+
+@part
+def gap_sum(block: Any, weights: int, ref: Any, zero: Any) -> float:
+    """Σ v·(ref − x), v at `weights`."""
+    refs = splat(ref)
+    wide = widen_sum(splat(zero))
+    steps = block[3]
+    for group in range(0, steps, GROUP):
+        narrow = splat(zero)
+        for j in range(group, min(group + GROUP, steps)):
+            narrow = narrow + times(load(weights + j * BYTES, zero), refs - load(place(block, j), zero))
+        wide = wide + widen_sum(narrow)
+    return total(wide)
+
+
+@part
+def plain_sum(at: int, steps: int, zero: Any) -> float:
+    """Σ of scratch."""
+    wide = widen_sum(splat(zero))
+    for j in range(steps):
+        wide = wide + widen_sum(load(at + j * BYTES, zero))
+    return total(wide)
+
+
+@part
+def write(to: int, value: Any, past_cache: bool) -> None:
+    if past_cache:
+        store_past_cache(to, value)
+    else:
+        store(to, value)
+
+
+@part
+def exponential(block: Any, kept: int, j: int, refs: Any, zero: Any) -> Any:
+    """exp(x − ref) of vector j: the one that `exp_sums` left, or computed again, to the same bits."""
+    return load(kept + j * BYTES, zero) if kept else exp_gap(load(place(block, j), zero), refs)
+
+
+@part
+def softmax_gradient(
+    block: Any, kept: int, out: Any, weights: int, ref: Any, q: Any, s: Any, past: bool, near: int, other: int
+) -> None:
+    """out = q·exp(x − ref) − s·v (v = 0 where `weights` is no address).
+
+    past: stored past the cache, but for the vectors `near` and `other`, which are written to again at once: a line that
+    has left for memory would be waited for, 450 ns a row.
+    """
+    refs = splat(ref)
+    qs = splat(q)
+    if weights:
+        ss = splat(s)
+        for j in range(block[3]):
+            e = exponential(block, kept, j, refs, q)
+            away = past and j < out[1] and j != near and j != other
+            write(place(out, j), e * qs - times(load(weights + j * BYTES, q), ss), away)
+    else:
+        for j in range(block[3]):
+            away = past and j < out[1] and j != near
+            write(place(out, j), exponential(block, kept, j, refs, q) * qs, away)
+
+
+@part
+def entropy_gradient(block: Any, out: Any, ref: Any, q: Any, mean_gap: Any, past: bool) -> None:
+    """out = q·exp(x − ref)·((ref − x) − mean_gap)."""
+    refs = splat(ref)
+    qs = splat(q)
+    for j in range(block[3]):
+        x = load(place(block, j), q)
+        write(place(out, j), times(exp_gap(x, refs) * qs, (refs - x) - mean_gap), past and j < out[1])
+
+
+@part
+def target_gradient(block: Any, out: int, weights: int, ref: Any, log_rest: Any, s: Any) -> None:
+    """out = s·w·((ref − x) + log_rest), w at `weights` or 1."""
+    refs = splat(ref)
+    factor = splat(s)
+    for j in range(block[3]):
+        nats = (refs - load(place(block, j), s)) + log_rest
+        if weights:
+            store(out + j * BYTES, times(load(weights + j * BYTES, s) * factor, nats))
+        else:
+            store(out + j * BYTES, times(factor, nats))

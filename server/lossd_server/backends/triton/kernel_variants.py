@@ -1,0 +1,120 @@
+"""A compiled variant of a kernel, and how it is launched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton.language as tl
+
+from lossd.v1 import tensor_pb2 as pb
+from lossd_server.backends.triton.kernels import softmax_split_rows
+from lossd_server.backends.triton.kernels.class_weight_gradient import class_sums
+from lossd_server.backends.triton.kernels.distributions import kinds_rows
+from lossd_server.backends.triton.kernels.elementwise_general import elementwise_runs
+from lossd_server.backends.triton.kernels.elementwise_in_registers import element_runs
+from lossd_server.backends.triton.kernels.softmax_general import softmax_rows
+from lossd_server.backends.triton.kernels.softmax_in_registers import resident_rows
+
+TYPES: dict[int, Any] = {
+    pb.DATA_TYPE_FLOAT16: tl.float16,
+    pb.DATA_TYPE_BFLOAT16: tl.bfloat16,
+    pb.DATA_TYPE_FLOAT32: tl.float32,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A compiled variant of a kernel. tile: rows of a work item; block: classes of a step, or elements of a run.
+
+    Of tiles in registers (kernels resident, pieces, elements): formula; whether every class has its weight in the loss
+    (spread); whether by-products are wanted; dtypes of the input, of the target's distribution, of the values; entries
+    of an access (vector); whether a row's last one is padded; lanes of a row; phase of pieces.py; the most registers a
+    thread may take (0: no limit).
+    """
+
+    kernel: str  # of KERNELS
+    compute: str  # "float32" or "float64"
+    tile: int
+    block: int
+    warps: int
+    formula: int = 0
+    spread: bool = False
+    outputs: bool = False
+    dtype: int = 0
+    target_dtype: int = 0
+    value_dtype: int = 0
+    vector: int = 1
+    padded: bool = False
+    lanes: int = 0
+    registers: int = 0
+    phase: int = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether the tile is held in registers."""
+        return self.kernel in ("resident", "pieces", "elements")
+
+    @property
+    def run(self) -> int:
+        """Entries of a row that one instruction takes."""
+        return min(self.block, self.lanes * self.vector)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The compiler's options."""
+        limit = {"maxnreg": self.registers} if self.registers else {}
+        return {"num_warps": self.warps} | limit
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """The kernel's constexpr arguments."""
+        if self.kernel == "elements":
+            return {
+                "FORMULA": self.formula,
+                "DTYPE": TYPES[self.dtype],
+                "TARGET_DTYPE": TYPES[self.target_dtype],
+                "VALUE_DTYPE": TYPES[self.value_dtype],
+                "VEC": self.vector,
+                "RUN": self.block,
+            }
+        if self.held:
+            constants: dict[str, Any] = {
+                "FORMULA": self.formula,
+                "SPREAD": self.spread,
+                "OUTPUTS": self.outputs,
+                "DTYPE": TYPES[self.dtype],
+                "TARGET_DTYPE": TYPES[self.target_dtype],
+                "VEC": self.vector,
+                "PADDED": self.padded,
+                "BLOCK": self.block,
+            }
+            return constants | (
+                {"PHASE": self.phase} if self.kernel == "pieces" else {"TILE": self.tile, "L": self.run}
+            )
+        constants = {"COMPUTE": tl.float64 if self.compute == "float64" else tl.float32}
+        if self.kernel == "elementwise":
+            return constants | {"RUN": self.block}
+        if self.kernel == "weights":
+            return constants | {"BLOCK": self.block}
+        return constants | {"TILE": self.tile, "BLOCK": self.block}
+
+
+KERNELS: dict[str, Any] = {
+    "resident": resident_rows,
+    "pieces": softmax_split_rows.row_pieces,
+    "softmax": softmax_rows,
+    "kinds": kinds_rows,
+    "elements": element_runs,
+    "elementwise": elementwise_runs,
+    "weights": class_sums,
+}
+
+
+def start(
+    configuration: Configuration, words: torch.Tensor, out: torch.Tensor, first: int, count: int, work: int
+) -> None:
+    """Launches `count` work items from number `first` on; `work` is the word at which the work list begins."""
+    kernel = KERNELS[configuration.kernel]
+    kernel[(count,)](words, out, first, work, **configuration.constants, **configuration.options)

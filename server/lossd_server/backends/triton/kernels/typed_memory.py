@@ -1,0 +1,95 @@
+"""Loads and stores of any element type, computed in float32 or float64. Device functions."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from lossd_server.backends.triton.descriptor import (
+    BFLOAT16,
+    FLOAT16,
+    FLOAT32,
+    VIEW_DTYPE,
+    VIEW_LAST,
+    VIEW_MIDDLE,
+    VIEW_OFFSET,
+    VIEW_S0,
+    VIEW_S1,
+    VIEW_S2,
+)
+
+
+@triton.jit
+def load(
+    base: tl.tensor, offset: tl.tensor, index: tl.tensor, mask: tl.tensor, dtype: tl.tensor, COMPUTE: tl.constexpr
+) -> tl.tensor:
+    """Elements `index` of the operand at byte `offset`, in COMPUTE; 0 where masked."""
+    start = base + offset
+    if dtype == FLOAT32:
+        x = tl.load(start.to(tl.pointer_type(tl.float32)) + index, mask=mask, other=0.0).to(COMPUTE)
+    elif dtype == BFLOAT16:
+        # The upper half of a float32, put together by hand: one path on every device and in the interpreter.
+        bits = tl.load(start.to(tl.pointer_type(tl.uint16)) + index, mask=mask, other=0).to(tl.uint32)
+        x = (bits << 16).to(tl.float32, bitcast=True).to(COMPUTE)
+    elif dtype == FLOAT16:
+        x = tl.load(start.to(tl.pointer_type(tl.float16)) + index, mask=mask, other=0.0).to(COMPUTE)
+    else:
+        x = tl.load(start.to(tl.pointer_type(tl.float64)) + index, mask=mask, other=0.0).to(COMPUTE)
+    return x
+
+
+@triton.jit
+def load_operand(
+    base: tl.tensor, operand: tl.tensor, index: tl.tensor, mask: tl.tensor, COMPUTE: tl.constexpr
+) -> tl.tensor:
+    """Elements `index` of the operand whose offset and dtype the descriptor holds at `operand`."""
+    return load(base, tl.load(operand), index, mask, tl.load(operand + 1), COMPUTE)
+
+
+@triton.jit
+def load_view(base: tl.tensor, view: tl.tensor, index: tl.tensor, mask: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
+    """Elements `index`, in the input's C order, of a broadcast operand; 1 where it is absent."""
+    x = tl.full(index.shape, 1.0, COMPUTE)
+    offset = tl.load(view + VIEW_OFFSET)
+    if offset >= 0:
+        middle = tl.load(view + VIEW_MIDDLE)
+        last = tl.load(view + VIEW_LAST)
+        at = index // last
+        place = at // middle * tl.load(view + VIEW_S0)
+        place += at % middle * tl.load(view + VIEW_S1) + index % last * tl.load(view + VIEW_S2)
+        x = load(base, offset, place, mask, tl.load(view + VIEW_DTYPE), COMPUTE)
+    return x
+
+
+@triton.jit
+def load_number(word: tl.tensor) -> tl.tensor:
+    """A descriptor's float64."""
+    return tl.load(word).to(tl.float64, bitcast=True)
+
+
+@triton.jit
+def load_rows(base: tl.tensor, offset: tl.tensor, row: tl.tensor, live: tl.tensor) -> tl.tensor:
+    """Float64 entries `row` of the vector at byte `offset`; 1 where it is absent."""
+    x = tl.full(row.shape, 1.0, tl.float64)
+    if offset >= 0:
+        x = tl.load((base + offset).to(tl.pointer_type(tl.float64)) + row, mask=live, other=1.0)
+    return x
+
+
+@triton.jit
+def store(
+    base: tl.tensor, offset: tl.tensor, index: tl.tensor, mask: tl.tensor, dtype: tl.tensor, value: tl.tensor
+) -> None:
+    """Writes `value`, rounded to nearest even."""
+    start = base + offset
+    if dtype == FLOAT32:
+        tl.store(start.to(tl.pointer_type(tl.float32)) + index, value.to(tl.float32), mask=mask)
+    elif dtype == BFLOAT16:
+        bits = value.to(tl.float32).to(tl.uint32, bitcast=True)
+        half = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        half = tl.where(value != value, 0x7FC0, half)
+        tl.store(start.to(tl.pointer_type(tl.uint16)) + index, half.to(tl.uint16), mask=mask)
+    elif dtype == FLOAT16:
+        tl.store(start.to(tl.pointer_type(tl.float16)) + index, value.to(tl.float16), mask=mask)
+    else:
+        tl.store(start.to(tl.pointer_type(tl.float64)) + index, value.to(tl.float64), mask=mask)

@@ -1,0 +1,66 @@
+"""Operands as the kernels take them: float16, bfloat16, float32 or float64, broadcasts as at most three strides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lossd.v1 import tensor_pb2 as pb
+from lossd_server.tensors.array import FLOATS8, View
+
+DIRECT = frozenset({pb.DATA_TYPE_FLOAT16, pb.DATA_TYPE_BFLOAT16, pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64})
+FLOATS8_OF_TORCH: dict[int, torch.dtype] = {
+    pb.DATA_TYPE_FLOAT8_E4M3FN: torch.float8_e4m3fn,
+    pb.DATA_TYPE_FLOAT8_E5M2: torch.float8_e5m2,
+}
+
+
+def code(compute: np.dtype[Any]) -> int:
+    """The DataType of a compute dtype."""
+    return pb.DATA_TYPE_FLOAT64 if compute == np.float64 else pb.DATA_TYPE_FLOAT32
+
+
+def read_as(dtype: int, compute: np.dtype[Any]) -> int:
+    """The dtype that kernels read an operand of `dtype` in."""
+    return dtype if dtype in DIRECT else code(compute)
+
+
+def readable(values: npt.NDArray[Any], dtype: int, compute: np.dtype[Any]) -> tuple[npt.NDArray[Any], int]:
+    """`values` and their dtype as kernels read them: bool, integers and 8-bit floats become `compute`."""
+    if dtype in DIRECT:
+        return values, dtype
+    if dtype in FLOATS8:
+        floats = torch.from_numpy(values.copy()).view(FLOATS8_OF_TORCH[dtype]).to(torch.float32).numpy()
+        return floats.astype(compute, copy=False), code(compute)
+    return values.astype(compute), code(compute)
+
+
+def strided(view: View) -> tuple[npt.NDArray[Any], tuple[int, int, int, int, int]]:
+    """A view's values and (middle, last, s0, s1, s2), as table.py has them.
+
+    Neighbouring dimensions that one stride covers become one; a view that still has more than three is written out.
+    """
+    dims: list[tuple[int, int]] = []  # (size, stride)
+    for size, stride in zip(view.shape, view.strides, strict=True):
+        if size == 1:
+            continue
+        if dims and dims[-1][1] == stride * size:
+            dims[-1] = (dims[-1][0] * size, stride)
+        else:
+            dims.append((size, stride))
+    if len(dims) > 3:
+        itemsize = view.values.itemsize
+        spread = np.lib.stride_tricks.as_strided(
+            view.values, view.shape, tuple(stride * itemsize for stride in view.strides), writeable=False
+        )
+        return spread.ravel(), (1, 1, 1, 0, 0)
+    (_, s0), (middle, s1), (last, s2) = [(1, 0)] * (3 - len(dims)) + dims
+    return view.values, (middle, last, s0, s1, s2)
+
+
+def words(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """The bytes of an array."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)

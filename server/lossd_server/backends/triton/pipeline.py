@@ -1,0 +1,152 @@
+"""How jobs reach the device and come back: packed into batches that overlap on several streams."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lossd_server.backends.triton.batch import Batch
+from lossd_server.backends.triton.device import STREAMS, Device, explained, view_of
+from lossd_server.backends.triton.kernel_variants import start
+from lossd_server.backends.triton.operand_conversion import words
+from lossd_server.backends.triton.work_list import HOLD_LONG_ROWS
+from lossd_server.jobs.job import Computed, Fault, Launch
+from lossd_server.jobs.slicing import items, part, piece_items
+
+# Bytes read and written by one batch: a few hundred microseconds of PCIe, so that the first copy is not waited for
+# long, and launches do not show.
+BATCH_BYTES = 16 << 20
+OF_ROWS = frozenset({Fault.CLASS_OUT_OF_RANGE, Fault.EMPTY_COUNTS})  # whose index is a row's
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Items of launch `number`, from `first` on, as a launch of their own; `of`: items of the whole."""
+
+    number: int
+    launch: Launch
+    first: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A batch on its way. kept: what copies still read."""
+
+    pieces: list[Piece]
+    batch: Batch
+    results: torch.Tensor
+    mark: object
+    kept: tuple[torch.Tensor, ...]
+
+
+def batches(launches: Sequence[Launch], budget: int = BATCH_BYTES) -> Iterator[list[Piece]]:
+    """The launches in batches of about `budget` bytes, in order; a larger job in pieces.
+
+    Not where its class weights have a gradient: that is one sum over all rows.
+    """
+    waiting: list[Piece] = []
+    size = 0
+    for number, launch in enumerate(launches):
+        whole = items(launch.job)
+        step = whole if launch.job.weight_gradient else piece_items(launch.job, budget)
+        for first in range(0, whole, step) if step < whole else (0,):
+            job = part(launch.job, first, min(step, whole - first)) if step < whole else launch.job
+            if waiting and size + job.work_bytes > budget:
+                yield waiting
+                waiting, size = [], 0
+            waiting.append(Piece(number, replace(launch, job=job), first, whole))
+            size += job.work_bytes
+    if waiting:
+        yield waiting
+
+
+def run(
+    device: Device, launches: Sequence[Launch], direct: Callable[[npt.NDArray[Any]], bool], held: bool = HOLD_LONG_ROWS
+) -> list[Computed]:
+    """Computes every launch, in order. While one batch is computed, the next is packed and copied over, and the last
+    copied back. direct: whether the device may copy an operand from where it lies. held: as of `Batch`. Raises as
+    `Backend.run`.
+    """
+    found: list[list[tuple[Piece, Computed]]] = [[] for _ in launches]
+    flights: deque[Flight] = deque()
+    size = 0
+
+    def land() -> None:
+        flight = flights.popleft()
+        device.wait(flight.mark)
+        for piece, computed in zip(flight.pieces, flight.batch.results(flight.results.numpy()), strict=True):
+            found[piece.number].append((piece, computed))
+
+    try:
+        for pieces in batches(launches):
+            batch = Batch([piece.launch for piece in pieces], held, direct)
+            size = batch.words * 8
+            if len(flights) == STREAMS:
+                land()
+            with device.turn():
+                flights.append(_begin(device, pieces, batch))
+        while flights:
+            land()
+    except Exception as error:
+        meaning = explained(error, size)
+        if isinstance(meaning, MemoryError):
+            for flight in flights:  # nothing may be freed that a copy still reads
+                device.wait(flight.mark)
+        raise meaning from error
+    return [_joined(parts) for parts in found]
+
+
+def _begin(device: Device, pieces: list[Piece], batch: Batch) -> Flight:
+    staged = device.staging(batch.staged_words)
+    batch.fill(staged.numpy())
+    memory = device.memory(batch.words)
+    device.upload(staged, memory[: batch.staged_words])
+    raw = memory.view(torch.uint8)
+    for piece in batch.direct:
+        source = view_of(words(piece.values))
+        target = raw[piece.offset : piece.offset + piece.size]
+        if piece.pitch_bytes:
+            target = target.view(-1, piece.pitch_bytes)[:, : piece.row_bytes]
+            source = source.view(-1, piece.row_bytes)
+        device.upload(source, target)
+    out = device.memory(batch.result_words)
+    if batch.zeroed is not None:
+        out.view(torch.uint8)[batch.zeroed[0] : batch.zeroed[1]].zero_()
+    for configuration, first, count in batch.groups:
+        start(configuration, memory, out, first, count, batch.work)
+    results = device.download(out)
+    return Flight(pieces, batch, results, device.mark(), (staged, memory, out))
+
+
+def _joined(parts: list[tuple[Piece, Computed]]) -> Computed:
+    """The results of a job's pieces as one; the first fault, at its place in the whole."""
+    if len(parts) == 1:
+        return parts[0][1]
+    for piece, computed in parts:
+        if computed.fault is not None:
+            kind, index = computed.fault
+            layout = piece.launch.job.layout
+            count = items(piece.launch.job)
+            each = (layout.rows if kind in OF_ROWS else layout.elements) // count
+            return Computed(fault=(kind, index + piece.first * each))
+
+    def joined(take: Callable[[Computed], npt.NDArray[Any] | None]) -> npt.NDArray[Any] | None:
+        arrays = [array for _, computed in parts if (array := take(computed)) is not None]
+        return np.concatenate(arrays) if arrays else None
+
+    names = parts[0][1].outputs
+    return Computed(
+        losses=joined(lambda computed: computed.losses),
+        chunk_sums=joined(lambda computed: computed.chunk_sums),
+        values=joined(lambda computed: computed.values),
+        input_gradient=joined(lambda computed: computed.input_gradient),
+        target_gradient=joined(lambda computed: computed.target_gradient),
+        outputs={name: np.concatenate([computed.outputs[name] for _, computed in parts]) for name in names},
+    )

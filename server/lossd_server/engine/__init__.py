@@ -1,0 +1,1 @@
+"""The engine: which jobs run together, and running them."""

@@ -1,0 +1,147 @@
+"""Which jobs run together, and when: pure, no asyncio, no clock of its own.
+
+Small jobs and large ones stand in two lines. A batch is taken from one line, first come first served, up to a budget
+of bytes and rows; where both lines have jobs they take turns. So a small job waits for one large batch at most, and a
+large one for one batch of small ones. A huge job runs alone, part by part, and goes back to the end of its line after
+each: so a small job waits for one part of it at most, and huge jobs take turns.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from lossd_server.engine.chunked_job import Cut
+from lossd_server.jobs.job import Answer, Job
+from lossd_server.jobs.partial_results import Carry
+from lossd_server.jobs.slicing import items, piece_items
+from lossd_server.jobs.stacks import Stack
+
+Reply = TypeVar("Reply")
+# (answer, queue_ns, compute_ns, batch_requests, batch_rows) to what the reply takes.
+Form = Callable[[Answer, int, int, int, int], Any]
+
+
+class Waiting(Generic[Reply]):
+    """A job in line. `deadline` is on the clock of `Batcher.take`; `reply` is whatever the caller answers through.
+
+    carry: of a job that is a part, what those before it came to; of one that is a stack of `requests`, that.
+    form: what becomes of its answer; None: the response of its RPC. cut: of a huge job.
+    """
+
+    __slots__ = ("bytes", "carry", "cut", "deadline", "form", "job", "queued_ns", "reply", "requests", "rows")
+
+    def __init__(
+        self,
+        job: Job,
+        deadline: float,
+        queued_ns: int,
+        reply: Reply,
+        carry: Carry | Stack | None = None,
+        form: Form | None = None,
+        requests: int = 1,
+    ) -> None:
+        layout = job.layout
+        self.requests = requests
+        self.carry = carry
+        self.form = form
+        self.cut: Cut | None = None
+        self.job: Job | None = job
+        self.deadline = deadline
+        self.queued_ns = queued_ns
+        self.reply = reply
+        self.bytes = job.work_bytes
+        self.rows = layout.elements if job.formula.elementwise else layout.rows
+
+    def abandon(self) -> None:
+        """Nobody waits any more: the job's bytes are given back now, its place in line when it comes up."""
+        self.job = None
+        self.cut = None
+        self.form = None
+
+
+@dataclass(slots=True)
+class Batch(Generic[Reply]):
+    """What runs together: `jobs[i]` is that of `waiting[i]`. `rows` are elements for the elementwise losses.
+
+    requests: as their callers count them, those of a stack one by one.
+    """
+
+    waiting: list[Waiting[Reply]]
+    jobs: list[Job]
+    bytes: int
+    rows: int
+    requests: int
+
+
+class Batcher(Generic[Reply]):
+    """max_bytes, max_rows: a batch's budget. small_bytes: the largest small job. piece_bytes: what a job may read and
+    write at once, a huge one in parts; never 0."""
+
+    def __init__(self, max_bytes: int, max_rows: int, small_bytes: int, piece_bytes: int | None = None) -> None:
+        self._max_bytes = max_bytes
+        self._piece_bytes = piece_bytes or max_bytes
+        self._max_rows = max_rows
+        self._small_bytes = small_bytes
+        self._small: deque[Waiting[Reply]] = deque()
+        self._large: deque[Waiting[Reply]] = deque()
+        self._turn_of_large = False
+
+    def put(self, waiting: Waiting[Reply]) -> None:
+        if waiting.bytes > self._piece_bytes and waiting.job is not None:
+            each = piece_items(waiting.job, self._piece_bytes)
+            if each < items(waiting.job) and not isinstance(waiting.carry, Stack):
+                waiting.cut = Cut(waiting.job, waiting.carry, each)
+        self.put_back(waiting)
+
+    def put_back(self, waiting: Waiting[Reply]) -> None:
+        """The same for a huge job of which parts are left."""
+        (self._small if waiting.bytes <= self._small_bytes else self._large).append(waiting)
+
+    def __len__(self) -> int:
+        """Jobs in line, abandoned ones included."""
+        return len(self._small) + len(self._large)
+
+    def take(self, now: float) -> tuple[Batch[Reply] | None, list[Waiting[Reply]]]:
+        """The next batch, None where no job is left in line; and the jobs whose deadline is over."""
+        late: list[Waiting[Reply]] = []
+        lines = (self._large, self._small) if self._turn_of_large else (self._small, self._large)
+        for line in lines:
+            batch = self._fill(line, now, self._max_bytes, late)
+            if batch is not None:
+                self._turn_of_large = line is self._small
+                return batch, late
+        return None, late
+
+    def take_small(self, now: float, max_bytes: int) -> tuple[Batch[Reply] | None, list[Waiting[Reply]]]:
+        """As `take`, of small jobs only, up to `max_bytes`: for a caller that computes beside the worker."""
+        late: list[Waiting[Reply]] = []
+        return self._fill(self._small, now, max_bytes, late), late
+
+    def _fill(
+        self, line: deque[Waiting[Reply]], now: float, max_bytes: int, late: list[Waiting[Reply]]
+    ) -> Batch[Reply] | None:
+        waiting: list[Waiting[Reply]] = []
+        jobs: list[Job] = []
+        size = rows = requests = 0
+        while line:
+            first = line[0]
+            if first.job is None:
+                line.popleft()
+            elif first.deadline <= now:
+                late.append(line.popleft())
+            elif jobs and (
+                first.cut is not None or size + first.bytes > max_bytes or rows + first.rows > self._max_rows
+            ):
+                break
+            else:
+                waiting.append(line.popleft())
+                jobs.append(first.job)
+                size += first.bytes
+                rows += first.rows
+                requests += first.requests
+                if first.cut is not None:
+                    break
+        return Batch(waiting, jobs, size, rows, requests) if jobs else None

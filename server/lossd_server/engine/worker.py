@@ -1,0 +1,275 @@
+"""The one place with a thread: runs batches on the backend and gives each job its answer.
+
+Work-conserving: an idle worker takes what is there at once, and while it works the next batch grows. What is small is
+computed on the event loop's own thread, for handing it over costs more than computing it: at once where no other call
+is on its way in, else after a few turns of the loop, so that what arrives together makes one batch. A huge job keeps
+the thread part by part, for as long as nobody else waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from lossd_server.backends import Backend, DeviceLost
+from lossd_server.engine.batcher import Batch, Batcher, Waiting
+from lossd_server.engine.chunked_job import Cut
+from lossd_server.engine.evaluate import begin, end, evaluate
+from lossd_server.errors import DeadlineOver, GoingAway, Overloaded, ServerError
+from lossd_server.jobs.gradient_placement import void
+from lossd_server.jobs.job import Job
+from lossd_server.jobs.partial_results import joined, moved
+from lossd_server.wire import codec
+
+
+class Reply(Protocol):
+    """What an answer is given to, on the event loop's thread: an asyncio.Future is one."""
+
+    def done(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    def set_result(self, result: Any, /) -> None: ...
+
+    def set_exception(self, exception: Exception, /) -> None: ...
+
+
+# The answer's bytes (or what `Waiting.form` makes of it), or what went wrong; None: parts are left.
+Outcome = Any
+
+OUT_OF_MEMORY_RETRY_S = 1.0
+DEVICE_LOST = "DEVICE_LOST"  # the reason that a lost device's callers are given
+# Turns of the loop that a job waits for those that are being read: microseconds. gRPC's loop accepts one call a turn.
+GATHER_TURNS = 4
+# Bytes read and written of a streamed block, or of a stack of small evaluations, that is computed on the loop: 0.1 to
+# 0.2 ms, less than reading it took. The hand-over there and back was a tenth of a stream's time.
+INLINE_PART_BYTES = 11 << 18
+
+
+class Worker:
+    """Runs what is submitted. Everything but `_serve`, the thread's own body, belongs to the event loop's thread."""
+
+    def __init__(
+        self, backend: Backend, max_batch_bytes: int, max_batch_rows: int, piece_bytes: int | None = None
+    ) -> None:
+        self.batches = 0
+        self.rows = 0
+        self.lost = asyncio.Event()  # the device cannot be used any more: nothing but a new process helps
+        self.arriving = 0  # calls whose message is still being read: kept by the service
+        self._backend = backend
+        self._inline_bytes = backend.inline_bytes
+        self._inline_part_bytes = INLINE_PART_BYTES if backend.inline_bytes else 0
+        small_bytes = backend.inline_bytes or max_batch_bytes // 64
+        piece_bytes = piece_bytes or max_batch_bytes // 2
+        self._batcher: Batcher[Reply] = Batcher(max_batch_bytes, max_batch_rows, small_bytes, piece_bytes)
+        self._loop = asyncio.get_running_loop()
+        self._gathering = False  # a flush is scheduled
+        self._turns = 0  # that it has been put off for
+        self._busy = False  # the thread has a batch
+        self._delivering = False  # answers are being given out
+        self._batches: SimpleQueue[Batch[Reply] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="lossd-worker", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job, deadline: float) -> Waiting[asyncio.Future[bytes]]:
+        """Puts `job` in line. `deadline` is on time.monotonic. The answer's bytes, or an exception, come to `reply`."""
+        waiting: Waiting[asyncio.Future[bytes]] = Waiting(
+            job, deadline, time.monotonic_ns(), self._loop.create_future()
+        )
+        self.submit_all((waiting,))
+        return waiting
+
+    def submit_all(self, line: Sequence[Waiting[Any]]) -> None:
+        """Puts jobs in line, so that small ones make one batch. Answers may come before this returns."""
+        for waiting in line:
+            self._batcher.put(waiting)
+        if not self._gathering:
+            if self.arriving or self._delivering:  # or called by who was given an answer: not deeper and deeper
+                self._gathering = True
+                self._loop.call_soon(self._gather)
+            else:
+                self._flush()
+
+    def close(self) -> None:
+        """Waits for the batch in the thread; nothing may be submitted afterwards."""
+        self._batches.put(None)
+        self._thread.join()
+
+    def _gather(self) -> None:
+        if self.arriving and self._turns < GATHER_TURNS:
+            self._turns += 1
+            self._loop.call_soon(self._gather)
+            return
+        self._turns = 0
+        self._gathering = False
+        self._flush()
+
+    def _flush(self) -> None:
+        """Takes one batch, and comes back in the loop's next turn while there is more and someone to compute it."""
+        now = time.monotonic()
+        if self._busy:  # small jobs need not wait for the thread, which has large ones
+            batch, late = self._batcher.take_small(now, self._inline_bytes) if self._inline_bytes else (None, [])
+        else:
+            batch, late = self._batcher.take(now)
+        for waiting in late:
+            _answer(waiting, deadline_over())
+        if batch is None:
+            return
+        if batch.bytes <= (self._inline_bytes if batch.waiting[0].carry is None else self._inline_part_bytes):
+            outcomes = compute(self._backend, batch)
+            void_failed(batch, outcomes)
+            self._deliver(batch, outcomes)
+        else:
+            self._busy = True
+            self._batches.put(batch)
+        if self._batcher and not self._gathering:
+            self._gathering = True
+            self._loop.call_soon(self._gather)
+
+    def _serve(self) -> None:
+        while self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        """Waits for a batch and runs it: a function of its own, so that nothing of it is kept while waiting."""
+        batch = self._batches.get()
+        if batch is None:
+            return False
+        cut = batch.waiting[0].cut
+        if cut is None:
+            outcomes = compute(self._backend, batch)
+        else:
+            outcomes = [compute_parts(self._backend, batch.waiting[0], cut, lambda: bool(self._batcher))]
+        void_failed(batch, outcomes)
+        try:
+            self._loop.call_soon_threadsafe(self._done, batch, outcomes)
+        except RuntimeError:  # the loop was closed without waiting for us
+            return False
+        return True
+
+    def _done(self, batch: Batch[Reply], outcomes: list[Outcome]) -> None:
+        self._busy = False
+        if outcomes == [None]:
+            self._batcher.put_back(batch.waiting[0])
+        else:
+            self._deliver(batch, outcomes)
+        self._flush()
+
+    def _deliver(self, batch: Batch[Reply], outcomes: list[Outcome]) -> None:
+        self.batches += 1
+        self.rows += batch.rows
+        self._delivering = True
+        if any(isinstance(outcome, GoingAway) and outcome.reason == DEVICE_LOST for outcome in outcomes):
+            self.lost.set()
+        try:
+            for waiting, outcome in zip(batch.waiting, outcomes, strict=True):
+                _answer(waiting, outcome)
+        finally:
+            self._delivering = False
+
+
+def compute(backend: Backend, batch: Batch[Reply]) -> list[Outcome]:
+    """The serialised answer of each job, or what went wrong with that one alone.
+
+    A batch that fails as a whole is run again job by job, so that only the culprit fails.
+    """
+    start_ns = time.monotonic_ns()
+    try:
+        answers = evaluate(backend, batch.jobs, [waiting.carry for waiting in batch.waiting])
+        took_ns = time.monotonic_ns() - start_ns
+        requests, rows = batch.requests, batch.rows
+        return [
+            answer
+            if isinstance(answer, Exception)
+            else (waiting.form or codec.encode)(answer, start_ns - waiting.queued_ns, took_ns, requests, rows)
+            for waiting, answer in zip(batch.waiting, answers, strict=True)
+        ]
+    except DeviceLost as error:
+        return [device_gone(error)] * len(batch.jobs)
+    except Exception as error:
+        if len(batch.jobs) > 1:
+            return [compute(backend, alone)[0] for alone in _one_by_one(batch)]
+        return [out_of_memory() if isinstance(error, MemoryError) else error]
+
+
+def compute_parts(backend: Backend, waiting: Waiting[Reply], cut: Cut, others_wait: Callable[[], bool]) -> Outcome:
+    """Runs parts of a huge job, one at least, until none is left or others wait. None: parts are left."""
+    form, whole = waiting.form or codec.encode, waiting.carry is None
+    try:
+        while cut.left:
+            if waiting.job is None or time.monotonic() >= waiting.deadline:
+                return deadline_over()
+            start_ns = time.monotonic_ns()
+            cut.started_ns = cut.started_ns or start_ns
+            outcome = _next_part(backend, cut)
+            cut.compute_ns += time.monotonic_ns() - start_ns
+            if outcome is not None:
+                return outcome
+            if cut.left and others_wait():
+                return None
+        answer = joined(cut.job, cut.answers)
+        if whole:
+            assert cut.carry is not None
+            answer = end(cut.job, cut.carry, answer)
+        return form(answer, cut.started_ns - waiting.queued_ns, cut.compute_ns, 1, waiting.rows)
+    except DeviceLost as error:
+        return device_gone(error)
+    except Exception as error:
+        return out_of_memory() if isinstance(error, MemoryError) else error
+
+
+def _next_part(backend: Backend, cut: Cut) -> ServerError | None:
+    if cut.carry is None:
+        carry = begin(cut.job)
+        if isinstance(carry, ServerError):
+            return carry
+        cut.carry = carry
+    (answer,) = evaluate(backend, [cut.part()], [cut.carry])
+    if isinstance(answer, ServerError):
+        return moved(answer, cut.first)
+    cut.add(answer)
+    return None
+
+
+def void_failed(batch: Batch[Any], outcomes: Sequence[Outcome]) -> None:
+    """What a failed job has already written of its gradients into its client's memory becomes NaN."""
+    for job, outcome in zip(batch.jobs, outcomes, strict=True):
+        if job.places and isinstance(outcome, Exception):
+            void(job)
+
+
+def _one_by_one(batch: Batch[Reply]) -> list[Batch[Reply]]:
+    return [
+        Batch([waiting], [job], waiting.bytes, waiting.rows, waiting.requests)
+        for waiting, job in zip(batch.waiting, batch.jobs, strict=True)
+    ]
+
+
+def _answer(waiting: Waiting[Reply], outcome: Outcome) -> None:
+    waiting.abandon()  # lets go of the job
+    reply = waiting.reply
+    if reply.done():  # cancelled while it was computed
+        return
+    if isinstance(outcome, Exception):
+        reply.set_exception(outcome)
+    else:
+        reply.set_result(outcome)
+
+
+def deadline_over() -> DeadlineOver:
+    return DeadlineOver("the call's time was over before it was computed", reason="DEADLINE_EXCEEDED")
+
+
+def device_gone(error: DeviceLost) -> GoingAway:
+    return GoingAway(f"the server's device is lost: {error}", reason=DEVICE_LOST, retry_after_s=OUT_OF_MEMORY_RETRY_S)
+
+
+def out_of_memory() -> Overloaded:
+    return Overloaded(
+        "the server has not enough memory for this request now",
+        reason="OUT_OF_MEMORY",
+        retry_after_s=OUT_OF_MEMORY_RETRY_S,
+    )

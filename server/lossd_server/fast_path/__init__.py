@@ -1,0 +1,1 @@
+"""Small requests like one seen before: recognised, planned, answered by compiled code."""

@@ -1,0 +1,1 @@
+"""Fronts: the ways in which calls come in and go out."""

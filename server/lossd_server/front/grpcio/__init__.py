@@ -1,0 +1,1 @@
+"""The front made of grpc.aio."""

@@ -1,0 +1,1 @@
+"""Jobs: one validated request each, its slices, denominators and sums."""

@@ -1,0 +1,95 @@
+"""How every numba function of the server is compiled: GIL released, no fastmath, cached on disk where that can be.
+
+numba keys its cache by the file of the function alone, not by what that calls. So the cache lies in a folder named
+after a hash of all sources that are compiled, of numba and llvmlite, and of the processor: any change starts afresh.
+Caches are pickles: the folder belongs to this user alone (0700). SVML would change bits with an unrelated package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+os.environ["NUMBA_DISABLE_INTEL_SVML"] = "1"
+
+import llvmlite
+import numba
+from llvmlite import binding
+from numba.core import config
+
+log = logging.getLogger(__name__)
+F = TypeVar("F", bound=Callable[..., Any])
+
+PACKAGE = Path(__file__).parents[1]
+# They number formulas, faults, dtypes and fields: constants of the compiled code, whose own files do not change.
+CONSTANTS = ("jobs/job.py", "tensors/array.py", "wire/codec.py")
+
+
+def source_hash(package: Path = PACKAGE) -> str:
+    """A name for what compiled code depends on. package: the folder of the server's sources."""
+    # The processor is this one unless numba is told another, as container images do.
+    processor = config.CPU_NAME or binding.get_host_cpu_name()
+    features = binding.get_host_cpu_features().flatten() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {processor} {features}".encode())
+    for source in sorted(package.rglob("*.py")):
+        name, text = source.relative_to(package).as_posix(), source.read_bytes()
+        if name.startswith("backends/numba/") or name in CONSTANTS or b"lossd_server.jobs.jit import" in text:
+            digest.update(name.encode() + text)
+    return digest.hexdigest()[:16]
+
+
+def cache_folder() -> Path | None:
+    """A private folder for compiled kernels; None, with a log line, where none can be written.
+
+    `LOSSD_CACHE_DIR` names another parent than `$XDG_CACHE_HOME/lossd` (`~/.cache/lossd`).
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    folder = Path(os.environ.get("LOSSD_CACHE_DIR") or os.path.join(home, "lossd")) / source_hash()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = folder.stat()
+        if owner.st_uid != os.geteuid() or owner.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(f"{folder} can be written by others")
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        log.warning("kernel_cache_off reason=%r", str(error))
+        return None
+
+
+CACHE = cache_folder()
+if CACHE is not None:
+    config.CACHE_DIR = str(CACHE)
+
+
+def njit(function: F) -> F:
+    """numba.njit as all of lossd uses it."""
+    compiled: F = numba.njit(nogil=True, cache=CACHE is not None, error_model="numpy", boundscheck=False)(function)
+    return compiled
+
+
+def part(function: F) -> F:
+    """A function that only compiled functions call: neither cached by itself nor wrapped for Python."""
+    compiled: F = numba.njit(
+        nogil=True, error_model="numpy", boundscheck=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
+    )(function)
+    return compiled
+
+
+def once(function: F) -> F:
+    """A part with one caller, written out there: by itself it would be optimised once more with all that it calls."""
+    inlined: F = numba.njit(
+        nogil=True,
+        error_model="numpy",
+        boundscheck=False,
+        inline="always",
+        no_cpython_wrapper=True,
+        no_cfunc_wrapper=True,
+    )(function)
+    return inlined

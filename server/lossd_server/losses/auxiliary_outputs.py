@@ -1,0 +1,69 @@
+"""What only a softmax of logits gives: a penalty on its log-sum-exp, a cap on the logits, by-products of its pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lossd.v1 import loss_pb2 as pb
+from lossd_server.errors import InvalidRequest
+from lossd_server.jobs.job import Kind
+from lossd_server.losses import options
+from lossd_server.tensors.request_fields import Fields
+
+INF = float("inf")
+OUTPUTS: dict[int, str] = {
+    pb.OUTPUT_LSE: "lse",
+    pb.OUTPUT_ENTROPY: "entropy",
+    pb.OUTPUT_ARGMAX: "argmax",
+    pb.OUTPUT_CORRECT: "correct",
+}
+OPTIONS = frozenset({"z_loss", "softcap", "outputs"})
+
+
+@dataclass(frozen=True, slots=True)
+class ByProducts:
+    """As a Job has them."""
+
+    z_loss: float = 0.0
+    softcap: float = 0.0
+    outputs: frozenset[str] = frozenset()
+
+
+NOTHING = ByProducts()
+
+
+def read(fields: Fields, kind: Kind, by_index: bool) -> ByProducts:
+    """by_index: whether targets are class indices, which alone can be met by an argmax."""
+    if OPTIONS.isdisjoint(fields):
+        return NOTHING
+    if kind is not Kind.LOGITS:
+        given = next(option for option in sorted(OPTIONS) if option in fields)
+        raise InvalidRequest(
+            f"{given} is given with kind KIND_{kind.name}, but it needs KIND_LOGITS",
+            reason="OPTION_NOT_TAKEN",
+            field=given,
+            metadata={"option": given, "kind": f"KIND_{kind.name}"},
+        )
+    softcap = 0.0
+    if "softcap" in fields:
+        softcap = options.number(fields, "softcap", 0.0, "(0, inf)", low=0.0, high=INF, open_low=True)
+    return ByProducts(
+        z_loss=options.number(fields, "z_loss", 0.0, "[0, inf)", low=0.0, high=INF, open_low=False),
+        softcap=softcap,
+        outputs=_outputs(fields, by_index),
+    )
+
+
+def _outputs(fields: Fields, by_index: bool) -> frozenset[str]:
+    asked = options.repeated(fields, "outputs")
+    for position, value in enumerate(asked):
+        if value not in OUTPUTS:
+            options.name_of(pb.Output, value, f"outputs[{position}]")
+        if value == pb.OUTPUT_CORRECT and not by_index:
+            raise InvalidRequest(
+                "outputs asks for OUTPUT_CORRECT, but a distribution target has no one class to be met",
+                reason="OPTION_NOT_TAKEN",
+                field="outputs",
+                metadata={"value": "OUTPUT_CORRECT"},
+            )
+    return frozenset(OUTPUTS[value] for value in asked)

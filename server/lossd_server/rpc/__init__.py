@@ -1,0 +1,1 @@
+"""What a unary call means, whatever carried it."""

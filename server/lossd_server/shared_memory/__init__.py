@@ -1,0 +1,1 @@
+"""Shared memory: regions of clients on this host."""

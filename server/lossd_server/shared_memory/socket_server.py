@@ -1,0 +1,281 @@
+"""The Unix socket where clients hand their memory over: a connection's rules, and the thin I/O around them.
+
+`Conversation` decides and does no I/O. `Handover` reads one record at a time, so that a busy client takes turns with
+everything else on the loop. Whatever is not said as `lossd.memory` says it ends that connection and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import logging
+import os
+import shutil
+import socket
+import stat
+import struct
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from lossd import memory
+from lossd_server.backends import Pinning
+from lossd_server.shared_memory.mapped_region import NotTaken, Region, mapped, touch, unmap
+from lossd_server.shared_memory.registry import Regions
+
+HANDSHAKE_S = 10.0  # a client says its first word in microseconds
+MAX_CONNECTIONS = 256  # clients on one host; each holds a descriptor
+DESCRIPTORS_SHORT_S = 1.0  # until connections are taken again where the process has no descriptors left
+_INT = struct.calcsize("i")
+
+log = logging.getLogger(__name__)
+
+
+class Malformed(Exception):
+    """A record that no client of ours sends."""
+
+
+class Conversation:
+    """One connection's state: whether it has said its first word, and what it holds in the table."""
+
+    def __init__(self, regions: Regions, instance_id: str) -> None:
+        self.greeted = False
+        self._regions = regions
+        self._instance_id = instance_id
+
+    def hear(self, record: bytes, files: list[int], flags: int) -> tuple[bytes, Region | None, list[Region]]:
+        """The answer to a record, b"" where it has none; the region it began, and those it ended.
+
+        files: open ones that came along, which stay the caller's. flags: as recvmsg gives them. Raises Malformed.
+        """
+        if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
+            raise Malformed
+        if not self.greeted:
+            if record != memory.HELLO or files:
+                raise Malformed
+            self.greeted = True
+            return memory.greeting(self._instance_id), None, []
+        token = memory.read_end(record)
+        if token is not None and not files:
+            return b"", None, self._regions.remove(self, token)
+        size = memory.read_register(record)
+        if size is None or len(files) != 1:
+            raise Malformed
+        try:
+            self._regions.admit(self, size)
+            region = mapped(files[0], size)
+        except NotTaken as refusal:
+            return memory.refused(refusal.reason, refusal.sentence), None, []
+        return memory.granted(self._regions.add(self, region)), region, []
+
+    def leave(self) -> list[Region]:
+        """All that the connection held."""
+        return self._regions.leave(self)
+
+
+class Handover:
+    """The listening socket and its connections, on the running loop. `path` is "" before `start`.
+
+    pinning: is told of every region, so that its device may copy from there.
+    """
+
+    def __init__(
+        self,
+        regions: Regions,
+        instance_id: str,
+        *,
+        handshake_s: float = HANDSHAKE_S,
+        pinning: Pinning | None = None,
+    ) -> None:
+        self.path = ""
+        self._pinning = pinning
+        self._regions = regions
+        self._instance_id = instance_id
+        self._handshake_s = handshake_s
+        self._loop = asyncio.get_running_loop()
+        self._folder = ""
+        self._listener: socket.socket | None = None
+        self._made: tuple[int, int] = (0, 0)
+        self._connections: dict[socket.socket, tuple[Conversation, asyncio.TimerHandle]] = {}
+
+    def start(self, path: str = "", mode: int = 0o600, group: int = -1) -> None:
+        """Listens at `path`, or in a private folder. Raises OSError with a sentence."""
+        if not path:
+            runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+            # Mode 0700. Not a TemporaryDirectory, which a forked child would remove when it ends.
+            self._folder = tempfile.mkdtemp(prefix="lossd-", dir=runtime if os.access(runtime, os.W_OK) else None)
+            path = f"{self._folder}/memory"
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            _bind(listener, path)
+            found = os.stat(path)
+            self._made = found.st_dev, found.st_ino
+            # Before it listens nobody can connect, so that no moment is left between the two.
+            os.chmod(path, mode)
+            if group >= 0:
+                os.chown(path, -1, group)
+            listener.listen()
+        except (OSError, ValueError) as error:
+            listener.close()
+            self._remove(path)
+            raise OSError(f"cannot listen on {path} for shared memory: {error}") from error
+        listener.setblocking(False)
+        self.path = path
+        self._listener = listener
+        self._loop.add_reader(listener, self._accept)
+
+    def stop(self) -> None:
+        """Ends every connection, and with them all regions. Idempotent."""
+        for connection in list(self._connections):
+            self._close(connection)
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self._loop.remove_reader(listener)
+            listener.close()
+            self._remove(self.path)
+            self.path = ""
+
+    def _remove(self, path: str) -> None:
+        """Removes what `start` made, and nothing that another made in its place."""
+        with suppress(OSError):
+            found = os.stat(path)
+            if (found.st_dev, found.st_ino) == self._made:
+                os.unlink(path)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = ""
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:  # no descriptors left: the listener stays readable, and would take the whole loop
+            log.warning("shared memory: no connection taken", extra={"error": os.strerror(error.errno or 0)})
+            self._loop.remove_reader(self._listener)
+            self._loop.call_later(DESCRIPTORS_SHORT_S, self._accept_again)
+            return
+        if len(self._connections) >= MAX_CONNECTIONS:
+            connection.close()
+            return
+        connection.setblocking(False)
+        timer = self._loop.call_later(self._handshake_s, self._time_over, connection)
+        self._connections[connection] = Conversation(self._regions, self._instance_id), timer
+        self._loop.add_reader(connection, self._hear, connection)
+
+    def _accept_again(self) -> None:
+        if self._listener is not None:
+            self._loop.add_reader(self._listener, self._accept)
+
+    def _time_over(self, connection: socket.socket) -> None:
+        if connection in self._connections and not self._connections[connection][0].greeted:
+            self._close(connection)
+
+    def _hear(self, connection: socket.socket) -> None:
+        conversation, _ = self._connections[connection]
+        try:
+            record, ancillary, flags, _ = connection.recvmsg(
+                memory.REQUEST_BYTES, socket.CMSG_SPACE(_INT), socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close(connection)
+            return
+        files = _files(ancillary)
+        try:
+            if not record:
+                raise Malformed  # or the end: a record of no bytes looks the same
+            answer, began, ended = conversation.hear(record, files, flags)
+            if answer:
+                connection.send(answer)
+        except (OSError, Malformed):  # where the answer finds no room, this client does not read
+            self._close(connection)
+            return
+        finally:
+            for file in files:
+                os.close(file)
+        if began is not None:
+            self._aside(self._begin, began, connection)
+        if ended:
+            self._aside(self._end, ended, connection)
+
+    def _close(self, connection: socket.socket) -> None:
+        conversation, timer = self._connections.pop(connection)
+        timer.cancel()
+        self._loop.remove_reader(connection)
+        connection.close()
+        ended = conversation.leave()
+        if ended:
+            self._aside(self._end, ended)
+
+    def _begin(self, region: Region) -> None:
+        touch(region)
+        if self._pinning is not None:
+            try:
+                self._pinning.pin(_address(region), region.size)
+            except RuntimeError as error:  # it is packed like any other memory
+                log.warning("shared memory: not pinned", extra={"error": str(error)})
+
+    def _end(self, regions: list[Region]) -> None:
+        if self._pinning is not None:
+            for region in regions:
+                self._pinning.unpin(_address(region))
+        unmap(regions)
+
+    def _aside(self, work: Callable[[Any], None], of: Any, connection: socket.socket | None = None) -> None:
+        """In a thread: pages are mapped and unmapped at 0.05 s for a GB. The connection is not read meanwhile, so that
+        a client which ends a region has its room in the next record.
+        """
+        done = self._loop.run_in_executor(None, work, of)
+        if connection is not None:
+            self._loop.remove_reader(connection)
+            done.add_done_callback(lambda _: self._resume(connection))
+
+    def _resume(self, connection: socket.socket) -> None:
+        if connection in self._connections:
+            self._loop.add_reader(connection, self._hear, connection)
+
+
+def _address(region: Region) -> int:
+    return int(np.frombuffer(region.memory, np.uint8).ctypes.data)
+
+
+def group_of(name: str) -> int:
+    """A group's number, by its name or number; −1 for "". Raises OSError with a sentence."""
+    if not name or name.isdigit():
+        return int(name or -1)
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise OSError(f"shared_memory_group = {name!r} is no group of this machine") from None
+
+
+def _files(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors among a message's ancillary data."""
+    found: list[int] = []
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found += struct.unpack(f"{len(data) // _INT}i", data[: len(data) // _INT * _INT])
+    return found
+
+
+def _bind(listener: socket.socket, path: str) -> None:
+    """Binds, in the place of a socket where nobody listens any more."""
+    try:
+        listener.bind(path)
+        return
+    except OSError:
+        if not os.path.exists(path):
+            raise
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        if probe.connect_ex(path) == 0:
+            raise OSError("another server listens there")
+    if not stat.S_ISSOCK(os.stat(path).st_mode):
+        raise OSError("a file is there that is no socket")
+    os.unlink(path)
+    listener.bind(path)

@@ -1,0 +1,1 @@
+"""The Stream RPC: evaluations in blocks, and many in a message."""

@@ -1,0 +1,218 @@
+"""Evaluations that are complete in themselves: those that share a message, and those that are computed as one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Protocol
+
+from lossd_server.admission.stream_budget import Charge
+from lossd_server.engine.batcher import Waiting
+from lossd_server.fast_path.recall import RECALLED_BYTES, TARGETED, recallable
+from lossd_server.jobs.job import Answer, Job
+from lossd_server.jobs.stacks import stackable, stacked
+from lossd_server.streaming import responses
+from lossd_server.wire import codec
+from lossd_server.wire.status import told
+
+# An evaluation that reads and writes more has a message of its own: it would keep smaller ones waiting.
+OWN_BYTES = 1 << 17
+
+
+class Owner(Protocol):
+    """The session, as those here see it."""
+
+    def ended(self, evaluation_id: int, completed: bool) -> None: ...
+
+    def send(self, body: bytes, charge: Charge | None) -> None: ...
+
+    def send_results(self, found: list[bytes], charge: Charge) -> None: ...
+
+    def forget(self, together: Together) -> None: ...
+
+    def one_by_one(self, like: Alike) -> None: ...
+
+
+class Group:
+    """The evaluations that shared a message: answered together, when the last of them is done.
+
+    alone: a single Open, answered in its own kind of message.
+    """
+
+    def __init__(self, session: Owner, count: int, charge: Charge, alone: bool = False) -> None:
+        self.session = session
+        self.alone = alone
+        self._found: list[bytes | None] = [None] * count
+        self._missing = count
+        self.charge = charge.hold()
+        if not count:
+            self.charge.drop()
+
+    def put(self, place: int, result: bytes) -> None:
+        """An EvaluationResult to be sent with the others."""
+        self._found[place] = result
+        self.none(place)
+
+    def none(self, place: int) -> None:
+        """Nothing is to be sent with the others for this one."""
+        self._missing -= 1
+        if not self._missing:
+            self.session.send_results([one for one in self._found if one is not None], self.charge)
+            self.charge.drop()
+
+
+class Whole:
+    """An evaluation that is complete in itself: what its answer is given to (`worker.Reply`)."""
+
+    __slots__ = ("_over", "group", "id", "own", "place", "waiting")
+
+    def __init__(self, group: Group, place: int, evaluation_id: int) -> None:
+        self.group = group
+        self.place = place
+        self.id = evaluation_id
+        self.own = group.alone
+        self.waiting: Waiting[Any] | None = None
+        self._over = False
+
+    def done(self) -> bool:
+        return self._over
+
+    def set_result(self, result: bytes, /) -> None:
+        """The EvaluationResult; a StreamResponse where it has a message of its own."""
+        self._over = True
+        group = self.group
+        group.session.ended(self.id, completed=True)
+        if self.own:
+            group.session.send(result, group.charge)
+            group.none(self.place)
+        else:
+            group.put(self.place, result)
+
+    def set_exception(self, exception: Exception, /) -> None:
+        self.group.session.ended(self.id, completed=False)
+        self.fail(exception)
+
+    def fail(self, error: Exception) -> None:
+        """Its Failure is sent as its result would have been."""
+        self._over = True
+        said = told("Stream", error)
+        group = self.group
+        if group.alone:
+            group.session.send(responses.joined(responses.FAILURE, [responses.failure(self.id, said)]), group.charge)
+            group.none(self.place)
+        else:
+            group.put(self.place, responses.failed_result(self.id, said))
+        self._leave_line()
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        self._over = True
+        self._leave_line()
+
+    def _leave_line(self) -> None:
+        if self.waiting is not None:
+            self.waiting.abandon()
+            self.waiting = None
+
+
+class Alike:
+    """Opens of one message that say the same but for the numbers of input and target.
+
+    request: of the last of them, without those numbers.
+    """
+
+    def __init__(self, rpc: str, number: int) -> None:
+        self.rpc = rpc
+        self.number = number
+        self.request: Any = None
+        self.wholes: list[Whole] = []
+        self.inputs: list[bytes] = []
+        self.targets: list[bytes] = []
+
+    def add(self, whole: Whole, request: Any, x: bytes, y: bytes) -> None:
+        self.request = request
+        self.wholes.append(whole)
+        self.inputs.append(x)
+        self.targets.append(y)
+
+    def single(self, place: int) -> Any:
+        """The request of one of them; the one before it is gone then."""
+        request = self.request
+        request.input.data = self.inputs[place]
+        if self.targets[place]:
+            request.target.data = self.targets[place]
+        return request
+
+    def stack(self, job: Job, deadline: float, now_ns: int) -> Waiting[Any] | None:
+        """All of them in line as one; job: that of the first. None where they are not to be computed so."""
+        if len(self.wholes) == 1 or job.work_bytes > OWN_BYTES or job.places or not stackable(job):
+            return None
+        targeted = bool(self.targets[0])
+        if not recallable(job, self.request, targeted):
+            return None
+        made = stacked(job, self.inputs, self.targets, self.request.target.dtype if targeted else 0)
+        if made is None:
+            return None
+        form = partial(responses.stacked_results, [whole.id for whole in self.wholes], self.number)
+        return Waiting(made[0], deadline, now_ns, None, made[1], form, len(self.wholes))
+
+
+class Together:
+    """Evaluations that are computed as one: what their answers are given to (`worker.Reply`)."""
+
+    __slots__ = ("_like", "_over", "_session", "_waiting")
+
+    def __init__(self, session: Owner, like: Alike, waiting: Waiting[Any]) -> None:
+        self._session = session
+        self._like = like
+        self._waiting = waiting
+        self._over = False
+
+    def done(self) -> bool:
+        return self._over
+
+    def set_result(self, result: list[bytes], /) -> None:
+        """Their EvaluationResults."""
+        self._session.forget(self)
+        for whole, body in zip(self._like.wholes, result, strict=True):
+            if not whole.done():
+                whole.set_result(body)
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Which of them is at fault is seen when each is computed by itself."""
+        self._session.forget(self)
+        self._session.one_by_one(self._like)
+
+    def abandon(self) -> None:
+        self._over = True
+        self._waiting.abandon()
+
+
+def apart(rpc: str, request: Any) -> tuple[bytes, bytes, bytes] | None:
+    """(the request without the numbers of input and target, those of the input, those of the target): takes them out
+    of it. None, and all is left, where the request is not small, or its numbers are elsewhere."""
+    given = request.input
+    x: bytes = given.data
+    targeted = rpc in TARGETED and request.HasField("target")
+    y: bytes = request.target.data if targeted else b""
+    if not x or (targeted and not y) or len(x) + len(y) > RECALLED_BYTES:
+        return None
+    given.ClearField("data")
+    if targeted:
+        request.target.ClearField("data")
+    return request.SerializeToString(), x, y
+
+
+def whole_form(
+    evaluation_id: int,
+    number: int,
+    own: bool,
+    answer: Answer,
+    queue_ns: int,
+    compute_ns: int,
+    requests: int,
+    rows: int,
+) -> bytes:
+    """The EvaluationResult of an answer; own: the StreamResponse that it has for itself."""
+    response = codec.pieces(answer, queue_ns, compute_ns, requests, rows)
+    fields = responses.result_fields(evaluation_id, number, response)
+    return responses.joined(responses.RESULT, fields) if own else b"".join(fields)

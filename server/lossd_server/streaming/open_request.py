@@ -1,0 +1,213 @@
+"""An evaluation that is streamed: its Open checked once, before the first block, and each block made a Job. Pure.
+
+Nothing is checked by other rules than a unary request: an Open is checked with its streamed tensors hollow, and a
+block as the request of its own items, made of the block's tensors and the same items of those that the Open holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from lossd.v1 import service_pb2 as messages
+from lossd_server import losses
+from lossd_server.engine.evaluate import begin
+from lossd_server.errors import InvalidRequest, ServerError
+from lossd_server.jobs.job import Job, Reduction
+from lossd_server.jobs.partial_results import Carry
+from lossd_server.jobs.reduction import BY_CLASS, BY_ELEMENT
+from lossd_server.jobs.slicing import granularity
+from lossd_server.tensors.array import STORAGE
+from lossd_server.tensors.request_fields import Fields, Sent
+
+# The request's field in Open: the RPC that takes it, its number (the response's in EvaluationResult).
+REQUESTS: Mapping[str, tuple[str, int]] = {
+    field.name: (field.message_type.name.removesuffix("Request"), field.number)
+    for field in messages.Open.DESCRIPTOR.fields
+    if field.message_type is not None
+}
+# Losses whose weight is one number a class and has no items.
+CLASS_WEIGHTED = frozenset({"CrossEntropy", "NLL"})
+# Of a block beside its elements: ids, shapes, tags.
+BLOCK_OVERHEAD_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the Open of an evaluation says. streamed: by name, as declared. template: the Job of the whole, without the
+    streamed elements. start: what the first block's part starts from."""
+
+    rpc: str
+    fields: Fields
+    streamed: dict[str, Sent]
+    template: Job
+    items: int
+    granularity: int
+    start: Carry
+
+    def block(self, first: int, fields: Fields) -> Job:
+        """The Job of the block whose tensors are `fields` and whose first item is `first`.
+
+        Raises InvalidRequest, with indices that count from the block's own first item.
+        """
+        count = self._count(first, fields)
+        own: Fields = {}
+        for name, value in self.fields.items():
+            if name in self.streamed:
+                own[name] = fields[name]
+            else:
+                own[name] = self._cut(name, value, first, count) if isinstance(value, Sent) else value
+        return losses.check(self.rpc, own)
+
+    def _count(self, first: int, fields: Fields) -> int:
+        """How many items the block holds: every streamed tensor, and no other, of its declared dtype and shape."""
+        for name in fields:
+            if name not in self.streamed:
+                raise refusal(
+                    f"the block holds {name}, which its Open does not stream", "NOT_STREAMED", name, tensor=name
+                )
+        count = -1
+        for name, declared in self.streamed.items():
+            given = fields.get(name)
+            if given is None:
+                raise refusal(f"the block lacks {name}, which is streamed", "MISSING_FIELD", name, tensor=name)
+            if given.storage not in ("data", ""):
+                raise refusal(
+                    f"the block's {name} is not there: its storage is {given.storage}, but a block holds its elements",
+                    "BLOCK_NOT_HERE",
+                    name,
+                    storage=given.storage,
+                )
+            if given.dtype != declared.dtype or not given.shape or given.shape[1:] != declared.shape[1:]:
+                raise refusal(
+                    f"the block's {name} has shape {list(given.shape)} and dtype {given.dtype}, but items of shape"
+                    f" {list(declared.shape[1:])} and dtype {declared.dtype} were declared",
+                    "BLOCK_MISMATCH",
+                    name,
+                    shape=list(given.shape),
+                    dtype=given.dtype,
+                    declared=list(declared.shape),
+                    declared_dtype=declared.dtype,
+                )
+            if count >= 0 and given.shape[0] != count:
+                raise refusal(
+                    f"the block's {name} has {given.shape[0]} items, another of its tensors {count}",
+                    "BLOCK_MISMATCH",
+                    name,
+                    items=given.shape[0],
+                    expected=count,
+                )
+            count = given.shape[0]
+        if count <= 0:
+            raise refusal(f"the block holds {count} items, at least 1 is expected", "BLOCK_EMPTY", "", items=count)
+        if first + count > self.items:
+            raise refusal(
+                f"the block ends at item {first + count}, but {self.items} were declared",
+                "TOO_MANY_ITEMS",
+                "",
+                items=first + count,
+                declared=self.items,
+            )
+        if first + count < self.items and count % self.granularity:
+            raise refusal(
+                f"the block holds {count} items, but all blocks save the last hold a multiple of {self.granularity}",
+                "BLOCK_NOT_A_MULTIPLE",
+                "",
+                items=count,
+                granularity=self.granularity,
+            )
+        return count
+
+    def _cut(self, name: str, whole: Sent, first: int, count: int) -> Sent:
+        """Those of the items of a tensor that the Open holds; all of one that has none, or broadcasts over them."""
+        shape = whole.shape
+        if name == "weight" and self.rpc in CLASS_WEIGHTED:
+            return whole
+        if name in ("weight", "pos_weight") and (len(shape) < len(self.template.input.shape) or shape[0] == 1):
+            return whole
+        if not shape:  # the upstream gradient of a scalar
+            return whole
+        each = prod(shape[1:]) * STORAGE[whole.dtype].itemsize
+        data = memoryview(whole.data)[first * each : (first + count) * each]
+        return replace(whole, shape=(count, *shape[1:]), data=data)
+
+
+def request_of(one: messages.Open) -> tuple[str, int, Any]:
+    """(RPC, field number, request) of what an Open asks for. Raises InvalidRequest."""
+    name = one.WhichOneof("request")
+    if name is None:
+        raise refusal("the Open has no request", "MISSING_FIELD", "request")
+    return *REQUESTS[name], getattr(one, name)
+
+
+def opening(rpc: str, fields: Fields, max_item_bytes: int) -> Opening:
+    """The checked Open of an evaluation, `fields` being those of its request; tensors in shared memory are resolved.
+
+    Raises InvalidRequest and NotServed, as a unary call would, and where the evaluation cannot be streamed.
+    """
+    streamed = {
+        name: value for name, value in fields.items() if isinstance(value, Sent) and value.storage == "streamed"
+    }
+    if "placements" in fields:
+        raise refusal("placements are not taken where tensors are streamed", "OPTION_NOT_TAKEN", "placements")
+    if rpc in CLASS_WEIGHTED and "weight" in streamed:
+        raise refusal("weight is streamed, but it has one entry a class and no items", "NOT_STREAMABLE", "weight")
+    hollow = {name: replace(value, storage="hollow") for name, value in streamed.items()}
+    template = losses.check(rpc, {**fields, **hollow})
+    shape = template.input.shape
+    if not shape or (not template.formula.elementwise and (len(shape) == 1 or template.layout.outer == 1 != shape[0])):
+        raise refusal(
+            f"input of shape {list(shape)} is one item: it is sent whole, in its Open", "ONE_ITEM", "input", shape=shape
+        )
+    for name, one in streamed.items():
+        if one.shape[:1] != shape[:1]:
+            raise refusal(
+                f"{name} of shape {list(one.shape)} is streamed, but its dimension 0 is not the input's, {shape[0]}",
+                "NOT_STREAMABLE",
+                name,
+                shape=list(one.shape),
+                items=shape[0],
+            )
+    step = granularity(template)
+    size = sum(prod(one.shape[1:]) * STORAGE[one.dtype].itemsize for one in streamed.values()) * min(step, shape[0])
+    if size > max_item_bytes - BLOCK_OVERHEAD_BYTES:
+        raise refusal(
+            f"the smallest block, of {step} item{'s' * (step > 1)}, has {size} bytes, but one message takes"
+            f" {max_item_bytes - BLOCK_OVERHEAD_BYTES} of them: shared memory has no such bound",
+            "ITEM_TOO_LARGE",
+            "input",
+            size_bytes=size,
+            max_item_bytes=max_item_bytes - BLOCK_OVERHEAD_BYTES,
+        )
+    _require_denominator(template, streamed)
+    start = begin(template)
+    if isinstance(start, ServerError):
+        raise start
+    return Opening(rpc, fields, streamed, template, shape[0], step, start)
+
+
+def _require_denominator(job: Job, streamed: dict[str, Sent]) -> None:
+    """Gradients of a mean are divided by it from the first block on."""
+    reducing = job.reducing
+    graded = job.input_gradient or job.target_gradient or job.weight_gradient
+    if not graded or reducing.reduction is not Reduction.MEAN or reducing.normalizer is not None:
+        return
+    if job.formula in BY_ELEMENT:
+        return
+    unknown = [name for name in ("target", "row_weight") if name in streamed]
+    if job.formula not in BY_CLASS:
+        unknown = [name for name in unknown if name == "row_weight"]
+    if unknown:
+        raise refusal(
+            f"the gradient of a mean is asked for, but its denominator follows from {unknown[0]}, which is streamed:"
+            " give it as normalizer",
+            "DENOMINATOR_UNKNOWN",
+            "normalizer",
+            streamed=unknown[0],
+        )
+
+
+def refusal(message: str, reason: str, field: str, **variables: object) -> InvalidRequest:
+    return InvalidRequest(message, reason=reason, field=field, metadata=variables)

@@ -1,0 +1,1 @@
+"""Tensors: dtypes, arrays, and the fields of a request."""

@@ -1,0 +1,1 @@
+"""Bytes to fields, answers to bytes, errors to statuses."""

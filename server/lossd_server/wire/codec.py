@@ -1,0 +1,184 @@
+"""Bytes of the wire to request messages, and answers to bytes of the wire."""
+
+from __future__ import annotations
+
+from functools import cache
+from math import prod
+from typing import Any, cast
+
+import numpy.typing as npt
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from lossd.v1 import loss_pb2, service_pb2
+from lossd.v1 import tensor_pb2 as pb
+from lossd.wire import LEAST_BYTES, WIDTHS, cut, message_field, tag, tensor_header, varint
+from lossd_server.errors import InvalidRequest
+from lossd_server.jobs.job import Answer, Job, Reduction
+from lossd_server.tensors import request_fields
+from lossd_server.tensors.array import Array, gradient_dtype
+from lossd_server.tensors.dtypes import DATA_TYPE
+from lossd_server.tensors.request_fields import Fields, Place
+
+METHODS = service_pb2.DESCRIPTOR.services_by_name["LossService"].methods_by_name
+# Numbers of the fields that every response has.
+LOSS, INPUT_GRADIENT, TARGET_GRADIENT, WEIGHT_GRADIENT, OUTPUTS, SUMMARY, TIMING = range(1, 8)
+# Fields of Outputs: number and dtype, 0 for the loss's.
+OUTPUT_FIELDS = {"lse": (1, 0), "entropy": (2, 0), "argmax": (3, pb.DATA_TYPE_INT64), "correct": (4, pb.DATA_TYPE_BOOL)}
+# Requests from here on are worth looking for elements that need no copy.
+LARGE_BYTES = LEAST_BYTES
+# Two doubles and an int64; four int64: each with its tag, and the messages' own tags and lengths.
+SUMMARY_BYTES, TIMING_BYTES = 9 + 9 + 11 + 2, 4 * 11 + 2
+
+
+def decode(rpc: str, body: bytes) -> Message:
+    """The request message of `rpc`. Raises InvalidRequest with reason MALFORMED_MESSAGE."""
+    try:
+        return cast("Message", _request(rpc).FromString(body))
+    except DecodeError:
+        raise _malformed(rpc, body) from None
+
+
+def fields(rpc: str, body: bytes) -> Fields:
+    """The fields of the request of `rpc`, those of LARGE_BYTES as views of `body`. Raises InvalidRequest."""
+    try:
+        message, views = cut(METHODS[rpc].input_type, body)
+    except DecodeError:
+        raise _malformed(rpc, body) from None
+    return request_fields.fields(message, views)
+
+
+def encode(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, batch_rows: int) -> bytes:
+    """The serialised response. Elements are copied once, into it."""
+    return b"".join(pieces(answer, queue_ns, compute_ns, batch_requests, batch_rows))
+
+
+def pieces(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, batch_rows: int) -> list[Any]:
+    """The same before it is joined: bytes, and views of the elements."""
+    loss = loss_field(LOSS, answer.job, answer.loss)
+    return loss + _but_loss(answer, queue_ns, compute_ns, batch_requests, batch_rows)
+
+
+def closing(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, batch_rows: int) -> list[Any]:
+    """The same of an answer whose items have left in blocks: with a loss only where it is reduced."""
+    reduced = answer.job.reducing.reduction is not Reduction.NONE
+    loss = loss_field(LOSS, answer.job, answer.loss) if reduced else []
+    return loss + _but_loss(answer, queue_ns, compute_ns, batch_requests, batch_rows)
+
+
+def _but_loss(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, batch_rows: int) -> list[Any]:
+    job, summary = answer.job, answer.summary
+    parts: list[Any] = []
+    for name, (number, dtype, shape) in _gradients(job).items():
+        gradient = getattr(answer, f"{name}_gradient")
+        if gradient is not None:
+            place = job.places.get(name)
+            parts += _tensor(number, dtype, shape, gradient) if place is None else [_there(number, dtype, shape, place)]
+    if job.outputs:
+        parts += outputs_field(OUTPUTS, answer)
+    if summary is not None:
+        of = loss_pb2.Summary(loss_sum=summary.loss_sum, weight_sum=summary.weight_sum, count=summary.count)
+        parts.append(message_field(SUMMARY, of.SerializeToString()))
+    took = loss_pb2.Timing(
+        queue_ns=queue_ns, compute_ns=compute_ns, batch_requests=batch_requests, batch_rows=batch_rows
+    )
+    parts.append(message_field(TIMING, took.SerializeToString()))
+    return parts
+
+
+def loss_field(number: int, job: Job, loss: npt.NDArray[Any]) -> list[Any]:
+    """Field `number`, a Tensor, of a job's loss."""
+    return _tensor(number, _loss_dtype(job), _loss_shape(job), loss)
+
+
+def gradient_field(number: int, operand: Array, gradient: npt.NDArray[Any]) -> list[Any]:
+    """Field `number`, a Tensor, of the gradient by `operand`."""
+    return _tensor(number, gradient_dtype(operand.dtype), operand.shape, gradient)
+
+
+def outputs_field(number: int, answer: Answer) -> list[Any]:
+    """Field `number`, Outputs, of what was asked for."""
+    job = answer.job
+    parts: list[Any] = [tag(number), varint(_outputs_bytes(job))]
+    for name, of, dtype in _output_fields(job):
+        parts += _tensor(of, dtype, job.loss_shape, answer.outputs[name])
+    return parts
+
+
+def response_bytes(job: Job) -> int:
+    """Bytes of the job's response, known before it is computed: no fewer than `encode` gives, and at most 77 more."""
+    size = TIMING_BYTES + _tensor_bytes(LOSS, _loss_dtype(job), _loss_shape(job))
+    if not job.formula.activation:
+        size += SUMMARY_BYTES
+    for name, (number, dtype, shape) in _gradients(job).items():
+        place = job.places.get(name)
+        size += _tensor_bytes(number, dtype, shape) if place is None else len(_there(number, dtype, shape, place))
+    if job.outputs:
+        outputs = _outputs_bytes(job)
+        size += len(tag(OUTPUTS)) + len(varint(outputs)) + outputs
+    return size
+
+
+def tensors(job: Job) -> list[tuple[int, int, tuple[int, ...]]]:
+    """The response's loss and gradients, in the order in which they are written: field number, dtype and shape."""
+    return [(LOSS, _loss_dtype(job), _loss_shape(job)), *_gradients(job).values()]
+
+
+def _loss_dtype(job: Job) -> int:
+    return gradient_dtype(job.input.dtype) if job.formula.activation else DATA_TYPE[job.compute]
+
+
+def _loss_shape(job: Job) -> tuple[int, ...]:
+    return job.loss_shape if job.reducing.reduction is Reduction.NONE else ()
+
+
+def _output_fields(job: Job) -> list[tuple[str, int, int]]:
+    """(name, number, dtype) of the outputs that were asked for."""
+    own = DATA_TYPE[job.compute]
+    return [(name, number, dtype or own) for name, (number, dtype) in OUTPUT_FIELDS.items() if name in job.outputs]
+
+
+def _outputs_bytes(job: Job) -> int:
+    return sum(_tensor_bytes(number, dtype, job.loss_shape) for _, number, dtype in _output_fields(job))
+
+
+@cache
+def _request(rpc: str) -> Any:
+    return GetMessageClass(METHODS[rpc].input_type)
+
+
+def _tensor(number: int, dtype: int, shape: tuple[int, ...], values: npt.NDArray[Any]) -> list[Any]:
+    """Field `number`, a Tensor. values: contiguous, of any shape; their bytes are joined in later, not copied here."""
+    return [tensor_header(number, dtype, shape), values.data if values.size else b""]
+
+
+def _gradients(job: Job) -> dict[str, tuple[int, int, tuple[int, ...]]]:
+    """Field number, dtype and shape of the gradients that were asked for."""
+    found = {}
+    if job.input_gradient:
+        found["input"] = INPUT_GRADIENT, gradient_dtype(job.input.dtype), job.input.shape
+    if job.target_gradient and job.target is not None:
+        found["target"] = TARGET_GRADIENT, gradient_dtype(job.target.dtype), job.target.shape
+    if job.weight_gradient:
+        found["weight"] = WEIGHT_GRADIENT, job.weight_dtype, (job.layout.classes,)
+    return found
+
+
+def _there(number: int, dtype: int, shape: tuple[int, ...], place: Place) -> bytes:
+    """Field `number`, a Tensor whose elements lie where the client wanted them."""
+    lies = pb.SharedMemory(token=place.token, offset=place.offset, length=place.length)
+    tensor = pb.Tensor(dtype=dtype, shape=shape, shared_memory=lies)  # type: ignore[arg-type]  # enums are ints to us
+    return message_field(number, tensor.SerializeToString())
+
+
+def _tensor_bytes(number: int, dtype: int, shape: tuple[int, ...]) -> int:
+    return len(tensor_header(number, dtype, shape)) + prod(shape) * WIDTHS[dtype]
+
+
+def _malformed(rpc: str, body: bytes) -> InvalidRequest:
+    name = METHODS[rpc].input_type.full_name
+    return InvalidRequest(
+        f"the message of {len(body)} bytes is no {name}",
+        reason="MALFORMED_MESSAGE",
+        metadata={"bytes": len(body), "message": name},
+    )
