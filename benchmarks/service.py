@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from load import Round, completed, h2load_is_installed, h2load_round, python_round
-from lossd import requests
+from lossd.request import build as requests
 from lossd.v1 import service_pb2 as pb
 from machine import describe, processor, threads, versions
 from servers import LOSSD, echo, running

@@ -15,7 +15,7 @@ import grpc
 import numpy as np
 
 import lossd
-from lossd import requests
+from lossd.request import build as requests
 from peers.case import Array, Case
 from peers.worker import Cases, Sampler, answer, timed, together
 

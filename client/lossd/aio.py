@@ -13,24 +13,27 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from lossd import channel, info, mapping, protocol, results, sharing
-from lossd.aio_connection import Connection
-from lossd.aio_connections import Connections
-from lossd.aio_link import Link
+from lossd import info, results
+from lossd.connection.aio_connection import Connection
+from lossd.connection.aio_pool import Connections
 from lossd.embedded import Embedded
 from lossd.errors import Error, InvalidArgument
-from lossd.exchange import Evaluation
 from lossd.info import ServerInfo
-from lossd.joining import may_join
-from lossd.mapping import Window
 from lossd.methods import Methods
-from lossd.options import Transport
-from lossd.requests import Call, build
+from lossd.options import Tensor, Transport
+from lossd.request.build import Call, build
 from lossd.results import Result
-from lossd.retry import Retry, deadline_s
-from lossd.route import MOST_LOST, Route, finish, route
-from lossd.tensors import Tensor
-from lossd.transport import checked, is_small, taken
+from lossd.routing.choose_transport import checked, is_small, taken
+from lossd.routing.route import MOST_LOST, Route, finish, route
+from lossd.rpc import protocol
+from lossd.rpc import target as channel
+from lossd.rpc.retry import Retry, deadline_s
+from lossd.shared_memory import session
+from lossd.streaming import map_window as mapping
+from lossd.streaming.aio_stream import Link
+from lossd.streaming.exchange import Evaluation
+from lossd.streaming.map_window import Window
+from lossd.streaming.multiplex_policy import may_join
 
 
 class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
@@ -95,9 +98,9 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
                     break
                 return regions.empty(shape, dtype)
             except Exception as error:
-                if not sharing.may_go_otherwise(error):
+                if not session.may_go_otherwise(error):
                     raise
-                if not sharing.is_lost(error):
+                if not session.is_lost(error):
                     break
                 connection.forget()
         return np.empty(shape, dtype)
@@ -261,7 +264,7 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
                 # Large arrays may be copied there.
                 return await asyncio.to_thread(route, call, asked, server, connection.sharing, lost)
             except Error as error:
-                if not sharing.is_lost(error):
+                if not session.is_lost(error):
                     raise
                 lost += 1
                 connection.forget()

@@ -12,23 +12,26 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from lossd import channel, info, mapping, protocol, results, sharing
-from lossd.connection import Connection
-from lossd.connections import Connections
+from lossd import info, results
+from lossd.connection.connection import Connection
+from lossd.connection.pool import Connections
 from lossd.embedded import Embedded
 from lossd.errors import Error, InvalidArgument
-from lossd.exchange import Evaluation
 from lossd.info import ServerInfo
-from lossd.link import Link
-from lossd.mapping import Window
 from lossd.methods import Methods
-from lossd.options import Transport
-from lossd.requests import Call, build
+from lossd.options import Tensor, Transport
+from lossd.request.build import Call, build
 from lossd.results import Result
-from lossd.retry import Retry, deadline_s
-from lossd.route import MOST_LOST, Route, finish, route
-from lossd.tensors import Tensor
-from lossd.transport import checked, is_small, taken
+from lossd.routing.choose_transport import checked, is_small, taken
+from lossd.routing.route import MOST_LOST, Route, finish, route
+from lossd.rpc import protocol
+from lossd.rpc import target as channel
+from lossd.rpc.retry import Retry, deadline_s
+from lossd.shared_memory import session
+from lossd.streaming import map_window as mapping
+from lossd.streaming.exchange import Evaluation
+from lossd.streaming.map_window import Window
+from lossd.streaming.stream import Link
 
 
 class Client(Methods[Result, Tensor]):
@@ -95,9 +98,9 @@ class Client(Methods[Result, Tensor]):
                     break
                 return regions.empty(shape, dtype)
             except Exception as error:
-                if not sharing.may_go_otherwise(error):
+                if not session.may_go_otherwise(error):
                     raise
-                if not sharing.is_lost(error):
+                if not session.is_lost(error):
                     break
                 connection.forget()
         return np.empty(shape, dtype)
@@ -246,7 +249,7 @@ class Client(Methods[Result, Tensor]):
             try:
                 return route(call, asked, server, connection.sharing, lost)
             except Error as error:
-                if not sharing.is_lost(error):
+                if not session.is_lost(error):
                     raise
                 lost += 1
                 connection.forget()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lossd.tensors import NAMES
+from lossd.request.tensors import NAMES
 from lossd.v1 import service_pb2
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, Unpack
 
 from lossd import options as opt
-from lossd.tensors import Tensor
+from lossd.options import Tensor
 
 # Result and an array, or awaitables of them.
 ResultT = TypeVar("ResultT")

@@ -7,9 +7,10 @@ base = 2.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
-from lossd.tensors import Tensor
+# What takes part in a call: an array of any kind that `lossd.request.tensors` names.
+Tensor = Any
 
 TensorName = Literal["input", "target", "weight"]
 Kind = Literal["logits", "log_probabilities", "probabilities", "counts"]

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lossd import tensors, wire
+from lossd import wire
 from lossd.options import TensorName
+from lossd.request import tensors
 from lossd.v1 import loss_pb2
 from lossd.v1 import tensor_pb2 as pb
 
 if TYPE_CHECKING:
-    from lossd.requests import Call
+    from lossd.request.build import Call
 
 # Elements of large tensors of a message, by the path of field names to them.
 Data = Mapping[tuple[str, ...], memoryview]

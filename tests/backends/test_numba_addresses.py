@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lossd import requests
+from lossd.request import build as requests
 from lossd_server import losses
 from lossd_server.backends.numba import NumbaBackend
 from lossd_server.engine.evaluate import evaluate

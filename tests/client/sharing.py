@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import grpc
 
-from lossd.regions import Regions
+from lossd.shared_memory.arena import Regions
 from lossd.v1.service_pb2 import GetServerInfoRequest, GetServerInfoResponse
 from lossd.v1.service_pb2_grpc import LossServiceStub
 from lossd_server.config.settings import Settings

@@ -16,7 +16,7 @@ import grpc
 import numpy as np
 from google.protobuf.message import Message
 
-from lossd.protocol import HEALTH, PATHS, STREAM
+from lossd.rpc.protocol import HEALTH, PATHS, STREAM
 from lossd.v1 import service_pb2
 from lossd_server.errors import ServerError
 from lossd_server.wire import status

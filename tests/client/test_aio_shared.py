@@ -20,8 +20,8 @@ X = np.full((2, 3), 1.5, np.float32)
 @pytest.fixture(autouse=True)
 def lasting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams stay open however slow the machine is."""
-    monkeypatch.setattr("lossd.aio_shared.IDLE_S", 300.0)
-    monkeypatch.setattr("lossd.aio_shared.LIFE_S", 300.0)
+    monkeypatch.setattr("lossd.streaming.multiplexed.IDLE_S", 300.0)
+    monkeypatch.setattr("lossd.streaming.multiplexed.LIFE_S", 300.0)
 
 
 def use(server: StandIn, work: Callable[[lossd.aio.Client], Awaitable[Any]]) -> Any:
@@ -266,7 +266,7 @@ def test_a_server_whose_streams_all_fail_is_asked_call_by_call(server: StandIn) 
 
 def test_a_stream_that_carries_nothing_is_closed(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server has room for few; calls that come later open another."""
-    monkeypatch.setattr("lossd.aio_shared.IDLE_S", 0.01)
+    monkeypatch.setattr("lossd.streaming.multiplexed.IDLE_S", 0.01)
 
     async def work(client: lossd.aio.Client) -> None:
         shared = client._connection()._shared
@@ -282,8 +282,8 @@ def test_a_stream_that_carries_nothing_is_closed(server: StandIn, monkeypatch: p
 
 def test_a_stream_that_is_always_busy_is_replaced(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a balancer may deal it to another server; no call notices."""
-    monkeypatch.setattr("lossd.aio_shared.IDLE_S", 0.01)
-    monkeypatch.setattr("lossd.aio_shared.LIFE_S", 0.0)
+    monkeypatch.setattr("lossd.streaming.multiplexed.IDLE_S", 0.01)
+    monkeypatch.setattr("lossd.streaming.multiplexed.LIFE_S", 0.0)
 
     async def work(client: lossd.aio.Client) -> None:
         before = len(server.streams)

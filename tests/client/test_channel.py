@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import lossd
-from lossd import channel
+from lossd.rpc import target as channel
 from lossd_server.config.settings import Settings
 from lossd_server.front.grpcio import channel_options
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import lossd
-from lossd import protocol
-from lossd.requests import build
+from lossd.request.build import build
+from lossd.rpc import protocol
 from lossd_server.errors import GoingAway, InvalidRequest, Overloaded
 from tests.client.programs import run
 from tests.client.stand_in import StandIn

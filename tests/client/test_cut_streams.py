@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import lossd
-from lossd import items
+from lossd.routing import block_plan
 from lossd_server.errors import GoingAway, InvalidRequest, Overloaded
 from tests.client.stand_in import StandIn
 
@@ -19,7 +19,7 @@ X = np.arange(4000, dtype=np.float32).reshape(1000, 4) + 1
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(items, "BLOCK_BYTES", 1600)
+    monkeypatch.setattr(block_plan, "BLOCK_BYTES", 1600)
 
 
 @pytest.fixture(params=["blocking", "awaitable"])

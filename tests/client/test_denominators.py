@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from lossd import denominators
-from lossd.denominators import Denominator, denominator
-from lossd.requests import build
+from lossd.request.build import build
+from lossd.streaming import mean_denominator as denominators
+from lossd.streaming.mean_denominator import Denominator, denominator
 from lossd_server.jobs import reduction
 
 RNG = np.random.default_rng(5)

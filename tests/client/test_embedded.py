@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import lossd
-from lossd.requests import METHODS
+from lossd.request.build import METHODS
 from tests.client.programs import run
 
 LOG3 = math.log(3)

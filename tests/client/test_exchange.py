@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import lossd
-from lossd import exchange, items
-from lossd.exchange import Evaluation, Exchange
-from lossd.requests import build
-from lossd.route import Route
+from lossd.request.build import build
+from lossd.routing import block_plan
+from lossd.routing.route import Route
+from lossd.streaming import exchange
+from lossd.streaming.exchange import Evaluation, Exchange
 from lossd.v1 import service_pb2, tensor_pb2
 
 X = np.arange(40, dtype=np.float32).reshape(10, 4)
@@ -24,7 +25,7 @@ def small(value: float) -> Evaluation:
 
 def large(x: Any = X, **options: Any) -> Evaluation:
     call = build("entropy", x, **options)
-    return Evaluation(Route(call, cut=items.Cut(len(x), 4, ("input",), 16)), 0.0)
+    return Evaluation(Route(call, cut=block_plan.Cut(len(x), 4, ("input",), 16)), 0.0)
 
 
 def said(one: Exchange) -> list[service_pb2.StreamRequest]:

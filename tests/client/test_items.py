@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lossd import items
-from lossd.items import Cut
-from lossd.requests import build
-from lossd.server_limits import Limits
+from lossd.request.build import build
+from lossd.routing import block_plan as items
+from lossd.routing.block_plan import Cut
+from lossd.rpc.server_limits import Limits
 
 LIMITS = Limits(max_message_bytes=16 << 20, max_item_bytes=16 << 20, elementwise_granularity=4096)
 X = np.zeros((64, 1000), np.float32)

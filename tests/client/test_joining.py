@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lossd.joining import ENOUGH, FIRST_PAUSE_S, LONGEST_PAUSE_S, WITHIN_S, Joining, may_join
-from lossd.requests import build
+from lossd.request.build import build
+from lossd.streaming.multiplex_policy import ENOUGH, FIRST_PAUSE_S, LONGEST_PAUSE_S, WITHIN_S, Joining, may_join
 
 X = np.zeros((8, 16), np.float32)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import lossd
-from lossd import protocol
-from lossd.mapping import WINDOW_BYTES
+from lossd.rpc import protocol
+from lossd.streaming.map_window import WINDOW_BYTES
 from lossd_server.errors import InvalidRequest, Overloaded
 from tests.client.stand_in import StandIn
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import lossd
-from lossd.requests import build
+from lossd.request.build import build
 
 X = np.linspace(0.1, 0.9, 6, dtype=np.float32).reshape(2, 3)
 WAYS = ("unary", "stream", "shared_memory")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from lossd import handover, memory
-from lossd.regions import Regions
+from lossd.shared_memory import socket_client, socket_protocol
+from lossd.shared_memory.arena import Regions
 from tests.client.sharing import LARGE, opened, place, serving
 from tests.server.memfds import descriptors, mappings
 
@@ -27,7 +27,7 @@ def test_found(regions: Regions) -> None:
     array = regions.empty((6, 8), np.float32)
     token, offset = place(regions, array)
 
-    assert len(token) == memory.TOKEN_BYTES
+    assert len(token) == socket_protocol.TOKEN_BYTES
     assert place(regions, array[2:4]) == (token, offset + 2 * 32)
     assert place(regions, array.reshape(-1)) == (token, offset)
     assert place(regions, array.view(np.int16)) == (token, offset)
@@ -87,7 +87,7 @@ def test_idle_memory_is_bounded() -> None:
     gc.collect()
     before = mappings(), descriptors()
     with serving() as info:
-        connection = handover.connect(info.shared_memory_socket, info.instance_id)
+        connection = socket_client.connect(info.shared_memory_socket, info.instance_id)
         assert connection is not None
         regions = Regions(connection, idle_bytes=2 * LARGE)
         arrays = [regions.empty((LARGE,), np.uint8) for _ in range(5)]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lossd.errors import Overloaded, TooLarge, Unavailable
-from lossd.regions import SLAB_BYTES, Regions
+from lossd.shared_memory.arena import SLAB_BYTES, Regions
 from tests.client import programs
 from tests.client.sharing import LARGE, opened, serving
 
@@ -150,7 +150,7 @@ def test_quiet_without_close() -> None:
     program = """
     import sys
     import numpy as np
-    from lossd.regions import Regions
+    from lossd.shared_memory.arena import Regions
 
     regions = Regions.connect(*sys.argv[1:])
     array = regions.empty((10,), np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossd.extents import ALIGNMENT, Extents
+from lossd.shared_memory.free_list import ALIGNMENT, Extents
 
 
 @given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 3)), max_size=60))

@@ -12,7 +12,7 @@ import torch
 import lossd
 from lossd import options, results
 from lossd.methods import Methods
-from lossd.requests import METHODS, _messages, build
+from lossd.request.build import METHODS, _messages, build
 from lossd.v1 import loss_pb2, service_pb2
 
 X = np.zeros((2, 3), np.float32)

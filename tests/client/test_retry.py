@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import lossd
-from lossd import retry
+from lossd.rpc import retry
 
 
 class Clock:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import lossd
-from lossd.requests import build
-from lossd.retry import Retry
+from lossd.request.build import build
+from lossd.rpc.retry import Retry
 from tests.client.stand_in import StandIn
 from tests.server.test_workers import children, instances, two_workers
 

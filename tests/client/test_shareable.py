@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import lossd
-from lossd.requests import build
-from lossd.server_limits import Limits
-from lossd.shareable import copied_bytes, why_not
+from lossd.request.build import build
+from lossd.routing.shared_memory_limits import copied_bytes, why_not
+from lossd.rpc.server_limits import Limits
 from lossd_server.backends import Backend
 from lossd_server.embedded import EmbeddedServer
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import lossd
-from lossd.regions import Regions
+from lossd.shared_memory.arena import Regions
 from lossd_server.config.settings import Settings
 from lossd_server.embedded import EmbeddedServer
 

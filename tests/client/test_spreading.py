@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from lossd.spreading import TRIES_EACH, is_new, least_busy, wants_another
+from lossd.connection.balancing import TRIES_EACH, is_new, least_busy, wants_another
 
 
 @dataclass

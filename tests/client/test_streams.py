@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import lossd
-from lossd import items
-from lossd.exchange import Evaluation
-from lossd.requests import METHODS, build
-from lossd.route import Route
-from lossd.server_limits import Limits
+from lossd.request.build import METHODS, build
+from lossd.routing import block_plan
+from lossd.routing.route import Route
+from lossd.rpc.server_limits import Limits
+from lossd.streaming.exchange import Evaluation
 
 RNG = np.random.default_rng(4)
 N, C = 1200, 64
@@ -36,8 +36,8 @@ def client() -> Iterator[lossd.Client]:
 @pytest.fixture(params=[1 << 10, 40_000, 2 << 20])
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Of this many bytes; and nothing that can be cut goes whole."""
-    monkeypatch.setattr(items, "BLOCK_BYTES", request.param)
-    monkeypatch.setattr(items, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(block_plan, "BLOCK_BYTES", request.param)
+    monkeypatch.setattr(block_plan, "WHOLE_BYTES", 0)
     return int(request.param)
 
 
@@ -220,8 +220,8 @@ def test_an_array_that_cannot_be_read_is_the_callers_to_hear(client: lossd.Clien
 
     call = build("entropy", P)
     call.operands["input"] = call.operands["input"]._replace(values=P.view(Unreadable))
-    cut = items.cut(call, Limits(16 << 20, 16 << 20))
-    assert isinstance(cut, items.Cut)
+    cut = block_plan.cut(call, Limits(16 << 20, 16 << 20))
+    assert isinstance(cut, block_plan.Cut)
 
     with pytest.raises(OSError, match="the disk is gone"):
         client._streamed(client._connection(), Evaluation(Route(call, cut=cut), 0.0), None)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import lossd
-from lossd import tensors
+from lossd.request import tensors
 from lossd.v1 import tensor_pb2 as pb
 
 NUMPY: dict[Any, int] = {

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import lossd
-from lossd import transport
-from lossd.items import Cut
 from lossd.options import Transport
-from lossd.requests import Call, build
-from lossd.server_limits import Limits
-from lossd.transport import choose, is_small
+from lossd.request.build import Call, build
+from lossd.routing import choose_transport as transport
+from lossd.routing.block_plan import Cut
+from lossd.routing.choose_transport import choose, is_small
+from lossd.rpc.server_limits import Limits
 
 LIMITS = Limits(max_message_bytes=16 << 20, max_item_bytes=16 << 20)
 MIB = 1 << 20

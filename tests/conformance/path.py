@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import lossd
-from lossd import requests, results
+from lossd import results
+from lossd.request import build as requests
 from lossd_server import losses
 from lossd_server.backends import Backend
 from lossd_server.engine.evaluate import evaluate

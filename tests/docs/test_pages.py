@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lossd.requests import METHODS
+from lossd.request.build import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LOSSES = ROOT / "docs/losses"

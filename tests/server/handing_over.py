@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from lossd import memory
+from lossd.shared_memory import socket_protocol
 from lossd_server.shared_memory.registry import Regions
 from lossd_server.shared_memory.socket_server import Handover
 from tests.server.memfds import PAGE, connected
@@ -41,4 +41,4 @@ def against(talk: Callable[[str], None], **how: Any) -> int:
 def alive(path: str) -> None:
     """A right client is served."""
     with connected(path) as peer:
-        assert len(peer.give()) == memory.TOKEN_BYTES
+        assert len(peer.give()) == socket_protocol.TOKEN_BYTES

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lossd import memory
+from lossd.shared_memory import socket_protocol
 
 PAGE = mmap.PAGESIZE
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -35,20 +35,20 @@ class Peer:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 30, 0))
         self.socket.connect(path)
         if greeted:
-            self.socket.send(memory.HELLO)
-            assert self.hear().startswith(memory.HELLO)
+            self.socket.send(socket_protocol.HELLO)
+            assert self.hear().startswith(socket_protocol.HELLO)
 
     def hear(self) -> bytes:
         """The next record; b"" where the server has closed."""
         try:
-            return self.socket.recv(memory.ANSWER_BYTES)
+            return self.socket.recv(socket_protocol.ANSWER_BYTES)
         except ConnectionResetError:
             return b""
 
     def hand(self, size: int, *files: int) -> bytes | tuple[str, str] | None:
         """Registers: the token, or reason and sentence of the refusal, or None where the server has closed."""
-        socket.send_fds(self.socket, [memory.register(size)], files)
-        return memory.read_answer(self.hear())
+        socket.send_fds(self.socket, [socket_protocol.register(size)], files)
+        return socket_protocol.read_answer(self.hear())
 
     def give(self, size: int = PAGE) -> bytes:
         """The token of a new region."""

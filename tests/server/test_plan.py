@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lossd import requests
+from lossd.request import build as requests
 from lossd.v1 import service_pb2 as pb
 from lossd_server import losses
 from lossd_server.backends import Backend

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lossd import requests
-from lossd.requests import Call
+from lossd.request import build as requests
+from lossd.request.build import Call
 from lossd.v1 import service_pb2 as pb
 from lossd.v1 import tensor_pb2
 from lossd_server import losses

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lossd.errors import Overloaded, TooLarge
-from lossd.regions import Regions
+from lossd.shared_memory.arena import Regions
 from lossd.v1 import loss_pb2 as loss
 from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb

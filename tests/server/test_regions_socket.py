@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossd import memory
+from lossd.shared_memory import socket_protocol
 from lossd_server.shared_memory.mapped_region import unmap
 from lossd_server.shared_memory.registry import Regions
 from lossd_server.shared_memory.socket_server import Conversation, Malformed
@@ -26,9 +26,14 @@ from tests.server.memfds import PAGE, SEALS, connected, descriptors, memfd
             st.one_of(
                 st.binary(max_size=40),
                 st.sampled_from(
-                    [memory.HELLO, memory.register(PAGE), memory.register(2**64 - 1), memory.end(bytes(16))]
+                    [
+                        socket_protocol.HELLO,
+                        socket_protocol.register(PAGE),
+                        socket_protocol.register(2**64 - 1),
+                        socket_protocol.end(bytes(16)),
+                    ]
                 ),
-                st.builds(memory.register, st.integers(0, 2**64 - 1)),
+                st.builds(socket_protocol.register, st.integers(0, 2**64 - 1)),
             ),
             st.integers(0, 2),
             st.sampled_from([0, 0, 0, socket.MSG_TRUNC, socket.MSG_CTRUNC]),
@@ -42,9 +47,9 @@ def test_any_conversation(said: list[tuple[bytes, int, int]]) -> None:
     conversation = Conversation(regions, INSTANCE)
     files = [memfd(), memfd()]
     try:
-        for place, (record, count, flags) in enumerate([(memory.HELLO, 0, 0), *said]):
+        for place, (record, count, flags) in enumerate([(socket_protocol.HELLO, 0, 0), *said]):
             answer, began, _ = conversation.hear(record, files[:count], flags)
-            assert answer.startswith(b"lossd" if place == 0 else (b"T", b"F")) or memory.read_end(record)
+            assert answer.startswith(b"lossd" if place == 0 else (b"T", b"F")) or socket_protocol.read_end(record)
             assert (began is not None) == (answer[:1] == b"T")
     except Malformed:
         pass
@@ -61,9 +66,9 @@ def test_greeting() -> None:
 
     def talk(path: str) -> None:
         with connected(path, greeted=False) as peer:
-            peer.socket.send(memory.HELLO)
+            peer.socket.send(socket_protocol.HELLO)
 
-            assert memory.read_greeting(peer.hear()) == INSTANCE
+            assert socket_protocol.read_greeting(peer.hear()) == INSTANCE
 
     against(talk)
 
@@ -186,10 +191,10 @@ def test_not_exactly_one_file(count: int) -> None:
         b"?",
         b"R",
         b"E",
-        memory.register(PAGE) + b"x",
-        memory.end(bytes(16)) + b"x",
-        memory.granted(bytes(16)),
-        memory.HELLO,
+        socket_protocol.register(PAGE) + b"x",
+        socket_protocol.end(bytes(16)) + b"x",
+        socket_protocol.granted(bytes(16)),
+        socket_protocol.HELLO,
         bytes(33),
         bytes(100_000),
     ],
@@ -216,7 +221,7 @@ def test_a_file_with_the_wrong_record() -> None:
     before = descriptors()
 
     def talk(path: str) -> None:
-        for greeted, record in ((False, memory.HELLO), (True, memory.end(bytes(16))), (True, b"x")):
+        for greeted, record in ((False, socket_protocol.HELLO), (True, socket_protocol.end(bytes(16))), (True, b"x")):
             with connected(path, greeted=greeted) as peer:
                 socket.send_fds(peer.socket, [record], [file])
                 assert peer.hear() == b""
@@ -227,7 +232,7 @@ def test_a_file_with_the_wrong_record() -> None:
     os.close(file)
 
 
-@pytest.mark.parametrize("word", [b"GET / HTTP/1.1\r\n\r\n", memory.register(PAGE), b"lossd memory 2"])
+@pytest.mark.parametrize("word", [b"GET / HTTP/1.1\r\n\r\n", socket_protocol.register(PAGE), b"lossd memory 2"])
 def test_no_greeting(word: bytes) -> None:
     """A client whose first word is another is not answered."""
 

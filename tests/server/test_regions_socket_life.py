@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lossd import memory
+from lossd.shared_memory import socket_protocol
 from lossd_server.shared_memory.registry import Regions
 from lossd_server.shared_memory.socket_server import Handover, group_of
 from tests.server.handing_over import INSTANCE, MOST, against, alive, listening
@@ -40,7 +40,7 @@ def test_a_client_that_does_not_read() -> None:
         file = memfd(MOST + PAGE)
         with connected(path) as peer, suppress(BrokenPipeError, ConnectionResetError):
             while True:
-                socket.send_fds(peer.socket, [memory.register(MOST + PAGE)], [file])
+                socket.send_fds(peer.socket, [socket_protocol.register(MOST + PAGE)], [file])
         os.close(file)
         alive(path)
 
@@ -53,9 +53,9 @@ def test_an_end_of_another_client() -> None:
     def talk(path: str) -> None:
         with connected(path) as owner, connected(path) as other:
             token = owner.give(MOST // 2)
-            other.socket.send(memory.end(token))
+            other.socket.send(socket_protocol.end(token))
             assert isinstance(other.hand(MOST, file), tuple)
-            owner.socket.send(memory.end(token))
+            owner.socket.send(socket_protocol.end(token))
             owner.give(MOST)
 
     file = memfd(MOST)
@@ -74,7 +74,7 @@ def test_cycles_leave_nothing() -> None:
                 for _ in range(1 + cycle % 3):
                     token = peer.give()
                 if cycle % 2:
-                    peer.socket.send(memory.end(token))
+                    peer.socket.send(socket_protocol.end(token))
 
     against(talk, max_bytes=MOST)
     gc.collect()
@@ -156,7 +156,7 @@ def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
             first.close()
             while True:
                 with connected(path, greeted=False) as again:
-                    again.socket.send(memory.HELLO)
+                    again.socket.send(socket_protocol.HELLO)
                     if again.hear():
                         return
 

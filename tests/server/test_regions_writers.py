@@ -128,7 +128,7 @@ VICTIM = """
 import sys
 import grpc
 import numpy as np
-from lossd.regions import Regions
+from lossd.shared_memory.arena import Regions
 from lossd.v1 import service_pb2 as service, tensor_pb2 as pb
 from lossd.v1.service_pb2_grpc import LossServiceStub
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lossd import requests
+from lossd.request import build as requests
 from lossd.v1 import loss_pb2
 from lossd.v1 import service_pb2 as pb
 from lossd_server.backends import Backend

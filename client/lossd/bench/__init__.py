@@ -3,9 +3,3 @@
 command → plan (levels), workload (requests and what they must answer) → drive (closed and open loops, through a
 sender) → windows (when is it steady?) → measured → table, document, plot. All but drive and senders is pure.
 """
-
-from __future__ import annotations
-
-
-class BenchError(Exception):
-    """What stops a bench: one sentence for whoever started it."""

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossd.bench import BenchError
 from lossd.bench.arguments import parse, plan
+from lossd.command_error import CommandError
 
 if TYPE_CHECKING:
     from lossd.bench.report import Report
@@ -35,7 +35,6 @@ def _bench(parsed: argparse.Namespace) -> int:
     from lossd.bench.plot import Picture
     from lossd.bench.progress import Progress
     from lossd.bench.run import run
-    from lossd.evaluation import EvaluationError
 
     progress = Progress()
     try:
@@ -46,7 +45,7 @@ def _bench(parsed: argparse.Namespace) -> int:
         if picture is not None and report.levels:
             picture.draw(report)
         _tell(report, parsed)
-    except (BenchError, EvaluationError, lossd.Error) as error:
+    except (CommandError, lossd.Error) as error:
         progress.clear()
         print(f"lossd bench: {error}", file=sys.stderr)
         return 1
@@ -59,7 +58,7 @@ def _check_folders(parsed: argparse.Namespace) -> None:
     """A bench of minutes should not end with a file that cannot be written."""
     for path in (parsed.csv, parsed.json):
         if path and path != "-" and not Path(path).parent.is_dir():
-            raise BenchError(f"{path}: there is no folder {Path(path).parent}")
+            raise CommandError(f"{path}: there is no folder {Path(path).parent}")
 
 
 def _tell(report: Report, parsed: argparse.Namespace) -> None:
@@ -74,7 +73,7 @@ def _tell(report: Report, parsed: argparse.Namespace) -> None:
             with Path(parsed.csv).open("w", encoding="utf-8", newline="") as file:
                 write_csv(report, file)
     except OSError as error:
-        raise BenchError(f"{error.filename}: {error.strerror or error}") from None
+        raise CommandError(f"{error.filename}: {error.strerror or error}") from None
     if parsed.json == "-":
         print(written)
     else:

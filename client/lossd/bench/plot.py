@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from lossd.bench import BenchError
 from lossd.bench.measured import Measured
 from lossd.bench.report import Report
 from lossd.bench.tally import STAGES
 from lossd.bench.windows import Verdict
-from lossd.evaluation.extras import need
+from lossd.command_error import CommandError
+from lossd.extras import need
 
 BLUE, ORANGE, RED, GREY = "#3b6ea5", "#d98032", "#b3423a", "#777777"
 LINES = {"p50_ms": ("p50", BLUE), "p99_ms": ("p99", ORANGE), "p99_9_ms": ("p99.9", RED)}
@@ -34,9 +34,9 @@ class Picture:
         self._figure: Any = figure.Figure(figsize=(14, 4.4), layout="constrained", dpi=150)
         suffixes = self._figure.canvas.get_supported_filetypes()
         if self._path.suffix.lstrip(".").lower() not in suffixes:
-            raise BenchError(f"{path}: no picture is made of that suffix, but of {', '.join(sorted(suffixes))}")
+            raise CommandError(f"{path}: no picture is made of that suffix, but of {', '.join(sorted(suffixes))}")
         if not self._path.parent.is_dir():
-            raise BenchError(f"{path}: there is no folder {self._path.parent}")
+            raise CommandError(f"{path}: there is no folder {self._path.parent}")
 
     def draw(self, report: Report) -> None:
         """Writes the file."""
@@ -56,7 +56,7 @@ class Picture:
         try:
             self._figure.savefig(self._path)
         except OSError as error:
-            raise BenchError(f"{self._path}: {error.strerror or error}") from None
+            raise CommandError(f"{self._path}: {error.strerror or error}") from None
 
 
 def _by_load(axes: Any, levels: list[Measured], values: list[float], colour: str, label: str) -> None:

@@ -56,7 +56,7 @@ class Plan:
 
 
 def run(plan: Plan, progress: Progress) -> Report:
-    """Raises lossd.Error where the server cannot be reached or refuses the requests; BenchError."""
+    """Raises lossd.Error where the server cannot be reached or refuses the requests; CommandError."""
     progress.say("drawing requests")
     drawn = requests(plan.mix)
     for request in drawn:

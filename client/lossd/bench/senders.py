@@ -11,14 +11,16 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from lossd import aio, channel, protocol, results
-from lossd.bench import BenchError
+from lossd import aio, results
 from lossd.bench.stepped import Stepped
 from lossd.bench.workload import Mix, Request
+from lossd.command_error import CommandError
 from lossd.embedded import Embedded
 from lossd.errors import Error, from_rpc
-from lossd.requests import Call, build
+from lossd.request.build import Call, build
 from lossd.results import Result
+from lossd.rpc import protocol
+from lossd.rpc import target as channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def serving(address: str) -> Iterator[str]:
     try:
         server = Embedded(owner, {})
     except ImportError as error:
-        raise BenchError(f"{error}; or name a server that runs: --server ADDRESS") from None
+        raise CommandError(f"{error}; or name a server that runs: --server ADDRESS") from None
     try:
         yield server.address
     finally:

@@ -11,7 +11,7 @@ from lossd.bench.measured import BUSY, PERCENTILES, Measured
 from lossd.bench.report import Report, machine
 from lossd.bench.tally import STAGES, WRONG
 from lossd.bench.windows import Verdict
-from lossd.evaluation.extras import have
+from lossd.extras import have
 
 LOUD = "THE GENERATOR IS THE BOTTLENECK"
 

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lossd.bench import BenchError
 from lossd.bench.check import Expected
 from lossd.bench.float64 import FORMS, INDICES, ROW_LOSSES, class_axis
-from lossd.requests import METHODS
+from lossd.command_error import CommandError
+from lossd.request.build import METHODS
 
 LOSSES = tuple(FORMS)
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -83,7 +83,7 @@ def _dtype(name: str) -> tuple[np.dtype[Any], tuple[float, float]]:
     try:
         import ml_dtypes
     except ImportError as error:
-        raise BenchError(f"--dtype bfloat16 needs ml_dtypes: pip install 'lossd[cli]' ({error})") from None
+        raise CommandError(f"--dtype bfloat16 needs ml_dtypes: pip install 'lossd[cli]' ({error})") from None
     found = ml_dtypes.finfo("bfloat16")
     return np.dtype(ml_dtypes.bfloat16), (float(found.eps), float(found.smallest_subnormal))
 

@@ -2,9 +2,3 @@
 
 command → files (arrays on disk) → blocks (what fits a message) → run (a server computes) → table, document, plot.
 """
-
-from __future__ import annotations
-
-
-class EvaluationError(Exception):
-    """What stops an evaluation: one sentence for whoever started it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lossd.evaluation import EvaluationError
+from lossd.command_error import CommandError
 from lossd.evaluation.question import Question
 
 # Of a block, however much the server takes: progress comes in steps of it, and memory holds a few of it.
@@ -26,7 +26,7 @@ def ranges(question: Question, max_message_bytes: int) -> Iterator[tuple[int, in
     item_bytes = sum(one.item_bytes for role, one in sources.items() if question.sliced(role))
     if whole_bytes + item_bytes > limit:
         what = "one row" if item_bytes else "the input is one row, which"
-        raise EvaluationError(
+        raise CommandError(
             f"{question.input.place.text}: {what} needs a message of {whole_bytes + item_bytes} bytes, the server "
             f"takes {limit}: raise its option max_message_bytes"
         )

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossd.evaluation import EvaluationError
-from lossd.evaluation.extras import need
-from lossd.evaluation.files import Place, Source, in_memory
+from lossd.command_error import CommandError
+from lossd.evaluation.source import Place, Source, in_memory
+from lossd.extras import need
 
 
 def open_columns(one: Place, others: Sequence[Place], *, numbers: bool) -> Source:
@@ -31,7 +31,7 @@ def _csv(one: Place, others: Sequence[Place], numbers: bool) -> Source:
     try:
         table = reader.read_csv(one.path, read_options=options)
     except need("pyarrow", "reading .csv").ArrowInvalid as error:
-        raise EvaluationError(f"{one.path}: {str(error).splitlines()[0]}") from None
+        raise CommandError(f"{one.path}: {str(error).splitlines()[0]}") from None
     chosen = _select(one, others, names)
     array = _array(one, [(names[i], table.column(i)) for i in chosen], 0)
     if numbers and array.dtype.kind in "iub":
@@ -47,7 +47,7 @@ def _csv_names(one: Place) -> tuple[list[str], bool]:
     with one.path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
         first = next(csv.reader(lines), [])
     if not first:
-        raise EvaluationError(f"{one.path}: is empty")
+        raise CommandError(f"{one.path}: is empty")
     cells = [cell.strip() for cell in first]
     numbered = [str(i) for i in range(len(cells))]
     header = not all(map(_is_number, cells)) or (len(cells) > 1 and cells == numbered)
@@ -67,7 +67,7 @@ def _parquet(one: Place, others: Sequence[Place]) -> Source:
     try:
         stored = reader.ParquetFile(one.path)
     except arrow.ArrowInvalid as error:
-        raise EvaluationError(f"{one.path}: cannot be read as .parquet ({error})") from None
+        raise CommandError(f"{one.path}: cannot be read as .parquet ({error})") from None
     names = list(stored.schema_arrow.names)
     chosen = [names[i] for i in _select(one, others, names)]
     sizes = [stored.metadata.row_group(i).num_rows for i in range(stored.metadata.num_row_groups)]
@@ -102,12 +102,12 @@ def _select(one: Place, others: Sequence[Place], names: list[str]) -> list[int]:
     if one.key is not None:
         return [_position(one, name.strip(), names) for name in one.key.split(",")]
     if any(other.key is None for other in others):
-        raise EvaluationError(f"{one.path}: is named twice; say which columns are which, as in {one.path}:label")
+        raise CommandError(f"{one.path}: is named twice; say which columns are which, as in {one.path}:label")
     taken = {_position(other, name.strip(), names) for other in others if other.key for name in other.key.split(",")}
     # A column without a name is a data frame's index.
     rest = [i for i, name in enumerate(names) if i not in taken and name not in ("", "__index_level_0__")]
     if not rest:
-        raise EvaluationError(f"{one.path}: has no column left: it holds {', '.join(names)}")
+        raise CommandError(f"{one.path}: has no column left: it holds {', '.join(names)}")
     return rest
 
 
@@ -118,7 +118,7 @@ def _position(one: Place, name: str, names: list[str]) -> int:
     if name.lstrip("-").isdecimal() and -len(names) <= int(name) < len(names):
         return int(name) % len(names)
     there = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-    raise EvaluationError(f"{one.path}: holds no column {name!r}; it holds {there}")
+    raise CommandError(f"{one.path}: holds no column {name!r}; it holds {there}")
 
 
 def _array(one: Place, columns: Sequence[tuple[str, Any]], first_row: int) -> npt.NDArray[Any]:
@@ -127,7 +127,7 @@ def _array(one: Place, columns: Sequence[tuple[str, Any]], first_row: int) -> np
         return arrays[0]
     for (name, _), array in zip(columns, arrays, strict=True):
         if array.ndim > 1:
-            raise EvaluationError(f"{one.path}: column {name} holds lists: name it alone, as in {one.path}:{name}")
+            raise CommandError(f"{one.path}: column {name} holds lists: name it alone, as in {one.path}:{name}")
     return np.stack(arrays, axis=1)
 
 
@@ -135,7 +135,7 @@ def _column(one: Place, name: str, column: Any, first_row: int) -> npt.NDArray[A
     types = need("pyarrow.types", "reading columns")
     if column.null_count:
         row = first_row + int(np.argmax(column.is_null().to_numpy()))
-        raise EvaluationError(f"{one.path}: column {name} has no number at row {row} (empty or NaN)")
+        raise CommandError(f"{one.path}: column {name} has no number at row {row} (empty or NaN)")
     kind = column.type
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         whole = column.combine_chunks()
@@ -144,10 +144,10 @@ def _column(one: Place, name: str, column: Any, first_row: int) -> npt.NDArray[A
         lengths = np.unique(np.asarray(need("pyarrow.compute", "reading columns").list_value_length(whole)))
         if len(lengths) > 1:
             different = f"{lengths[0]} to {lengths[-1]} entries, not one length"
-            raise EvaluationError(f"{one.path}: lists of column {name} have {different}")
+            raise CommandError(f"{one.path}: lists of column {name} have {different}")
         return values.reshape(len(whole), width)
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
         hint = ": class indices are integers 0 … C−1" if types.is_string(kind) or types.is_dictionary(kind) else ""
-        raise EvaluationError(f"{one.path}: column {name} holds {kind}, not numbers{hint}")
+        raise CommandError(f"{one.path}: column {name} holds {kind}, not numbers{hint}")
     numbers: npt.NDArray[Any] = np.asarray(column)
     return numbers

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
-from lossd.evaluation import EvaluationError
+from lossd.command_error import CommandError
 from lossd.evaluation.files import open_all
 from lossd.evaluation.question import LOSSES, Question
 from lossd.options import Kind, TargetKind
-from lossd.requests import METHODS
+from lossd.request.build import METHODS
 
 if TYPE_CHECKING:
     from lossd.evaluation.report import Report
@@ -132,7 +132,7 @@ def _evaluate(parsed: argparse.Namespace) -> int:
         report = _ask(parsed, question)
         if picture is not None:
             picture.draw(report)
-    except (EvaluationError, lossd.Error) as error:
+    except (CommandError, lossd.Error) as error:
         return _fail(str(error))
     if parsed.json:
         from lossd.evaluation.report import document
@@ -170,7 +170,7 @@ def _ask(parsed: argparse.Namespace, question: Question) -> Report:
     try:
         client = lossd.Client(parsed.server, timeout=parsed.timeout)
     except ImportError as error:
-        raise EvaluationError(f"{error}; or name a server that runs: --server ADDRESS") from None
+        raise CommandError(f"{error}; or name a server that runs: --server ADDRESS") from None
     with client, progress(question.input.items) as advance:
         return run(client, question, advance)
 

@@ -2,68 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from math import prod
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lossd.evaluation import EvaluationError
-from lossd.evaluation.extras import need
-
-Read = Callable[[int, int], npt.NDArray[Any]]
-
-_SPEC = re.compile(r"(?P<path>.+?\.(?P<suffix>npy|npz|safetensors|csv|parquet))(?::(?P<key>.+))?", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """`digits.npz:logits` taken apart. key: an array's name, or columns; None where none was given."""
-
-    text: str
-    path: Path
-    suffix: str
-    key: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """An array on disk. read: the items [start, stop) of dimension 0; the whole array where it has none."""
-
-    place: Place
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    read: Read = field(repr=False)
-
-    @property
-    def items(self) -> int:
-        return self.shape[0] if self.shape else 1
-
-    @property
-    def nbytes(self) -> int:
-        return self.dtype.itemsize * prod(self.shape)
-
-    @property
-    def item_bytes(self) -> int:
-        return self.dtype.itemsize * prod(self.shape[1:])
-
-    def whole(self) -> npt.NDArray[Any]:
-        return self.read(0, self.items)
-
-
-def place(text: str) -> Place:
-    """What a command line names: a path of a known suffix and, after a colon, a key."""
-    matched = _SPEC.fullmatch(text)
-    if matched is None:
-        raise EvaluationError(f"{text}: is no .npy, .npz, .safetensors, .csv or .parquet file (file or file:key)")
-    path = Path(matched["path"])
-    if not path.is_file():
-        raise EvaluationError(f"{path}: there is no such file")
-    return Place(text, path, matched["suffix"].lower(), matched["key"])
+from lossd.command_error import CommandError
+from lossd.evaluation import columns
+from lossd.evaluation.source import Place, Source, in_memory, place
+from lossd.extras import need
 
 
 def open_all(texts: Mapping[str, str]) -> dict[str, Source]:
@@ -83,17 +31,15 @@ def _open(role: str, one: Place, places: Mapping[str, Place]) -> Source:
             return _npz(one)
         if one.suffix == "safetensors":
             return _safetensors(one)
-        from lossd.evaluation import columns
-
         others = [other for name, other in places.items() if name != role and other.path.samefile(one.path)]
         return columns.open_columns(one, others, numbers=role == "input")
     except OSError as error:
-        raise EvaluationError(f"{one.path}: {error.strerror or error}") from None
+        raise CommandError(f"{one.path}: {error.strerror or error}") from None
 
 
 def _npy(one: Place) -> Source:
     if one.key is not None:
-        raise EvaluationError(f"{one.text}: a .npy file holds one array, which has no name")
+        raise CommandError(f"{one.text}: a .npy file holds one array, which has no name")
     try:
         stored = np.load(one.path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -106,7 +52,7 @@ def _unmapped(one: Place, reason: Exception) -> npt.NDArray[Any]:
     try:
         stored: npt.NDArray[Any] = np.load(one.path, allow_pickle=False)
     except (ValueError, EOFError):
-        raise EvaluationError(f"{one.path}: is no array of numbers in .npy's format ({reason})") from None
+        raise CommandError(f"{one.path}: is no array of numbers in .npy's format ({reason})") from None
     return stored
 
 
@@ -117,7 +63,7 @@ def _npz(one: Place) -> Source:
         with np.load(one.path, allow_pickle=False) as stored:
             return in_memory(one, stored[choose(one, stored.files, "array")])
     except (ValueError, EOFError, BadZipFile) as error:
-        raise EvaluationError(f"{one.path}: cannot be read as .npz ({error})") from None
+        raise CommandError(f"{one.path}: cannot be read as .npz ({error})") from None
 
 
 def _safetensors(one: Place) -> Source:
@@ -126,7 +72,7 @@ def _safetensors(one: Place) -> Source:
         opened = library.safe_open(one.path, framework="numpy")
         key = choose(one, sorted(opened.keys()), "tensor")
     except library.SafetensorError as error:
-        raise EvaluationError(f"{one.path}: cannot be read as .safetensors ({error})") from None
+        raise CommandError(f"{one.path}: cannot be read as .safetensors ({error})") from None
     stored = opened.get_slice(key)
     shape = tuple(stored.get_shape())
     if stored.get_dtype() == "BF16":
@@ -143,13 +89,8 @@ def _safetensors(one: Place) -> Source:
         # 8-bit floats: numpy has none, and safetensors does not know ml_dtypes' names for them.
         name = stored.get_dtype()
         sentence = f"{one.path}: {key} is {name}, which safetensors cannot hand to numpy: store it as F16, BF16 or F32"
-        raise EvaluationError(sentence) from None
+        raise CommandError(sentence) from None
     return Source(one, shape, dtype, read)
-
-
-def in_memory(one: Place, stored: npt.NDArray[Any]) -> Source:
-    """A source whose array can be sliced."""
-    return Source(one, stored.shape, stored.dtype, lambda start, stop: stored[start:stop] if stored.ndim else stored)
 
 
 def choose(one: Place, keys: Iterable[str], noun: str) -> str:
@@ -159,8 +100,8 @@ def choose(one: Place, keys: Iterable[str], noun: str) -> str:
         return one.key
     there = ", ".join(keys[:20]) + (", …" if len(keys) > 20 else "") if keys else "nothing"
     if one.key is not None:
-        raise EvaluationError(f"{one.path}: holds no {noun} {one.key!r}; it holds {there}")
+        raise CommandError(f"{one.path}: holds no {noun} {one.key!r}; it holds {there}")
     if len(keys) != 1:
         example = f"{one.path}:{keys[0] if keys else 'name'}"
-        raise EvaluationError(f"{one.path}: name the {noun}, as in {example}; it holds {there}")
+        raise CommandError(f"{one.path}: name the {noun}, as in {example}; it holds {there}")
     return keys[0]

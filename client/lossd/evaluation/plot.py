@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossd.evaluation import EvaluationError
-from lossd.evaluation.extras import need
+from lossd.command_error import CommandError
 from lossd.evaluation.measures import Reliability
 from lossd.evaluation.report import Report
+from lossd.extras import need
 
 BLUE, ORANGE, RED, GREY = "#3b6ea5", "#d98032", "#b3423a", "#777777"
 FEWEST_BINS, MOST_BINS = 10, 60
@@ -30,9 +30,9 @@ class Picture:
         self._figure: Any = figure.Figure(figsize=(11, 4.2), layout="constrained", dpi=150)
         suffixes = self._figure.canvas.get_supported_filetypes()
         if self._path.suffix.lstrip(".").lower() not in suffixes:
-            raise EvaluationError(f"{path}: no picture is made of that suffix, but of {', '.join(sorted(suffixes))}")
+            raise CommandError(f"{path}: no picture is made of that suffix, but of {', '.join(sorted(suffixes))}")
         if not self._path.parent.is_dir():
-            raise EvaluationError(f"{path}: there is no folder {self._path.parent}")
+            raise CommandError(f"{path}: there is no folder {self._path.parent}")
 
     def draw(self, report: Report) -> None:
         """Writes the file."""
@@ -49,7 +49,7 @@ class Picture:
         try:
             self._figure.savefig(self._path)
         except OSError as error:
-            raise EvaluationError(f"{self._path}: {error.strerror or error}") from None
+            raise CommandError(f"{self._path}: {error.strerror or error}") from None
 
 
 def _files(report: Report) -> str:

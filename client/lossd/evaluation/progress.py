@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from lossd.evaluation.extras import have
+from lossd.extras import have
 
 
 @contextmanager

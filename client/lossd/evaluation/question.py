@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from lossd import options as opt
-from lossd.evaluation import EvaluationError
-from lossd.evaluation.files import Source
-from lossd.requests import METHODS
+from lossd.command_error import CommandError
+from lossd.evaluation.source import Source
+from lossd.request.build import METHODS
 
 # Each loss and the options it takes.
 LOSSES: Mapping[str, frozenset[str]] = {
@@ -117,10 +117,10 @@ class Question:
         return self.elementwise and len(shape) == len(whole) and shape[0] == whole[0] and shape[0] != 1
 
     def check(self) -> None:
-        """EvaluationError where files do not belong together: with their whole shapes, which a block does not show."""
+        """CommandError where files do not belong together: with their whole shapes, which a block does not show."""
         for role, source in self.sources.items():
             if role != "input" and self.sliced(role) and source.items != self.input.items:
-                raise EvaluationError(
+                raise CommandError(
                     f"{source.place.text} has {source.items} rows (shape {_shape(source)}), {self.input.place.text} "
                     f"has {self.input.items} (shape {_shape(self.input)}): {role} and input need the same"
                 )
@@ -139,7 +139,7 @@ class Question:
         hint = ""
         if self.method == "nll" or (self.method == "cross_entropy" and target.shape == self.loss_shape):
             hint = f"; class indices must be integers, these are {target.dtype.name}" if not self.indices else ""
-        raise EvaluationError(
+        raise CommandError(
             f"{target.place.text} has shape {_shape(target)}, but {list(expected)} is expected ({meaning}) with "
             f"{self.input.place.text} of shape {_shape(self.input)}{hint}"
         )
@@ -150,7 +150,7 @@ class Question:
         except ValueError:
             fits = False
         if not fits:
-            raise EvaluationError(
+            raise CommandError(
                 f"{source.place.text} has shape {_shape(source)}: {role} must broadcast to "
                 f"{self.input.place.text}'s {_shape(self.input)}"
             )

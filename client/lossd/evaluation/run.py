@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 import lossd
 from lossd.accumulator import Accumulator
-from lossd.evaluation import EvaluationError, blocks
+from lossd.command_error import CommandError
+from lossd.evaluation import blocks
 from lossd.evaluation.measures import Binary, Predictions, perplexity
 from lossd.evaluation.question import Question
 from lossd.evaluation.report import Report
@@ -28,7 +29,7 @@ REACH_S = 5.0
 
 
 def run(client: lossd.Client, question: Question, advance: Callable[[int], None]) -> Report:
-    """advance: told the number of items done, after every block. Raises lossd.Error and EvaluationError."""
+    """advance: told the number of items done, after every block. Raises lossd.Error and CommandError."""
     # A server that is away is said soon, not after the time that a block may take.
     info = client.info(timeout=REACH_S)
     evaluation = _Evaluation(client, question)
@@ -48,7 +49,7 @@ def run(client: lossd.Client, question: Question, advance: Callable[[int], None]
             evaluation.add(block, arrays, result)
             advance(block[1] - block[0])
     except lossd.InvalidArgument as error:
-        raise EvaluationError(_of_the_file(error, question, ahead[0][0][0])) from None
+        raise CommandError(_of_the_file(error, question, ahead[0][0][0])) from None
     versions = {"lossd": __version__, "server": info.version, "device": info.device}
     return evaluation.report(versions)
 

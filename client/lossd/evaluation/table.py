@@ -6,8 +6,8 @@ import math
 import sys
 from typing import Any
 
-from lossd.evaluation.extras import have
 from lossd.evaluation.report import Report
+from lossd.extras import have
 
 Line = tuple[str, str, str]
 

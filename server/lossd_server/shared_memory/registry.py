@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossd import memory
+from lossd.shared_memory import socket_protocol
 from lossd.v1 import loss_pb2 as pb
 from lossd.v1.tensor_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_FLOAT64
 from lossd_server import losses
@@ -82,14 +82,14 @@ class Regions:
             raise NotTaken("REGION_TOO_LARGE", sentence)
         if self.taken_bytes + size > self.max_bytes:
             sentence = f"a region of {size} bytes does not fit: {self.taken_bytes} of {self.max_bytes} bytes are taken"
-            raise NotTaken(memory.FULL, sentence)
+            raise NotTaken(socket_protocol.FULL, sentence)
         if len(held) >= MAX_REGIONS or len(self._regions) >= self._max_regions:
             sentence = f"no more regions are taken: at most {MAX_REGIONS} a connection, {self._max_regions} in all"
-            raise NotTaken(memory.FULL, sentence)
+            raise NotTaken(socket_protocol.FULL, sentence)
 
     def add(self, owner: Hashable, region: Region) -> bytes:
         """The token of a region that was admitted. It ends with `remove` or `leave`."""
-        token = secrets.token_bytes(memory.TOKEN_BYTES)
+        token = secrets.token_bytes(socket_protocol.TOKEN_BYTES)
         self._regions[token] = region
         self._held.setdefault(owner, set()).add(token)
         self._charged += region.size
@@ -223,7 +223,7 @@ class Regions:
     def _region(self, token: bytes) -> Region:
         region = self._regions.get(token)
         if region is None:  # guessed, another server's, ended: nobody learns which
-            raise NotFound("there is no such region of shared memory", reason=memory.UNKNOWN_REGION)
+            raise NotFound("there is no such region of shared memory", reason=socket_protocol.UNKNOWN_REGION)
         return region
 
 

@@ -1,7 +1,8 @@
 """The Unix socket where clients hand their memory over: a connection's rules, and the thin I/O around them.
 
 `Conversation` decides and does no I/O. `Handover` reads one record at a time, so that a busy client takes turns with
-everything else on the loop. Whatever is not said as `lossd.memory` says it ends that connection and nothing else.
+everything else on the loop. Whatever is not said as `lossd.shared_memory.socket_protocol` says it ends that connection
+and nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from lossd import memory
+from lossd.shared_memory import socket_protocol
 from lossd_server.backends import Pinning
 from lossd_server.shared_memory.mapped_region import NotTaken, Region, mapped, touch, unmap
 from lossd_server.shared_memory.registry import Regions
@@ -54,22 +55,22 @@ class Conversation:
         if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
             raise Malformed
         if not self.greeted:
-            if record != memory.HELLO or files:
+            if record != socket_protocol.HELLO or files:
                 raise Malformed
             self.greeted = True
-            return memory.greeting(self._instance_id), None, []
-        token = memory.read_end(record)
+            return socket_protocol.greeting(self._instance_id), None, []
+        token = socket_protocol.read_end(record)
         if token is not None and not files:
             return b"", None, self._regions.remove(self, token)
-        size = memory.read_register(record)
+        size = socket_protocol.read_register(record)
         if size is None or len(files) != 1:
             raise Malformed
         try:
             self._regions.admit(self, size)
             region = mapped(files[0], size)
         except NotTaken as refusal:
-            return memory.refused(refusal.reason, refusal.sentence), None, []
-        return memory.granted(self._regions.add(self, region)), region, []
+            return socket_protocol.refused(refusal.reason, refusal.sentence), None, []
+        return socket_protocol.granted(self._regions.add(self, region)), region, []
 
     def leave(self) -> list[Region]:
         """All that the connection held."""
@@ -179,7 +180,7 @@ class Handover:
         conversation, _ = self._connections[connection]
         try:
             record, ancillary, flags, _ = connection.recvmsg(
-                memory.REQUEST_BYTES, socket.CMSG_SPACE(_INT), socket.MSG_CMSG_CLOEXEC
+                socket_protocol.REQUEST_BYTES, socket.CMSG_SPACE(_INT), socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
             return

@@ -1,7 +1,7 @@
 """What is run before the first request, so that every kernel is compiled by then.
 
-`python -m lossd_server.backends.numba.warmup float64` compiles the kernels of one type into the cache. A process of
-numba compiles on one core, so the first start of a server has another process compile half of them.
+A process of numba compiles on one core, so the first start of a server has another one (`__main__`) compile half of
+them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.jobs.jit import CACHE
-from lossd_server.jobs.job import Formula, Job, Launch, Layout
+from lossd_server.jobs.job import Formula, Job, Layout
 from lossd_server.tensors.array import Array
 
 DTYPES = {"float32": pb.DATA_TYPE_FLOAT32, "float64": pb.DATA_TYPE_FLOAT64}
@@ -48,16 +48,8 @@ def compiling(compute: str) -> subprocess.Popen[bytes] | None:
     """A process that compiles one type's kernels into the cache; None where there is no cache, or something in it."""
     if CACHE is None or not sys.executable or any(CACHE.glob("*softmax_rows*")):
         return None
-    command = [sys.executable, "-m", "lossd_server.backends.numba.warmup", compute]
+    command = [sys.executable, "-m", "lossd_server.backends.numba", compute]
     try:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except OSError:  # then they are compiled here, one after the other
         return None
-
-
-if __name__ == "__main__":
-    from lossd_server.backends.numba.backend import NumbaBackend
-
-    backend = NumbaBackend(1)
-    for wanted in rehearsal(sys.argv[1]):
-        backend.run([Launch(wanted, 1.0)])

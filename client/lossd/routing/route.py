@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lossd import transport
 from lossd.errors import InvalidArgument
-from lossd.items import Cut
 from lossd.options import Progress, Transport
-from lossd.requests import Call
-from lossd.server_limits import limits as limits_of
-from lossd.sharing import Borrowed, Sharing, is_lost, may_go_otherwise
+from lossd.request.build import Call
+from lossd.routing import choose_transport
+from lossd.routing.block_plan import Cut
+from lossd.rpc.server_limits import limits as limits_of
+from lossd.shared_memory.session import Borrowed, Sharing, is_lost, may_go_otherwise
 from lossd.v1 import service_pb2
 
 # Times that a call looks for regions which the server knows: then it goes without.
@@ -58,7 +58,7 @@ def route(
     if lost >= MOST_LOST:
         regions, why_not = None, "the server does not know this client's memory"
     while True:
-        way = transport.choose(asked, call, limits, why_not if regions is None else None)
+        way = choose_transport.choose(asked, call, limits, why_not if regions is None else None)
         if way == "unary":
             return Route(call)
         if way != "shared_memory":

@@ -14,12 +14,13 @@ from typing import Any
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from lossd import legacy, places, tensors, wire
+from lossd import wire
 from lossd.errors import InvalidArgument, TooLarge
-from lossd.options import TensorName
-from lossd.tensors import Operand
+from lossd.options import Tensor, TensorName
+from lossd.request import gradient_outputs, legacy_reduction, tensors
+from lossd.request.option_values import enumeration, enumerations, flag, integer, number
+from lossd.request.tensors import Operand
 from lossd.v1 import loss_pb2, service_pb2
-from lossd.values import enumeration, enumerations, flag, integer, number
 
 # Takes the option's name and value, gives the field's value.
 Write = Callable[[str, Any], Any]
@@ -88,7 +89,7 @@ class Call:
 
     asked: Asked
     operands: dict[str, Operand]
-    out: Mapping[str, places.Place]
+    out: Mapping[str, gradient_outputs.Place]
     placements: bytes = b""
 
     @property
@@ -132,7 +133,7 @@ class Call:
         return b"".join(parts)
 
 
-def build(method: str, /, *operands: tensors.Tensor, out: places.Given = None, **options: Any) -> Call:
+def build(method: str, /, *operands: Tensor, out: gradient_outputs.Given = None, **options: Any) -> Call:
     """The call of `method` ("cross_entropy", a key of METHODS) on its tensors.
 
     Options that are None are absent. An unknown option is a TypeError, as Python's; an unknown value InvalidArgument.
@@ -144,7 +145,7 @@ def build(method: str, /, *operands: tensors.Tensor, out: places.Given = None, *
         expected = ", ".join(spec.tensors)
         raise TypeError(f"{method}() takes {len(spec.tensors)} tensors ({expected}), not {len(operands)}")
     if spec.legacy and ("size_average" in options or "reduce" in options):
-        legacy.replace(options)
+        legacy_reduction.replace(options)
     if spec.log_target and "log_target" in options:
         _replace_log_target(options)
     taken: dict[str, Operand] = {}
@@ -153,7 +154,9 @@ def build(method: str, /, *operands: tensors.Tensor, out: places.Given = None, *
             raise InvalidArgument(f"{name} is None: it must be a tensor", field=name, reason="MISSING_FIELD")
         taken[name] = tensors.take(name, value)
     asked = _asked_of(method, taken, options) if options else _remembered(method)
-    return Call(asked, taken, places.NONE if out is None else places.check(out, asked.gradients, taken))
+    return Call(
+        asked, taken, gradient_outputs.NONE if out is None else gradient_outputs.check(out, asked.gradients, taken)
+    )
 
 
 def _asked_of(method: str, taken: dict[str, Operand], options: Mapping[str, Any]) -> Asked:

@@ -7,7 +7,7 @@ once, or follow each other fast, share one, which ends when they do.
 from __future__ import annotations
 
 from lossd.options import Transport
-from lossd.requests import Call
+from lossd.request.build import Call
 
 # Larger tensors would hold up the calls that share their message.
 MOST_BYTES = 1 << 15

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from lossd import shareable
 from lossd.errors import InvalidArgument, TooLarge
-from lossd.items import HEADERS_BYTES, Cut, answer_bytes, cut
 from lossd.options import Progress, Transport
-from lossd.requests import Call
-from lossd.server_limits import Limits
+from lossd.request.build import Call
+from lossd.routing import shared_memory_limits
+from lossd.routing.block_plan import HEADERS_BYTES, Cut, answer_bytes, cut
+from lossd.rpc.server_limits import Limits
 
 # One message for a call that is cut nowhere, or references into shared memory; blocks of a stream.
 Way = Literal["unary", "shared_memory"] | Cut
@@ -59,7 +59,7 @@ def choose(asked: Transport, call: Call, limits: Limits, no_shared: str | None) 
     no_shared: why there is no shared memory, None where there is.
     """
     if no_shared is None:
-        no_shared = shareable.why_not(call, limits)
+        no_shared = shared_memory_limits.why_not(call, limits)
     if asked == "shared_memory":
         if no_shared is not None:
             raise _cannot(asked, no_shared)

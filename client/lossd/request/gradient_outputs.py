@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossd import tensors
 from lossd.errors import InternalError, InvalidArgument
-from lossd.tensors import Operand, Tensor
+from lossd.options import Tensor
+from lossd.request import tensors
+from lossd.request.tensors import Operand
 
 # An array for the only gradient, or arrays by the names of their tensors.
 Given = Any

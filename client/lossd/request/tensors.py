@@ -14,10 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.errors import InternalError, InvalidArgument
+from lossd.options import Tensor
 from lossd.v1 import tensor_pb2 as pb
-
-# What takes part in a call: an array of any kind that this module's first sentence names.
-Tensor = Any
 
 NAMES: dict[pb.DataType.ValueType, str] = {
     pb.DATA_TYPE_BOOL: "bool",

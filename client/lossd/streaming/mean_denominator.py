@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lossd import tensors
-from lossd.items import Cut, class_axis, is_index_target
-from lossd.tensors import Operand
+from lossd.request import tensors
+from lossd.request.tensors import Operand
+from lossd.routing.block_plan import Cut, class_axis, is_index_target
 from lossd.v1 import loss_pb2
 
 if TYPE_CHECKING:
-    from lossd.requests import Call
+    from lossd.request.build import Call
 
 IGNORE_INDEX = -100
 # Rows looked at in one go.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lossd import tensors
-from lossd.items import answer_bytes
-from lossd.server_limits import Limits
-from lossd.sharing import LEAST_BYTES
+from lossd.request import tensors
+from lossd.routing.block_plan import answer_bytes
+from lossd.rpc.server_limits import Limits
+from lossd.shared_memory.session import LEAST_BYTES
 from lossd.v1 import loss_pb2, tensor_pb2
 
 if TYPE_CHECKING:
-    from lossd.requests import Call
+    from lossd.request.build import Call
 
 # Used by the server where they lie; integers it copies before it trusts them, 8-bit floats it widens.
 _READ_THERE = (

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from lossd.errors import Error, InvalidArgument
-from lossd.exchange import Evaluation
-from lossd.requests import METHODS, Call, build
-from lossd.values import integer
+from lossd.request.build import METHODS, Call, build
+from lossd.request.option_values import integer
+from lossd.streaming.exchange import Evaluation
 
 Errors = Literal["raise", "yield"]
 # Items that may be on their way: enough that the server has work while this side handles what came back.

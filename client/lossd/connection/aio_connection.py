@@ -9,12 +9,13 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from lossd import channel, protocol
-from lossd.aio_shared import SharedStream
 from lossd.errors import Error, Unavailable, from_rpc
-from lossd.joining import Joining
-from lossd.retry import Retry
-from lossd.sharing import Sharing
+from lossd.rpc import protocol
+from lossd.rpc import target as channel
+from lossd.rpc.retry import Retry
+from lossd.shared_memory.session import Sharing
+from lossd.streaming.multiplex_policy import Joining
+from lossd.streaming.multiplexed import SharedStream
 from lossd.v1 import service_pb2
 
 # What grpc.aio says of a message that could not be written, in place of the status that ended the call.
@@ -22,7 +23,7 @@ _WRITE_FAILED = "Internal error from Core"
 
 
 class Connection:
-    """Of one event loop. As `lossd.connection.Connection`. wants_stream: small calls want one to share."""
+    """Of one event loop. As `lossd.connection.connection.Connection`. wants_stream: small calls want one to share."""
 
     def __init__(self, target: channel.Target, max_response_bytes: int, lifetime: protocol.Lifetime) -> None:
         self._address = target.address

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from lossd.evaluation import EvaluationError
+from lossd.command_error import CommandError
 
 
 def need(module: str, purpose: str) -> Any:
@@ -14,7 +14,7 @@ def need(module: str, purpose: str) -> Any:
         return import_module(module)
     except ImportError as error:
         library = module.partition(".")[0]
-        raise EvaluationError(f"{purpose} needs {library}: pip install 'lossd[cli]' ({error})") from None
+        raise CommandError(f"{purpose} needs {library}: pip install 'lossd[cli]' ({error})") from None
 
 
 def have(module: str) -> Any:

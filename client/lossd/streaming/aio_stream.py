@@ -11,11 +11,11 @@ from typing import Any, Self
 
 import grpc.aio
 
-from lossd import protocol
 from lossd.errors import Error, Unavailable
-from lossd.exchange import MOST_TOGETHER, Evaluation, Exchange
-from lossd.link import MOST_RECEIVED, Unanswered
-from lossd.retry import Retry
+from lossd.rpc import protocol
+from lossd.rpc.retry import Retry
+from lossd.streaming.exchange import MOST_TOGETHER, Evaluation, Exchange
+from lossd.streaming.stream import MOST_RECEIVED, Unanswered
 
 # Starts the RPC with its deadline, None for none.
 Start = Callable[[float | None], Any]
@@ -94,7 +94,7 @@ class Pipe:
 
 
 class Link(Unanswered):
-    """Evaluations on a stream, which is opened again when it is cut. As `lossd.link.Link`."""
+    """Evaluations on a stream, which is opened again when it is cut. As `lossd.streaming.stream.Link`."""
 
     def __init__(
         self,

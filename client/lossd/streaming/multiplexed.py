@@ -11,11 +11,11 @@ from typing import Any
 import grpc.aio
 
 from lossd.errors import DeadlineExceeded, Error
-from lossd.exchange import Evaluation, Exchange
-from lossd.joining import IDLE_S, LIFE_S
-from lossd.requests import Call
+from lossd.request.build import Call
 from lossd.results import Result
-from lossd.route import Route
+from lossd.routing.route import Route
+from lossd.streaming.exchange import Evaluation, Exchange
+from lossd.streaming.multiplex_policy import IDLE_S, LIFE_S
 
 # Told once, when the stream is over: whether it failed, and whether it had answered anything.
 Ended = Callable[[bool, bool], None]

@@ -13,10 +13,10 @@ from typing import Any, Self
 
 import grpc
 
-from lossd import protocol
 from lossd.errors import Error, Unavailable
-from lossd.exchange import Evaluation, Exchange
-from lossd.retry import Retry
+from lossd.rpc import protocol
+from lossd.rpc.retry import Retry
+from lossd.streaming.exchange import Evaluation, Exchange
 
 # Answers that wait to be looked at: more would hold more memory, fewer would stop the wire between two looks.
 MOST_RECEIVED = 4

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lossd import memory, places, tensors, wire
+from lossd import wire
 from lossd.errors import Error, NotServed, Overloaded, TooLarge, Unavailable
-from lossd.requests import Call
-from lossd.tensors import Operand
+from lossd.request import gradient_outputs, tensors
+from lossd.request.build import Call
+from lossd.request.tensors import Operand
+from lossd.shared_memory import socket_protocol
 from lossd.v1 import loss_pb2, service_pb2, tensor_pb2
 
 if TYPE_CHECKING:
-    from lossd.regions import Loan, Regions
+    from lossd.shared_memory.arena import Loan, Regions
 
 # Tensors below this go in the message: a reference saves nothing.
 LEAST_BYTES = 1 << 14
@@ -50,7 +52,7 @@ class Sharing:
             return None, "the address stands for several servers in turn"
         if not server.shared_memory_socket or not server.limits.max_shared_memory_bytes:
             return None, "the server offers no shared memory"
-        from lossd.regions import Regions
+        from lossd.shared_memory.arena import Regions
 
         regions = Regions.connect(server.shared_memory_socket, server.instance_id)
         if regions is None:
@@ -88,7 +90,7 @@ class Borrowed:
         operands = {name: self._shared(operand, regions) for name, operand in call.operands.items()}
         out, said = dict(call.out), list[bytes]()
         for name in call.asked.gradients:
-            dtype, shape = places.expected(name, call.operands)
+            dtype, shape = gradient_outputs.expected(name, call.operands)
             size = int(np.prod(shape, dtype=np.int64)) * tensors.item_bytes(dtype)
             if size < LEAST_BYTES:
                 continue
@@ -102,7 +104,7 @@ class Borrowed:
                 if given is None:
                     operand = call.operands.get(name)
                     torch = operand is not None and operand.torch
-                    given = places.Place(tensors.adopt(dtype, shape, landed, torch=torch), landed)
+                    given = gradient_outputs.Place(tensors.adopt(dtype, shape, landed, torch=torch), landed)
                 out[name] = replace(given, landed=landed)
             else:
                 assert given is not None
@@ -146,7 +148,7 @@ def _placement(name: str, at: tuple[bytes, int], size: int) -> bytes:
 
 def is_lost(error: BaseException) -> bool:
     """Whether the server does not know a region: it is another process than the one it was registered with."""
-    return isinstance(error, Error) and error.reason in (memory.UNKNOWN_REGION, "SHARED_MEMORY_LOST")
+    return isinstance(error, Error) and error.reason in (socket_protocol.UNKNOWN_REGION, "SHARED_MEMORY_LOST")
 
 
 def may_go_otherwise(error: BaseException) -> bool:

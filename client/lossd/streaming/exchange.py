@@ -17,11 +17,11 @@ from lossd import results, wire
 from lossd.errors import Error, InternalError, from_status
 from lossd.options import Progress
 from lossd.results import Result
-from lossd.streaming import Assembly, Sending, together, whole
+from lossd.streaming.block_messages import Assembly, Sending, together, whole
 from lossd.v1 import service_pb2
 
 if TYPE_CHECKING:
-    from lossd.route import Route
+    from lossd.routing.route import Route
 
 # Evaluations that share a message, and their bytes: a message costs 0.1 ms whatever is in it.
 MOST_TOGETHER = 128

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossd import handover
 from lossd.errors import Overloaded
-from lossd.extents import Extents
+from lossd.shared_memory import socket_client
+from lossd.shared_memory.free_list import Extents
 
 IDLE_BYTES = 1 << 30  # of regions kept while nobody uses them: input and gradient of (4096, 32000) in float32
 SHARED_BYTES = 1 << 20  # arrays up to this size share regions
@@ -101,7 +101,7 @@ class Regions:
     Once the connection is lost `find` finds nothing and `lend` raises Unavailable; arrays stay as they are.
     """
 
-    def __init__(self, connection: handover.Handover, idle_bytes: int = IDLE_BYTES) -> None:
+    def __init__(self, connection: socket_client.Handover, idle_bytes: int = IDLE_BYTES) -> None:
         self._connection = connection
         self._idle_bytes = idle_bytes
         self._pid = os.getpid()
@@ -117,7 +117,7 @@ class Regions:
     @classmethod
     def connect(cls, socket_path: str, instance_id: str) -> Regions | None:
         """For the server process that tells both in GetServerInfo; None where it is not on this host."""
-        connection = handover.connect(socket_path, instance_id)
+        connection = socket_client.connect(socket_path, instance_id)
         return None if connection is None else cls(connection)
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -134,11 +134,11 @@ class Regions:
         MemoryError where this machine has none.
         """
         if os.getpid() != self._pid:
-            raise handover.lost()
+            raise socket_client.lost()
         with self._lock:
             self._tidy()
             if self._closed:
-                raise handover.lost()
+                raise socket_client.lost()
             region, offset = self._taken(nbytes)
             region.loans += 1
             self._idle.pop(region, None)

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from lossd import denominators, results, tensors, wire
-from lossd.denominators import Denominator
+from lossd import results, wire
 from lossd.errors import InternalError
-from lossd.items import Cut
 from lossd.options import Progress
-from lossd.requests import Call
+from lossd.request import tensors
+from lossd.request.build import Call
+from lossd.request.tensors import Operand
 from lossd.results import Result
-from lossd.tensors import Operand
+from lossd.routing.block_plan import Cut
+from lossd.streaming import mean_denominator as denominators
+from lossd.streaming.mean_denominator import Denominator
 from lossd.v1 import loss_pb2, service_pb2
 from lossd.v1 import tensor_pb2 as pb
 

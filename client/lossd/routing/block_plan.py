@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from lossd import tensors
-from lossd.server_limits import Limits
+from lossd.request import tensors
+from lossd.rpc.server_limits import Limits
 from lossd.v1 import loss_pb2, tensor_pb2
 
 if TYPE_CHECKING:
-    from lossd.requests import Call
+    from lossd.request.build import Call
 
 # Tensors up to this size are sent once, with the Open, even where they could be cut.
 WHOLE_BYTES = 1 << 20

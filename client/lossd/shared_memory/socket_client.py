@@ -10,8 +10,8 @@ import sys
 from contextlib import suppress
 from errno import EINVAL
 
-from lossd import memory
 from lossd.errors import Error, InternalError, Overloaded, TooLarge, Unavailable
+from lossd.shared_memory import socket_protocol
 
 _NOEXEC_SEAL = 8  # MFD_NOEXEC_SEAL, of linux/memfd.h
 CONNECT_S = 2.0  # a server's loop answers in microseconds; a computing one in less than this
@@ -32,8 +32,8 @@ class Handover:
         file = _memfd()
         try:
             mapped = _filled(file, size)
-            socket.send_fds(self._socket, [memory.register(size)], [file])
-            answer = memory.read_answer(self._socket.recv(memory.ANSWER_BYTES))
+            socket.send_fds(self._socket, [socket_protocol.register(size)], [file])
+            answer = socket_protocol.read_answer(self._socket.recv(socket_protocol.ANSWER_BYTES))
         except OSError as error:
             self.close()
             raise lost() from error
@@ -49,7 +49,7 @@ class Handover:
     def end(self, token: bytes) -> bool:
         """Ends a region, without waiting. False: the server has not read what was sent before; try again later."""
         try:
-            self._socket.send(memory.end(token), socket.MSG_DONTWAIT)
+            self._socket.send(socket_protocol.end(token), socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
@@ -84,8 +84,8 @@ def connect(path: str, instance_id: str) -> Handover | None:
     try:
         _limit(connection, CONNECT_S)
         connection.connect(path)
-        connection.send(memory.HELLO)
-        if memory.read_greeting(connection.recv(memory.ANSWER_BYTES)) == instance_id:
+        connection.send(socket_protocol.HELLO)
+        if socket_protocol.read_greeting(connection.recv(socket_protocol.ANSWER_BYTES)) == instance_id:
             _limit(connection, ANSWER_S)
             return Handover(connection)
     except OSError:  # no such path, nobody listens, not allowed, too late
@@ -130,7 +130,7 @@ def _filled(file: int, size: int) -> mmap.mmap:
 
 
 def _refusal(reason: str, sentence: str) -> Error:
-    if reason == memory.FULL:
+    if reason == socket_protocol.FULL:
         return Overloaded(sentence, reason=reason)
     if reason == "REGION_TOO_LARGE":
         return TooLarge(sentence, reason=reason)

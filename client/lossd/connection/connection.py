@@ -8,11 +8,12 @@ from typing import Any
 
 import grpc
 
-from lossd import channel, protocol
 from lossd.errors import Error, from_rpc
-from lossd.link import Pipe
-from lossd.retry import Retry
-from lossd.sharing import Sharing
+from lossd.rpc import protocol
+from lossd.rpc import target as channel
+from lossd.rpc.retry import Retry
+from lossd.shared_memory.session import Sharing
+from lossd.streaming.stream import Pipe
 from lossd.v1 import service_pb2
 
 

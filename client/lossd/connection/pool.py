@@ -6,11 +6,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock, Thread
 
-from lossd.connection import Connection
+from lossd.connection.balancing import LEARN_S, is_new, least_busy, wants_another
+from lossd.connection.connection import Connection
 from lossd.errors import Error
-from lossd.requests import Call
-from lossd.retry import Retry
-from lossd.spreading import LEARN_S, is_new, least_busy, wants_another
+from lossd.request.build import Call
+from lossd.rpc.retry import Retry
 
 
 class Connections:

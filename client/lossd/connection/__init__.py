@@ -1,0 +1,1 @@
+"""Connections to a server: channels, and which of several a call takes."""

@@ -1,0 +1,70 @@
+"""An array on disk: where it lies, and how its items are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lossd.command_error import CommandError
+
+Read = Callable[[int, int], npt.NDArray[Any]]
+
+_SPEC = re.compile(r"(?P<path>.+?\.(?P<suffix>npy|npz|safetensors|csv|parquet))(?::(?P<key>.+))?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """`digits.npz:logits` taken apart. key: an array's name, or columns; None where none was given."""
+
+    text: str
+    path: Path
+    suffix: str
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An array on disk. read: the items [start, stop) of dimension 0; the whole array where it has none."""
+
+    place: Place
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Read = field(repr=False)
+
+    @property
+    def items(self) -> int:
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def nbytes(self) -> int:
+        return self.dtype.itemsize * prod(self.shape)
+
+    @property
+    def item_bytes(self) -> int:
+        return self.dtype.itemsize * prod(self.shape[1:])
+
+    def whole(self) -> npt.NDArray[Any]:
+        return self.read(0, self.items)
+
+
+def place(text: str) -> Place:
+    """What a command line names: a path of a known suffix and, after a colon, a key."""
+    matched = _SPEC.fullmatch(text)
+    if matched is None:
+        raise CommandError(f"{text}: is no .npy, .npz, .safetensors, .csv or .parquet file (file or file:key)")
+    path = Path(matched["path"])
+    if not path.is_file():
+        raise CommandError(f"{path}: there is no such file")
+    return Place(text, path, matched["suffix"].lower(), matched["key"])
+
+
+def in_memory(one: Place, stored: npt.NDArray[Any]) -> Source:
+    """A source whose array can be sliced."""
+    return Source(one, stored.shape, stored.dtype, lambda start, stop: stored[start:stop] if stored.ndim else stored)

@@ -1,0 +1,1 @@
+"""From arguments to a request: tensors, options, and where gradients go."""
