@@ -14,7 +14,7 @@ import torch
 
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends.triton import descriptor
-from lossd_server.backends.triton.batch import Batch
+from lossd_server.backends.triton.batch import DeviceBatch
 from lossd_server.backends.triton.kernel_variants import start
 from lossd_server.jobs.job import Computed, Formula, Job, Launch, Layout
 from lossd_server.tensors.array import STORAGE, Array
@@ -48,7 +48,7 @@ def index_job(rows: int, classes: int, dtype: str, gradient: bool, **options: An
 class Laid:
     """A batch in device memory: `launch` computes it, again and again."""
 
-    batch: Batch
+    batch: DeviceBatch
     memory: torch.Tensor
     out: torch.Tensor
 
@@ -92,7 +92,7 @@ def laid(jobs: Sequence[Job], device: str, held: bool = False, deviation: float 
     """Descriptors, work list and small operands copied over, logits random on the device, results poisoned."""
     scale = [1.0 / max(1, job.layout.rows) for job in jobs]
     launches = [Launch(job, factor) for job, factor in zip(jobs, scale, strict=True)]
-    batch = Batch(launches, held, lambda values: values.nbytes > STAGED_BYTES)
+    batch = DeviceBatch(launches, held, lambda values: values.nbytes > STAGED_BYTES)
     staged = torch.empty(batch.staged_words, dtype=torch.int64)
     batch.fill(staged.numpy())
     memory = torch.empty(batch.words, dtype=torch.int64, device=device)

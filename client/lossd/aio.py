@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lossd import info, results
 from lossd.connection.aio_connection import Connection
-from lossd.connection.aio_pool import Connections
+from lossd.connection.aio_pool import ConnectionPool
 from lossd.embedded import Embedded
 from lossd.errors import Error, InvalidArgument
 from lossd.info import ServerInfo
@@ -30,9 +30,9 @@ from lossd.rpc import target as channel
 from lossd.rpc.retry import Retry, deadline_s
 from lossd.shared_memory import session
 from lossd.streaming import map_window as mapping
-from lossd.streaming.aio_stream import Link
+from lossd.streaming.aio_stream import ResumingStream
 from lossd.streaming.exchange import Evaluation
-from lossd.streaming.map_window import Window
+from lossd.streaming.map_window import MapWindow
 from lossd.streaming.multiplex_policy import may_join
 
 
@@ -48,7 +48,7 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
     ) -> None:
         self._timeout_s = deadline_s(timeout)
         self._max_response_bytes = max_response_bytes
-        self._connections: WeakKeyDictionary[asyncio.AbstractEventLoop, Connections] = WeakKeyDictionary()
+        self._connections: WeakKeyDictionary[asyncio.AbstractEventLoop, ConnectionPool] = WeakKeyDictionary()
         self._embedded = Embedded(self, self._connections) if address == channel.EMBEDDED else None
         self._target = channel.target(self._embedded.address if self._embedded else address)
         self._lifetime = protocol.Lifetime()
@@ -82,7 +82,7 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
         without progress. An exception of `items` passes through. Closing the generator cancels what is under way.
         """
         idle_s = self._timeout_s if timeout is None else deadline_s(timeout)
-        return self._map(Window(method, options, window, errors), _iterate(items), checked(transport), idle_s)
+        return self._map(MapWindow(method, options, window, errors), _iterate(items), checked(transport), idle_s)
 
     async def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
         """An uninitialised array that the server can read and write where it lies, so that no call copies it.
@@ -195,7 +195,7 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
         return evaluation.result()
 
     async def _map(
-        self, window: Window, items: AsyncIterator[Any], asked: Transport, idle_s: float
+        self, window: MapWindow, items: AsyncIterator[Any], asked: Transport, idle_s: float
     ) -> AsyncIterator[Any]:
         connection = self._connection()
         async with await self._link(connection, idle_s, idle_s) as link:
@@ -213,11 +213,11 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
     async def _read(
         self,
         connection: Connection,
-        window: Window,
+        window: MapWindow,
         items: AsyncIterator[Any],
         asked: Transport,
         idle_s: float,
-        link: Link,
+        link: ResumingStream,
     ) -> None:
         """The next item, on its way."""
         try:
@@ -240,7 +240,7 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
         await link.add(evaluation)
 
     async def _settle(
-        self, connection: Connection, evaluation: Evaluation, asked: Transport, idle_s: float, link: Link
+        self, connection: Connection, evaluation: Evaluation, asked: Transport, idle_s: float, link: ResumingStream
     ) -> None:
         """Sends again, without shared memory, what failed because the server does not know the memory."""
         if isinstance(evaluation.outcome, Error) and evaluation.route.is_lost(evaluation.outcome):
@@ -248,10 +248,10 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
             evaluation.take(await self._route(connection, evaluation.route.original, asked, Retry(idle_s), MOST_LOST))
             await link.add(evaluation)
 
-    async def _link(self, connection: Connection, timeout: float | None, idle_s: float) -> Link:
+    async def _link(self, connection: Connection, timeout: float | None, idle_s: float) -> ResumingStream:
         retry = Retry(self._timeout_s if timeout is None else deadline_s(timeout), bounded=idle_s == inf)
         most = (await connection.known(retry)).limits.max_message_bytes
-        return Link(connection.start, connection.explain, retry, idle_s, most)
+        return ResumingStream(connection.start, connection.explain, retry, idle_s, most)
 
     def _retry(self, timeout: float | None) -> Retry:
         return Retry(self._timeout_s if timeout is None else deadline_s(timeout))
@@ -273,14 +273,14 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
         """The first, or where there are several the least busy."""
         return self._opened().small(None)
 
-    def _opened(self) -> Connections:
+    def _opened(self) -> ConnectionPool:
         loop = asyncio.get_running_loop()
         connections = self._connections.get(loop)
         if connections is None:
             if self._lifetime.closed:
                 raise protocol.closed_error()
             target, most, lifetime = self._target, self._max_response_bytes, self._lifetime
-            connections = Connections(lambda: Connection(target, most, lifetime), target.may_be_several)
+            connections = ConnectionPool(lambda: Connection(target, most, lifetime), target.may_be_several)
             self._connections[loop] = connections
         return connections
 

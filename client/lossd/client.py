@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lossd import info, results
 from lossd.connection.connection import Connection
-from lossd.connection.pool import Connections
+from lossd.connection.pool import ConnectionPool
 from lossd.embedded import Embedded
 from lossd.errors import Error, InvalidArgument
 from lossd.info import ServerInfo
@@ -30,8 +30,8 @@ from lossd.rpc.retry import Retry, deadline_s
 from lossd.shared_memory import session
 from lossd.streaming import map_window as mapping
 from lossd.streaming.exchange import Evaluation
-from lossd.streaming.map_window import Window
-from lossd.streaming.stream import Link
+from lossd.streaming.map_window import MapWindow
+from lossd.streaming.stream import ResumingStream
 
 
 class Client(Methods[Result, Tensor]):
@@ -48,7 +48,7 @@ class Client(Methods[Result, Tensor]):
         self._timeout_s = deadline_s(timeout)
         self._max_response_bytes = max_response_bytes
         # By process, since a channel does not survive a fork. A child keeps its parent's, untouched.
-        self._connections: dict[int, Connections] = {}
+        self._connections: dict[int, ConnectionPool] = {}
         self._embedded = Embedded(self, self._connections) if address == channel.EMBEDDED else None
         self._target = channel.target(self._embedded.address if self._embedded else address)
         self._lifetime = protocol.Lifetime()
@@ -82,7 +82,7 @@ class Client(Methods[Result, Tensor]):
         without progress. An exception of `items` passes through. Closing the generator cancels what is under way.
         """
         idle_s = self._timeout_s if timeout is None else deadline_s(timeout)
-        return self._map(Window(method, options, window, errors), iter(items), checked(transport), idle_s)
+        return self._map(MapWindow(method, options, window, errors), iter(items), checked(transport), idle_s)
 
     def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
         """An uninitialised array that the server can read and write where it lies, so that no call copies it.
@@ -182,7 +182,7 @@ class Client(Methods[Result, Tensor]):
                 link.take(wait=True)
         return evaluation.result()
 
-    def _map(self, window: Window, items: Iterator[Any], asked: Transport, idle_s: float) -> Iterator[Any]:
+    def _map(self, window: MapWindow, items: Iterator[Any], asked: Transport, idle_s: float) -> Iterator[Any]:
         connection = self._connection()
         with self._link(connection, idle_s, idle_s) as link:
             while True:
@@ -199,11 +199,11 @@ class Client(Methods[Result, Tensor]):
     def _read(
         self,
         connection: Connection,
-        window: Window,
+        window: MapWindow,
         items: Iterator[Any],
         asked: Transport,
         idle_s: float,
-        link: Link,
+        link: ResumingStream,
     ) -> None:
         """The next item, on its way."""
         try:
@@ -226,7 +226,7 @@ class Client(Methods[Result, Tensor]):
         link.add(evaluation)
 
     def _settle(
-        self, connection: Connection, evaluation: Evaluation, asked: Transport, idle_s: float, link: Link
+        self, connection: Connection, evaluation: Evaluation, asked: Transport, idle_s: float, link: ResumingStream
     ) -> None:
         """Sends again, without shared memory, what failed because the server does not know the memory."""
         if isinstance(evaluation.outcome, Error) and evaluation.route.is_lost(evaluation.outcome):
@@ -234,10 +234,10 @@ class Client(Methods[Result, Tensor]):
             evaluation.take(self._route(connection, evaluation.route.original, asked, Retry(idle_s), MOST_LOST))
             link.add(evaluation)
 
-    def _link(self, connection: Connection, timeout: float | None, idle_s: float) -> Link:
+    def _link(self, connection: Connection, timeout: float | None, idle_s: float) -> ResumingStream:
         retry = Retry(self._timeout_s if timeout is None else deadline_s(timeout), bounded=idle_s == inf)
         most = connection.known(retry).limits.max_message_bytes
-        return Link(connection.start, connection.explain, retry, idle_s, most)
+        return ResumingStream(connection.start, connection.explain, retry, idle_s, most)
 
     def _retry(self, timeout: float | None) -> Retry:
         return Retry(self._timeout_s if timeout is None else deadline_s(timeout))
@@ -258,7 +258,7 @@ class Client(Methods[Result, Tensor]):
         """The least busy."""
         return self._opened().least_busy
 
-    def _opened(self) -> Connections:
+    def _opened(self) -> ConnectionPool:
         pid = os.getpid()
         connections = self._connections.get(pid)
         if connections is None:
@@ -266,6 +266,6 @@ class Client(Methods[Result, Tensor]):
                 raise protocol.closed_error()
             target, most, lifetime = self._target, self._max_response_bytes, self._lifetime
             # Whoever comes first: `setdefault` is atomic, and needs no lock that a fork could leave held.
-            made = Connections(lambda: Connection(target, most, lifetime), target.may_be_several)
+            made = ConnectionPool(lambda: Connection(target, most, lifetime), target.may_be_several)
             connections = self._connections.setdefault(pid, made)
         return connections

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Tally:
+class EvaluationCounts:
     """Evaluations since the server started, by how they ended: with a result, or with a status."""
 
     completed: int = 0

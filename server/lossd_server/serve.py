@@ -17,8 +17,8 @@ from lossd_server.config import logs as logs
 from lossd_server.config.address import check_free
 from lossd_server.config.settings import Settings, SettingsError, parse
 from lossd_server.processes import malloc
-from lossd_server.processes.shared_counters import Board
-from lossd_server.processes.supervisor import Parent, StartFailed, share
+from lossd_server.processes.shared_counters import SharedCounters
+from lossd_server.processes.supervisor import StartFailed, Supervisor, share
 
 # A busy event loop keeps the interpreter's lock from the worker's thread for this long; Python's default is 5 ms.
 SWITCH_INTERVAL_S = 5e-4
@@ -50,7 +50,7 @@ def worker(settings: Settings, index: int, memory: MutableSequence[int], pipe: C
         pipe.send(("ready", backend.device, backend.name))
 
     with closing(backend), asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve(own, backend, ready, Board(index, memory), settings))
+        runner.run(_serve(own, backend, ready, SharedCounters(index, memory), settings))
 
 
 def prepared(settings: Settings, quiet: bool = False, worker: int = 0) -> Backend:
@@ -84,7 +84,7 @@ def _alone(settings: Settings) -> int:
 
 def _several(settings: Settings) -> int:
     try:
-        parent = Parent(settings, worker)
+        parent = Supervisor(settings, worker)
     except OSError as error:
         return _say(f"{error}", 1)
     try:
@@ -112,7 +112,7 @@ async def _serve(
     settings: Settings,
     backend: Backend,
     ready: Callable[[list[str]], None],
-    board: Board | None = None,
+    board: SharedCounters | None = None,
     whole: Settings | None = None,
 ) -> None:
     """ready: told the addresses. A worker whose parent is gone stops as on SIGTERM; so does a server whose device is

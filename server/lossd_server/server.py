@@ -17,12 +17,12 @@ from lossd_server.config.machine import machine_bytes
 from lossd_server.config.settings import Settings
 from lossd_server.engine.worker import Worker
 from lossd_server.front.grpcio import channel_options
-from lossd_server.metrics import Tally
-from lossd_server.processes.shared_counters import Board
-from lossd_server.rpc.server_info import Info
+from lossd_server.metrics import EvaluationCounts
+from lossd_server.processes.shared_counters import SharedCounters
+from lossd_server.rpc.server_info import ServerInfoReply
 from lossd_server.rpc.service import SERVICE, LossService
-from lossd_server.shared_memory.registry import Regions
-from lossd_server.shared_memory.socket_server import Handover, group_of
+from lossd_server.shared_memory.registry import RegionRegistry
+from lossd_server.shared_memory.socket_server import SocketServer, group_of
 
 SWEEP_S = 1.0  # how late a call's end may be noticed by the server; a client's own deadline is core's to keep
 PUBLISH_S = 0.1  # how old another worker's counters may be
@@ -36,20 +36,20 @@ class Server:
     """Made, started and stopped inside a running event loop."""
 
     def __init__(
-        self, settings: Settings, backend: Backend, board: Board | None = None, whole: Settings | None = None
+        self, settings: Settings, backend: Backend, board: SharedCounters | None = None, whole: Settings | None = None
     ) -> None:
         """board, whole: of a worker, its counters among the others' and the settings of all together."""
         self._settings = settings
-        self._board = board or Board()
+        self._board = board or SharedCounters()
         admission = Admission(settings.max_inflight_bytes, settings.max_inflight_requests, settings.max_message_bytes)
-        tally = Tally()
+        tally = EvaluationCounts()
         self._worker = Worker(backend, settings.max_batch_bytes, settings.max_batch_rows)
-        self._info = info = Info(whole or settings, backend, admission, self._worker, tally, self._board)
-        self._regions = Regions(
+        self._info = info = ServerInfoReply(whole or settings, backend, admission, self._worker, tally, self._board)
+        self._regions = RegionRegistry(
             settings.max_shared_memory_bytes or machine_bytes() // 4, settings.max_message_bytes, admission.require
         )
         pinning = backend if isinstance(backend, Pinning) else None
-        self._handover = Handover(self._regions, info.instance_id, pinning=pinning)
+        self._handover = SocketServer(self._regions, info.instance_id, pinning=pinning)
         self.service = LossService(settings, backend, admission, self._worker, info, tally, self._regions)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(

@@ -18,7 +18,7 @@ from lossd_server.engine.evaluate import evaluate
 from lossd_server.jobs import reduction
 from lossd_server.jobs.job import Answer
 from lossd_server.tensors import request_fields
-from lossd_server.tensors.request_fields import Fields, Sent
+from lossd_server.tensors.request_fields import Fields, WireTensor
 from lossd_server.wire import codec
 
 RNG = np.random.default_rng(3)
@@ -95,7 +95,7 @@ def fields(case: str, dtype: Any, integers: Any) -> tuple[str, Fields]:
 def at(offset: int, given: Fields) -> Fields:
     """The same, with every tensor's elements `offset` bytes behind where 64 divides the address."""
     return {
-        name: replace(value, data=shifted(bytes(value.data), offset)) if isinstance(value, Sent) else value
+        name: replace(value, data=shifted(bytes(value.data), offset)) if isinstance(value, WireTensor) else value
         for name, value in given.items()
     }
 
@@ -133,9 +133,9 @@ def test_indices_may_lie_at_any_address(numba: NumbaBackend, case: str, dtype: s
     """Class indices of every integer dtype."""
     bound = 10 if case == "few classes" else 65
     rpc, given = fields(case, np.float32, np.int64)
-    target: Sent = given["target"]
+    target: WireTensor = given["target"]
     narrow = (np.frombuffer(target.data, np.int64) % bound).astype(INTEGERS[dtype])
     wire = {"int8": 3, "int16": 4, "int32": 5, "int64": 6}[dtype]
-    given["target"] = request_fields.Sent(wire, target.shape, "data", narrow.tobytes())
+    given["target"] = request_fields.WireTensor(wire, target.shape, "data", narrow.tobytes())
 
     assert answered(numba, rpc, at(offset, given)) == answered(numba, rpc, at(0, given))

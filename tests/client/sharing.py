@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import grpc
 
-from lossd.shared_memory.arena import Regions
+from lossd.shared_memory.arena import Arena
 from lossd.v1.service_pb2 import GetServerInfoRequest, GetServerInfoResponse
 from lossd.v1.service_pb2_grpc import LossServiceStub
 from lossd_server.config.settings import Settings
@@ -25,13 +25,13 @@ def serving(**settings: int) -> Iterator[GetServerInfoResponse]:
         yield LossServiceStub(channel).GetServerInfo(GetServerInfoRequest())
 
 
-def opened(info: GetServerInfoResponse) -> Regions:
-    regions = Regions.connect(info.shared_memory_socket, info.instance_id)
+def opened(info: GetServerInfoResponse) -> Arena:
+    regions = Arena.connect(info.shared_memory_socket, info.instance_id)
     assert regions is not None
     return regions
 
 
-def place(regions: Regions, array: object) -> tuple[bytes, int]:
+def place(regions: Arena, array: object) -> tuple[bytes, int]:
     found = regions.find(array)  # type: ignore[arg-type]  # of any kind
     assert found is not None
     return found

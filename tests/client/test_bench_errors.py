@@ -18,7 +18,7 @@ import pytest
 from lossd import cli
 from lossd.bench.measured import BUSY, Measured
 from lossd.bench.plan import Load
-from lossd.bench.report import Report
+from lossd.bench.report import BenchReport
 from lossd.bench.table import notes, plain, short, show
 from lossd.bench.tally import Tally
 from lossd.bench.windows import Verdict
@@ -209,13 +209,13 @@ def test_the_thin_install_says_what_is_missing() -> None:
     assert "requests/s" in said.stdout
 
 
-def report(**changes: Any) -> Report:
+def report(**changes: Any) -> BenchReport:
     """Of one steady level at rest."""
     tally = Tally(seconds=1.0, cpu_s=0.5)
     level = Measured(load=Load(concurrency=4), verdict=Verdict.STEADY, elapsed_s=1.0, tally=tally)
     limits, statistics = Limits(*[0] * len(Limits.__slots__)), Statistics(*[0] * len(Statistics.__slots__))
     server = ServerInfo("1.0", "", "cpu", ("numba",), (), (), limits, "", 0, statistics, 1)
-    return replace(Report(mix=Mix(), how="client", address="h:1", server=server, levels=[level]), **changes)
+    return replace(BenchReport(mix=Mix(), how="client", address="h:1", server=server, levels=[level]), **changes)
 
 
 def test_a_generator_that_is_the_bottleneck_is_warned_of() -> None:

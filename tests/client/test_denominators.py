@@ -12,7 +12,7 @@ import torch
 
 from lossd.request.build import build
 from lossd.streaming import mean_denominator as denominators
-from lossd.streaming.mean_denominator import Denominator, denominator
+from lossd.streaming.mean_denominator import MeanDenominator, denominator
 from lossd_server.jobs import reduction
 
 RNG = np.random.default_rng(5)
@@ -70,7 +70,7 @@ def test_labels_that_are_no_class_count_nothing() -> None:
 @pytest.mark.parametrize("upstream", [1.0, -0.3])
 def test_what_the_wire_has_no_normalizer_for_goes_by_the_upstream_gradient(weight_sum: float, upstream: float) -> None:
     """Their quotient is the mean's scale, to the bit."""
-    found = Denominator(weight_sum, 3)
+    found = MeanDenominator(weight_sum, 3)
 
     assert found.upstream(upstream) / found.normalizer == upstream / weight_sum
     assert found.loss(7.0, empty_zero=False) == 7.0 / weight_sum
@@ -79,7 +79,7 @@ def test_what_the_wire_has_no_normalizer_for_goes_by_the_upstream_gradient(weigh
 @pytest.mark.parametrize("weight_sum", [0.0, nan])
 def test_a_denominator_that_is_no_number_makes_gradients_nan(weight_sum: float) -> None:
     """As dividing by it would."""
-    found = Denominator(weight_sum, 3)
+    found = MeanDenominator(weight_sum, 3)
 
     assert isnan(found.upstream(1.0) / found.normalizer)
     assert isnan(found.loss(7.0, empty_zero=True))
@@ -87,7 +87,7 @@ def test_a_denominator_that_is_no_number_makes_gradients_nan(weight_sum: float) 
 
 def test_nothing_kept_is_the_empty_mean() -> None:
     """NaN or 0; the gradients are 0 in any case."""
-    found = Denominator(0.0, 0)
+    found = MeanDenominator(0.0, 0)
 
     assert (found.normalizer, found.upstream(1.0)) == (1.0, 1.0)
     assert isnan(found.loss(0.0, empty_zero=False))

@@ -25,7 +25,7 @@ def small(value: float) -> Evaluation:
 
 def large(x: Any = X, **options: Any) -> Evaluation:
     call = build("entropy", x, **options)
-    return Evaluation(Route(call, cut=block_plan.Cut(len(x), 4, ("input",), 16)), 0.0)
+    return Evaluation(Route(call, cut=block_plan.BlockPlan(len(x), 4, ("input",), 16)), 0.0)
 
 
 def said(one: Exchange) -> list[service_pb2.StreamRequest]:

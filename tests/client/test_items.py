@@ -10,15 +10,15 @@ import pytest
 
 from lossd.request.build import build
 from lossd.routing import block_plan as items
-from lossd.routing.block_plan import Cut
-from lossd.rpc.server_limits import Limits
+from lossd.routing.block_plan import BlockPlan
+from lossd.rpc.server_limits import MessageLimits
 
-LIMITS = Limits(max_message_bytes=16 << 20, max_item_bytes=16 << 20, elementwise_granularity=4096)
+LIMITS = MessageLimits(max_message_bytes=16 << 20, max_item_bytes=16 << 20, elementwise_granularity=4096)
 X = np.zeros((64, 1000), np.float32)
 Y = np.zeros(64, np.int64)
 
 
-def cut(method: str, *operands: Any, limits: Limits = LIMITS, **options: Any) -> Cut | str:
+def cut(method: str, *operands: Any, limits: MessageLimits = LIMITS, **options: Any) -> BlockPlan | str:
     return items.cut(build(method, *operands, **options), limits)
 
 
@@ -32,9 +32,14 @@ def cut(method: str, *operands: Any, limits: Limits = LIMITS, **options: Any) ->
         ("softmax", (X,), {"dim": 0}, "one row"),
         ("cross_entropy", (X[0], np.int64(0)), {}, "one row"),
         ("entropy", (X[:0],), {}, "empty"),
-        ("entropy", (X,), {"limits": Limits(1 << 20, 1 << 10)}, r"an item .* has 4000 bytes.*max_item_bytes is 1024"),
-        ("entropy", (X,), {"limits": Limits(1 << 10, 1 << 20)}, r"max_message_bytes is 1024"),
-        ("entropy", (X,), {"limits": Limits(1 << 20)}, "no Stream"),
+        (
+            "entropy",
+            (X,),
+            {"limits": MessageLimits(1 << 20, 1 << 10)},
+            r"an item .* has 4000 bytes.*max_item_bytes is 1024",
+        ),
+        ("entropy", (X,), {"limits": MessageLimits(1 << 10, 1 << 20)}, r"max_message_bytes is 1024"),
+        ("entropy", (X,), {"limits": MessageLimits(1 << 20)}, "no Stream"),
     ],
 )
 def test_what_cannot_be_cut_says_why(
@@ -52,13 +57,13 @@ def test_elements_of_a_vector_are_items(method: str) -> None:
     """Elementwise losses need no rows; blocks hold a multiple of the granularity."""
     found = cut(method, np.zeros(1 << 21, np.float32))
 
-    assert isinstance(found, Cut)
+    assert isinstance(found, BlockPlan)
     assert found.step % 4096 == 0
 
 
 def test_divergences_of_logits_have_rows() -> None:
     """Their kinds decide."""
-    assert isinstance(cut("kl_divergence", X[0], X[0]), Cut)
+    assert isinstance(cut("kl_divergence", X[0], X[0]), BlockPlan)
     assert isinstance(cut("kl_divergence", X[0], X[0], kind="logits"), str)
 
 
@@ -71,9 +76,9 @@ def test_large_tensors_with_items_are_cut_along() -> None:
     found = cut("cross_entropy", x, y, grad_output=np.ones(rows, np.float64), **options)
     small = cut("cross_entropy", X, np.full(X.shape, 0.5, np.float32), grad="target")
     broadcast = cut("bce", X, X, weight=np.ones((1, 1000)), grad=True)
-    assert isinstance(found, Cut)
-    assert isinstance(small, Cut)
-    assert isinstance(broadcast, Cut)
+    assert isinstance(found, BlockPlan)
+    assert isinstance(small, BlockPlan)
+    assert isinstance(broadcast, BlockPlan)
     assert set(found.streamed) == {"input", "target", "row_weight", "grad_output"}
     assert small.streamed == ("input", "target")
     assert broadcast.streamed == ("input",)

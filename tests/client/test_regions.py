@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 
 from lossd.shared_memory import socket_client, socket_protocol
-from lossd.shared_memory.arena import Regions
+from lossd.shared_memory.arena import Arena
 from tests.client.sharing import LARGE, opened, place, serving
 from tests.server.memfds import descriptors, mappings
 
 
 @pytest.fixture
-def regions() -> Iterator[Regions]:
+def regions() -> Iterator[Arena]:
     with serving() as info:
         found = opened(info)
         yield found
         found.close()
 
 
-def test_found(regions: Regions) -> None:
+def test_found(regions: Arena) -> None:
     """An array in a region is found, and so is a C-contiguous view of it; no other array is."""
     array = regions.empty((6, 8), np.float32)
     token, offset = place(regions, array)
@@ -40,7 +40,7 @@ def test_found(regions: Regions) -> None:
 
 
 @pytest.mark.parametrize("shape, dtype", [((), "float64"), ((0, 5), "float32"), ((3,), "bool"), ((2, 2), "int16")])
-def test_empty(regions: Regions, shape: tuple[int, ...], dtype: str) -> None:
+def test_empty(regions: Arena, shape: tuple[int, ...], dtype: str) -> None:
     """An array of any shape and dtype may lie there, writable and aligned."""
     array = regions.empty(shape, dtype)
     array[...] = 1
@@ -50,13 +50,13 @@ def test_empty(regions: Regions, shape: tuple[int, ...], dtype: str) -> None:
     assert array.flags.c_contiguous
 
 
-def test_no_objects(regions: Regions) -> None:
+def test_no_objects(regions: Arena) -> None:
     """Python objects cannot be shared."""
     with pytest.raises(TypeError, match="Python objects"):
         regions.empty((2,), object)
 
 
-def test_small_arrays_share_a_region(regions: Regions) -> None:
+def test_small_arrays_share_a_region(regions: Arena) -> None:
     """Small arrays lie side by side, large ones in regions of their own."""
     small = [regions.empty((100,), np.float64) for _ in range(3)]
     large = [regions.empty((LARGE,), np.uint8) for _ in range(2)]
@@ -66,7 +66,7 @@ def test_small_arrays_share_a_region(regions: Regions) -> None:
     assert len({place(regions, array)[0] for array in small + large}) == 3
 
 
-def test_used_again(regions: Regions) -> None:
+def test_used_again(regions: Arena) -> None:
     """Memory goes back with the last view of its array, and serves the next array of about its size."""
     first = regions.empty((LARGE,), np.uint8)
     there = place(regions, first)
@@ -89,7 +89,7 @@ def test_idle_memory_is_bounded() -> None:
     with serving() as info:
         connection = socket_client.connect(info.shared_memory_socket, info.instance_id)
         assert connection is not None
-        regions = Regions(connection, idle_bytes=2 * LARGE)
+        regions = Arena(connection, idle_bytes=2 * LARGE)
         arrays = [regions.empty((LARGE,), np.uint8) for _ in range(5)]
         places = [place(regions, array) for array in arrays]
         while arrays:
@@ -103,7 +103,7 @@ def test_idle_memory_is_bounded() -> None:
     assert (mappings(), descriptors()) <= before
 
 
-def test_loans(regions: Regions) -> None:
+def test_loans(regions: Arena) -> None:
     """A loan's memory is its own until it is released; a second release does nothing."""
     loan, other = regions.lend(1000), regions.lend(1000)
     loan.memory[:] = 1
@@ -118,7 +118,7 @@ def test_loans(regions: Regions) -> None:
     assert other.memory.tolist() == [2] * 1000
 
 
-def test_discarded(regions: Regions) -> None:
+def test_discarded(regions: Arena) -> None:
     """Memory that the server may still write to is never lent again."""
     loan = regions.lend(LARGE)
     token = loan.token

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from lossd.errors import Overloaded, TooLarge, Unavailable
-from lossd.shared_memory.arena import SLAB_BYTES, Regions
+from lossd.shared_memory.arena import SLAB_BYTES, Arena
 from tests.client import programs
 from tests.client.sharing import LARGE, opened, serving
 
 
 @pytest.fixture
-def regions() -> Iterator[Regions]:
+def regions() -> Iterator[Arena]:
     with serving() as info:
         found = opened(info)
         yield found
@@ -59,7 +59,7 @@ def test_a_lost_connection() -> None:
     regions.close()
 
 
-def test_closed(regions: Regions) -> None:
+def test_closed(regions: Arena) -> None:
     """After close nothing is found or lent; arrays stay."""
     array = regions.empty((10,), np.float32)
     array[:] = 5
@@ -94,11 +94,11 @@ def test_not_connected(there: str, tmp_path: Path) -> None:
             answering.start()
         found = info.shared_memory_socket if there == "another instance" else str(path)
 
-        assert Regions.connect(found, "another instance") is None
-        assert Regions.connect("", "another instance") is None
+        assert Arena.connect(found, "another instance") is None
+        assert Arena.connect("", "another instance") is None
 
 
-def test_many_threads(regions: Regions) -> None:
+def test_many_threads(regions: Arena) -> None:
     """Threads that lend, write and release at once never share memory."""
     wrong: list[int] = []
 
@@ -121,7 +121,7 @@ def test_many_threads(regions: Regions) -> None:
     assert wrong == []
 
 
-def test_a_forked_child(regions: Regions) -> None:
+def test_a_forked_child(regions: Arena) -> None:
     """A child finds and lends nothing; what it drops and closes stays its parent's."""
     array = regions.empty((LARGE,), np.uint8)
     child = os.fork()
@@ -168,4 +168,4 @@ def test_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as info:
         monkeypatch.setattr("sys.platform", "darwin")
 
-        assert Regions.connect(info.shared_memory_socket, info.instance_id) is None
+        assert Arena.connect(info.shared_memory_socket, info.instance_id) is None

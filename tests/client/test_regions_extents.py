@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossd.shared_memory.free_list import ALIGNMENT, Extents
+from lossd.shared_memory.free_list import ALIGNMENT, FreeList
 
 
 @given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 3)), max_size=60))
 def test_taken_ranges_never_overlap(steps: list[tuple[int, int]]) -> None:
     """What is taken is aligned, within the region and nobody else's; when all is given back the region is whole."""
-    extents = Extents(64 * ALIGNMENT)
+    extents = FreeList(64 * ALIGNMENT)
     taken: dict[int, int] = {}
     for size, step in steps:
         if step == 0 and taken:
@@ -35,7 +35,7 @@ def test_taken_ranges_never_overlap(steps: list[tuple[int, int]]) -> None:
 
 def test_no_room() -> None:
     """A range that fits nowhere is None."""
-    extents = Extents(4 * ALIGNMENT)
+    extents = FreeList(4 * ALIGNMENT)
     first = extents.take(2 * ALIGNMENT)
 
     assert first == 0

@@ -10,7 +10,7 @@ import pytest
 import lossd
 from lossd.request.build import build
 from lossd.routing.shared_memory_limits import copied_bytes, why_not
-from lossd.rpc.server_limits import Limits
+from lossd.rpc.server_limits import MessageLimits
 from lossd_server.backends import Backend
 from lossd_server.embedded import EmbeddedServer
 
@@ -49,10 +49,10 @@ def test_copied(method: str, operands: Any, options: Any, copied: int) -> None:
 def test_why_not(method: str, operands: Any, options: Any, words: str | None) -> None:
     """What would be copied, or comes back in a message, must fit one."""
     call = build(method, *operands, **options)
-    found = why_not(call, Limits(max_message_bytes=30_000))
+    found = why_not(call, MessageLimits(max_message_bytes=30_000))
 
-    assert why_not(call, Limits(max_message_bytes=1 << 20)) is None
-    assert why_not(call, Limits()) is None
+    assert why_not(call, MessageLimits(max_message_bytes=1 << 20)) is None
+    assert why_not(call, MessageLimits()) is None
     assert (words is None) == (found is None)
     assert (words or "") in (found or "")
 

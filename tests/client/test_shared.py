@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import lossd
-from lossd.shared_memory.arena import Regions
+from lossd.shared_memory.arena import Arena
 from lossd_server.config.settings import Settings
 from lossd_server.embedded import EmbeddedServer
 
@@ -30,7 +30,7 @@ def client() -> Iterator[lossd.Client]:
         yield client
 
 
-def regions(client: lossd.Client) -> Regions:
+def regions(client: lossd.Client) -> Arena:
     found = client._connection().sharing.open(client._connection().known(client._retry(None)))[0]
     assert found is not None
     return found

@@ -12,11 +12,11 @@ import lossd
 from lossd.options import Transport
 from lossd.request.build import Call, build
 from lossd.routing import choose_transport as transport
-from lossd.routing.block_plan import Cut
+from lossd.routing.block_plan import BlockPlan
 from lossd.routing.choose_transport import choose, is_small
-from lossd.rpc.server_limits import Limits
+from lossd.rpc.server_limits import MessageLimits
 
-LIMITS = Limits(max_message_bytes=16 << 20, max_item_bytes=16 << 20)
+LIMITS = MessageLimits(max_message_bytes=16 << 20, max_item_bytes=16 << 20)
 MIB = 1 << 20
 
 
@@ -24,9 +24,9 @@ def call(size: int, **options: Any) -> Call:
     return build("entropy", np.zeros((64, size // 256), np.float32), **options)
 
 
-def way(asked: Transport, one: Call, no_shared: str | None = "none here", limits: Limits = LIMITS) -> str:
+def way(asked: Transport, one: Call, no_shared: str | None = "none here", limits: MessageLimits = LIMITS) -> str:
     found = choose(asked, one, limits, no_shared)
-    return "stream" if isinstance(found, Cut) else found
+    return "stream" if isinstance(found, BlockPlan) else found
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from lossd.v1 import service_pb2 as service
 from lossd.v1.loss_pb2 import GRADIENT_INPUT
 from lossd_server.engine.evaluate import evaluate
 from lossd_server.errors import InvalidRequest
-from lossd_server.jobs.job import Answer, Job, Summary
+from lossd_server.jobs.job import Answer, Job, JobSummary
 from tests.losses.checked import check
 from tests.losses.messages import tensor
 from tests.losses.reference import Reference
@@ -55,7 +55,7 @@ def refusal(job: Job) -> InvalidRequest:
     return only
 
 
-def summary(result: Answer) -> Summary:
+def summary(result: Answer) -> JobSummary:
     """What a loss's answer is made of: every loss has one."""
     assert result.summary is not None
     return result.summary

@@ -15,7 +15,7 @@ from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server import losses
 from lossd_server.errors import InvalidRequest
-from lossd_server.jobs.job import Answer, Job, Reduction, Summary
+from lossd_server.jobs.job import Answer, Job, JobSummary, Reduction
 from lossd_server.tensors import request_fields
 from lossd_server.tensors.array import STORAGE
 from lossd_server.wire import codec
@@ -42,7 +42,7 @@ def job_of(shape: tuple[int, ...], dtype: int, reduction: int, gradients: list[i
     return check("BCE", request)
 
 
-def made_up(job: Job, dtype: int, summary: Summary) -> Answer:
+def made_up(job: Job, dtype: int, summary: JobSummary) -> Answer:
     """An answer of random numbers."""
     random = np.random.default_rng(0)
     size = job.layout.elements
@@ -70,7 +70,7 @@ def test_an_encoded_answer_is_what_the_generated_class_writes(
 ) -> None:
     """The same message, and of the size that was foretold."""
     job = job_of(shape, dtype, reduction, gradients)
-    answer = made_up(job, dtype, Summary(1.5, 2.5, 3))
+    answer = made_up(job, dtype, JobSummary(1.5, 2.5, 3))
     loss_dtype = pb.DATA_TYPE_FLOAT64 if job.compute == np.float64 else pb.DATA_TYPE_FLOAT32
     expected = service.BCEResponse(loss=message_of(loss_dtype, answer.loss.shape, answer.loss))
     if answer.input_gradient is not None:
@@ -105,7 +105,7 @@ def test_outputs_are_what_the_generated_class_writes(rows: tuple[int, ...], aske
         "argmax": np.arange(size) - 1,
         "correct": np.arange(size, dtype=np.uint8) % 2,
     }
-    answer = Answer(job, np.array(1.0, job.compute), None, None, Summary(1.0, 1.0, 1), made)
+    answer = Answer(job, np.array(1.0, job.compute), None, None, JobSummary(1.0, 1.0, 1), made)
     body = codec.encode(answer, 1, 2, 3, 4)
 
     outputs = service.CrossEntropyResponse.FromString(body).outputs
@@ -130,7 +130,7 @@ def test_a_class_weights_gradient_is_a_tensor_of_its_own(dtype: int | None) -> N
         np.array(1.0, job.compute),
         None,
         np.ones(6, np.float32),
-        Summary(1.0, 1.0, 1),
+        JobSummary(1.0, 1.0, 1),
         weight_gradient=of_weight.view(STORAGE[own]),
     )
     body = codec.encode(answer, 1, 2, 3, 4)
@@ -165,7 +165,7 @@ def test_the_size_foretold_is_never_too_small(loss_sum: float, weight_sum: float
     """Whatever the summary and the timing say."""
     count, *timing = numbers
     job = job_of((2, 3), pb.DATA_TYPE_FLOAT32, 2, [1, 2])
-    answer = made_up(job, pb.DATA_TYPE_FLOAT32, Summary(loss_sum, weight_sum, count))
+    answer = made_up(job, pb.DATA_TYPE_FLOAT32, JobSummary(loss_sum, weight_sum, count))
 
     body = codec.encode(answer, *timing)
 

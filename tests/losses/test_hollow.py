@@ -16,7 +16,7 @@ from lossd_server.errors import InvalidRequest
 from lossd_server.jobs.job import Job
 from lossd_server.tensors import request_fields
 from lossd_server.tensors.array import STORAGE, Array, View
-from lossd_server.tensors.request_fields import Fields, Place, Sent
+from lossd_server.tensors.request_fields import Fields, SharedMemoryRef, WireTensor
 from tests.losses.messages import tensor, zeros
 from tests.losses.requests import (
     BOOL,
@@ -55,10 +55,10 @@ REQUESTS: dict[str, Any] = {
 
 def hollow(fields: Fields) -> Fields:
     """The same, with every tensor that has eight items yet to come."""
-    return {name: to_come(value) if isinstance(value, Sent) else value for name, value in fields.items()}
+    return {name: to_come(value) if isinstance(value, WireTensor) else value for name, value in fields.items()}
 
 
-def to_come(tensor: Sent) -> Sent:
+def to_come(tensor: WireTensor) -> WireTensor:
     return replace(tensor, storage="hollow", data=b"") if tensor.shape[:1] == (8,) else tensor
 
 
@@ -123,10 +123,10 @@ def test_fields_are_as_they_were_sent() -> None:
     fields = request_fields.fields(request)
 
     assert fields == {
-        "input": Sent(F32, (8, 16), "data", bytes(512)),
-        "target": Sent(F32, (2,), "shared_memory", place=Place(b"abc", 2**63, 8)),
-        "weight": Sent(-7, (-1,), "streamed"),
-        "grad_output": Sent(0, (), ""),
+        "input": WireTensor(F32, (8, 16), "data", bytes(512)),
+        "target": WireTensor(F32, (2,), "shared_memory", place=SharedMemoryRef(b"abc", 2**63, 8)),
+        "weight": WireTensor(-7, (-1,), "streamed"),
+        "grad_output": WireTensor(0, (), ""),
         "normalizer": 3.0,
         "gradients": [1],
     }
@@ -140,7 +140,7 @@ def test_elements_that_were_cut_out_are_the_fields() -> None:
     fields = request_fields.fields(
         request, {("open", "bce", "input"): view, ("input",): memoryview(b"")}, ("open", "bce")
     )
-    assert fields["input"] == Sent(F32, (2,), "data", view)
+    assert fields["input"] == WireTensor(F32, (2,), "data", view)
     assert fields["target"].data == bytes(512)
 
 
@@ -148,6 +148,6 @@ def test_elements_that_were_cut_out_are_the_fields() -> None:
 def test_elements_are_not_copied(dtype: int) -> None:
     """A large input reaches the job where it lies, at any address."""
     view = memoryview(bytes(2000))[1 : 1 + 128 * STORAGE[dtype].itemsize]
-    job = losses.check("Entropy", {"input": Sent(dtype, (8, 16), "data", view)})
+    job = losses.check("Entropy", {"input": WireTensor(dtype, (8, 16), "data", view)})
 
     assert np.shares_memory(job.input.values, np.frombuffer(view, np.uint8))

@@ -14,7 +14,7 @@ from lossd.request import build as requests
 from lossd.v1 import service_pb2 as service
 from lossd.v1.loss_pb2 import GRADIENT_INPUT
 from lossd_server.backends import Backend
-from lossd_server.engine.chunked_job import Cut
+from lossd_server.engine.chunked_job import ChunkedJob
 from lossd_server.engine.evaluate import begin, end, evaluate
 from lossd_server.errors import InvalidRequest, ServerError
 from lossd_server.jobs.job import Answer, Job
@@ -45,7 +45,7 @@ def encoded(answer: Answer | ServerError) -> bytes:
 
 def in_parts(backend: Backend, job: Job, cuts: list[int]) -> Answer | ServerError:
     """The answer of the parts between `cuts`, which begin with 0 and end with the number of items."""
-    place = Cut(job, None, items(job)).job
+    place = ChunkedJob(job, None, items(job)).job
     carry = begin(place)
     if isinstance(carry, ServerError):
         return carry
@@ -132,7 +132,7 @@ def test_parts_are_views() -> None:
         weight=tensor(np.ones((6, 1))),
         gradients=[GRADIENT_INPUT],
     )
-    job = Cut(check("BCE", codec.fields("BCE", request.SerializeToString())), None, 2).job
+    job = ChunkedJob(check("BCE", codec.fields("BCE", request.SerializeToString())), None, 2).job
     piece = part(job, 2, 3)
 
     assert piece.weight is not None
@@ -183,7 +183,7 @@ def test_a_fault_in_a_later_part(numba: Backend) -> None:
 
 def test_cut_goes_through_the_items() -> None:
     """A Cut gives every item once, in order."""
-    cut = Cut(job_of(Asked("cross_entropy", (np.zeros((10, 3)), np.zeros(10, np.int64)))), None, 4)
+    cut = ChunkedJob(job_of(Asked("cross_entropy", (np.zeros((10, 3)), np.zeros(10, np.int64)))), None, 4)
     sizes = []
     while cut.left:
         one = cut.part()

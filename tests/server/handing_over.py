@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from lossd.shared_memory import socket_protocol
-from lossd_server.shared_memory.registry import Regions
-from lossd_server.shared_memory.socket_server import Handover
+from lossd_server.shared_memory.registry import RegionRegistry
+from lossd_server.shared_memory.socket_server import SocketServer
 from tests.server.memfds import PAGE, connected
 
 INSTANCE = "0123456789abcdef"
@@ -17,9 +17,9 @@ MOST = 1024 * PAGE
 
 
 @asynccontextmanager
-async def listening(max_bytes: int = MOST, **how: Any) -> AsyncIterator[tuple[Handover, Regions]]:
-    regions = Regions(max_bytes, 4096)
-    handover = Handover(regions, INSTANCE, **how)
+async def listening(max_bytes: int = MOST, **how: Any) -> AsyncIterator[tuple[SocketServer, RegionRegistry]]:
+    regions = RegionRegistry(max_bytes, 4096)
+    handover = SocketServer(regions, INSTANCE, **how)
     handover.start()
     try:
         yield handover, regions

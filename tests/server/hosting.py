@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from lossd.shared_memory.arena import Regions
+from lossd.shared_memory.arena import Arena
 from lossd.v1 import loss_pb2 as loss
 from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
@@ -32,7 +32,7 @@ class Host:
         self.stub: Any = LossServiceStub(channel)
         self.address = server.address
         self.info = self.stub.GetServerInfo(service.GetServerInfoRequest())
-        regions = Regions.connect(self.info.shared_memory_socket, self.info.instance_id)
+        regions = Arena.connect(self.info.shared_memory_socket, self.info.instance_id)
         assert regions is not None
         self.regions = regions
         self._kept: list[Array] = []

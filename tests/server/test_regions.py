@@ -19,8 +19,8 @@ from lossd_server.engine.evaluate import evaluate
 from lossd_server.errors import InvalidRequest, NotFound, ServerError, TooLarge
 from lossd_server.jobs.gradient_placement import void
 from lossd_server.jobs.job import Answer
-from lossd_server.shared_memory.mapped_region import NotTaken, Region, mapped, unmap
-from lossd_server.shared_memory.registry import MAX_REGIONS, Regions, bounds
+from lossd_server.shared_memory.mapped_region import MappedRegion, NotTaken, mapped, unmap
+from lossd_server.shared_memory.registry import MAX_REGIONS, RegionRegistry, bounds
 from lossd_server.tensors.request_fields import Fields, fields
 from lossd_server.wire import codec
 from tests.losses.messages import tensor, zeros
@@ -30,7 +30,7 @@ from tests.server.memfds import PAGE, memfd
 OWNER = object()
 
 
-def region(size: int = PAGE) -> Region:
+def region(size: int = PAGE) -> MappedRegion:
     file = memfd(size)
     try:
         return mapped(file, size)
@@ -39,8 +39,8 @@ def region(size: int = PAGE) -> Region:
 
 
 @pytest.fixture
-def regions() -> Iterator[Regions]:
-    table = Regions(1 << 20, 4096)
+def regions() -> Iterator[RegionRegistry]:
+    table = RegionRegistry(1 << 20, 4096)
     yield table
     unmap(table.leave(OWNER))
 
@@ -64,7 +64,9 @@ def cross_entropy(input: Any, target: Any = None, **options: Any) -> Fields:
     return fields(service.CrossEntropyRequest(input=input, target=target, **options))
 
 
-def refused(kind: type[ServerError], regions: Regions, request: Fields, rpc: str = "CrossEntropy") -> ServerError:
+def refused(
+    kind: type[ServerError], regions: RegionRegistry, request: Fields, rpc: str = "CrossEntropy"
+) -> ServerError:
     with pytest.raises(kind) as caught:
         regions.job(rpc, request)
     return caught.value
@@ -79,7 +81,7 @@ def test_bounds(offset: int, length: int, size: int) -> None:
     assert bounds(offset, length, size) == (offset + length <= size)
 
 
-def test_a_tensor_is_a_view(regions: Regions) -> None:
+def test_a_tensor_is_a_view(regions: RegionRegistry) -> None:
     """Floats are used where they lie, and cannot be written to; integers are copied."""
     memory = region()
     token = regions.add(OWNER, memory)
@@ -109,7 +111,7 @@ def test_a_tensor_is_a_view(regions: Regions) -> None:
         (2, 16, "MISALIGNED"),
     ],
 )
-def test_ranges_that_are_refused(regions: Regions, offset: int, length: int, reason: str) -> None:
+def test_ranges_that_are_refused(regions: RegionRegistry, offset: int, length: int, reason: str) -> None:
     """A tensor's range has its bytes, lies within the region and begins at a multiple of its elements' size."""
     token = regions.add(OWNER, region())
     error = refused(InvalidRequest, regions, cross_entropy(there(token, offset, (2, 2), length=length)))
@@ -117,11 +119,11 @@ def test_ranges_that_are_refused(regions: Regions, offset: int, length: int, rea
     assert (error.reason, error.field) == (reason, "input")
 
 
-def test_tokens_that_are_not_known(regions: Regions) -> None:
+def test_tokens_that_are_not_known(regions: RegionRegistry) -> None:
     """A guessed, an ended, another table's and a malformed token are refused in the same words."""
     ended = regions.add(OWNER, region())
     (gone,) = regions.remove(OWNER, ended)
-    other = Regions(1 << 20, 4096)
+    other = RegionRegistry(1 << 20, 4096)
     foreign = other.add(OWNER, region())
     said = {
         str(refused(NotFound, regions, cross_entropy(there(token, 0, (2, 2)))))
@@ -132,7 +134,7 @@ def test_tokens_that_are_not_known(regions: Regions) -> None:
     unmap([gone, *other.leave(OWNER)])
 
 
-def test_an_owner_ends_its_own(regions: Regions) -> None:
+def test_an_owner_ends_its_own(regions: RegionRegistry) -> None:
     """A region ends with its owner's word or leave, and with nobody else's."""
     token = regions.add(OWNER, region())
 
@@ -143,7 +145,7 @@ def test_an_owner_ends_its_own(regions: Regions) -> None:
     assert len(regions) == 0
 
 
-def test_bytes_come_back_with_the_last_view(regions: Regions) -> None:
+def test_bytes_come_back_with_the_last_view(regions: RegionRegistry) -> None:
     """An ended region's bytes are taken until nobody reads it any more."""
     token = regions.add(OWNER, region(2 * PAGE))
     seen = regions.resolve(cross_entropy(there(token, 0, (4, 2))))
@@ -159,14 +161,14 @@ def test_bytes_come_back_with_the_last_view(regions: Regions) -> None:
 
 def test_caps() -> None:
     """What exceeds the budget, or the number of regions of a connection, is not taken."""
-    table = Regions(2 * PAGE, 4096)
+    table = RegionRegistry(2 * PAGE, 4096)
     with pytest.raises(NotTaken) as large:
         table.admit(OWNER, 3 * PAGE)
     table.add(OWNER, region())
     table.admit(OWNER, PAGE)
     with pytest.raises(NotTaken) as full:
         table.admit(OWNER, 2 * PAGE)
-    many = Regions(1 << 30, 4096)
+    many = RegionRegistry(1 << 30, 4096)
     for _ in range(MAX_REGIONS):
         many.admit(OWNER, PAGE)
         many.add(OWNER, region())
@@ -193,7 +195,7 @@ def test_caps() -> None:
 )
 def test_copies_are_bounded(request_fields: Any) -> None:
     """What shared memory would cost in memory of the server itself is bounded as a message is."""
-    table = Regions(1 << 20, 4096)
+    table = RegionRegistry(1 << 20, 4096)
     token = table.add(OWNER, region(4 * PAGE))
     error = refused(TooLarge, table, request_fields(token))
 
@@ -201,7 +203,7 @@ def test_copies_are_bounded(request_fields: Any) -> None:
     unmap(table.leave(OWNER))
 
 
-def test_a_gradient_is_placed(regions: Regions) -> None:
+def test_a_gradient_is_placed(regions: RegionRegistry) -> None:
     """A placement is where the gradient's array lies, of its dtype; the answer says where."""
     memory = region()
     token = regions.add(OWNER, memory)
@@ -233,7 +235,7 @@ def test_a_gradient_is_placed(regions: Regions) -> None:
         ([(64, 32, 1)] * 9, "OPTION_OUT_OF_RANGE"),
     ],
 )
-def test_placements_that_are_refused(regions: Regions, placements: Any, reason: str) -> None:
+def test_placements_that_are_refused(regions: RegionRegistry, placements: Any, reason: str) -> None:
     """A gradient has a place of its own, once, of its size, and only if it is asked for."""
     token = regions.add(OWNER, region())
     request = cross_entropy(
@@ -247,7 +249,7 @@ def test_placements_that_are_refused(regions: Regions, placements: Any, reason: 
     assert error.field.startswith("placements")
 
 
-def test_two_placements_overlap(regions: Regions) -> None:
+def test_two_placements_overlap(regions: RegionRegistry) -> None:
     """Two gradients do not share memory, not even through two tokens of one file."""
     file = memfd()
     one, two = regions.add(OWNER, mapped(file, PAGE)), regions.add(OWNER, mapped(file, PAGE))
@@ -264,7 +266,7 @@ def test_two_placements_overlap(regions: Regions) -> None:
     assert refused(InvalidRequest, regions, request, "KLDivergence").reason == "OVERLAP"
 
 
-def test_a_placement_with_an_unknown_token(regions: Regions) -> None:
+def test_a_placement_with_an_unknown_token(regions: RegionRegistry) -> None:
     """A place in a region that is not known is NOT_FOUND, as a tensor's is."""
     request = cross_entropy(zeros(4, 2), gradients=[loss.GRADIENT_INPUT], placements=[placement(bytes(16), 0, 32)])
 
@@ -272,7 +274,7 @@ def test_a_placement_with_an_unknown_token(regions: Regions) -> None:
 
 
 @pytest.mark.parametrize("gradient", [loss.GRADIENT_INPUT, loss.GRADIENT_TARGET, loss.GRADIENT_WEIGHT])
-def test_an_answer_with_a_placed_gradient(regions: Regions, gradient: Any) -> None:
+def test_an_answer_with_a_placed_gradient(regions: RegionRegistry, gradient: Any) -> None:
     """The answer's size is known before it is computed; a backend that writes elsewhere has its gradient brought."""
     memory = region()
     token = regions.add(OWNER, memory)

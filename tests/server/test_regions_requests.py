@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lossd.errors import Overloaded, TooLarge
-from lossd.shared_memory.arena import Regions
+from lossd.shared_memory.arena import Arena
 from lossd.v1 import loss_pb2 as loss
 from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
@@ -165,7 +165,7 @@ def test_a_token_of_another_server(numba: Backend) -> None:
 
         assert code(other.stub.CrossEntropy, request) is grpc.StatusCode.NOT_FOUND
         assert code(one.stub.CrossEntropy, request) is grpc.StatusCode.OK
-        assert Regions.connect(one.info.shared_memory_socket, other.info.instance_id) is None
+        assert Arena.connect(one.info.shared_memory_socket, other.info.instance_id) is None
 
 
 @pytest.mark.parametrize("offset", [2**64 - 1400, 2**64 - 4, 2**63, 4096 * 4096])

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lossd.shared_memory import socket_protocol
 from lossd_server.shared_memory.mapped_region import unmap
-from lossd_server.shared_memory.registry import Regions
-from lossd_server.shared_memory.socket_server import Conversation, Malformed
+from lossd_server.shared_memory.registry import RegionRegistry
+from lossd_server.shared_memory.socket_server import Malformed, SocketSession
 from tests.server.handing_over import INSTANCE, MOST, against, alive
 from tests.server.memfds import PAGE, SEALS, connected, descriptors, memfd
 
@@ -43,8 +43,8 @@ from tests.server.memfds import PAGE, SEALS, connected, descriptors, memfd
 )
 def test_any_conversation(said: list[tuple[bytes, int, int]]) -> None:
     """Whatever is said, a record is answered or is malformed; nothing is answered before the greeting."""
-    regions = Regions(MOST, PAGE)
-    conversation = Conversation(regions, INSTANCE)
+    regions = RegionRegistry(MOST, PAGE)
+    conversation = SocketSession(regions, INSTANCE)
     files = [memfd(), memfd()]
     try:
         for place, (record, count, flags) in enumerate([(socket_protocol.HELLO, 0, 0), *said]):

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from lossd.shared_memory import socket_protocol
-from lossd_server.shared_memory.registry import Regions
-from lossd_server.shared_memory.socket_server import Handover, group_of
+from lossd_server.shared_memory.registry import RegionRegistry
+from lossd_server.shared_memory.socket_server import SocketServer, group_of
 from tests.server.handing_over import INSTANCE, MOST, against, alive, listening
 from tests.server.memfds import PAGE, Peer, connected, descriptors, mappings, memfd
 
@@ -100,7 +100,7 @@ def test_path_mode_and_group(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
 
     async def run() -> None:
-        handover = Handover(Regions(PAGE, PAGE), INSTANCE)
+        handover = SocketServer(RegionRegistry(PAGE, PAGE), INSTANCE)
         handover.start(path, 0o660, os.getgid())
         found = os.stat(path)
         assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o660, os.getgid())
@@ -120,7 +120,7 @@ def test_the_place_of_another(tmp_path: Path) -> None:
     async def run() -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as left:
             left.bind(path)
-        first, second = (Handover(Regions(PAGE, PAGE), INSTANCE) for _ in range(2))
+        first, second = (SocketServer(RegionRegistry(PAGE, PAGE), INSTANCE) for _ in range(2))
         first.start(path)
         with pytest.raises(OSError, match="another server listens"):
             second.start(path)

@@ -20,8 +20,8 @@ from lossd.v1.service_pb2_grpc import LossServiceStub
 from lossd_server.config.address import check_free, reserve
 from lossd_server.config.settings import Settings, SettingsError
 from lossd_server.processes import shared_counters
-from lossd_server.processes.restart_backoff import FIRST_S, LONGEST_S, WELL_S, Backoff
-from lossd_server.processes.shared_counters import Board
+from lossd_server.processes.restart_backoff import FIRST_S, LONGEST_S, WELL_S, RestartBackoff
+from lossd_server.processes.shared_counters import SharedCounters
 from lossd_server.processes.supervisor import last_words, share
 from tests.server.messages import cross_entropy
 from tests.server.test_serve import environment, process
@@ -176,7 +176,7 @@ def test_shares() -> None:
 
 def test_the_wait_before_a_restart() -> None:
     """It doubles to its end, and begins anew after a worker that lived well."""
-    backoff = Backoff()
+    backoff = RestartBackoff()
     waits = [backoff.wait_s(1.0) for _ in range(9)]
 
     assert waits[:3] == [FIRST_S, 2 * FIRST_S, 4 * FIRST_S]
@@ -187,10 +187,10 @@ def test_the_wait_before_a_restart() -> None:
 def test_counters_of_all() -> None:
     """Totals are over all slots; a successor counts on from what its slot says, and what is held now starts anew."""
     memory = shared_counters.shared(2)
-    first, second = Board(0, memory), Board(1, memory)
+    first, second = SharedCounters(0, memory), SharedCounters(1, memory)
     first.publish((5, 1, 3, 40, 100, 2))
     second.publish((7, 0, 2, 10, 50, 1))
-    successor = Board(0, memory)
+    successor = SharedCounters(0, memory)
     successor.publish((1, 0, 1, 8, 0, 0))
 
     assert successor.totals() == {

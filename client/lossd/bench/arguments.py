@@ -12,7 +12,7 @@ from lossd.bench.windows import Rule
 from lossd.bench.workload import DTYPES, LOSSES, Mix
 
 if TYPE_CHECKING:
-    from lossd.bench.run import Plan
+    from lossd.bench.run import BenchPlan
 
 TRANSPORTS = ("auto", "unary", "stream", "shared_memory")
 CONCURRENCY = (1, 32, 128)
@@ -160,9 +160,9 @@ def _check_usage(parser: argparse.ArgumentParser, parsed: argparse.Namespace) ->
         parser.error("--max-s is shorter than one window (--window-s)")
 
 
-def plan(parsed: argparse.Namespace) -> Plan:
+def plan(parsed: argparse.Namespace) -> BenchPlan:
     """What is to be run."""
-    from lossd.bench.run import Plan
+    from lossd.bench.run import BenchPlan
 
     mix = Mix(
         loss=parsed.loss,
@@ -180,7 +180,7 @@ def plan(parsed: argparse.Namespace) -> Plan:
         several = parsed.concurrency or (MAP_CONCURRENCY if parsed.map else CONCURRENCY)
         loads = [Load(concurrency=concurrency) for concurrency in several]
     bound_s = parsed.search_p99_ms / 1e3 if searching else math.inf
-    return Plan(
+    return BenchPlan(
         address=parsed.server,
         mix=mix,
         loads=loads,

@@ -14,7 +14,7 @@ from lossd.bench.arguments import parse, plan
 from lossd.command_error import CommandError
 
 if TYPE_CHECKING:
-    from lossd.bench.report import Report
+    from lossd.bench.report import BenchReport
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,13 +32,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _bench(parsed: argparse.Namespace) -> int:
     import lossd
-    from lossd.bench.plot import Picture
+    from lossd.bench.plot import LoadPlot
     from lossd.bench.progress import Progress
     from lossd.bench.run import run
 
     progress = Progress()
     try:
-        picture = Picture(parsed.plot) if parsed.plot else None
+        picture = LoadPlot(parsed.plot) if parsed.plot else None
         _check_folders(parsed)
         report = run(plan(parsed), progress)
         progress.clear()
@@ -61,7 +61,7 @@ def _check_folders(parsed: argparse.Namespace) -> None:
             raise CommandError(f"{path}: there is no folder {Path(path).parent}")
 
 
-def _tell(report: Report, parsed: argparse.Namespace) -> None:
+def _tell(report: BenchReport, parsed: argparse.Namespace) -> None:
     from lossd.bench.report import document, write_csv
     from lossd.bench.table import show
 

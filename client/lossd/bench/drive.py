@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from lossd import errors
 from lossd.bench.measured import Measured, merged
 from lossd.bench.plan import Load, due
-from lossd.bench.senders import Answer, Mapper, Sender
+from lossd.bench.senders import Mapper, Sender, TimedResult
 from lossd.bench.tally import WRONG, Answered, Tally
 from lossd.bench.windows import WINDOWS, Rule, Verdict
 from lossd.bench.workload import Request
@@ -180,14 +180,14 @@ class Driver:
                     if isinstance(outcome, errors.Error):
                         self._failed(outcome)
                     else:
-                        self._answered(request, Answer(outcome, 0.0, 0.0), time.perf_counter() - start_s, 0.0)
+                        self._answered(request, TimedResult(outcome, 0.0, 0.0), time.perf_counter() - start_s, 0.0)
             except errors.Error as error:
                 # Of the stream as a whole: what was on its way is lost.
                 sent.clear()
                 self._failed(error)
                 await asyncio.sleep(0)
 
-    def _answered(self, request: Request, answer: Answer, latency_s: float, late_s: float) -> None:
+    def _answered(self, request: Request, answer: TimedResult, latency_s: float, late_s: float) -> None:
         if self._right(request, answer.result):
             self._tally.add(
                 Answered(

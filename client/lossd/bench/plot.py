@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lossd.bench.measured import Measured
-from lossd.bench.report import Report
+from lossd.bench.report import BenchReport
 from lossd.bench.tally import STAGES
 from lossd.bench.windows import Verdict
 from lossd.command_error import CommandError
@@ -24,7 +24,7 @@ LOG_SPREAD = 10.0
 MOST_TICKS = 8
 
 
-class Picture:
+class LoadPlot:
     """A file to be drawn. What could go wrong is found before anything is measured: library, suffix, folder."""
 
     def __init__(self, path: str) -> None:
@@ -38,7 +38,7 @@ class Picture:
         if not self._path.parent.is_dir():
             raise CommandError(f"{path}: there is no folder {self._path.parent}")
 
-    def draw(self, report: Report) -> None:
+    def draw(self, report: BenchReport) -> None:
         """Writes the file."""
         throughput, latency, stages = self._figure.subplots(1, 3)
         # Of a rate that was tried twice, what counted.
@@ -98,7 +98,7 @@ def _throughput(axes: Any, levels: list[Measured]) -> None:
     scale.tick_params(labelsize=8)
 
 
-def _latency(axes: Any, levels: list[Measured], report: Report) -> None:
+def _latency(axes: Any, levels: list[Measured], report: BenchReport) -> None:
     axes.set_title("latency", fontsize=10)
     axes.set_ylabel("ms", fontsize=9)
     rows = [level.row() for level in levels]

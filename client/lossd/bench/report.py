@@ -21,7 +21,7 @@ _LIBRARIES = ("grpcio", "protobuf", "numpy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class BenchReport:
     """how: what was driven, in words. address: as it was given. levels: in the order of their load.
 
     searching: whether a rate was looked for, under `p99_s`; best_rate: the highest that held, 0 where none did.
@@ -75,7 +75,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def document(report: Report) -> dict[str, Any]:
+def document(report: BenchReport) -> dict[str, Any]:
     """The object that --json writes. Where nothing was measured a number is null."""
     server = report.server
     levels = []
@@ -106,7 +106,7 @@ def _number(value: str | int | float) -> str | int | float | None:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_csv(report: Report, file: TextIO) -> None:
+def write_csv(report: BenchReport, file: TextIO) -> None:
     """A line a level, after a line of names; an empty cell where nothing was measured."""
     if not report.levels:
         return

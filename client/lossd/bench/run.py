@@ -14,7 +14,7 @@ from lossd.bench.drive import Driver
 from lossd.bench.measured import Measured
 from lossd.bench.plan import Load
 from lossd.bench.progress import Progress
-from lossd.bench.report import Report
+from lossd.bench.report import BenchReport
 from lossd.bench.search import Search
 from lossd.bench.senders import Mapper, Raw, Sender, ThroughClient, in_shared_memory, serving
 from lossd.bench.windows import Rule, Verdict
@@ -25,7 +25,7 @@ REACH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class BenchPlan:
     """loads: the levels; or, where `rule` has a bound for p99, the first rate of a search. shared: tensors lie in
     arrays that the client made. thorough: all of every answer is compared. timeout_s: of a request.
     """
@@ -55,7 +55,7 @@ class Plan:
         return f"lossd.aio.Client, transport {self.transport}{made}"
 
 
-def run(plan: Plan, progress: Progress) -> Report:
+def run(plan: BenchPlan, progress: Progress) -> BenchReport:
     """Raises lossd.Error where the server cannot be reached or refuses the requests; CommandError."""
     progress.say("drawing requests")
     drawn = requests(plan.mix)
@@ -70,7 +70,7 @@ def _exact_loop() -> asyncio.AbstractEventLoop:
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
-async def _run(plan: Plan, address: str, drawn: list[Request], progress: Progress) -> Report:
+async def _run(plan: BenchPlan, address: str, drawn: list[Request], progress: Progress) -> BenchReport:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(aio.Client(address, timeout=plan.timeout_s))
         progress.say("connecting")
@@ -93,7 +93,7 @@ async def _run(plan: Plan, address: str, drawn: list[Request], progress: Progres
         return replace(report, warm_wrong=wrong, differing=sum(one.expected.differing for one in drawn))
 
 
-async def _levels(plan: Plan, driver: Driver, progress: Progress, server: ServerInfo) -> Report:
+async def _levels(plan: BenchPlan, driver: Driver, progress: Progress, server: ServerInfo) -> BenchReport:
     levels: list[Measured] = []
     search = Search(plan.loads[0].rate) if plan.searching else None
     loads, interrupted = list(plan.loads), False
@@ -110,7 +110,7 @@ async def _levels(plan: Plan, driver: Driver, progress: Progress, server: Server
         if search is not None and not interrupted:
             search.tell(level.passed, certain=level.verdict is Verdict.HOPELESS)
             loads = [] if search.rate is None else [replace(plan.loads[0], rate=search.rate)]
-    return Report(
+    return BenchReport(
         mix=plan.mix,
         how=plan.how,
         address=plan.address,

@@ -24,7 +24,7 @@ from lossd.rpc import target as channel
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TimedResult:
     """encode_s, reply_s: what the sender computed before it waited, and after."""
 
     result: Result
@@ -33,7 +33,7 @@ class Answer:
 
 
 class Sender(Protocol):
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request) -> TimedResult:
         """Raises lossd.Error where the call fails."""
 
 
@@ -45,13 +45,13 @@ class ThroughClient:
         # The client's own default is not named: what it means is the client's business.
         self._options: dict[str, Any] = {} if transport == "auto" else {"transport": transport}
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request) -> TimedResult:
         method = getattr(self._client, request.method)
         stepped: Stepped[Result] = Stepped(
             method(*request.operands, **request.options, **self._options), time.perf_counter
         )
         result = await stepped
-        return Answer(result, stepped.first_s, stepped.last_s)
+        return TimedResult(result, stepped.first_s, stepped.last_s)
 
 
 class Mapper:
@@ -86,7 +86,7 @@ class Raw:
         self._built[request] = call, call.body()
         self._rpcs.setdefault(call.rpc, self._channel.unary_unary(protocol.PATHS[call.rpc]))
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request) -> TimedResult:
         call, body = self._built[request]
         start_s = time.perf_counter()
         metadata = protocol.metadata(len(body), channel.UNLIMITED_BYTES)
@@ -96,7 +96,7 @@ class Raw:
             raise from_rpc(failure.code(), failure.details(), failure.trailing_metadata(), self._address) from None
         end_s = time.perf_counter()
         result = results.read(call, received, end_s - start_s)
-        return Answer(result, 0.0, time.perf_counter() - end_s)
+        return TimedResult(result, 0.0, time.perf_counter() - end_s)
 
     async def close(self) -> None:
         await self._channel.close()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lossd.bench.measured import BUSY, PERCENTILES, Measured
-from lossd.bench.report import Report, machine
+from lossd.bench.report import BenchReport, machine
 from lossd.bench.tally import STAGES, WRONG
 from lossd.bench.windows import Verdict
 from lossd.extras import have
@@ -23,7 +23,7 @@ class Table:
     rows: list[list[str]]
 
 
-def show(report: Report) -> None:
+def show(report: BenchReport) -> None:
     """Prints to stdout: with colours where it is a terminal and rich is there."""
     rich = have("rich.console") if sys.stdout.isatty() else None
     console = rich.Console(highlight=False, markup=False, emoji=False) if rich else None
@@ -48,7 +48,7 @@ def show(report: Report) -> None:
         line(note, "red" if note.startswith(LOUD) or note.split()[0] in report.sentences else "")
 
 
-def tables(report: Report) -> list[Table]:
+def tables(report: BenchReport) -> list[Table]:
     """Three, each of which fits a terminal; none where no level was run."""
     if not report.levels:
         return []
@@ -118,11 +118,11 @@ def short(value: float) -> str:
     return f"{plain(value)}T"
 
 
-def title(report: Report) -> list[str]:
+def title(report: BenchReport) -> list[str]:
     return [report.mix.title, f"{report.address} by {report.how}"]
 
 
-def notes(report: Report) -> list[str]:
+def notes(report: BenchReport) -> list[str]:
     """Sentences under the tables: what failed, what to mind, what was found, and where."""
     found = []
     for status, sentence in report.sentences.items():
@@ -163,7 +163,7 @@ def notes(report: Report) -> list[str]:
     return found
 
 
-def _versions(report: Report) -> str:
+def _versions(report: BenchReport) -> str:
     here, server = machine(), report.server
     workers = f", {server.workers} workers" if server.workers > 1 else ""
     return (

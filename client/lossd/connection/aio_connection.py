@@ -13,8 +13,8 @@ from lossd.errors import Error, Unavailable, from_rpc
 from lossd.rpc import protocol
 from lossd.rpc import target as channel
 from lossd.rpc.retry import Retry
-from lossd.shared_memory.session import Sharing
-from lossd.streaming.multiplex_policy import Joining
+from lossd.shared_memory.session import SharedMemorySession
+from lossd.streaming.multiplex_policy import MultiplexPolicy
 from lossd.streaming.multiplexed import SharedStream
 from lossd.v1 import service_pb2
 
@@ -32,11 +32,11 @@ class Connection:
         self._channel = grpc.aio.insecure_channel(target.address, options=target.arguments(max_response_bytes))
         self._rpcs: dict[str, Any] = {name: self._channel.unary_unary(path) for name, path in protocol.PATHS.items()}
         self._stream: Any = self._channel.stream_stream(protocol.STREAM)
-        self.sharing = Sharing(target.round_robin)
+        self.sharing = SharedMemorySession(target.round_robin)
         self.server: service_pb2.GetServerInfoResponse | None = None
         self.in_flight = 0
         self.wants_stream = False
-        self._joining = Joining(possible=not target.round_robin)
+        self._joining = MultiplexPolicy(possible=not target.round_robin)
         self._shared: SharedStream | None = None
 
     async def attempt(self, rpc: str, body: bytes, timeout_s: float) -> bytes:

@@ -13,7 +13,7 @@ from lossd.request.build import Call
 from lossd.rpc.retry import Retry
 
 
-class Connections:
+class ConnectionPool:
     """One at first; more where several processes serve the address and calls are under way at once.
 
     may_be_several: False where no further connection could reach another process.

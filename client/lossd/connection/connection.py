@@ -12,7 +12,7 @@ from lossd.errors import Error, from_rpc
 from lossd.rpc import protocol
 from lossd.rpc import target as channel
 from lossd.rpc.retry import Retry
-from lossd.shared_memory.session import Sharing
+from lossd.shared_memory.session import SharedMemorySession
 from lossd.streaming.stream import Pipe
 from lossd.v1 import service_pb2
 
@@ -28,7 +28,7 @@ class Connection:
         # No serializers: bodies are built once for all attempts, and answers parsed after the call.
         self._rpcs: dict[str, Any] = {name: self._channel.unary_unary(path) for name, path in protocol.PATHS.items()}
         self._stream: Any = self._channel.stream_stream(protocol.STREAM)
-        self.sharing = Sharing(target.round_robin)
+        self.sharing = SharedMemorySession(target.round_robin)
         self.server: service_pb2.GetServerInfoResponse | None = None
         self.in_flight = 0
 

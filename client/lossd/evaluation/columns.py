@@ -15,16 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.command_error import CommandError
-from lossd.evaluation.source import Place, Source, in_memory
+from lossd.evaluation.source import ArrayPath, Source, in_memory
 from lossd.extras import need
 
 
-def open_columns(one: Place, others: Sequence[Place], *, numbers: bool) -> Source:
+def open_columns(one: ArrayPath, others: Sequence[ArrayPath], *, numbers: bool) -> Source:
     """others: what other roles take from the same file. numbers: text such as "3" is a float here, not a class."""
     return _csv(one, others, numbers) if one.suffix == "csv" else _parquet(one, others)
 
 
-def _csv(one: Place, others: Sequence[Place], numbers: bool) -> Source:
+def _csv(one: ArrayPath, others: Sequence[ArrayPath], numbers: bool) -> Source:
     reader = need("pyarrow.csv", "reading .csv")
     names, header = _csv_names(one)
     options = reader.ReadOptions(column_names=names, skip_rows=int(header))
@@ -39,7 +39,7 @@ def _csv(one: Place, others: Sequence[Place], numbers: bool) -> Source:
     return in_memory(one, array)
 
 
-def _csv_names(one: Place) -> tuple[list[str], bool]:
+def _csv_names(one: ArrayPath) -> tuple[list[str], bool]:
     """The columns' names and whether the first line holds them; else they are called 0, 1, ….
 
     It does where a cell is no number, and where it counts 0, 1, 2, … as a data frame without names does.
@@ -62,7 +62,7 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _parquet(one: Place, others: Sequence[Place]) -> Source:
+def _parquet(one: ArrayPath, others: Sequence[ArrayPath]) -> Source:
     reader, arrow = need("pyarrow.parquet", "reading .parquet"), need("pyarrow", "reading .parquet")
     try:
         stored = reader.ParquetFile(one.path)
@@ -97,7 +97,7 @@ def _parquet(one: Place, others: Sequence[Place]) -> Source:
     return Source(one, (stored.metadata.num_rows, *like.shape[1:]), like.dtype, read)
 
 
-def _select(one: Place, others: Sequence[Place], names: list[str]) -> list[int]:
+def _select(one: ArrayPath, others: Sequence[ArrayPath], names: list[str]) -> list[int]:
     """Positions of the columns that `one` stands for."""
     if one.key is not None:
         return [_position(one, name.strip(), names) for name in one.key.split(",")]
@@ -111,7 +111,7 @@ def _select(one: Place, others: Sequence[Place], names: list[str]) -> list[int]:
     return rest
 
 
-def _position(one: Place, name: str, names: list[str]) -> int:
+def _position(one: ArrayPath, name: str, names: list[str]) -> int:
     """Of a column by its name, or by its number, negative from the end."""
     if name in names:
         return names.index(name)
@@ -121,7 +121,7 @@ def _position(one: Place, name: str, names: list[str]) -> int:
     raise CommandError(f"{one.path}: holds no column {name!r}; it holds {there}")
 
 
-def _array(one: Place, columns: Sequence[tuple[str, Any]], first_row: int) -> npt.NDArray[Any]:
+def _array(one: ArrayPath, columns: Sequence[tuple[str, Any]], first_row: int) -> npt.NDArray[Any]:
     arrays = [_column(one, name, column, first_row) for name, column in columns]
     if len(arrays) == 1:
         return arrays[0]
@@ -131,7 +131,7 @@ def _array(one: Place, columns: Sequence[tuple[str, Any]], first_row: int) -> np
     return np.stack(arrays, axis=1)
 
 
-def _column(one: Place, name: str, column: Any, first_row: int) -> npt.NDArray[Any]:
+def _column(one: ArrayPath, name: str, column: Any, first_row: int) -> npt.NDArray[Any]:
     types = need("pyarrow.types", "reading columns")
     if column.null_count:
         row = first_row + int(np.argmax(column.is_null().to_numpy()))

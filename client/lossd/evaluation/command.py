@@ -16,7 +16,7 @@ from lossd.options import Kind, TargetKind
 from lossd.request.build import METHODS
 
 if TYPE_CHECKING:
-    from lossd.evaluation.report import Report
+    from lossd.evaluation.report import LossReport
 
 FILES = ("input", "target", "weight", "pos_weight", "row_weight")
 OPTIONS = ("ignore_index", "label_smoothing", "base", "kind", "target_kind", "dim")
@@ -124,11 +124,11 @@ def _check_usage(parser: argparse.ArgumentParser, parsed: argparse.Namespace) ->
 
 def _evaluate(parsed: argparse.Namespace) -> int:
     import lossd
-    from lossd.evaluation.plot import Picture
+    from lossd.evaluation.plot import LossPlot
 
     try:
         question = _question(parsed)
-        picture = Picture(parsed.plot) if parsed.plot else None
+        picture = LossPlot(parsed.plot) if parsed.plot else None
         report = _ask(parsed, question)
         if picture is not None:
             picture.draw(report)
@@ -161,7 +161,7 @@ def _question(parsed: argparse.Namespace) -> Question:
     )
 
 
-def _ask(parsed: argparse.Namespace, question: Question) -> Report:
+def _ask(parsed: argparse.Namespace, question: Question) -> LossReport:
     import lossd
     from lossd.evaluation.progress import progress
     from lossd.evaluation.run import run

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from lossd.command_error import CommandError
 from lossd.evaluation import columns
-from lossd.evaluation.source import Place, Source, in_memory, place
+from lossd.evaluation.source import ArrayPath, Source, in_memory, place
 from lossd.extras import need
 
 
@@ -23,7 +23,7 @@ def open_all(texts: Mapping[str, str]) -> dict[str, Source]:
     return {role: _open(role, one, places) for role, one in places.items()}
 
 
-def _open(role: str, one: Place, places: Mapping[str, Place]) -> Source:
+def _open(role: str, one: ArrayPath, places: Mapping[str, ArrayPath]) -> Source:
     try:
         if one.suffix == "npy":
             return _npy(one)
@@ -37,7 +37,7 @@ def _open(role: str, one: Place, places: Mapping[str, Place]) -> Source:
         raise CommandError(f"{one.path}: {error.strerror or error}") from None
 
 
-def _npy(one: Place) -> Source:
+def _npy(one: ArrayPath) -> Source:
     if one.key is not None:
         raise CommandError(f"{one.text}: a .npy file holds one array, which has no name")
     try:
@@ -48,7 +48,7 @@ def _npy(one: Place) -> Source:
     return in_memory(one, stored)
 
 
-def _unmapped(one: Place, reason: Exception) -> npt.NDArray[Any]:
+def _unmapped(one: ArrayPath, reason: Exception) -> npt.NDArray[Any]:
     try:
         stored: npt.NDArray[Any] = np.load(one.path, allow_pickle=False)
     except (ValueError, EOFError):
@@ -56,7 +56,7 @@ def _unmapped(one: Place, reason: Exception) -> npt.NDArray[Any]:
     return stored
 
 
-def _npz(one: Place) -> Source:
+def _npz(one: ArrayPath) -> Source:
     from zipfile import BadZipFile
 
     try:
@@ -66,7 +66,7 @@ def _npz(one: Place) -> Source:
         raise CommandError(f"{one.path}: cannot be read as .npz ({error})") from None
 
 
-def _safetensors(one: Place) -> Source:
+def _safetensors(one: ArrayPath) -> Source:
     library = need("safetensors", "reading .safetensors")
     try:
         opened = library.safe_open(one.path, framework="numpy")
@@ -93,7 +93,7 @@ def _safetensors(one: Place) -> Source:
     return Source(one, shape, dtype, read)
 
 
-def choose(one: Place, keys: Iterable[str], noun: str) -> str:
+def choose(one: ArrayPath, keys: Iterable[str], noun: str) -> str:
     """The key that was asked for, or the only one there is."""
     keys = list(keys)
     if one.key in keys:

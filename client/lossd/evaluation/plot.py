@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from lossd.command_error import CommandError
 from lossd.evaluation.measures import Reliability
-from lossd.evaluation.report import Report
+from lossd.evaluation.report import LossReport
 from lossd.extras import need
 
 BLUE, ORANGE, RED, GREY = "#3b6ea5", "#d98032", "#b3423a", "#777777"
@@ -20,7 +20,7 @@ LOG_SPREAD = 100.0
 WORST = 10
 
 
-class Picture:
+class LossPlot:
     """A file to be drawn. What could go wrong is found before anything is computed: library, suffix, folder."""
 
     def __init__(self, path: str) -> None:
@@ -34,7 +34,7 @@ class Picture:
         if not self._path.parent.is_dir():
             raise CommandError(f"{path}: there is no folder {self._path.parent}")
 
-    def draw(self, report: Report) -> None:
+    def draw(self, report: LossReport) -> None:
         """Writes the file."""
         reliability = report.reliability if report.reliability is not None and report.reliability.counts.any() else None
         panels = 1 + (reliability is not None) + bool(report.worst)
@@ -52,14 +52,14 @@ class Picture:
             raise CommandError(f"{self._path}: {error.strerror or error}") from None
 
 
-def _files(report: Report) -> str:
+def _files(report: LossReport) -> str:
     """Without folders, which a title has no room for."""
     sources = [report.question.sources[role].place for role in report.question.operands]
     names = [one.path.name + (f":{one.key}" if one.key else "") for one in sources]
     return f"{report.question.method} of {' against '.join(names)}"
 
 
-def _headline(report: Report) -> str:
+def _headline(report: LossReport) -> str:
     unit, count = report.question.unit, f"{report.summary.count:,} {report.noun}"
     if isinstance(report.loss, float):
         return f"{report.loss:.6g} {unit} ({report.question.reduction} of {count})"
@@ -71,7 +71,7 @@ def _plain(axes: Any) -> None:
     axes.tick_params(labelsize=8)
 
 
-def _histogram(axes: Any, report: Report) -> None:
+def _histogram(axes: Any, report: LossReport) -> None:
     _plain(axes)
     sample = report.sample if report.sample is not None else np.empty(0, np.float32)
     losses = sample[np.isfinite(sample)].astype(np.float64)
@@ -129,7 +129,7 @@ def _reliability(axes: Any, found: Reliability, *, binary: bool) -> None:
         axes.text(0.97, 0.03, "over-confident", fontsize=8, color=GREY, ha="right")
 
 
-def _worst(axes: Any, report: Report) -> None:
+def _worst(axes: Any, report: LossReport) -> None:
     _plain(axes)
     rows = report.worst[:WORST]
     losses = np.array([row["loss"] for row in rows])

@@ -15,7 +15,7 @@ from lossd.results import Summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class LossReport:
     """loss: a number, or every loss in its own shape where the reduction is none. losses: how many there are, ignored
     ones included. worst: rows of greatest loss. sample: losses for a histogram. first_nan: the index of the first row
     whose loss is NaN.
@@ -48,7 +48,7 @@ class Report:
         return "elements" if self.question.elementwise else "rows"
 
 
-def document(report: Report) -> dict[str, Any]:
+def document(report: LossReport) -> dict[str, Any]:
     """The object that --json prints. What JSON has no number for is "NaN", "Infinity", "-Infinity", as in protobuf."""
     question = report.question
     loss = report.loss if isinstance(report.loss, float) else report.loss.tolist()

@@ -18,7 +18,7 @@ from lossd.command_error import CommandError
 from lossd.evaluation import blocks
 from lossd.evaluation.measures import Binary, Predictions, perplexity
 from lossd.evaluation.question import Question
-from lossd.evaluation.report import Report
+from lossd.evaluation.report import LossReport
 from lossd.evaluation.worst import Sample, Worst
 from lossd.results import Result, Summary
 from lossd.version import __version__
@@ -28,7 +28,7 @@ Range = tuple[int, int]
 REACH_S = 5.0
 
 
-def run(client: lossd.Client, question: Question, advance: Callable[[int], None]) -> Report:
+def run(client: lossd.Client, question: Question, advance: Callable[[int], None]) -> LossReport:
     """advance: told the number of items done, after every block. Raises lossd.Error and CommandError."""
     # A server that is away is said soon, not after the time that a block may take.
     info = client.info(timeout=REACH_S)
@@ -148,11 +148,11 @@ class _Evaluation:
                 index[0] += block[0]
             self._first_nan = index[0] if len(index) == 1 else index
 
-    def report(self, versions: dict[str, str]) -> Report:
+    def report(self, versions: dict[str, str]) -> LossReport:
         question, summary = self._question, self._sum.summary
         measures = self._measures(summary)
         predictors = [one for one in (self._predictions, self._binary) if one is not None]
-        return Report(
+        return LossReport(
             question=question,
             loss=self._loss(summary),
             summary=summary,

@@ -20,7 +20,7 @@ _SPEC = re.compile(r"(?P<path>.+?\.(?P<suffix>npy|npz|safetensors|csv|parquet))(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ArrayPath:
     """`digits.npz:logits` taken apart. key: an array's name, or columns; None where none was given."""
 
     text: str
@@ -33,7 +33,7 @@ class Place:
 class Source:
     """An array on disk. read: the items [start, stop) of dimension 0; the whole array where it has none."""
 
-    place: Place
+    place: ArrayPath
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Read = field(repr=False)
@@ -54,7 +54,7 @@ class Source:
         return self.read(0, self.items)
 
 
-def place(text: str) -> Place:
+def place(text: str) -> ArrayPath:
     """What a command line names: a path of a known suffix and, after a colon, a key."""
     matched = _SPEC.fullmatch(text)
     if matched is None:
@@ -62,9 +62,9 @@ def place(text: str) -> Place:
     path = Path(matched["path"])
     if not path.is_file():
         raise CommandError(f"{path}: there is no such file")
-    return Place(text, path, matched["suffix"].lower(), matched["key"])
+    return ArrayPath(text, path, matched["suffix"].lower(), matched["key"])
 
 
-def in_memory(one: Place, stored: npt.NDArray[Any]) -> Source:
+def in_memory(one: ArrayPath, stored: npt.NDArray[Any]) -> Source:
     """A source whose array can be sliced."""
     return Source(one, stored.shape, stored.dtype, lambda start, stop: stored[start:stop] if stored.ndim else stored)

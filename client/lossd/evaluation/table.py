@@ -6,13 +6,13 @@ import math
 import sys
 from typing import Any
 
-from lossd.evaluation.report import Report
+from lossd.evaluation.report import LossReport
 from lossd.extras import have
 
 Line = tuple[str, str, str]
 
 
-def show(report: Report) -> None:
+def show(report: LossReport) -> None:
     """Prints to stdout."""
     rich = have("rich.console") if sys.stdout.isatty() else None
     worst = [[_cell(value) for value in row.values()] for row in report.worst]
@@ -22,12 +22,12 @@ def show(report: Report) -> None:
         _show_rich(rich.Console(), title(report), lines(report), worst, report)
 
 
-def title(report: Report) -> str:
+def title(report: LossReport) -> str:
     files = [report.question.sources[role].place.text for role in report.question.operands]
     return f"{report.question.method} of {' against '.join(files)}"
 
 
-def lines(report: Report) -> list[Line]:
+def lines(report: LossReport) -> list[Line]:
     """Name, value and what it is in, or of."""
     question, noun = report.question, report.noun
     # NaN: of no kept row, which the counts tell.
@@ -50,7 +50,7 @@ def lines(report: Report) -> list[Line]:
     return found
 
 
-def _loss_lines(report: Report) -> list[Line]:
+def _loss_lines(report: LossReport) -> list[Line]:
     import numpy as np
 
     unit = report.question.unit
@@ -69,7 +69,7 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _show_plain(title: str, found: list[Line], worst: list[list[str]], report: Report) -> None:
+def _show_plain(title: str, found: list[Line], worst: list[list[str]], report: LossReport) -> None:
     print(title)
     wide = max(len(value) for _, value, _ in found)
     for name, value, note in found:
@@ -82,7 +82,7 @@ def _show_plain(title: str, found: list[Line], worst: list[list[str]], report: R
             print("  " + "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)))
 
 
-def _show_rich(console: Any, title: str, found: list[Line], worst: list[list[str]], report: Report) -> None:
+def _show_rich(console: Any, title: str, found: list[Line], worst: list[list[str]], report: LossReport) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text

@@ -89,7 +89,7 @@ class Call:
 
     asked: Asked
     operands: dict[str, Operand]
-    out: Mapping[str, gradient_outputs.Place]
+    out: Mapping[str, gradient_outputs.GradientOutput]
     placements: bytes = b""
 
     @property

@@ -20,7 +20,7 @@ Given = Any
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class GradientOutput:
     """given: the caller's array. memory: its bytes, flat and writable.
 
     landed: where in shared memory the server writes the gradient, `memory` itself or not; None: the answer has it.
@@ -45,16 +45,16 @@ class Place:
             np.copyto(self.memory, self.landed)
 
 
-NONE: Mapping[str, Place] = {}
+NONE: Mapping[str, GradientOutput] = {}
 
 
-def check(given: Given, gradients: tuple[str, ...], operands: Mapping[str, Operand]) -> dict[str, Place]:
+def check(given: Given, gradients: tuple[str, ...], operands: Mapping[str, Operand]) -> dict[str, GradientOutput]:
     """The place of every gradient in `given`; InvalidArgument where one does not fit its array, or is not asked for."""
     named = given if isinstance(given, Mapping) else {gradients[0] if len(gradients) == 1 else "input": given}
     return {name: _place(name, array, gradients, operands) for name, array in named.items()}
 
 
-def _place(name: str, given: Tensor, gradients: tuple[str, ...], operands: Mapping[str, Operand]) -> Place:
+def _place(name: str, given: Tensor, gradients: tuple[str, ...], operands: Mapping[str, Operand]) -> GradientOutput:
     if name not in gradients:
         asked = ", ".join(gradients) if gradients else "none"
         raise _refused(f"out has an array for the gradient of {name}, but grad asks for {asked}")
@@ -68,7 +68,7 @@ def _place(name: str, given: Tensor, gradients: tuple[str, ...], operands: Mappi
         raise _refused(f"out for {name} is {found} {list(array.shape)}, the gradient is {wanted} {list(shape)}")
     if not (array.flags.c_contiguous and array.flags.writeable):
         raise _refused(f"out for {name} must be writable and lie in C order without gaps")
-    return Place(given, array.reshape(-1).view(np.uint8))
+    return GradientOutput(given, array.reshape(-1).view(np.uint8))
 
 
 def expected(name: str, operands: Mapping[str, Operand]) -> tuple[Any, tuple[int, ...]]:

@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from lossd.request import tensors
-from lossd.rpc.server_limits import Limits
+from lossd.rpc.server_limits import MessageLimits
 from lossd.v1 import loss_pb2, tensor_pb2
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _OUTPUT_BYTES = {loss_pb2.OUTPUT_ARGMAX: 8, loss_pb2.OUTPUT_CORRECT: 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class BlockPlan:
     """A call in blocks of `step` items. streamed: fields whose items come in blocks. answer_bytes: of one item."""
 
     items: int
@@ -86,7 +86,7 @@ def answer_bytes(call: Call) -> int:
     return HEADERS_BYTES + weights + answer_item_bytes(call) * (shape[0] if shape else 1)
 
 
-def cut(call: Call, limits: Limits) -> Cut | str:
+def cut(call: Call, limits: MessageLimits) -> BlockPlan | str:
     """How the call can be streamed, or, as the end of a sentence, why it cannot."""
     given = call.operands["input"]
     if not given.shape:
@@ -118,7 +118,7 @@ def cut(call: Call, limits: Limits) -> Cut | str:
         )
     most = min(BLOCK_BYTES, limits.max_message_bytes - HEADERS_BYTES)
     step = max(grain, most // max(request, answer, 1) // grain * grain)
-    return Cut(items, step, streamed, answer)
+    return BlockPlan(items, step, streamed, answer)
 
 
 def _is_cut(call: Call, name: str, elementwise: bool) -> bool:

@@ -9,11 +9,11 @@ from lossd.errors import InvalidArgument, TooLarge
 from lossd.options import Progress, Transport
 from lossd.request.build import Call
 from lossd.routing import shared_memory_limits
-from lossd.routing.block_plan import HEADERS_BYTES, Cut, answer_bytes, cut
-from lossd.rpc.server_limits import Limits
+from lossd.routing.block_plan import HEADERS_BYTES, BlockPlan, answer_bytes, cut
+from lossd.rpc.server_limits import MessageLimits
 
 # One message for a call that is cut nowhere, or references into shared memory; blocks of a stream.
-Way = Literal["unary", "shared_memory"] | Cut
+Way = Literal["unary", "shared_memory"] | BlockPlan
 
 # Up to here a call goes in one message, and the server is not even asked for its limits.
 SMALL_BYTES = 1 << 20
@@ -53,7 +53,7 @@ def is_small(call: Call, asked: Transport) -> bool:
     return nbytes <= _TINY_BYTES or asked == "unary" or answer_bytes(call) <= SMALL_BYTES
 
 
-def choose(asked: Transport, call: Call, limits: Limits, no_shared: str | None) -> Way:
+def choose(asked: Transport, call: Call, limits: MessageLimits, no_shared: str | None) -> Way:
     """The way that was asked for, or the fastest there is; InvalidArgument that says why there is none.
 
     no_shared: why there is no shared memory, None where there is.
@@ -84,7 +84,7 @@ def choose(asked: Transport, call: Call, limits: Limits, no_shared: str | None) 
     mapped = any(one.nbytes >= SMALL_BYTES and one.is_mapped() for one in call.operands.values())
     if no_shared is None and size >= SHARED_BYTES and not mapped:
         return "shared_memory"
-    if isinstance(streamed, Cut) and (mapped or too_large is not None or size >= STREAM_BYTES):
+    if isinstance(streamed, BlockPlan) and (mapped or too_large is not None or size >= STREAM_BYTES):
         return streamed
     if too_large is None:
         return "unary"
@@ -98,7 +98,7 @@ def choose(asked: Transport, call: Call, limits: Limits, no_shared: str | None) 
     )
 
 
-def _too_large(call: Call, limits: Limits) -> str | None:
+def _too_large(call: Call, limits: MessageLimits) -> str | None:
     """Why the call does not fit one message each way: the first half of a sentence."""
     most = limits.max_message_bytes
     if not most:
@@ -112,7 +112,7 @@ def _too_large(call: Call, limits: Limits) -> str | None:
     return None
 
 
-def _sizes(call: Call, limits: Limits) -> dict[str, str]:
+def _sizes(call: Call, limits: MessageLimits) -> dict[str, str]:
     return {
         "request_bytes": str(call.nbytes),
         "answer_bytes": str(answer_bytes(call)),

@@ -8,9 +8,9 @@ from lossd.errors import InvalidArgument
 from lossd.options import Progress, Transport
 from lossd.request.build import Call
 from lossd.routing import choose_transport
-from lossd.routing.block_plan import Cut
+from lossd.routing.block_plan import BlockPlan
 from lossd.rpc.server_limits import limits as limits_of
-from lossd.shared_memory.session import Borrowed, Sharing, is_lost, may_go_otherwise
+from lossd.shared_memory.session import SharedCall, SharedMemorySession, is_lost, may_go_otherwise
 from lossd.v1 import service_pb2
 
 # Times that a call looks for regions which the server knows: then it goes without.
@@ -22,8 +22,8 @@ class Route:
     """call: as it is sent. cut: its blocks, None where it is whole. borrowed: its memory, where it is shared."""
 
     call: Call
-    cut: Cut | None = None
-    borrowed: Borrowed | None = None
+    cut: BlockPlan | None = None
+    borrowed: SharedCall | None = None
 
     def ended(self, error: BaseException | None) -> None:
         """Gives shared memory back, or up: after an error the server may still be writing there."""
@@ -45,7 +45,7 @@ class Route:
 
 
 def route(
-    call: Call, asked: Transport, server: service_pb2.GetServerInfoResponse, sharing: Sharing, lost: int = 0
+    call: Call, asked: Transport, server: service_pb2.GetServerInfoResponse, sharing: SharedMemorySession, lost: int = 0
 ) -> Route:
     """The call's way. lost: how often its shared memory was unknown to the server. Copies what is to be shared.
 
@@ -65,7 +65,7 @@ def route(
             return Route(call, cut=way)
         assert regions is not None
         try:
-            borrowed = Borrowed(call, regions)
+            borrowed = SharedCall(call, regions)
         except Exception as error:
             if asked == "shared_memory" or not may_go_otherwise(error) or is_lost(error):
                 raise

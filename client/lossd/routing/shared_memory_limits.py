@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lossd.request import tensors
 from lossd.routing.block_plan import answer_bytes
-from lossd.rpc.server_limits import Limits
+from lossd.rpc.server_limits import MessageLimits
 from lossd.shared_memory.session import LEAST_BYTES
 from lossd.v1 import loss_pb2, tensor_pb2
 
@@ -22,7 +22,7 @@ _READ_THERE = (
 )
 
 
-def why_not(call: Call, limits: Limits) -> str | None:
+def why_not(call: Call, limits: MessageLimits) -> str | None:
     """Why the server would refuse the call in shared memory, as the end of a sentence; None where it would not."""
     most = limits.max_message_bytes
     if not most:

@@ -8,7 +8,7 @@ from lossd.v1 import service_pb2
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MessageLimits:
     """What a server takes: see `lossd.info.Limits`. max_item_bytes is 0 where it has no Stream."""
 
     max_message_bytes: int = 0
@@ -16,9 +16,9 @@ class Limits:
     elementwise_granularity: int = 1
 
 
-def limits(info: service_pb2.GetServerInfoResponse) -> Limits:
+def limits(info: service_pb2.GetServerInfoResponse) -> MessageLimits:
     """What the server takes."""
-    return Limits(
+    return MessageLimits(
         max_message_bytes=info.limits.max_message_bytes,
         max_item_bytes=info.limits.max_item_bytes,
         elementwise_granularity=max(1, info.elementwise_granularity),

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from lossd.errors import Overloaded
 from lossd.shared_memory import socket_client
-from lossd.shared_memory.free_list import Extents
+from lossd.shared_memory.free_list import FreeList
 
 IDLE_BYTES = 1 << 30  # of regions kept while nobody uses them: input and gradient of (4096, 32000) in float32
 SHARED_BYTES = 1 << 20  # arrays up to this size share regions
@@ -38,7 +38,7 @@ class Region:
         self.token = token
         self.memory: Bytes = np.frombuffer(mapped, np.uint8)
         self.start: int = self.memory.__array_interface__["data"][0]
-        self.extents = Extents(self.memory.size)
+        self.extents = FreeList(self.memory.size)
         self.loans = 0
         self.retired = False  # lends no more: the server may still write here
 
@@ -53,8 +53,8 @@ class Loan:
     numpy reads `__array_interface__`: an array made of a loan holds it.
     """
 
-    def __init__(self, regions: Regions, region: Region, offset: int, size: int) -> None:
-        self._regions: Regions | None = regions
+    def __init__(self, regions: Arena, region: Region, offset: int, size: int) -> None:
+        self._regions: Arena | None = regions
         self._region = region
         self.offset = offset
         self.size = size
@@ -95,13 +95,13 @@ class Loan:
             regions.take_back(self._region, self.offset, self.size, spoiled)
 
 
-class Regions:
+class Arena:
     """The regions of one connection to one server process. Thread-safe; a forked child finds nothing in them.
 
     Once the connection is lost `find` finds nothing and `lend` raises Unavailable; arrays stay as they are.
     """
 
-    def __init__(self, connection: socket_client.Handover, idle_bytes: int = IDLE_BYTES) -> None:
+    def __init__(self, connection: socket_client.SocketClient, idle_bytes: int = IDLE_BYTES) -> None:
         self._connection = connection
         self._idle_bytes = idle_bytes
         self._pid = os.getpid()
@@ -115,7 +115,7 @@ class Regions:
         weakref.finalize(self, connection.close)
 
     @classmethod
-    def connect(cls, socket_path: str, instance_id: str) -> Regions | None:
+    def connect(cls, socket_path: str, instance_id: str) -> Arena | None:
         """For the server process that tells both in GetServerInfo; None where it is not on this host."""
         connection = socket_client.connect(socket_path, instance_id)
         return None if connection is None else cls(connection)

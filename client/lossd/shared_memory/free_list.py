@@ -8,7 +8,7 @@ from bisect import bisect
 ALIGNMENT = 64
 
 
-class Extents:
+class FreeList:
     """The free ranges of `size` bytes, in order and never touching each other."""
 
     def __init__(self, size: int) -> None:

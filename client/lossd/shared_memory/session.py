@@ -17,7 +17,7 @@ from lossd.shared_memory import socket_protocol
 from lossd.v1 import loss_pb2, service_pb2, tensor_pb2
 
 if TYPE_CHECKING:
-    from lossd.shared_memory.arena import Loan, Regions
+    from lossd.shared_memory.arena import Arena, Loan
 
 # Tensors below this go in the message: a reference saves nothing.
 LEAST_BYTES = 1 << 14
@@ -26,7 +26,7 @@ _PLACEMENTS = service_pb2.CrossEntropyRequest.PLACEMENTS_FIELD_NUMBER
 _NO_ROOM = (Overloaded, TooLarge, Unavailable, NotServed, MemoryError)
 
 
-class Sharing:
+class SharedMemorySession:
     """The regions of one connection, opened when they are first wanted. Thread-safe.
 
     round_robin: the connection reaches several servers in turn, so memory of one is unknown to the next.
@@ -37,9 +37,9 @@ class Sharing:
         self._lock = Lock()
         self._instance_id: str | None = None
         # With the server whose instance_id that is: one of the two is None.
-        self._opened: tuple[Regions | None, str | None] = None, None
+        self._opened: tuple[Arena | None, str | None] = None, None
 
-    def open(self, server: service_pb2.GetServerInfoResponse) -> tuple[Regions | None, str | None]:
+    def open(self, server: service_pb2.GetServerInfoResponse) -> tuple[Arena | None, str | None]:
         """The regions shared with that server, or why there are none."""
         with self._lock:
             if self._instance_id != server.instance_id:
@@ -47,14 +47,14 @@ class Sharing:
                 self._instance_id = server.instance_id
             return self._opened
 
-    def _connect(self, server: service_pb2.GetServerInfoResponse) -> tuple[Regions | None, str | None]:
+    def _connect(self, server: service_pb2.GetServerInfoResponse) -> tuple[Arena | None, str | None]:
         if self._round_robin:
             return None, "the address stands for several servers in turn"
         if not server.shared_memory_socket or not server.limits.max_shared_memory_bytes:
             return None, "the server offers no shared memory"
-        from lossd.shared_memory.arena import Regions
+        from lossd.shared_memory.arena import Arena
 
-        regions = Regions.connect(server.shared_memory_socket, server.instance_id)
+        regions = Arena.connect(server.shared_memory_socket, server.instance_id)
         if regions is None:
             return None, f"the server's socket {server.shared_memory_socket} is not reached from here"
         return regions, None
@@ -72,10 +72,10 @@ class Sharing:
             regions.close()
 
 
-class Borrowed:
+class SharedCall:
     """A call whose large tensors lie in `regions`: those that do not are copied there. Raises as Regions.lend."""
 
-    def __init__(self, call: Call, regions: Regions) -> None:
+    def __init__(self, call: Call, regions: Arena) -> None:
         self.original = call
         self._loans: list[Loan] = []
         # Loans of gradients: their arrays, which the caller gets, hold them.
@@ -86,7 +86,7 @@ class Borrowed:
             self.discard()
             raise
 
-    def _placed(self, call: Call, regions: Regions) -> Call:
+    def _placed(self, call: Call, regions: Arena) -> Call:
         operands = {name: self._shared(operand, regions) for name, operand in call.operands.items()}
         out, said = dict(call.out), list[bytes]()
         for name in call.asked.gradients:
@@ -104,7 +104,7 @@ class Borrowed:
                 if given is None:
                     operand = call.operands.get(name)
                     torch = operand is not None and operand.torch
-                    given = gradient_outputs.Place(tensors.adopt(dtype, shape, landed, torch=torch), landed)
+                    given = gradient_outputs.GradientOutput(tensors.adopt(dtype, shape, landed, torch=torch), landed)
                 out[name] = replace(given, landed=landed)
             else:
                 assert given is not None
@@ -112,7 +112,7 @@ class Borrowed:
             said.append(wire.message_field(_PLACEMENTS, _placement(name, at, size)))
         return replace(call, operands=operands, out=out, placements=b"".join(said))
 
-    def _shared(self, operand: Operand, regions: Regions) -> Operand:
+    def _shared(self, operand: Operand, regions: Arena) -> Operand:
         values = operand.values
         if values.nbytes < LEAST_BYTES:
             return operand

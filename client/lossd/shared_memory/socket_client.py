@@ -18,7 +18,7 @@ CONNECT_S = 2.0  # a server's loop answers in microseconds; a computing one in l
 ANSWER_S = 10.0
 
 
-class Handover:
+class SocketClient:
     """One connection. Not thread-safe: its owner's lock is held."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -76,7 +76,7 @@ class Handover:
         self._socket.close()
 
 
-def connect(path: str, instance_id: str) -> Handover | None:
+def connect(path: str, instance_id: str) -> SocketClient | None:
     """A connection to that very server process; None where it cannot be reached, or another answers."""
     if sys.platform != "linux" or not path:
         return None
@@ -87,7 +87,7 @@ def connect(path: str, instance_id: str) -> Handover | None:
         connection.send(socket_protocol.HELLO)
         if socket_protocol.read_greeting(connection.recv(socket_protocol.ANSWER_BYTES)) == instance_id:
             _limit(connection, ANSWER_S)
-            return Handover(connection)
+            return SocketClient(connection)
     except OSError:  # no such path, nobody listens, not allowed, too late
         pass
     connection.close()

@@ -15,7 +15,7 @@ from lossd.errors import Error, Unavailable
 from lossd.rpc import protocol
 from lossd.rpc.retry import Retry
 from lossd.streaming.exchange import MOST_TOGETHER, Evaluation, Exchange
-from lossd.streaming.stream import MOST_RECEIVED, Unanswered
+from lossd.streaming.stream import MOST_RECEIVED, ResendPolicy
 
 # Starts the RPC with its deadline, None for none.
 Start = Callable[[float | None], Any]
@@ -93,7 +93,7 @@ class Pipe:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-class Link(Unanswered):
+class ResumingStream(ResendPolicy):
     """Evaluations on a stream, which is opened again when it is cut. As `lossd.streaming.stream.Link`."""
 
     def __init__(

@@ -17,9 +17,9 @@ from lossd.request import tensors
 from lossd.request.build import Call
 from lossd.request.tensors import Operand
 from lossd.results import Result
-from lossd.routing.block_plan import Cut
+from lossd.routing.block_plan import BlockPlan
 from lossd.streaming import mean_denominator as denominators
-from lossd.streaming.mean_denominator import Denominator
+from lossd.streaming.mean_denominator import MeanDenominator
 from lossd.v1 import loss_pb2, service_pb2
 from lossd.v1 import tensor_pb2 as pb
 
@@ -57,12 +57,12 @@ def together(entries: list[bytes]) -> bytes:
 class Sending:
     """The messages of an evaluation that is cut into blocks. Arrays are read block by block."""
 
-    def __init__(self, call: Call, cut: Cut, evaluation_id: int, progress: Progress | None = None) -> None:
+    def __init__(self, call: Call, cut: BlockPlan, evaluation_id: int, progress: Progress | None = None) -> None:
         self._call = call
         self._cut = cut
         self._identity = b"\x08" + wire.varint(evaluation_id)
         self._progress = progress
-        self.denominator: Denominator | None = None
+        self.denominator: MeanDenominator | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         if denominators.needed(self._call, self._cut):
@@ -99,7 +99,7 @@ class Sending:
         return [head(_REQUESTS[asked.rpc], sum(map(len, parts))), *parts]
 
     @staticmethod
-    def _upstream(denominator: Denominator, operands: Mapping[str, Operand]) -> Operand:
+    def _upstream(denominator: MeanDenominator, operands: Mapping[str, Operand]) -> Operand:
         given = operands.get("grad_output")
         one = 1.0 if given is None else float(tensors.as_float64(given.values, given.dtype).reshape(()))
         # Of the width that is given, since a float64 among the tensors would make the loss float64.
@@ -118,7 +118,7 @@ class Sending:
 class Assembly:
     """The answer to `call` as its blocks come: each tensor's elements are copied once, to where they shall lie."""
 
-    def __init__(self, call: Call, cut: Cut) -> None:
+    def __init__(self, call: Call, cut: BlockPlan) -> None:
         self._call = call
         self._cut = cut
         self._whole: dict[str, Any] = {}
@@ -168,7 +168,7 @@ class Assembly:
             raise _malformed(f"{field} of dtype {dtype}") from None
         return memory, tensors.adopt(dtype, whole, memory, torch=given is not None and given.torch)
 
-    def result(self, response: Any, data: results.Data, denominator: Denominator | None, total_s: float) -> Result:
+    def result(self, response: Any, data: results.Data, denominator: MeanDenominator | None, total_s: float) -> Result:
         """Once the last message is there."""
         if any(filled != self._cut.items for filled in self._filled.values()):
             raise _malformed(f"{min(self._filled.values())} of {self._cut.items} items")

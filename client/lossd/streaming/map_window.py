@@ -18,7 +18,7 @@ WINDOW = 1024
 WINDOW_BYTES = 64 << 20
 
 
-class Window:
+class MapWindow:
     """Items that were read and whose results were not yet given, in order."""
 
     def __init__(self, method: str, options: Mapping[str, Any], most: int, errors: str) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lossd.request import tensors
 from lossd.request.tensors import Operand
-from lossd.routing.block_plan import Cut, class_axis, is_index_target
+from lossd.routing.block_plan import BlockPlan, class_axis, is_index_target
 from lossd.v1 import loss_pb2
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Denominator:
+class MeanDenominator:
     """Σ r·w[y] over kept rows, and how many there are.
 
     The wire's normalizer is finite and > 0, so any other sum goes by the upstream gradient: normalizer, upstream.
@@ -61,7 +61,7 @@ class Denominator:
         return loss_sum / self.weight_sum if self.weight_sum else nan
 
 
-def needed(call: Call, cut: Cut) -> bool:
+def needed(call: Call, cut: BlockPlan) -> bool:
     """Whether the server cannot know the denominator of this call's gradients from its Open."""
     fields = call.asked.fields
     mean = fields.get("reduction", loss_pb2.REDUCTION_MEAN) == loss_pb2.REDUCTION_MEAN
@@ -72,12 +72,12 @@ def needed(call: Call, cut: Cut) -> bool:
     return "row_weight" in cut.streamed or ("target" in cut.streamed and is_index_target(call))
 
 
-def denominator(call: Call) -> Denominator:
+def denominator(call: Call) -> MeanDenominator:
     """One pass over the targets and the row weights, bounded in memory."""
     weights = call.operands.get("row_weight")
     if not is_index_target(call):
         assert weights is not None
-        return Denominator(_exact(weights), weights.values.size)
+        return MeanDenominator(_exact(weights), weights.values.size)
     class_weight = call.operands.get("weight")
     by_class = None if class_weight is None else tensors.as_float64(class_weight.values, class_weight.dtype).reshape(-1)
     target, shape = call.operands["target"], call.operands["input"].shape
@@ -95,7 +95,7 @@ def denominator(call: Call) -> Denominator:
         if weights is not None:
             rows = rows * tensors.as_float64(weights.values[start:stop], weights.dtype).reshape(-1)[kept]
         total = _ordered(total, rows)[-1]
-    return Denominator(float(count) if by_class is None and weights is None else float(total), count)
+    return MeanDenominator(float(count) if by_class is None and weights is None else float(total), count)
 
 
 def _chunks(operand: Operand) -> list[tuple[int, int]]:

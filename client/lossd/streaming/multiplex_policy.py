@@ -30,7 +30,7 @@ def may_join(call: Call, asked: Transport) -> bool:
     return asked == "auto" and not call.out and call.nbytes <= MOST_BYTES
 
 
-class Joining:
+class MultiplexPolicy:
     """Of one connection. possible: False where a stream would tie calls to one of several servers. Times: seconds."""
 
     def __init__(self, possible: bool) -> None:

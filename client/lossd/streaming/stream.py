@@ -120,7 +120,7 @@ class Pipe:
         self._call.cancel()
 
 
-class Unanswered:
+class ResendPolicy:
     """What both clients' links know: the evaluations that are not answered yet, and how far their stream has come.
 
     explain: the Error of what ended a stream. idle_s: how long a stream may stand still.
@@ -153,7 +153,7 @@ class Unanswered:
         return None if self._idle_s < inf else self._retry.remaining_s()
 
 
-class Link(Unanswered):
+class ResumingStream(ResendPolicy):
     """Evaluations on a stream, which is opened again when it is cut: what is unanswered is then sent again."""
 
     def __init__(

@@ -18,7 +18,7 @@ from lossd_server.errors import Overloaded
 EVALUATION_BYTES = 4096
 
 
-class Room:
+class StreamsBudget:
     """Counts the bytes of all streams, in work and left by Opens, into what admission counts."""
 
     def __init__(self, admission: Admission) -> None:
@@ -77,18 +77,18 @@ class Room:
         self._admission.requests -= 1
 
 
-class Charge:
+class Reservation:
     """One message's bytes, given back when the last of its holders has dropped it. `account` is its stream's."""
 
     __slots__ = ("_account", "_holders", "_left", "size")
 
-    def __init__(self, account: Account, size: int) -> None:
+    def __init__(self, account: StreamBudget, size: int) -> None:
         self.size = size
         self._account = account
         self._holders = 1
         self._left = False
 
-    def hold(self) -> Charge:
+    def hold(self) -> Reservation:
         self._holders += 1
         return self
 
@@ -110,10 +110,10 @@ class Charge:
         self._left = True
 
 
-class Account:
+class StreamBudget:
     """One stream's charges: `messages` and `bytes` in work. changed: called when some are given back."""
 
-    def __init__(self, room: Room, changed: Callable[[], None]) -> None:
+    def __init__(self, room: StreamsBudget, changed: Callable[[], None]) -> None:
         self.messages = 0
         self.bytes = 0
         self._left = 0
@@ -122,7 +122,7 @@ class Account:
         self._charges = 0
         self._closed = False
 
-    def take(self, size: int) -> Charge | None:
+    def take(self, size: int) -> Reservation | None:
         """The charge of a message; None where there is no room yet."""
         if not self._room.take(size):
             return None
@@ -131,7 +131,7 @@ class Account:
         self._charges += 1
         self.messages += 1
         self.bytes += size
-        return Charge(self, size)
+        return Reservation(self, size)
 
     def grow(self, size: int) -> None:
         if self._closed:

@@ -10,7 +10,7 @@ import time
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-class Lines(logging.Formatter):
+class LogFormatter(logging.Formatter):
     """`time level event key=value …`, or the same as one JSON object."""
 
     def __init__(self, as_json: bool) -> None:
@@ -30,7 +30,7 @@ class Lines(logging.Formatter):
         return " ".join((fields["time"], fields["level"], *named))
 
 
-class Quiet(logging.Filter):
+class AbandonedCallFilter(logging.Filter):
     """Drops what grpc.aio says, with a traceback, of every client that went away before its answer was written."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -41,8 +41,8 @@ class Quiet(logging.Filter):
 def configure(level: str, form: str) -> None:
     """Sends every logger's records of at least `level` to standard error, as "text" or "json" lines."""
     stream = logging.StreamHandler(sys.stderr)
-    stream.setFormatter(Lines(form == "json"))
-    stream.addFilter(Quiet())
+    stream.setFormatter(LogFormatter(form == "json"))
+    stream.addFilter(AbandonedCallFilter())
     root = logging.getLogger()
     root.handlers[:] = [stream]
     root.setLevel(level.upper())

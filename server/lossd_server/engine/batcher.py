@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from lossd_server.engine.chunked_job import Cut
+from lossd_server.engine.chunked_job import ChunkedJob
 from lossd_server.jobs.job import Answer, Job
 from lossd_server.jobs.partial_results import Carry
 from lossd_server.jobs.slicing import items, piece_items
@@ -47,7 +47,7 @@ class Waiting(Generic[Reply]):
         self.requests = requests
         self.carry = carry
         self.form = form
-        self.cut: Cut | None = None
+        self.cut: ChunkedJob | None = None
         self.job: Job | None = job
         self.deadline = deadline
         self.queued_ns = queued_ns
@@ -93,7 +93,7 @@ class Batcher(Generic[Reply]):
         if waiting.bytes > self._piece_bytes and waiting.job is not None:
             each = piece_items(waiting.job, self._piece_bytes)
             if each < items(waiting.job) and not isinstance(waiting.carry, Stack):
-                waiting.cut = Cut(waiting.job, waiting.carry, each)
+                waiting.cut = ChunkedJob(waiting.job, waiting.carry, each)
         self.put_back(waiting)
 
     def put_back(self, waiting: Waiting[Reply]) -> None:

@@ -12,7 +12,7 @@ from lossd_server.jobs.slicing import items, part
 from lossd_server.tensors.array import STORAGE, gradient_dtype
 
 
-class Cut:
+class ChunkedJob:
     """A large job on its way: which part is next, and what the parts so far gave.
 
     carry: where the job is itself a part. Gradients are written into one array each, where no place is given.

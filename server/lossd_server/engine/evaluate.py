@@ -15,14 +15,14 @@ from lossd_server.errors import InvalidRequest, ServerError
 from lossd_server.jobs import reduction as reduce
 from lossd_server.jobs import stacks
 from lossd_server.jobs.gradient_placement import delivered
-from lossd_server.jobs.job import Answer, Computed, Fault, Formula, Job, Kind, Launch, Reduction, Summary
+from lossd_server.jobs.job import Answer, Computed, Fault, Formula, Job, JobSummary, Kind, Launch, Reduction
 from lossd_server.jobs.partial_results import Carry
 from lossd_server.jobs.reduction import (
     NOTHING,
     ClassOutOfRange,
-    Kept,
+    Denominator,
+    denominator_of,
     gradient_scale,
-    kept,
     ordered_sum,
     read_only,
     reduced,
@@ -60,7 +60,7 @@ def evaluate(
     """
     answers: list[Answer | ServerError | None] = [None] * len(jobs)
     launches: list[Launch] = []
-    waiting: list[tuple[int, Kept, Carry | Stack | None]] = []
+    waiting: list[tuple[int, Denominator, Carry | Stack | None]] = []
     for position, job in enumerate(jobs):
         carry = carries[position] if carries is not None else None
         if isinstance(carry, Stack):
@@ -70,7 +70,7 @@ def evaluate(
         try:
             if job.raw:
                 job = prepared(job)
-            denominator = kept(job) if carry is None else kept(job, carry.kept)
+            denominator = denominator_of(job) if carry is None else denominator_of(job, carry.kept)
         except ClassOutOfRange as found:
             answers[position] = refusal(job, Fault.CLASS_OUT_OF_RANGE, found.row)
             continue
@@ -101,7 +101,7 @@ def begin(job: Job) -> Carry | ServerError:
     if not graded or reducing.reduction is not Reduction.MEAN or reducing.normalizer is not None:
         return Carry(gradient_scale(job, NOTHING))
     try:
-        return Carry(gradient_scale(job, kept(job)))
+        return Carry(gradient_scale(job, denominator_of(job)))
     except ClassOutOfRange as found:
         return refusal(job, Fault.CLASS_OUT_OF_RANGE, found.row)
 
@@ -112,7 +112,7 @@ def end(job: Job, carry: Carry, parts: Answer | None = None) -> Answer:
     if job.formula.activation:
         return parts or bare
     loss_sum = whole_sum(carry.loss_total, carry.loss_lost) / job.reducing.log_base
-    summary = Summary(loss_sum, carry.kept.weight_sum, carry.kept.count)
+    summary = JobSummary(loss_sum, carry.kept.weight_sum, carry.kept.count)
     answer = parts or bare
     if job.reducing.reduction is not Reduction.NONE:
         answer = replace(answer, loss=_scalar(reduced(job, loss_sum, carry.kept), job.compute))
@@ -131,7 +131,7 @@ def warm_up(backend: Backend, report: Callable[[str], None]) -> None:
     backend.warm_up(report)
 
 
-def _finish(job: Job, denominator: Kept, computed: Computed, carry: Carry | None) -> Answer | ServerError:
+def _finish(job: Job, denominator: Denominator, computed: Computed, carry: Carry | None) -> Answer | ServerError:
     if computed.fault is not None:
         return refusal(job, *computed.fault)
     if job.formula.activation:
@@ -147,7 +147,7 @@ def _finish(job: Job, denominator: Kept, computed: Computed, carry: Carry | None
         loss = _unreduced(computed, log_base, job)
     else:
         loss = _scalar(reduced(job, loss_sum, denominator), job.compute)
-    summary = Summary(loss_sum, denominator.weight_sum, denominator.count)
+    summary = JobSummary(loss_sum, denominator.weight_sum, denominator.count)
     answer = Answer(job, loss, computed.input_gradient, computed.target_gradient, summary)
     if job.outputs or job.weight_gradient:
         gradient = None if computed.weight_gradient is None else _weight_gradient(job, computed.weight_gradient)
@@ -163,7 +163,7 @@ def _placed(answer: Answer | ServerError) -> Answer | ServerError:
     return answer if isinstance(answer, ServerError) else delivered(answer)
 
 
-def _part(job: Job, denominator: Kept, computed: Computed, sums: npt.NDArray[Any], carry: Carry) -> Answer:
+def _part(job: Job, denominator: Denominator, computed: Computed, sums: npt.NDArray[Any], carry: Carry) -> Answer:
     total, lost = summed_on(sums, carry.loss_total, carry.loss_lost)
     return Answer(
         job,

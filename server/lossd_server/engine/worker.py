@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from lossd_server.backends import Backend, DeviceLost
 from lossd_server.engine.batcher import Batch, Batcher, Waiting
-from lossd_server.engine.chunked_job import Cut
+from lossd_server.engine.chunked_job import ChunkedJob
 from lossd_server.engine.evaluate import begin, end, evaluate
 from lossd_server.errors import DeadlineOver, GoingAway, Overloaded, ServerError
 from lossd_server.jobs.gradient_placement import void
@@ -195,7 +195,9 @@ def compute(backend: Backend, batch: Batch[Reply]) -> list[Outcome]:
         return [out_of_memory() if isinstance(error, MemoryError) else error]
 
 
-def compute_parts(backend: Backend, waiting: Waiting[Reply], cut: Cut, others_wait: Callable[[], bool]) -> Outcome:
+def compute_parts(
+    backend: Backend, waiting: Waiting[Reply], cut: ChunkedJob, others_wait: Callable[[], bool]
+) -> Outcome:
     """Runs parts of a huge job, one at least, until none is left or others wait. None: parts are left."""
     form, whole = waiting.form or codec.encode, waiting.carry is None
     try:
@@ -221,7 +223,7 @@ def compute_parts(backend: Backend, waiting: Waiting[Reply], cut: Cut, others_wa
         return out_of_memory() if isinstance(error, MemoryError) else error
 
 
-def _next_part(backend: Backend, cut: Cut) -> ServerError | None:
+def _next_part(backend: Backend, cut: ChunkedJob) -> ServerError | None:
     if cut.carry is None:
         carry = begin(cut.job)
         if isinstance(carry, ServerError):

@@ -23,7 +23,7 @@ from lossd_server.backends.numba.batch_table import address_of
 from lossd_server.engine import evaluate
 from lossd_server.fast_path.passage import BY_ROW, NO_LOSS, PLAN, SCALAR, enter, leave, store
 from lossd_server.jobs.job import Computed, Formula, Job, Reduction
-from lossd_server.jobs.reduction import BY_CLASS, ClassOutOfRange, gradient_scale, kept, weights_of
+from lossd_server.jobs.reduction import BY_CLASS, ClassOutOfRange, denominator_of, gradient_scale, weights_of
 from lossd_server.tensors.array import STORAGE, Array
 from lossd_server.wire import codec
 
@@ -64,7 +64,7 @@ def plan_of(backend: Backend, job: Job, input_at: int, target_at: int, target_dt
     if unreduced and reducing.log_base != 1.0 and (formula.elementwise or formula is Formula.KL_ROWS):
         return None
     try:
-        denominator = kept(job)
+        denominator = denominator_of(job)
     except ClassOutOfRange:
         return None
     if not by_class and denominator.weight_sum == 0.0:

@@ -18,7 +18,7 @@ from lossd.wire import tensor_header
 from lossd_server.fast_path.plan import Plan
 from lossd_server.jobs.job import Job
 from lossd_server.tensors.array import INTEGERS, STORAGE, Array
-from lossd_server.tensors.request_fields import Fields, Sent, fields
+from lossd_server.tensors.request_fields import Fields, WireTensor, fields
 
 RECALLED_BYTES = 1 << 16  # of a request: for larger ones a check is nothing beside their bytes
 KEY_BYTES = 1 << 10  # of what is compared
@@ -148,7 +148,7 @@ class Recall:
 def holds_all(sent: Fields) -> bool:
     """Whether the request holds all that it speaks of: what lies in shared memory may change, or go."""
     return "placements" not in sent and all(
-        value.storage in ("data", "") for value in sent.values() if isinstance(value, Sent)
+        value.storage in ("data", "") for value in sent.values() if isinstance(value, WireTensor)
     )
 
 
@@ -172,13 +172,13 @@ def located(job: Job, body: bytes, given: Fields, targeted: bool) -> Recalled | 
 
     body: as the generated class writes it, so that no field comes twice, and fields in the order of their numbers.
     """
-    x: Sent = given["input"]
+    x: WireTensor = given["input"]
     head = tensor_header(INPUT, x.dtype, x.shape)
     if not x.data or not body.startswith(head):
         return None
     if not targeted:
         return Recalled(job, body, len(head), len(body), 0)
-    y: Sent = given["target"]
+    y: WireTensor = given["target"]
     between = tensor_header(TARGET, y.dtype, y.shape)
     target_at = len(head) + len(x.data) + len(between)
     if not y.data or not body.startswith(between, target_at - len(between)):

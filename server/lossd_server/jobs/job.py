@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd_server.tensors.array import Array, View
-from lossd_server.tensors.request_fields import Place
+from lossd_server.tensors.request_fields import SharedMemoryRef
 
 # Elements that one run of the elementwise family holds; the granularity of its sums (semantics: same bits).
 RUN = 4096
@@ -154,7 +154,9 @@ class Job:
     raw: bool = False  # input and target are of any dtype, and a target of COUNTS undivided: `evaluate` sees to it
     weight_dtype: int = 0  # the class weight's on the wire, which its gradient has
     placed: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  # "input", "target", "weight": where gradients go
-    places: dict[str, Place] = field(default_factory=dict)  # the same in the client's words: those are not sent back
+    places: dict[str, SharedMemoryRef] = field(
+        default_factory=dict
+    )  # the same in the client's words: those are not sent back
     copied_bytes: int = 0  # of shared memory, held for this job beside its message
 
     @property
@@ -223,7 +225,7 @@ class Computed:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class JobSummary:
     """What a reduced loss is made of: see `lossd.v1.Summary`."""
 
     loss_sum: float
@@ -243,7 +245,7 @@ class Answer:
     loss: npt.NDArray[Any]
     input_gradient: npt.NDArray[Any] | None
     target_gradient: npt.NDArray[Any] | None
-    summary: Summary | None  # None for activations
+    summary: JobSummary | None  # None for activations
     outputs: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  # "lse" … in the loss's dtype; int64; uint8
     weight_gradient: npt.NDArray[Any] | None = None  # of the weight's dtype (float32 for 8-bit floats)
     carry: Any = None

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lossd_server.errors import ServerError
 from lossd_server.jobs.job import Answer, Job
-from lossd_server.jobs.reduction import NOTHING, Kept
+from lossd_server.jobs.reduction import NOTHING, Denominator
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Carry:
     """
 
     scale: float
-    kept: Kept = NOTHING
+    kept: Denominator = NOTHING
     loss_total: float = 0.0
     loss_lost: float = 0.0
     weight_gradient: npt.NDArray[np.float64] | None = None

@@ -23,7 +23,7 @@ ONES: npt.NDArray[np.float64] = np.empty(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Denominator:
     """What mean divides by, and the rows (elements) that are not ignored: of a job, or of its parts so far.
 
     The denominator is `total` and what its additions rounded off.
@@ -38,7 +38,7 @@ class Kept:
         return whole_sum(self.total, self.lost)
 
 
-NOTHING = Kept(0.0, 0)
+NOTHING = Denominator(0.0, 0)
 
 
 class ClassOutOfRange(Exception):
@@ -49,7 +49,7 @@ class ClassOutOfRange(Exception):
         self.row = row
 
 
-def kept(job: Job, before: Kept = NOTHING) -> Kept:
+def denominator_of(job: Job, before: Denominator = NOTHING) -> Denominator:
     """The job's denominator, added to that of the parts `before` it. An empty input keeps nothing, as in PyTorch.
 
     Raises ClassOutOfRange.
@@ -66,18 +66,18 @@ def kept(job: Job, before: Kept = NOTHING) -> Kept:
         )
         if row >= 0:
             raise ClassOutOfRange(row)
-        return Kept(weight_sum, before.count + count)
+        return Denominator(weight_sum, before.count + count)
     layout = job.layout
     count = layout.rows if layout.elements else 0
     if job.formula in BY_ELEMENT:
         count = layout.elements
     elif count and job.row_weight is not None:
         total, lost = summed_on(read_only(job.row_weight), before.total, before.lost)
-        return Kept(total, before.count + count, lost)
-    return Kept(before.total + count, before.count + count)
+        return Denominator(total, before.count + count, lost)
+    return Denominator(before.total + count, before.count + count)
 
 
-def gradient_scale(job: Job, kept: Kept) -> float:
+def gradient_scale(job: Job, kept: Denominator) -> float:
     """What the job's gradients are multiplied by: upstream / denominator / ln(base)."""
     reducing = job.reducing
     if reducing.reduction is not Reduction.MEAN:
@@ -91,7 +91,7 @@ def gradient_scale(job: Job, kept: Kept) -> float:
     return reducing.upstream / kept.weight_sum / reducing.log_base
 
 
-def reduced(job: Job, loss_sum: float, kept: Kept) -> float:
+def reduced(job: Job, loss_sum: float, kept: Denominator) -> float:
     """The scalar loss of a sum that is in the loss's unit already.
 
     A normalizer replaces the denominator whatever is kept: a part of a larger mean may keep nothing and adds 0.

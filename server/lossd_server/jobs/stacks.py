@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lossd_server.jobs.jit import njit
 from lossd_server.jobs.job import Answer, Computed, Formula, Job, Layout, Reduction
-from lossd_server.jobs.reduction import BY_CLASS, Kept, gradient_scale, read_only, weights_of
+from lossd_server.jobs.reduction import BY_CLASS, Denominator, gradient_scale, read_only, weights_of
 from lossd_server.tensors.array import STORAGE, Array
 
 # Losses with one number a row, which is all that is added up.
@@ -40,7 +40,7 @@ class Stack:
 
 
 @dataclass(frozen=True, slots=True)
-class Stacked:
+class StackSums:
     """The carry of a stack's answer, whose loss has an entry for each request, as has loss_sums, in float64."""
 
     stack: Stack
@@ -73,7 +73,7 @@ def stacked(
         target = Array(
             sent.astype(each.target.values.dtype, copy=False), each.target.dtype, (count, *each.target.shape)
         )
-    kept = Kept(float(layout.rows), layout.rows)
+    kept = Denominator(float(layout.rows), layout.rows)
     if each.formula in BY_CLASS:
         assert target is not None
         weight_sum, kept_rows = kept_of_equals(
@@ -81,7 +81,7 @@ def stacked(
         )
         if kept_rows <= 0 or weight_sum == 0.0:
             return None
-        kept = Kept(weight_sum, kept_rows)
+        kept = Denominator(weight_sum, kept_rows)
     job = replace(
         each,
         layout=Layout(layout.outer * count, layout.classes, layout.inner),
@@ -105,7 +105,7 @@ def finish(job: Job, stack: Stack, computed: Computed) -> Answer:
         losses = sums / (stack.weight_sum if reducing.normalizer is None else reducing.normalizer)
     with np.errstate(over="ignore", invalid="ignore"):
         losses = losses.astype(each.compute)
-    carry = Stacked(stack, sums)
+    carry = StackSums(stack, sums)
     return Answer(job, losses, computed.input_gradient, computed.target_gradient, None, carry=carry)
 
 

@@ -21,7 +21,7 @@ OPTIONS = frozenset({"z_loss", "softcap", "outputs"})
 
 
 @dataclass(frozen=True, slots=True)
-class ByProducts:
+class AuxiliaryOutputs:
     """As a Job has them."""
 
     z_loss: float = 0.0
@@ -29,10 +29,10 @@ class ByProducts:
     outputs: frozenset[str] = frozenset()
 
 
-NOTHING = ByProducts()
+NOTHING = AuxiliaryOutputs()
 
 
-def read(fields: Fields, kind: Kind, by_index: bool) -> ByProducts:
+def read(fields: Fields, kind: Kind, by_index: bool) -> AuxiliaryOutputs:
     """by_index: whether targets are class indices, which alone can be met by an argmax."""
     if OPTIONS.isdisjoint(fields):
         return NOTHING
@@ -47,7 +47,7 @@ def read(fields: Fields, kind: Kind, by_index: bool) -> ByProducts:
     softcap = 0.0
     if "softcap" in fields:
         softcap = options.number(fields, "softcap", 0.0, "(0, inf)", low=0.0, high=INF, open_low=True)
-    return ByProducts(
+    return AuxiliaryOutputs(
         z_loss=options.number(fields, "z_loss", 0.0, "[0, inf)", low=0.0, high=INF, open_low=False),
         softcap=softcap,
         outputs=_outputs(fields, by_index),

@@ -9,7 +9,7 @@ import numpy as np
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.errors import InvalidRequest, NotServed
 from lossd_server.tensors.array import FLOATS, STORAGE, Array
-from lossd_server.tensors.request_fields import Fields, Sent
+from lossd_server.tensors.request_fields import Fields, WireTensor
 
 MAX_DIMENSION = 2**40
 # Of the dimensions that are not 0: keeps the shapes of empty tensors within what numpy can hold.
@@ -21,7 +21,7 @@ def operand(fields: Fields, field: str) -> Array:
 
     Sizes are compared as Python ints before anything is allocated from them.
     """
-    sent: Sent | None = fields.get(field)
+    sent: WireTensor | None = fields.get(field)
     if sent is None:
         raise InvalidRequest(f"{field} is missing", reason="MISSING_FIELD", field=field, metadata={"field": field})
     dtype = sent.dtype

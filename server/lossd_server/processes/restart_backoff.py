@@ -9,7 +9,7 @@ LONGEST_S = 30.0
 WELL_S = 60.0
 
 
-class Backoff:
+class RestartBackoff:
     """The waits of one worker's place."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ GROWING = ("completed", "failed", "batches", "rows")
 COUNTERS = (*GROWING, "inflight_bytes", "inflight_requests")
 
 
-class Board:
+class SharedCounters:
     """One worker's view. memory: what `shared` made, or None for a server that is one process.
 
     A worker that takes a dead one's place counts on from what it finds in its slot.

@@ -22,7 +22,7 @@ from lossd_server.config.address import reserve
 from lossd_server.config.machine import machine_bytes
 from lossd_server.config.settings import Settings
 from lossd_server.processes import shared_counters
-from lossd_server.processes.restart_backoff import Backoff
+from lossd_server.processes.restart_backoff import RestartBackoff
 
 # Beyond drain_s, for what a worker does after its last answer.
 STOP_MARGIN_S = 5.0
@@ -34,7 +34,7 @@ class StartFailed(Exception):
     """A worker that could not start, in its own words."""
 
 
-class Worker:
+class WorkerProcess:
     """One worker's place: the process that holds it now, or when the next one may start."""
 
     def __init__(self, index: int) -> None:
@@ -43,10 +43,10 @@ class Worker:
         self.pipe: Connection | None = None
         self.started_at = 0.0
         self.restart_at = float("inf")
-        self.backoff = Backoff()
+        self.backoff = RestartBackoff()
 
 
-class Parent:
+class Supervisor:
     """Starts, watches and stops the workers. `entry(settings, index, memory, pipe)` is a worker's main function.
 
     Through its pipe a worker says ("ready", device, backend) or ("failed", sentence), once.
@@ -59,7 +59,7 @@ class Parent:
         self._entry = entry
         self._memory = shared_counters.shared(settings.workers)
         self._spawn = multiprocessing.get_context("spawn")
-        self._workers = [Worker(index) for index in range(settings.workers)]
+        self._workers = [WorkerProcess(index) for index in range(settings.workers)]
         self._stopping = False
         self._woken, self._waker = socket.socketpair()
 
@@ -107,7 +107,7 @@ class Parent:
     def _note(self, *_: object) -> None:
         self._stopping = True
 
-    def _begin(self, worker: Worker) -> None:
+    def _begin(self, worker: WorkerProcess) -> None:
         ours, theirs = self._spawn.Pipe(duplex=False)
         worker.process = self._spawn.Process(
             target=self._entry,
@@ -121,7 +121,7 @@ class Parent:
         worker.started_at = time.monotonic()
         worker.restart_at = float("inf")
 
-    def _first_word(self, worker: Worker) -> tuple[str, str] | None:
+    def _first_word(self, worker: WorkerProcess) -> tuple[str, str] | None:
         """What a worker says of its start; None where a signal came first."""
         assert worker.pipe is not None
         while not self._stopping:
@@ -154,7 +154,7 @@ class Parent:
             if worker.restart_at <= now and not self._stopping:
                 self._begin(worker)
 
-    def _ended(self, worker: Worker) -> None:
+    def _ended(self, worker: WorkerProcess) -> None:
         process, worker.process = worker.process, None
         if process is None or self._stopping:
             return

@@ -9,18 +9,18 @@ import grpc.aio
 
 from lossd_server.admission.byte_budget import Admission
 from lossd_server.errors import InvalidRequest
-from lossd_server.rpc.unary_call import Call
+from lossd_server.rpc.unary_call import UnaryCall
 from lossd_server.wire.metadata import REQUEST_BYTES, Context
 
 
-class Bodies:
+class BodyReader:
     """Reads messages within what admission allows."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._line: deque[asyncio.Future[None]] = deque()  # calls of unknown size, until one before them is read
 
-    async def read(self, call: Call, context: Context, announced: int | None) -> bytes:
+    async def read(self, call: UnaryCall, context: Context, announced: int | None) -> bytes:
         """The message. Raises InvalidRequest, TooLarge or Overloaded."""
         admission = self._admission
         if announced is not None:
@@ -56,7 +56,7 @@ class Bodies:
                 turn.set_result(None)
                 return
 
-    async def _reserve_in_turn(self, call: Call) -> None:
+    async def _reserve_in_turn(self, call: UnaryCall) -> None:
         """Waits until those before it are read. Every way out of here wakes the next."""
         admission = self._admission
         if len(self._line) >= admission.max_requests:

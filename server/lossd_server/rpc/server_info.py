@@ -13,8 +13,8 @@ from lossd_server.config.settings import Settings
 from lossd_server.engine.worker import Worker
 from lossd_server.jobs.job import RUN
 from lossd_server.losses import SERVED
-from lossd_server.metrics import Tally
-from lossd_server.processes.shared_counters import Board
+from lossd_server.metrics import EvaluationCounts
+from lossd_server.processes.shared_counters import SharedCounters
 from lossd_server.streaming.open_request import BLOCK_OVERHEAD_BYTES
 from lossd_server.tensors.array import FLOATS, INTEGERS
 from lossd_server.tensors.request_fields import MAX_RANK
@@ -23,11 +23,17 @@ from lossd_server.tensors.request_fields import MAX_RANK
 INPUT_DTYPES = sorted(FLOATS | INTEGERS)
 
 
-class Info:
+class ServerInfoReply:
     """Answers from the very numbers that are enforced."""
 
     def __init__(
-        self, settings: Settings, backend: Backend, admission: Admission, worker: Worker, tally: Tally, board: Board
+        self,
+        settings: Settings,
+        backend: Backend,
+        admission: Admission,
+        worker: Worker,
+        tally: EvaluationCounts,
+        board: SharedCounters,
     ) -> None:
         """settings: of all workers together."""
         self.instance_id = secrets.token_hex(16)

@@ -21,11 +21,11 @@ from lossd_server.errors import DeadlineOver, ServerError
 from lossd_server.fast_path.plan import Plan, plan_of
 from lossd_server.fast_path.recall import Recall, Recalled
 from lossd_server.jobs.job import Job
-from lossd_server.metrics import Tally
-from lossd_server.rpc.request_body import Bodies
-from lossd_server.rpc.server_info import Info
-from lossd_server.rpc.unary_call import Call
-from lossd_server.shared_memory.registry import Regions
+from lossd_server.metrics import EvaluationCounts
+from lossd_server.rpc.request_body import BodyReader
+from lossd_server.rpc.server_info import ServerInfoReply
+from lossd_server.rpc.unary_call import UnaryCall
+from lossd_server.shared_memory.registry import RegionRegistry
 from lossd_server.streaming.desk import Desk, going_away, require_fits
 from lossd_server.streaming.stream import Streams
 from lossd_server.wire import codec, metadata, status
@@ -48,19 +48,19 @@ class LossService:
         backend: Backend,
         admission: Admission,
         worker: Worker,
-        info: Info,
-        tally: Tally,
-        regions: Regions,
+        info: ServerInfoReply,
+        tally: EvaluationCounts,
+        regions: RegionRegistry,
     ) -> None:
         self._settings = settings
         self._admission = admission
         self._worker = worker
         self._info = info
         self._tally = tally
-        self._bodies = Bodies(admission)
+        self._bodies = BodyReader(admission)
         self._recall = Recall(regions.job, partial(plan_of, backend))
         self._regions = regions
-        self._calls: set[Call] = set()
+        self._calls: set[UnaryCall] = set()
         self._closing = False
         self._idle = asyncio.Event()  # set when the last call has ended while closing
         self._idle.set()
@@ -146,13 +146,13 @@ class LossService:
         """Exempt from admission: its message says nothing and is not read."""
         return self._info.response()
 
-    def _open(self, context: Context) -> Call:
+    def _open(self, context: Context) -> UnaryCall:
         """Registers the call that runs this; it is forgotten when its answer is written."""
         if self._closing:
             raise going_away()
         task = asyncio.current_task()
         assert task is not None
-        call = Call(task, time.monotonic() + self._settings.max_body_s)
+        call = UnaryCall(task, time.monotonic() + self._settings.max_body_s)
         self._calls.add(call)
         self._worker.arriving += 1
 
@@ -196,7 +196,7 @@ class LossService:
         most = self._settings.max_deadline_s
         return time.monotonic() + (most if remaining is None or remaining > most else remaining)
 
-    def _time_over(self, call: Call) -> DeadlineOver:
+    def _time_over(self, call: UnaryCall) -> DeadlineOver:
         if call.waiting is None:
             bound = self._settings.max_body_s
             return DeadlineOver(

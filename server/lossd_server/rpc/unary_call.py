@@ -8,7 +8,7 @@ from lossd_server.admission.byte_budget import Admission
 from lossd_server.engine.batcher import Waiting
 
 
-class Call:
+class UnaryCall:
     """`charged` is what admission holds for it, -1 before; `reserved` while that is the largest message.
 
     `reading` until its message is there. `until`, on time.monotonic, is when its present stage is given up; `expired`

@@ -31,7 +31,7 @@ class NotTaken(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class Region:
+class MappedRegion:
     """Mapped memory. `memory` is unmapped when nobody refers to it: it is never closed under a view.
 
     file: tells the regions of one file, registered twice, from those of others. unmapped: to be told, once.
@@ -43,7 +43,7 @@ class Region:
     unmapped: Callable[[], object] | None = None
 
 
-def mapped(file: int, announced: int) -> Region:
+def mapped(file: int, announced: int) -> MappedRegion:
     """The region of an open file of `announced` bytes, which stays the caller's. Raises NotTaken."""
     try:
         seals = fcntl.fcntl(file, fcntl.F_GET_SEALS)
@@ -64,15 +64,15 @@ def mapped(file: int, announced: int) -> Region:
         raise NotTaken(
             "NOT_MAPPED", f"the memfd of {announced} bytes cannot be mapped for reading and writing"
         ) from None
-    return Region(memory, announced, (found.st_dev, found.st_ino))
+    return MappedRegion(memory, announced, (found.st_dev, found.st_ino))
 
 
-def touch(region: Region) -> None:
+def touch(region: MappedRegion) -> None:
     """Maps every page now, without the interpreter's lock, and not one by one under the first kernel."""
     np.frombuffer(region.memory, np.uint8)[::FAULT_AROUND].max()
 
 
-def unmap(regions: list[Region]) -> None:
+def unmap(regions: list[MappedRegion]) -> None:
     """Unmaps those that nobody views, without the interpreter's lock; the others go with their last view."""
     for region in regions:
         with suppress(BufferError):

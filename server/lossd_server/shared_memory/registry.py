@@ -25,9 +25,9 @@ from lossd_server import losses
 from lossd_server.errors import InvalidRequest, NotFound, TooLarge
 from lossd_server.jobs.job import Job
 from lossd_server.jobs.slicing import items
-from lossd_server.shared_memory.mapped_region import NotTaken, Region
+from lossd_server.shared_memory.mapped_region import MappedRegion, NotTaken
 from lossd_server.tensors.array import FLOATS, FLOATS8, STORAGE, gradient_dtype
-from lossd_server.tensors.request_fields import Fields, Place, Sent
+from lossd_server.tensors.request_fields import Fields, SharedMemoryRef, WireTensor
 
 MAX_REGIONS = 256  # of one connection; each costs a mapping and a descriptor
 GRADIENTS: dict[int, str] = {pb.GRADIENT_INPUT: "input", pb.GRADIENT_TARGET: "target", pb.GRADIENT_WEIGHT: "weight"}
@@ -42,7 +42,7 @@ FLOAT64_BYTES = 8
 Range = tuple[tuple[int, int], int, int]
 
 
-class Regions:
+class RegionRegistry:
     """The table. Belongs to one thread; memory may go in any.
 
     max_copied_bytes: of one request. room: raises where the process has no room for so many bytes of copies.
@@ -59,7 +59,7 @@ class Regions:
         self._room = room
         self._max_copied_bytes = max_copied_bytes
         self._max_regions = max_regions
-        self._regions: dict[bytes, Region] = {}
+        self._regions: dict[bytes, MappedRegion] = {}
         self._held: dict[Hashable, set[bytes]] = {}
         self._charged = 0
         self._gone: deque[int] = deque()  # sizes of mappings that went: an append needs no lock
@@ -87,7 +87,7 @@ class Regions:
             sentence = f"no more regions are taken: at most {MAX_REGIONS} a connection, {self._max_regions} in all"
             raise NotTaken(socket_protocol.FULL, sentence)
 
-    def add(self, owner: Hashable, region: Region) -> bytes:
+    def add(self, owner: Hashable, region: MappedRegion) -> bytes:
         """The token of a region that was admitted. It ends with `remove` or `leave`."""
         token = secrets.token_bytes(socket_protocol.TOKEN_BYTES)
         self._regions[token] = region
@@ -97,7 +97,7 @@ class Regions:
         finalizer.atexit = False
         return token
 
-    def remove(self, owner: Hashable, token: bytes) -> list[Region]:
+    def remove(self, owner: Hashable, token: bytes) -> list[MappedRegion]:
         """Ends the owner's region; nothing where it has no such one. What ended is for the caller to let go."""
         held = self._held.get(owner, set())
         if token not in held:
@@ -105,7 +105,7 @@ class Regions:
         held.discard(token)
         return [self._regions.pop(token)]
 
-    def leave(self, owner: Hashable) -> list[Region]:
+    def leave(self, owner: Hashable) -> list[MappedRegion]:
         """Ends all of the owner's regions."""
         return [self._regions.pop(token) for token in self._held.pop(owner, ())]
 
@@ -126,7 +126,7 @@ class Regions:
 
         Raises NotFound and InvalidRequest, TooLarge for more copies than a message may hold, and what `room` raises.
         """
-        there = {name: sent for name, sent in fields.items() if isinstance(sent, Sent) and sent.place is not None}
+        there = {name: sent for name, sent in fields.items() if isinstance(sent, WireTensor) and sent.place is not None}
         if not there:
             return fields
         viewed = {name: self._viewed(name, sent) for name, sent in there.items()}
@@ -148,17 +148,17 @@ class Regions:
         taken = [
             (self._range(sent.place), name)
             for name, sent in fields.items()
-            if isinstance(sent, Sent) and sent.place is not None and sent.place.length
+            if isinstance(sent, WireTensor) and sent.place is not None and sent.place.length
         ]
         placed: dict[str, npt.NDArray[Any]] = {}
-        places: dict[str, Place] = {}
+        places: dict[str, SharedMemoryRef] = {}
         for position, placement in enumerate(placements):
             field = f"placements[{position}]"
             name, dtype, size = _wanted(job, placement.gradient, field)
             if name in placed:
                 raise _refused(f"{field} places the gradient of {name} a second time", "PLACED_TWICE", field)
             stored, lies = STORAGE[dtype], placement.shared_memory
-            place = Place(lies.token, lies.offset, lies.length)
+            place = SharedMemoryRef(lies.token, lies.offset, lies.length)
             view = self._view(field, place, size, stored.itemsize)
             if size:
                 here = self._range(place)
@@ -183,7 +183,7 @@ class Regions:
         if self._room is not None:
             self._room(size)
 
-    def _viewed(self, field: str, sent: Sent) -> Sent:
+    def _viewed(self, field: str, sent: WireTensor) -> WireTensor:
         stored = STORAGE.get(sent.dtype)
         assert sent.place is not None
         if stored is None or min(sent.shape, default=0) < 0:
@@ -191,7 +191,7 @@ class Regions:
         view = self._view(field, sent.place, prod(sent.shape) * stored.itemsize, stored.itemsize)
         return replace(sent, storage="data", data=view.toreadonly())
 
-    def _view(self, field: str, place: Place, expected: int, itemsize: int) -> memoryview:
+    def _view(self, field: str, place: SharedMemoryRef, expected: int, itemsize: int) -> memoryview:
         """The bytes of a place that holds `expected` bytes of elements of `itemsize`."""
         region = self._region(place.token)
         if place.length != expected:
@@ -217,10 +217,10 @@ class Regions:
             )
         return memoryview(region.memory)[place.offset : place.offset + place.length]
 
-    def _range(self, place: Place) -> Range:
+    def _range(self, place: SharedMemoryRef) -> Range:
         return self._region(place.token).file, place.offset, place.offset + place.length
 
-    def _region(self, token: bytes) -> Region:
+    def _region(self, token: bytes) -> MappedRegion:
         region = self._regions.get(token)
         if region is None:  # guessed, another server's, ended: nobody learns which
             raise NotFound("there is no such region of shared memory", reason=socket_protocol.UNKNOWN_REGION)
@@ -234,7 +234,7 @@ def bounds(offset: int, length: int, size: int) -> bool:
 
 def copied_bytes(fields: Fields) -> int:
     """Bytes in shared memory that cost memory of this process, as a message's would: copied here, or widened later."""
-    tensors = [(name, sent) for name, sent in fields.items() if isinstance(sent, Sent)]
+    tensors = [(name, sent) for name, sent in fields.items() if isinstance(sent, WireTensor)]
     double = any(sent.dtype == FLOAT64 for _, sent in tensors)
     counts = fields.get("target_kind") == pb.KIND_COUNTS
     return sum(
@@ -244,7 +244,7 @@ def copied_bytes(fields: Fields) -> int:
     )
 
 
-def _used_there(name: str, sent: Sent, double: bool, counts: bool) -> bool:
+def _used_there(name: str, sent: WireTensor, double: bool, counts: bool) -> bool:
     """Whether kernels read the tensor where it lies. double: whether they compute in float64."""
     if name == "input" or (name == "target" and not counts):
         return sent.dtype in FLOATS and sent.dtype not in FLOATS8

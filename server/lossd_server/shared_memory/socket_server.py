@@ -1,8 +1,8 @@
 """The Unix socket where clients hand their memory over: a connection's rules, and the thin I/O around them.
 
-`Conversation` decides and does no I/O. `Handover` reads one record at a time, so that a busy client takes turns with
-everything else on the loop. Whatever is not said as `lossd.shared_memory.socket_protocol` says it ends that connection
-and nothing else.
+`SocketSession` decides and does no I/O. `SocketServer` reads one record at a time, so that a busy client takes turns
+with everything else on the loop. Whatever is not said as `lossd.shared_memory.socket_protocol` says it ends that
+connection and nothing else.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import numpy as np
 
 from lossd.shared_memory import socket_protocol
 from lossd_server.backends import Pinning
-from lossd_server.shared_memory.mapped_region import NotTaken, Region, mapped, touch, unmap
-from lossd_server.shared_memory.registry import Regions
+from lossd_server.shared_memory.mapped_region import MappedRegion, NotTaken, mapped, touch, unmap
+from lossd_server.shared_memory.registry import RegionRegistry
 
 HANDSHAKE_S = 10.0  # a client says its first word in microseconds
 MAX_CONNECTIONS = 256  # clients on one host; each holds a descriptor
@@ -39,15 +39,17 @@ class Malformed(Exception):
     """A record that no client of ours sends."""
 
 
-class Conversation:
+class SocketSession:
     """One connection's state: whether it has said its first word, and what it holds in the table."""
 
-    def __init__(self, regions: Regions, instance_id: str) -> None:
+    def __init__(self, regions: RegionRegistry, instance_id: str) -> None:
         self.greeted = False
         self._regions = regions
         self._instance_id = instance_id
 
-    def hear(self, record: bytes, files: list[int], flags: int) -> tuple[bytes, Region | None, list[Region]]:
+    def hear(
+        self, record: bytes, files: list[int], flags: int
+    ) -> tuple[bytes, MappedRegion | None, list[MappedRegion]]:
         """The answer to a record, b"" where it has none; the region it began, and those it ended.
 
         files: open ones that came along, which stay the caller's. flags: as recvmsg gives them. Raises Malformed.
@@ -72,12 +74,12 @@ class Conversation:
             return socket_protocol.refused(refusal.reason, refusal.sentence), None, []
         return socket_protocol.granted(self._regions.add(self, region)), region, []
 
-    def leave(self) -> list[Region]:
+    def leave(self) -> list[MappedRegion]:
         """All that the connection held."""
         return self._regions.leave(self)
 
 
-class Handover:
+class SocketServer:
     """The listening socket and its connections, on the running loop. `path` is "" before `start`.
 
     pinning: is told of every region, so that its device may copy from there.
@@ -85,7 +87,7 @@ class Handover:
 
     def __init__(
         self,
-        regions: Regions,
+        regions: RegionRegistry,
         instance_id: str,
         *,
         handshake_s: float = HANDSHAKE_S,
@@ -100,7 +102,7 @@ class Handover:
         self._folder = ""
         self._listener: socket.socket | None = None
         self._made: tuple[int, int] = (0, 0)
-        self._connections: dict[socket.socket, tuple[Conversation, asyncio.TimerHandle]] = {}
+        self._connections: dict[socket.socket, tuple[SocketSession, asyncio.TimerHandle]] = {}
 
     def start(self, path: str = "", mode: int = 0o600, group: int = -1) -> None:
         """Listens at `path`, or in a private folder. Raises OSError with a sentence."""
@@ -165,7 +167,7 @@ class Handover:
             return
         connection.setblocking(False)
         timer = self._loop.call_later(self._handshake_s, self._time_over, connection)
-        self._connections[connection] = Conversation(self._regions, self._instance_id), timer
+        self._connections[connection] = SocketSession(self._regions, self._instance_id), timer
         self._loop.add_reader(connection, self._hear, connection)
 
     def _accept_again(self) -> None:
@@ -214,7 +216,7 @@ class Handover:
         if ended:
             self._aside(self._end, ended)
 
-    def _begin(self, region: Region) -> None:
+    def _begin(self, region: MappedRegion) -> None:
         touch(region)
         if self._pinning is not None:
             try:
@@ -222,7 +224,7 @@ class Handover:
             except RuntimeError as error:  # it is packed like any other memory
                 log.warning("shared memory: not pinned", extra={"error": str(error)})
 
-    def _end(self, regions: list[Region]) -> None:
+    def _end(self, regions: list[MappedRegion]) -> None:
         if self._pinning is not None:
             for region in regions:
                 self._pinning.unpin(_address(region))
@@ -242,7 +244,7 @@ class Handover:
             self._loop.add_reader(connection, self._hear, connection)
 
 
-def _address(region: Region) -> int:
+def _address(region: MappedRegion) -> int:
     return int(np.frombuffer(region.memory, np.uint8).ctypes.data)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Protocol
 
-from lossd_server.admission.stream_budget import Charge
+from lossd_server.admission.stream_budget import Reservation
 from lossd_server.engine.batcher import Waiting
 from lossd_server.fast_path.recall import RECALLED_BYTES, TARGETED, recallable
 from lossd_server.jobs.job import Answer, Job
@@ -18,27 +18,27 @@ from lossd_server.wire.status import told
 OWN_BYTES = 1 << 17
 
 
-class Owner(Protocol):
+class CompleteOwner(Protocol):
     """The session, as those here see it."""
 
     def ended(self, evaluation_id: int, completed: bool) -> None: ...
 
-    def send(self, body: bytes, charge: Charge | None) -> None: ...
+    def send(self, body: bytes, charge: Reservation | None) -> None: ...
 
-    def send_results(self, found: list[bytes], charge: Charge) -> None: ...
+    def send_results(self, found: list[bytes], charge: Reservation) -> None: ...
 
-    def forget(self, together: Together) -> None: ...
+    def forget(self, together: StackReply) -> None: ...
 
-    def one_by_one(self, like: Alike) -> None: ...
+    def one_by_one(self, like: AlikeEvaluations) -> None: ...
 
 
-class Group:
+class MessageGroup:
     """The evaluations that shared a message: answered together, when the last of them is done.
 
     alone: a single Open, answered in its own kind of message.
     """
 
-    def __init__(self, session: Owner, count: int, charge: Charge, alone: bool = False) -> None:
+    def __init__(self, session: CompleteOwner, count: int, charge: Reservation, alone: bool = False) -> None:
         self.session = session
         self.alone = alone
         self._found: list[bytes | None] = [None] * count
@@ -60,12 +60,12 @@ class Group:
             self.charge.drop()
 
 
-class Whole:
+class CompleteEvaluation:
     """An evaluation that is complete in itself: what its answer is given to (`worker.Reply`)."""
 
     __slots__ = ("_over", "group", "id", "own", "place", "waiting")
 
-    def __init__(self, group: Group, place: int, evaluation_id: int) -> None:
+    def __init__(self, group: MessageGroup, place: int, evaluation_id: int) -> None:
         self.group = group
         self.place = place
         self.id = evaluation_id
@@ -114,7 +114,7 @@ class Whole:
             self.waiting = None
 
 
-class Alike:
+class AlikeEvaluations:
     """Opens of one message that say the same but for the numbers of input and target.
 
     request: of the last of them, without those numbers.
@@ -124,11 +124,11 @@ class Alike:
         self.rpc = rpc
         self.number = number
         self.request: Any = None
-        self.wholes: list[Whole] = []
+        self.wholes: list[CompleteEvaluation] = []
         self.inputs: list[bytes] = []
         self.targets: list[bytes] = []
 
-    def add(self, whole: Whole, request: Any, x: bytes, y: bytes) -> None:
+    def add(self, whole: CompleteEvaluation, request: Any, x: bytes, y: bytes) -> None:
         self.request = request
         self.wholes.append(whole)
         self.inputs.append(x)
@@ -156,12 +156,12 @@ class Alike:
         return Waiting(made[0], deadline, now_ns, None, made[1], form, len(self.wholes))
 
 
-class Together:
+class StackReply:
     """Evaluations that are computed as one: what their answers are given to (`worker.Reply`)."""
 
     __slots__ = ("_like", "_over", "_session", "_waiting")
 
-    def __init__(self, session: Owner, like: Alike, waiting: Waiting[Any]) -> None:
+    def __init__(self, session: CompleteOwner, like: AlikeEvaluations, waiting: Waiting[Any]) -> None:
         self._session = session
         self._like = like
         self._waiting = waiting

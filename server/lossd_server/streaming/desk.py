@@ -9,7 +9,7 @@ from typing import Any
 from lossd_server.engine.batcher import Waiting
 from lossd_server.errors import GoingAway, TooLarge
 from lossd_server.jobs.job import Job
-from lossd_server.metrics import Tally
+from lossd_server.metrics import EvaluationCounts
 from lossd_server.tensors.request_fields import Fields
 
 GOING_AWAY_RETRY_S = 1.0
@@ -27,7 +27,7 @@ class Desk:
     check: Callable[[str, Fields], Job]
     resolve: Callable[[Fields], Fields]
     submit: Callable[[Sequence[Waiting[Any]]], None]
-    tally: Tally
+    tally: EvaluationCounts
     max_message_bytes: int
     max_deadline_s: float
 

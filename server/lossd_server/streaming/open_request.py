@@ -20,7 +20,7 @@ from lossd_server.jobs.partial_results import Carry
 from lossd_server.jobs.reduction import BY_CLASS, BY_ELEMENT
 from lossd_server.jobs.slicing import granularity
 from lossd_server.tensors.array import STORAGE
-from lossd_server.tensors.request_fields import Fields, Sent
+from lossd_server.tensors.request_fields import Fields, WireTensor
 
 # The request's field in Open: the RPC that takes it, its number (the response's in EvaluationResult).
 REQUESTS: Mapping[str, tuple[str, int]] = {
@@ -35,13 +35,13 @@ BLOCK_OVERHEAD_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class OpenRequest:
     """What the Open of an evaluation says. streamed: by name, as declared. template: the Job of the whole, without the
     streamed elements. start: what the first block's part starts from."""
 
     rpc: str
     fields: Fields
-    streamed: dict[str, Sent]
+    streamed: dict[str, WireTensor]
     template: Job
     items: int
     granularity: int
@@ -58,7 +58,7 @@ class Opening:
             if name in self.streamed:
                 own[name] = fields[name]
             else:
-                own[name] = self._cut(name, value, first, count) if isinstance(value, Sent) else value
+                own[name] = self._cut(name, value, first, count) if isinstance(value, WireTensor) else value
         return losses.check(self.rpc, own)
 
     def _count(self, first: int, fields: Fields) -> int:
@@ -120,7 +120,7 @@ class Opening:
             )
         return count
 
-    def _cut(self, name: str, whole: Sent, first: int, count: int) -> Sent:
+    def _cut(self, name: str, whole: WireTensor, first: int, count: int) -> WireTensor:
         """Those of the items of a tensor that the Open holds; all of one that has none, or broadcasts over them."""
         shape = whole.shape
         if name == "weight" and self.rpc in CLASS_WEIGHTED:
@@ -142,13 +142,13 @@ def request_of(one: messages.Open) -> tuple[str, int, Any]:
     return *REQUESTS[name], getattr(one, name)
 
 
-def opening(rpc: str, fields: Fields, max_item_bytes: int) -> Opening:
+def open_request(rpc: str, fields: Fields, max_item_bytes: int) -> OpenRequest:
     """The checked Open of an evaluation, `fields` being those of its request; tensors in shared memory are resolved.
 
     Raises InvalidRequest and NotServed, as a unary call would, and where the evaluation cannot be streamed.
     """
     streamed = {
-        name: value for name, value in fields.items() if isinstance(value, Sent) and value.storage == "streamed"
+        name: value for name, value in fields.items() if isinstance(value, WireTensor) and value.storage == "streamed"
     }
     if "placements" in fields:
         raise refusal("placements are not taken where tensors are streamed", "OPTION_NOT_TAKEN", "placements")
@@ -185,10 +185,10 @@ def opening(rpc: str, fields: Fields, max_item_bytes: int) -> Opening:
     start = begin(template)
     if isinstance(start, ServerError):
         raise start
-    return Opening(rpc, fields, streamed, template, shape[0], step, start)
+    return OpenRequest(rpc, fields, streamed, template, shape[0], step, start)
 
 
-def _require_denominator(job: Job, streamed: dict[str, Sent]) -> None:
+def _require_denominator(job: Job, streamed: dict[str, WireTensor]) -> None:
     """Gradients of a mean are divided by it from the first block on."""
     reducing = job.reducing
     graded = job.input_gradient or job.target_gradient or job.weight_gradient

@@ -14,7 +14,7 @@ from lossd.v1 import service_pb2 as pb
 from lossd.wire import message_field, tag, varint
 from lossd_server.errors import ServerError
 from lossd_server.jobs.job import Answer, Job, Reduction
-from lossd_server.jobs.stacks import Stacked
+from lossd_server.jobs.stacks import StackSums
 from lossd_server.wire import codec, status
 
 # Numbers of fields: of StreamResponse, of BlockResult; every message that names its evaluation does so in its first.
@@ -59,7 +59,7 @@ def stacked_results(
     evaluation_ids: Sequence[int], number: int, answer: Answer, queue_ns: int, compute_ns: int, requests: int, rows: int
 ) -> list[bytes]:
     """An EvaluationResult for each request of a stack. Their responses differ in their numbers only."""
-    stacked: Stacked = answer.carry
+    stacked: StackSums = answer.carry
     stack, each = stacked.stack, stacked.stack.each
     count = len(evaluation_ids)
     timing = pb.EntropyResponse(

@@ -17,28 +17,36 @@ from google.protobuf.message import DecodeError
 
 from lossd.v1 import service_pb2 as pb
 from lossd.wire import Path, cut
-from lossd_server.admission.stream_budget import Charge
+from lossd_server.admission.stream_budget import Reservation
 from lossd_server.engine.batcher import Waiting
 from lossd_server.errors import InvalidRequest, Overloaded
 from lossd_server.jobs.job import Job
 from lossd_server.jobs.partial_results import moved
 from lossd_server.shared_memory.registry import copied_bytes
 from lossd_server.streaming import responses
-from lossd_server.streaming.complete_evaluations import OWN_BYTES, Alike, Group, Together, Whole, apart, whole_form
+from lossd_server.streaming.complete_evaluations import (
+    OWN_BYTES,
+    AlikeEvaluations,
+    CompleteEvaluation,
+    MessageGroup,
+    StackReply,
+    apart,
+    whole_form,
+)
 from lossd_server.streaming.desk import GOING_AWAY_RETRY_S, Desk, going_away, require_fits
-from lossd_server.streaming.open_request import opening, refusal, request_of
+from lossd_server.streaming.open_request import open_request, refusal, request_of
 from lossd_server.streaming.streamed_evaluation import (
     Block,
-    Computed,
-    Evaluation,
-    Turn,
+    BlockOutcome,
+    BlockReply,
+    StreamedEvaluation,
     block_form,
     in_use,
     stalled,
     unknown,
 )
 from lossd_server.tensors import request_fields
-from lossd_server.tensors.request_fields import Sent
+from lossd_server.tensors.request_fields import WireTensor
 from lossd_server.wire import codec
 from lossd_server.wire.status import told
 
@@ -53,7 +61,7 @@ class Session:
     def __init__(
         self,
         desk: Desk,
-        send: Callable[[bytes, Charge | None], None],
+        send: Callable[[bytes, Reservation | None], None],
         max_response_bytes: int | None = None,
         until: float = float("inf"),
     ) -> None:
@@ -63,9 +71,9 @@ class Session:
         self._most = min(max_response_bytes or desk.max_message_bytes, desk.max_message_bytes)
         self._max_response_bytes = max_response_bytes
         self._until = until
-        self._charge: Charge | None = None  # of the message that is being received
-        self._live: dict[int, Evaluation | Whole] = {}
-        self._together: set[Together] = set()
+        self._charge: Reservation | None = None  # of the message that is being received
+        self._live: dict[int, StreamedEvaluation | CompleteEvaluation] = {}
+        self._together: set[StackReply] = set()
         self._failed: dict[int, None] = {}  # in the order in which they failed
 
     @property
@@ -73,7 +81,7 @@ class Session:
         """Evaluations that have neither ended nor failed."""
         return len(self._live)
 
-    def receive(self, body: bytes, charge: Charge, now: float) -> None:
+    def receive(self, body: bytes, charge: Reservation, now: float) -> None:
         """One message. Raises InvalidRequest where it is none, or names too many: the stream cannot go on."""
         try:
             message, views = cut(pb.StreamRequest.DESCRIPTOR, body)
@@ -104,14 +112,18 @@ class Session:
     def no_more(self) -> None:
         """The client has sent all: what has no End by now will have none, and is not answered."""
         for one in list(self._live.values()):
-            if isinstance(one, Evaluation) and not one.ended:
+            if isinstance(one, StreamedEvaluation) and not one.ended:
                 del self._live[one.id]
                 one.abandon()
 
     def expire(self, now: float, max_stream_idle_s: float, read_since: float) -> None:
         """Fails the evaluations for which nothing has come for so long, while the stream was read on."""
         for one in list(self._live.values()):
-            if isinstance(one, Evaluation) and one.stalled and max(one.at, read_since) + max_stream_idle_s <= now:
+            if (
+                isinstance(one, StreamedEvaluation)
+                and one.stalled
+                and max(one.at, read_since) + max_stream_idle_s <= now
+            ):
                 self._fail(one.id, stalled(max_stream_idle_s))
 
     def abandon(self) -> None:
@@ -130,18 +142,18 @@ class Session:
             self._desk.tally.failed += 1
             self._remember(evaluation_id)
 
-    def forget(self, together: Together) -> None:
+    def forget(self, together: StackReply) -> None:
         self._together.discard(together)
 
-    def send(self, body: bytes, charge: Charge | None) -> None:
+    def send(self, body: bytes, charge: Reservation | None) -> None:
         """charge: of the message that it answers."""
         self._send(body, charge and charge.hold())
 
-    def send_results(self, found: list[bytes], charge: Charge) -> None:
+    def send_results(self, found: list[bytes], charge: Reservation) -> None:
         for body in responses.results(found, self._most):
             self.send(body, charge)
 
-    def _open_all(self, opens: Sequence[pb.Open], charge: Charge, now: float) -> None:
+    def _open_all(self, opens: Sequence[pb.Open], charge: Reservation, now: float) -> None:
         if len(opens) > MAX_OPEN:  # two bytes each are enough to keep the loop busy for minutes
             raise refusal(
                 f"the message has {len(opens)} Opens, at most {MAX_OPEN} are taken",
@@ -150,9 +162,9 @@ class Session:
                 opens=len(opens),
                 bound=MAX_OPEN,
             )
-        group = Group(self, len(opens), charge)
+        group = MessageGroup(self, len(opens), charge)
         line: list[Waiting[Any]] = []
-        alike: dict[tuple[int, int, int, bytes], Alike] = {}
+        alike: dict[tuple[int, int, int, bytes], AlikeEvaluations] = {}
         deadline, now_ns = self._deadline(now), time.monotonic_ns()
         for place, one in enumerate(opens):
             evaluation_id = one.evaluation_id
@@ -161,7 +173,7 @@ class Session:
                 group.none(place)
                 continue
             self._failed.pop(evaluation_id, None)
-            whole = Whole(group, place, evaluation_id)
+            whole = CompleteEvaluation(group, place, evaluation_id)
             self._live[evaluation_id] = whole
             try:
                 self._admit()
@@ -176,20 +188,20 @@ class Session:
             key, x, y = said
             like = alike.get((number, len(x), len(y), key))
             if like is None:
-                like = alike[number, len(x), len(y), key] = Alike(rpc, number)
+                like = alike[number, len(x), len(y), key] = AlikeEvaluations(rpc, number)
             like.add(whole, request, x, y)
         for like in alike.values():
             line += self._line(like, deadline, now_ns)
         self._desk.submit(line)
 
-    def _line(self, like: Alike, deadline: float, now_ns: int) -> list[Waiting[Any]]:
+    def _line(self, like: AlikeEvaluations, deadline: float, now_ns: int) -> list[Waiting[Any]]:
         """In line as one, where that can be."""
         whole = like.wholes[0]
         first = self._single(whole, like.rpc, like.number, like.single(0), deadline, now_ns)
         if first and not whole.own and first[0].job is not None:
             waiting = like.stack(first[0].job, deadline, now_ns)
             if waiting is not None:
-                waiting.reply = Together(self, like, waiting)
+                waiting.reply = StackReply(self, like, waiting)
                 self._together.add(waiting.reply)
                 return [waiting]
         for place, another in enumerate(like.wholes[1:], 1):
@@ -197,7 +209,7 @@ class Session:
         return first
 
     def _single(
-        self, whole: Whole, rpc: str, number: int, request: Any, deadline: float, now_ns: int
+        self, whole: CompleteEvaluation, rpc: str, number: int, request: Any, deadline: float, now_ns: int
     ) -> list[Waiting[Any]]:
         """In line by itself; nothing where it is refused."""
         if whole.done():
@@ -211,7 +223,7 @@ class Session:
             return []
         return [self._waiting(whole, number, job, deadline, now_ns)]
 
-    def one_by_one(self, like: Alike) -> None:
+    def one_by_one(self, like: AlikeEvaluations) -> None:
         """They could not be computed as one."""
         deadline, now_ns = self._deadline(time.monotonic()), time.monotonic_ns()
         line = []
@@ -219,7 +231,7 @@ class Session:
             line += self._single(whole, like.rpc, like.number, like.single(place), deadline, now_ns)
         self._desk.submit(line)
 
-    def _open(self, one: pb.Open, views: Mapping[Path, memoryview], charge: Charge, now: float) -> None:
+    def _open(self, one: pb.Open, views: Mapping[Path, memoryview], charge: Reservation, now: float) -> None:
         evaluation_id = one.evaluation_id
         if evaluation_id in self._live:
             self._fail(evaluation_id, in_use(evaluation_id))
@@ -229,11 +241,11 @@ class Session:
             self._admit()
             rpc, number, request = request_of(one)
             fields = request_fields.fields(request, views, ("open", cast("str", one.WhichOneof("request"))))
-            if any(isinstance(value, Sent) and value.storage == "streamed" for value in fields.values()):
-                found = opening(rpc, self._desk.resolve(fields), self._desk.max_message_bytes)
+            if any(isinstance(value, WireTensor) and value.storage == "streamed" for value in fields.values()):
+                found = open_request(rpc, self._desk.resolve(fields), self._desk.max_message_bytes)
                 charge.grow(copied_bytes(fields))
                 charge.leave()
-                self._live[evaluation_id] = Evaluation(evaluation_id, number, found, charge.hold(), now)
+                self._live[evaluation_id] = StreamedEvaluation(evaluation_id, number, found, charge.hold(), now)
                 return
             job = self._desk.check(rpc, fields) if views else self._desk.recall(rpc, request)
             self._require_fits(codec.response_bytes(job))
@@ -241,11 +253,11 @@ class Session:
         except Exception as error:
             self._fail(evaluation_id, error)
             return
-        whole = Whole(Group(self, 1, charge, alone=True), 0, evaluation_id)
+        whole = CompleteEvaluation(MessageGroup(self, 1, charge, alone=True), 0, evaluation_id)
         self._live[evaluation_id] = whole
         self._desk.submit([self._waiting(whole, number, job, self._deadline(now), time.monotonic_ns())])
 
-    def _block(self, block: pb.Block, views: Mapping[Path, memoryview], charge: Charge, now: float) -> None:
+    def _block(self, block: pb.Block, views: Mapping[Path, memoryview], charge: Reservation, now: float) -> None:
         evaluation = self._streamed(block.evaluation_id)
         if evaluation is None:
             return
@@ -277,10 +289,10 @@ class Session:
             return
         self._advance(evaluation)
 
-    def _streamed(self, evaluation_id: int) -> Evaluation | None:
+    def _streamed(self, evaluation_id: int) -> StreamedEvaluation | None:
         """The evaluation that a Block or End is of; None where it has failed, or never was."""
         one = self._live.get(evaluation_id)
-        if isinstance(one, Evaluation):
+        if isinstance(one, StreamedEvaluation):
             return one
         if one is not None:
             error = refusal(
@@ -291,12 +303,12 @@ class Session:
             self._fail(evaluation_id, unknown(evaluation_id))
         return None
 
-    def _advance(self, evaluation: Evaluation) -> None:
+    def _advance(self, evaluation: StreamedEvaluation) -> None:
         """Has the next block computed, or answers the End."""
         block = evaluation.start()
         if block is not None:
             form = partial(block_form, evaluation.id, block.first)
-            turn, deadline = Turn(self, evaluation, block), self._deadline(time.monotonic())
+            turn, deadline = BlockReply(self, evaluation, block), self._deadline(time.monotonic())
             evaluation.waiting = Waiting(block.job, deadline, time.monotonic_ns(), turn, evaluation.carry, form)
             self._desk.submit([evaluation.waiting])
         elif evaluation.finished:
@@ -310,7 +322,7 @@ class Session:
             self.send(body, self._charge)
             evaluation.abandon()
 
-    def block_computed(self, evaluation: Evaluation, block: Block, outcome: Computed | Exception) -> None:
+    def block_computed(self, evaluation: StreamedEvaluation, block: Block, outcome: BlockOutcome | Exception) -> None:
         """`block`, the one that was being computed, has its outcome."""
         evaluation.waiting = None
         if isinstance(outcome, Exception):
@@ -330,7 +342,7 @@ class Session:
         said = moved(told("Stream", error), first_item)
         self._remember(evaluation_id)
         self._desk.tally.failed += 1
-        if isinstance(one, Whole):
+        if isinstance(one, CompleteEvaluation):
             one.fail(said)
             return
         self.send(responses.joined(responses.FAILURE, [responses.failure(evaluation_id, said)]), self._charge)
@@ -353,7 +365,7 @@ class Session:
                 retry_after_s=GOING_AWAY_RETRY_S,
             )
 
-    def _waiting(self, whole: Whole, number: int, job: Job, deadline: float, now_ns: int) -> Waiting[Any]:
+    def _waiting(self, whole: CompleteEvaluation, number: int, job: Job, deadline: float, now_ns: int) -> Waiting[Any]:
         own = whole.group.alone or job.work_bytes > OWN_BYTES
         form = partial(whole_form, whole.id, number, own)
         whole.own = own

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from lossd_server.admission.byte_budget import RETRY_AFTER_S, Admission
-from lossd_server.admission.stream_budget import Account, Charge, Room
+from lossd_server.admission.stream_budget import Reservation, StreamBudget, StreamsBudget
 from lossd_server.errors import DeadlineOver, Overloaded, ServerError, TooLarge
 from lossd_server.streaming.desk import Desk, going_away
 from lossd_server.streaming.session import Session
@@ -38,7 +38,7 @@ class Streams:
         self._idle_s = idle_s
         self._refuse = refuse
         self._bound = bound
-        self._room = Room(admission)
+        self._room = StreamsBudget(admission)
         self._streams: set[Stream] = set()
         self._line: deque[asyncio.Future[None]] = deque()  # streams that wait for room, until something is given back
         self._closing = False
@@ -69,7 +69,7 @@ class Streams:
         """Whether no stream waits for room."""
         return not self._line
 
-    async def room(self, account: Account, size: int) -> Charge:
+    async def room(self, account: StreamBudget, size: int) -> Reservation:
         """The charge of a message that has been read. Waits, in the order of arrival, until there is room."""
         charge = None
         while charge is None:
@@ -139,7 +139,7 @@ class Stream:
     """One call. `error` is what it is to end with, set before its task is cancelled for it."""
 
     def __init__(
-        self, streams: Streams, desk: Desk, room: Room, context: Context, max_response_bytes: int | None
+        self, streams: Streams, desk: Desk, room: StreamsBudget, context: Context, max_response_bytes: int | None
     ) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -147,12 +147,12 @@ class Stream:
         self.error: ServerError | None = None
         self._streams = streams
         self._context = context
-        self._account = Account(room, self._changed)
+        self._account = StreamBudget(room, self._changed)
         remaining: float | None = context.time_remaining()
         until = float("inf") if remaining is None else time.monotonic() + remaining
         self._max_message_bytes = desk.max_message_bytes
         self._session = Session(desk, self._send, max_response_bytes, until)
-        self._out: deque[tuple[bytes, Charge | None]] = deque()
+        self._out: deque[tuple[bytes, Reservation | None]] = deque()
         self._wanted = asyncio.Event()  # there is something to write
         self._given_back = asyncio.Event()
         self._written = asyncio.Event()  # everything has been
@@ -217,7 +217,7 @@ class Stream:
         self._writer.cancel()  # it keeps the call alive
         return bool(done)
 
-    def _send(self, body: bytes, charge: Charge | None) -> None:
+    def _send(self, body: bytes, charge: Reservation | None) -> None:
         self._out.append((body, charge))
         self._written.clear()
         self._wanted.set()

@@ -6,14 +6,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lossd_server.admission.stream_budget import Charge
+from lossd_server.admission.stream_budget import Reservation
 from lossd_server.engine.batcher import Waiting
 from lossd_server.engine.evaluate import end
 from lossd_server.errors import DeadlineOver, InvalidRequest
 from lossd_server.jobs.job import Answer, Job
 from lossd_server.jobs.partial_results import Carry
 from lossd_server.streaming import responses
-from lossd_server.streaming.open_request import Opening, refusal
+from lossd_server.streaming.open_request import OpenRequest, refusal
 from lossd_server.tensors.request_fields import Fields
 
 
@@ -23,11 +23,11 @@ class Block:
 
     first: int
     job: Job
-    charge: Charge
+    charge: Reservation
 
 
 @dataclass(frozen=True, slots=True)
-class Computed:
+class BlockOutcome:
     """A block's outcome: the message that answers it (empty where nothing was asked for), and what goes on."""
 
     body: bytes
@@ -36,20 +36,22 @@ class Computed:
     compute_ns: int
 
 
-class Owner(Protocol):
+class BlockOwner(Protocol):
     """The session, as a block's answer sees it."""
 
-    def block_computed(self, evaluation: Evaluation, block: Block, outcome: Computed | Exception) -> None: ...
+    def block_computed(
+        self, evaluation: StreamedEvaluation, block: Block, outcome: BlockOutcome | Exception
+    ) -> None: ...
 
 
-class Evaluation:
+class StreamedEvaluation:
     """`charge` is of its Open's tensors. `at` is when it last went on, on time.monotonic.
 
     Blocks are computed one after the other, since each starts from what those before it came to: `block` is the one
     that is being computed, as `waiting`; `blocks` are those after it.
     """
 
-    def __init__(self, evaluation_id: int, number: int, opening: Opening, charge: Charge, at: float) -> None:
+    def __init__(self, evaluation_id: int, number: int, opening: OpenRequest, charge: Reservation, at: float) -> None:
         self.id = evaluation_id
         self.number = number
         self.opening = opening
@@ -117,7 +119,7 @@ class Evaluation:
         self.block = self.blocks.popleft()
         return self.block
 
-    def computed(self, block: Computed) -> None:
+    def computed(self, block: BlockOutcome) -> None:
         self._carry = block.carry
         self._queue_ns += block.queue_ns
         self._compute_ns += block.compute_ns
@@ -168,12 +170,12 @@ def unknown(evaluation_id: int) -> InvalidRequest:
     )
 
 
-class Turn:
+class BlockReply:
     """A block that is being computed: what its outcome is given to (`worker.Reply`)."""
 
     __slots__ = ("_block", "_evaluation", "_session")
 
-    def __init__(self, session: Owner, evaluation: Evaluation, block: Block) -> None:
+    def __init__(self, session: BlockOwner, evaluation: StreamedEvaluation, block: Block) -> None:
         self._session = session
         self._evaluation = evaluation
         self._block = block
@@ -182,7 +184,7 @@ class Turn:
         """Whether the evaluation was abandoned."""
         return self._evaluation.block is not self._block
 
-    def set_result(self, result: Computed, /) -> None:
+    def set_result(self, result: BlockOutcome, /) -> None:
         self._session.block_computed(self._evaluation, self._block, result)
 
     def set_exception(self, exception: Exception, /) -> None:
@@ -191,6 +193,6 @@ class Turn:
 
 def block_form(
     evaluation_id: int, first: int, answer: Answer, queue_ns: int, compute_ns: int, requests: int, rows: int
-) -> Computed:
+) -> BlockOutcome:
     """What a block's answer becomes."""
-    return Computed(responses.block(evaluation_id, first, answer), answer.carry, queue_ns, compute_ns)
+    return BlockOutcome(responses.block(evaluation_id, first, answer), answer.carry, queue_ns, compute_ns)

@@ -20,7 +20,7 @@ Fields = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SharedMemoryRef:
     """Where a tensor lies in shared memory, as its sender says: `length` bytes from `offset` in the region `token`."""
 
     token: bytes
@@ -29,7 +29,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class WireTensor:
     """A Tensor message as it was sent: of MAX_RANK dimensions at most, nothing else of it checked.
 
     `dtype` may be no `lossd.v1.DataType`, a dimension negative, `data` of any length. `storage` is "data",
@@ -41,7 +41,7 @@ class Sent:
     shape: tuple[int, ...]
     storage: str
     data: bytes | memoryview = b""
-    place: Place | None = None
+    place: SharedMemoryRef | None = None
 
 
 def fields(
@@ -57,7 +57,7 @@ def fields(
     }
 
 
-def sent(name: str, tensor: pb.Tensor, view: memoryview | None = None) -> Sent:
+def sent(name: str, tensor: pb.Tensor, view: memoryview | None = None) -> WireTensor:
     """The Tensor of field `name`; `view` holds its elements where they were cut out of it."""
     rank = len(tensor.shape)
     if rank > MAX_RANK:  # before a million dimensions become Python numbers
@@ -69,11 +69,11 @@ def sent(name: str, tensor: pb.Tensor, view: memoryview | None = None) -> Sent:
         )
     dtype, shape = tensor.dtype, tuple(tensor.shape)
     if view is not None:
-        return Sent(dtype, shape, "data", view)
+        return WireTensor(dtype, shape, "data", view)
     storage = tensor.WhichOneof("storage")
     if storage == "data":
-        return Sent(dtype, shape, storage, tensor.data)
+        return WireTensor(dtype, shape, storage, tensor.data)
     if storage == "shared_memory":
         there = tensor.shared_memory
-        return Sent(dtype, shape, storage, place=Place(there.token, there.offset, there.length))
-    return Sent(dtype, shape, storage or "")
+        return WireTensor(dtype, shape, storage, place=SharedMemoryRef(there.token, there.offset, there.length))
+    return WireTensor(dtype, shape, storage or "")

@@ -18,7 +18,7 @@ from lossd_server.jobs.job import Answer, Job, Reduction
 from lossd_server.tensors import request_fields
 from lossd_server.tensors.array import Array, gradient_dtype
 from lossd_server.tensors.dtypes import DATA_TYPE
-from lossd_server.tensors.request_fields import Fields, Place
+from lossd_server.tensors.request_fields import Fields, SharedMemoryRef
 
 METHODS = service_pb2.DESCRIPTOR.services_by_name["LossService"].methods_by_name
 # Numbers of the fields that every response has.
@@ -164,7 +164,7 @@ def _gradients(job: Job) -> dict[str, tuple[int, int, tuple[int, ...]]]:
     return found
 
 
-def _there(number: int, dtype: int, shape: tuple[int, ...], place: Place) -> bytes:
+def _there(number: int, dtype: int, shape: tuple[int, ...], place: SharedMemoryRef) -> bytes:
     """Field `number`, a Tensor whose elements lie where the client wanted them."""
     lies = pb.SharedMemory(token=place.token, offset=place.offset, length=place.length)
     tensor = pb.Tensor(dtype=dtype, shape=shape, shared_memory=lies)  # type: ignore[arg-type]  # enums are ints to us

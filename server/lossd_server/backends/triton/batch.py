@@ -28,7 +28,7 @@ NO_FAULT: int = descriptor.NO_FAULT.value
 FLOAT64 = np.dtype(np.float64)
 
 
-class Batch:
+class DeviceBatch:
     """The layout of one batch. `words` and `result_words` are the sizes, in int64 words, of its two buffers.
 
     staged_words: of the first, what `fill` writes; the operands in `direct`, which are copied from where they lie, come

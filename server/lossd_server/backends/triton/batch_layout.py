@@ -51,7 +51,7 @@ class Extent:
         return offset
 
 
-class Piece(NamedTuple):
+class CopiedOperand(NamedTuple):
     """An operand to be copied in: rows of `row_bytes` at a pitch of `pitch_bytes`, or all of it at once (pitch 0)."""
 
     offset: int
@@ -71,13 +71,13 @@ class Packing:
     def __init__(self, operand_bytes: int, result_bytes: int, direct: Callable[[npt.NDArray[Any]], bool]) -> None:
         self.operands = Extent(operand_bytes)
         self.results = Extent(result_bytes)
-        self.pieces: list[Piece] = []
+        self.pieces: list[CopiedOperand] = []
         self._is_direct = direct
-        self._direct: list[tuple[int, int, Piece]] = []  # job, word of its offset
+        self._direct: list[tuple[int, int, CopiedOperand]] = []  # job, word of its offset
         self._jobs = 0
         self._pitch = 0  # entries from one row of the job to the next, where that is not C
 
-    def put_direct(self, rows: npt.NDArray[np.int64]) -> list[Piece]:
+    def put_direct(self, rows: npt.NDArray[np.int64]) -> list[CopiedOperand]:
         """Room after all else for the operands that are not copied in; their offsets go into the descriptors."""
         placed = []
         for job, word, piece in self._direct:
@@ -169,9 +169,9 @@ class Packing:
     def _operand(self, row: npt.NDArray[np.int64], word: int, values: npt.NDArray[Any], dtype: int, job: Job) -> None:
         """The offset at `word`, the dtype after it."""
         taken, row[word + 1] = readable(values, dtype, job.compute)
-        piece = Piece(0, taken)
+        piece = CopiedOperand(0, taken)
         if self._pitch and word in (descriptor.INPUT.value, descriptor.TARGET.value):
-            piece = Piece(0, taken, job.layout.classes * taken.itemsize, self._pitch * taken.itemsize)
+            piece = CopiedOperand(0, taken, job.layout.classes * taken.itemsize, self._pitch * taken.itemsize)
         if taken is values and self._is_direct(values):
             self._direct.append((self._jobs - 1, word, piece))
             return
@@ -193,7 +193,7 @@ class Packing:
 
     def _place(self, values: npt.NDArray[Any]) -> int:
         offset = self.operands.reserve(values.nbytes)
-        self.pieces.append(Piece(offset, values))
+        self.pieces.append(CopiedOperand(offset, values))
         return offset
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lossd_server.backends.triton.batch import Batch
+from lossd_server.backends.triton.batch import DeviceBatch
 from lossd_server.backends.triton.device import STREAMS, Device, explained, view_of
 from lossd_server.backends.triton.kernel_variants import start
 from lossd_server.backends.triton.operand_conversion import words
@@ -26,7 +26,7 @@ OF_ROWS = frozenset({Fault.CLASS_OUT_OF_RANGE, Fault.EMPTY_COUNTS})  # whose ind
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class LaunchSlice:
     """Items of launch `number`, from `first` on, as a launch of their own; `of`: items of the whole."""
 
     number: int
@@ -39,19 +39,19 @@ class Piece:
 class Flight:
     """A batch on its way. kept: what copies still read."""
 
-    pieces: list[Piece]
-    batch: Batch
+    pieces: list[LaunchSlice]
+    batch: DeviceBatch
     results: torch.Tensor
     mark: object
     kept: tuple[torch.Tensor, ...]
 
 
-def batches(launches: Sequence[Launch], budget: int = BATCH_BYTES) -> Iterator[list[Piece]]:
+def batches(launches: Sequence[Launch], budget: int = BATCH_BYTES) -> Iterator[list[LaunchSlice]]:
     """The launches in batches of about `budget` bytes, in order; a larger job in pieces.
 
     Not where its class weights have a gradient: that is one sum over all rows.
     """
-    waiting: list[Piece] = []
+    waiting: list[LaunchSlice] = []
     size = 0
     for number, launch in enumerate(launches):
         whole = items(launch.job)
@@ -61,7 +61,7 @@ def batches(launches: Sequence[Launch], budget: int = BATCH_BYTES) -> Iterator[l
             if waiting and size + job.work_bytes > budget:
                 yield waiting
                 waiting, size = [], 0
-            waiting.append(Piece(number, replace(launch, job=job), first, whole))
+            waiting.append(LaunchSlice(number, replace(launch, job=job), first, whole))
             size += job.work_bytes
     if waiting:
         yield waiting
@@ -71,10 +71,10 @@ def run(
     device: Device, launches: Sequence[Launch], direct: Callable[[npt.NDArray[Any]], bool], held: bool = HOLD_LONG_ROWS
 ) -> list[Computed]:
     """Computes every launch, in order. While one batch is computed, the next is packed and copied over, and the last
-    copied back. direct: whether the device may copy an operand from where it lies. held: as of `Batch`. Raises as
+    copied back. direct: whether the device may copy an operand from where it lies. held: as of `DeviceBatch`. Raises as
     `Backend.run`.
     """
-    found: list[list[tuple[Piece, Computed]]] = [[] for _ in launches]
+    found: list[list[tuple[LaunchSlice, Computed]]] = [[] for _ in launches]
     flights: deque[Flight] = deque()
     size = 0
 
@@ -86,7 +86,7 @@ def run(
 
     try:
         for pieces in batches(launches):
-            batch = Batch([piece.launch for piece in pieces], held, direct)
+            batch = DeviceBatch([piece.launch for piece in pieces], held, direct)
             size = batch.words * 8
             if len(flights) == STREAMS:
                 land()
@@ -103,7 +103,7 @@ def run(
     return [_joined(parts) for parts in found]
 
 
-def _begin(device: Device, pieces: list[Piece], batch: Batch) -> Flight:
+def _begin(device: Device, pieces: list[LaunchSlice], batch: DeviceBatch) -> Flight:
     staged = device.staging(batch.staged_words)
     batch.fill(staged.numpy())
     memory = device.memory(batch.words)
@@ -125,7 +125,7 @@ def _begin(device: Device, pieces: list[Piece], batch: Batch) -> Flight:
     return Flight(pieces, batch, results, device.mark(), (staged, memory, out))
 
 
-def _joined(parts: list[tuple[Piece, Computed]]) -> Computed:
+def _joined(parts: list[tuple[LaunchSlice, Computed]]) -> Computed:
     """The results of a job's pieces as one; the first fault, at its place in the whole."""
     if len(parts) == 1:
         return parts[0][1]
