@@ -27,7 +27,7 @@ from triton.compiler import ASTSource
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends.triton.kernel_variants import KERNELS, Configuration
 from lossd_server.backends.triton.kernels import softmax_split_rows
-from lossd_server.backends.triton.variant_choice import HELD_REGISTERS, afterwards, choose
+from lossd_server.backends.triton.variant_choice import HELD_REGISTERS, afterwards, choose_variant
 from lossd_server.jobs.job import Formula, Job, Kind, Layout
 from lossd_server.tensors.array import STORAGE, Array
 
@@ -57,7 +57,9 @@ def variants() -> Iterator[tuple[str, Configuration]]:
     """Those that requests meet most, by name."""
     for short, dtype in DTYPES.items():
         for classes in CLASSES:
-            yield from _phases(f"index {short} {classes}", choose(job(Formula.CROSS_ENTROPY_INDEX, classes, dtype)))
+            yield from _phases(
+                f"index {short} {classes}", choose_variant(job(Formula.CROSS_ENTROPY_INDEX, classes, dtype))
+            )
         for name, formula, options in (
             ("smoothed", Formula.CROSS_ENTROPY_INDEX, {"label_smoothing": 0.1}),
             ("by-products", Formula.CROSS_ENTROPY_INDEX, {"outputs": frozenset({"lse", "entropy", "argmax"})}),
@@ -66,15 +68,18 @@ def variants() -> Iterator[tuple[str, Configuration]]:
             ("softmax", Formula.SOFTMAX, {}),
         ):
             for classes in (100, 1000, 4096, 50257):
-                yield from _phases(f"{name} {short} {classes}", choose(job(formula, classes, dtype, **options)))
+                yield from _phases(f"{name} {short} {classes}", choose_variant(job(formula, classes, dtype, **options)))
         for name in ("BCE", "BCE_WITH_LOGITS", "KL", "SIGMOID"):
-            yield f"{name.lower()} {short}", choose(job(Formula[name], 4096, dtype, input_kind=Kind.LOG_PROBABILITIES))
+            yield (
+                f"{name.lower()} {short}",
+                choose_variant(job(Formula[name], 4096, dtype, input_kind=Kind.LOG_PROBABILITIES)),
+            )
     for dtype in (pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64):
         short = "f64" if dtype == pb.DATA_TYPE_FLOAT64 else "f32"
         for classes in (10, 1000, 50257):
             strided = job(Formula.CROSS_ENTROPY_DISTRIBUTION, classes, dtype, inner=3, weight_gradient=True)
-            yield f"strided rows {short} {classes}", choose(strided)
-            yield f"kinds {short} {classes}", choose(job(Formula.KL_ROWS, classes, dtype))
+            yield f"strided rows {short} {classes}", choose_variant(strided)
+            yield f"kinds {short} {classes}", choose_variant(job(Formula.KL_ROWS, classes, dtype))
         last = afterwards(strided)
         assert last is not None
         yield f"class weights {short}", last

@@ -15,7 +15,7 @@ import torch
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends.triton import descriptor
 from lossd_server.backends.triton.batch import DeviceBatch
-from lossd_server.backends.triton.kernel_variants import start
+from lossd_server.backends.triton.kernel_variants import launch_variant
 from lossd_server.jobs.job import Computed, Formula, Job, Launch, Layout
 from lossd_server.tensors.array import STORAGE, Array
 
@@ -56,7 +56,7 @@ class Laid:
         if self.batch.zeroed is not None:
             self.out.view(torch.uint8)[self.batch.zeroed[0] : self.batch.zeroed[1]].zero_()
         for configuration, first, count in self.batch.groups:
-            start(configuration, self.memory, self.out, first, count, self.batch.work)
+            launch_variant(configuration, self.memory, self.out, first, count, self.batch.work)
 
     def rows(self, number: int, target: bool = False) -> torch.Tensor:
         """The logits (or the target's distribution) of a job: [rows, classes], strided where rows have a pitch."""

@@ -13,7 +13,7 @@ from lossd_server.fast_path.plan import plan_of, warm_up
 from lossd_server.fast_path.recall import Recall
 from lossd_server.jobs.job import Answer
 from lossd_server.losses import check
-from lossd_server.tensors.request_fields import fields
+from lossd_server.tensors.request_fields import fields_of
 from lossd_server.wire import codec
 
 CALLS = 2000
@@ -50,7 +50,7 @@ def stages(rpc: str, body: bytes) -> tuple[dict[str, float], dict[str, float]]:
     first = {
         "decode": microseconds(lambda: codec.decode(rpc, body)),
         # check reads the message once; decoding anew each time keeps its lazily made parts from being counted as free
-        "check": microseconds(lambda: check(rpc, fields(codec.decode(rpc, body)))),
+        "check": microseconds(lambda: check(rpc, fields_of(codec.decode(rpc, body)))),
         "compute": microseconds(lambda: evaluate(backend, [job])),
         "encode": microseconds(lambda: codec.encode(answer, 1, 1, 1, 1)),
     }

@@ -24,7 +24,7 @@ from lossd.options import Tensor, Transport
 from lossd.request.build import Call, build
 from lossd.results import Result
 from lossd.routing.choose_transport import checked, is_small, taken
-from lossd.routing.route import MOST_LOST, Route, finish, route
+from lossd.routing.route import MOST_LOST, Route, report_finished, route
 from lossd.rpc import protocol
 from lossd.rpc import target as channel
 from lossd.rpc.retry import Retry, deadline_s
@@ -55,7 +55,7 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
 
     async def info(self, *, timeout: float | None = None) -> ServerInfo:
         """Version, device, limits and statistics of the server."""
-        return info.read(await self._connection().ask(self._retry(timeout)))
+        return info.read_info(await self._connection().ask(self._retry(timeout)))
 
     async def health(self, *, timeout: float = 5.0) -> bool:
         """Whether the server says that it serves: one attempt, so Unavailable where it cannot be reached."""
@@ -130,7 +130,7 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
         call, retry = build(method, *operands, **options), self._retry(timeout)
         if is_small(call, asked):
             result = await self._small(call, may_join(call, asked), retry, start_s)
-            finish(call, progress)
+            report_finished(call, progress)
             return result
         connection, lost = self._opened().large(call), 0
         connection.in_flight += 1
@@ -141,7 +141,7 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
                     return await self._streamed(connection, Evaluation(way, start_s, progress), timeout)
                 try:
                     answer = await connection.answer(call.rpc, way.call.body(), retry)
-                    result = results.read(way.call, answer, time.perf_counter() - start_s)
+                    result = results.read_result(way.call, answer, time.perf_counter() - start_s)
                 except BaseException as error:
                     way.ended(error)
                     if not way.is_lost(error):
@@ -150,7 +150,7 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
                     connection.forget()
                 else:
                     way.ended(None)
-                    finish(call, progress)
+                    report_finished(call, progress)
                     return result
         finally:
             connection.in_flight -= 1
@@ -168,7 +168,7 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
                 shared = connection.shared(start_s) if joins else None
                 if shared is None:
                     answer = await connection.attempt(call.rpc, call.body(), retry.remaining_s())
-                    return results.read(call, answer, time.perf_counter() - start_s)
+                    return results.read_result(call, answer, time.perf_counter() - start_s)
                 result = await shared.ask(call, start_s, retry.remaining_s())
                 if result is not None:
                     return result

@@ -23,7 +23,7 @@ from lossd.options import Tensor, Transport
 from lossd.request.build import Call, build
 from lossd.results import Result
 from lossd.routing.choose_transport import checked, is_small, taken
-from lossd.routing.route import MOST_LOST, Route, finish, route
+from lossd.routing.route import MOST_LOST, Route, report_finished, route
 from lossd.rpc import protocol
 from lossd.rpc import target as channel
 from lossd.rpc.retry import Retry, deadline_s
@@ -55,7 +55,7 @@ class Client(Methods[Result, Tensor]):
 
     def info(self, *, timeout: float | None = None) -> ServerInfo:
         """Version, device, limits and statistics of the server."""
-        return info.read(self._connection().ask(self._retry(timeout)))
+        return info.read_info(self._connection().ask(self._retry(timeout)))
 
     def health(self, *, timeout: float = 5.0) -> bool:
         """Whether the server says that it serves: one attempt, so Unavailable where it cannot be reached."""
@@ -130,7 +130,7 @@ class Client(Methods[Result, Tensor]):
         call, retry = build(method, *operands, **options), self._retry(timeout)
         if is_small(call, asked):
             result = self._small(call, retry, start_s)
-            finish(call, progress)
+            report_finished(call, progress)
             return result
         connections, lost = self._opened(), 0
         connection = connections.take_sharing(call)
@@ -140,7 +140,7 @@ class Client(Methods[Result, Tensor]):
                 if way.cut is not None:
                     return self._streamed(connection, Evaluation(way, start_s, progress), timeout)
                 try:
-                    result = results.read(
+                    result = results.read_result(
                         way.call, connection.answer(call.rpc, way.call.body(), retry), time.perf_counter() - start_s
                     )
                 except BaseException as error:
@@ -151,7 +151,7 @@ class Client(Methods[Result, Tensor]):
                     connection.forget()
                 else:
                     way.ended(None)
-                    finish(call, progress)
+                    report_finished(call, progress)
                     return result
         finally:
             connections.leave(connection)
@@ -164,7 +164,7 @@ class Client(Methods[Result, Tensor]):
             connection = connections.take(failed)
             try:
                 answer = connection.attempt(call.rpc, body, retry.remaining_s())
-                return results.read(call, answer, time.perf_counter() - start_s)
+                return results.read_result(call, answer, time.perf_counter() - start_s)
             except Error as error:
                 wait_s = retry.wait_s(error)
                 failed = connection

@@ -57,7 +57,7 @@ class ServerInfo:
     workers: int
 
 
-def read(message: service_pb2.GetServerInfoResponse) -> ServerInfo:
+def read_info(message: service_pb2.GetServerInfoResponse) -> ServerInfo:
     limits, statistics = message.limits, message.statistics
     return ServerInfo(
         version=message.version,

@@ -1,4 +1,6 @@
-"""What each method's options are and what they may be: for type checkers and readers. `requests` has their wire names.
+"""What each method's options are and what they may be: for type checkers and readers.
+
+`lossd.request.build` has their wire names.
 
 Absent and None mean PyTorch's default everywhere. Tensors: see `tensors`. Units: losses are in nats, in bits where
 base = 2.

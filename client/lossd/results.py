@@ -76,9 +76,9 @@ class Result:
         return float(self.loss.reshape(()))
 
 
-def read(call: Call, body: bytes, total_s: float = nan) -> Result:
+def read_result(call: Call, body: bytes, total_s: float = nan) -> Result:
     """What the serialised answer says. total_s: the call's seconds, as its caller saw them."""
-    response, data = wire.cut(call.asked.response.DESCRIPTOR, body)
+    response, data = wire.take_large_data(call.asked.response.DESCRIPTOR, body)
     return from_message(call, response, data, total_s)
 
 

@@ -1,8 +1,8 @@
 """The two ends of a large tensor's way over the wire: its elements are neither parsed nor serialised, only placed.
 
-`cut` finds them in the bytes received and leaves all else to the generated class. It keeps to messages that are plain
-(each step says what it needs); any other goes whole to the generated class, so that what a message means is said in
-one place. `tensor_header` is what a writer joins before them.
+`take_large_data` finds them in the bytes received and leaves all else to the generated class. It keeps to messages that
+are plain (each step says what it needs); any other goes whole to the generated class, so that what a message means is
+said in one place. `tensor_header` is what a writer joins before them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ WIDTHS: dict[int, int] = {
 }
 
 
-def cut(
+def take_large_data(
     descriptor: Descriptor | MessageDescriptor, body: bytes, least: int = LEAST_BYTES
 ) -> tuple[Message, dict[Path, memoryview]]:
     """The message of `body` without the elements of its large tensors, and those, as views of `body`.

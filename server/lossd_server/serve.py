@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from lossd_server.backends import Backend, DeviceLost, create
 from lossd_server.config import logs as logs
 from lossd_server.config.address import check_free
-from lossd_server.config.settings import Settings, SettingsError, parse
+from lossd_server.config.settings import Settings, SettingsError, parse_settings
 from lossd_server.processes import malloc
 from lossd_server.processes.shared_counters import SharedCounters
 from lossd_server.processes.supervisor import StartFailed, Supervisor, share
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str]) -> int:
     """Serves until SIGTERM or SIGINT. The exit status: 0 after a clean stop, 1 if it could not serve, 2 for usage."""
     try:
-        settings = parse(argv, os.environ)
+        settings = parse_settings(argv, os.environ)
     except SettingsError as error:
         return _say(f"{error}", 2)
     logs.configure(settings.log_level, settings.log_format)
@@ -41,7 +41,7 @@ def worker(settings: Settings, index: int, memory: MutableSequence[int], pipe: C
     logs.configure(settings.log_level, settings.log_format)
     own = share(settings, index)
     try:
-        backend = prepared(own, quiet=index > 0, worker=index)
+        backend = prepare_backend(own, quiet=index > 0, worker=index)
     except (OSError, RuntimeError, ValueError) as error:
         pipe.send(("failed", f"{error}"))
         sys.exit(1)
@@ -53,7 +53,7 @@ def worker(settings: Settings, index: int, memory: MutableSequence[int], pipe: C
         runner.run(_serve(own, backend, ready, SharedCounters(index, memory), settings))
 
 
-def prepared(settings: Settings, quiet: bool = False, worker: int = 0) -> Backend:
+def prepare_backend(settings: Settings, quiet: bool = False, worker: int = 0) -> Backend:
     """The backend of worker number `worker`, its kernels ready. Raises RuntimeError or ValueError with a sentence."""
     malloc.keep()
     backend = create(settings.device, settings.threads, worker)
@@ -68,7 +68,7 @@ def _alone(settings: Settings) -> int:
     try:
         for address in settings.listen:
             check_free(address)
-        backend = prepared(settings)
+        backend = prepare_backend(settings)
         with closing(backend), asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(
                 _serve(

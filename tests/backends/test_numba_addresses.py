@@ -89,7 +89,7 @@ def fields(case: str, dtype: Any, integers: Any) -> tuple[str, Fields]:
     narrow = {name: value.astype(dtype) if isinstance(value, np.ndarray) else value for name, value in options.items()}
     given = [tensor.astype(dtype) for tensor in tensors] + ([] if target is None else [target.astype(integers)])
     call = requests.build(method, *given, **narrow)
-    return call.rpc, codec.fields(call.rpc, call.body())
+    return call.rpc, codec.decode_fields(call.rpc, call.body())
 
 
 def at(offset: int, given: Fields) -> Fields:

@@ -11,7 +11,7 @@ import torch
 
 from lossd_server.backends import DeviceLost
 from lossd_server.backends.triton import pipeline
-from lossd_server.backends.triton.device import Interpreter, explained
+from lossd_server.backends.triton.device import Interpreter, device_error
 from lossd_server.backends.triton.pinned_memory import Pinned
 from lossd_server.jobs.job import Fault, Formula, Launch, Reducing, Reduction
 from tests.backends.triton_jobs import array, bits, indices, rows_job, some
@@ -35,10 +35,10 @@ def nothing(values: Any) -> bool:
 def test_a_job_in_pieces_has_the_bits_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the batches are, every result is that of one batch."""
     device = Interpreter()
-    whole = [bits(computed) for computed in pipeline.run(device, launches(), nothing)]
+    whole = [bits(computed) for computed in pipeline.run_launches(device, launches(), nothing)]
     cut = pipeline.batches
     monkeypatch.setattr(pipeline, "batches", lambda launches: cut(launches, 10_000))
-    pieces = [bits(computed) for computed in pipeline.run(device, launches(), nothing)]
+    pieces = [bits(computed) for computed in pipeline.run_launches(device, launches(), nothing)]
 
     assert len(list(cut(launches(), 10_000))) > len(launches())
     assert pieces == whole
@@ -64,7 +64,7 @@ def test_a_fault_of_a_piece_is_at_its_place_in_the_whole(
     cut = pipeline.batches
     monkeypatch.setattr(pipeline, "batches", lambda launches: cut(launches, 10_000))
 
-    assert pipeline.run(Interpreter(), [Launch(job, 1.0)], nothing)[0].fault == fault
+    assert pipeline.run_launches(Interpreter(), [Launch(job, 1.0)], nothing)[0].fault == fault
 
 
 def test_operands_are_copied_from_where_they_lie() -> None:
@@ -72,14 +72,14 @@ def test_operands_are_copied_from_where_they_lie() -> None:
     device = Interpreter()
     pinned = Pinned(device)
     jobs = [some(Formula.CROSS_ENTROPY_DISTRIBUTION, (64, classes, 1)) for classes in (65, 300, 512)]
-    packed = [bits(computed) for computed in pipeline.run(device, [Launch(job, 1.0) for job in jobs], nothing)]
+    packed = [bits(computed) for computed in pipeline.run_launches(device, [Launch(job, 1.0) for job in jobs], nothing)]
     inputs = [job.input.values for job in jobs]
     for values in inputs:
         pinned.add(values.ctypes.data, values.nbytes)
 
     assert [pinned.holds(values) for values in inputs] == [False, True, True]
     assert not pinned.holds(jobs[1].target.values)  # type: ignore[union-attr]
-    assert [bits(c) for c in pipeline.run(device, [Launch(job, 1.0) for job in jobs], pinned.holds)] == packed
+    assert [bits(c) for c in pipeline.run_launches(device, [Launch(job, 1.0) for job in jobs], pinned.holds)] == packed
     pinned.remove(inputs[1].ctypes.data)
     pinned.remove(inputs[1].ctypes.data)
     assert [pinned.holds(values) for values in inputs] == [False, False, True]
@@ -105,12 +105,12 @@ def test_class_weights_gradients_add_up_over_parts() -> None:
     job = some(Formula.CROSS_ENTROPY_DISTRIBUTION, (9, 40, 1))
     assert job.target is not None
     device = Interpreter()
-    (whole,) = pipeline.run(device, [Launch(job, 1.0)], nothing)
+    (whole,) = pipeline.run_launches(device, [Launch(job, 1.0)], nothing)
     total = None
     for begin, end in ((0, 4), (4, 9)):
         x, t = (array(a.values.reshape(9, 40, 1)[begin:end]) for a in (job.input, job.target))
         part = rows_job(job.formula, x, target=t, weight_gradient=True)
-        (computed,) = pipeline.run(device, [Launch(part, 1.0, total)], nothing)
+        (computed,) = pipeline.run_launches(device, [Launch(part, 1.0, total)], nothing)
         total = computed.weight_gradient
 
     assert whole.weight_gradient is not None
@@ -131,4 +131,4 @@ def test_class_weights_gradients_add_up_over_parts() -> None:
 )
 def test_what_an_error_of_the_device_means(error: Exception, meaning: type[Exception]) -> None:
     """Exhausted memory costs one batch; any other CUDA error loses the device; a bug stays what it is."""
-    assert type(explained(error, 1 << 20)) is meaning
+    assert type(device_error(error, 1 << 20)) is meaning

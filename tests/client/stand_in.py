@@ -75,7 +75,7 @@ class StandIn(grpc.GenericRpcHandler):
                 context.abort(failure, "made on the way")
             else:
                 context.set_trailing_metadata(status.trailers(failure))
-                context.abort(status.code(failure), status.message(failure))
+                context.abort(status.status_code(failure), status.status_message(failure))
         return self._response(rpc, body).SerializeToString()
 
     def _stream(self, bodies: Iterator[bytes], context: Any) -> Iterator[bytes]:

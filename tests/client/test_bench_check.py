@@ -11,7 +11,7 @@ import pytest
 
 import lossd
 from lossd.bench.check import Expected
-from lossd.bench.float64 import evaluate
+from lossd.bench.float64 import closed_form
 from lossd.bench.workload import DTYPES, LOSSES, Mix, Request, order, requests
 from lossd.results import Result
 from tests.oracle import REFERENCES
@@ -32,7 +32,7 @@ def test_float64_is_right(loss: str, reduction: str, shape: tuple[int, ...]) -> 
     (request, *_) = requests(Mix(loss=loss, shapes=(shape,), reduction=reduction, dtype="float64"))
 
     target = request.operands[1] if len(request.operands) > 1 else None
-    value, gradient = evaluate(loss, request.operands[0], target, reduction)
+    value, gradient = closed_form(loss, request.operands[0], target, reduction)
     exact = REFERENCES[loss](*request.operands, reduction=reduction)
     same(value, exact.loss)
     same(gradient, exact.grads["input"])
@@ -43,15 +43,15 @@ def test_batchmean_divides_by_the_items() -> None:
     (request, *_) = requests(Mix(loss="kl_divergence", shapes=((4, 6),), dtype="float64"))
 
     input, target = request.operands
-    total, slopes = evaluate("kl_divergence", input, target, "sum")
-    mean, gradient = evaluate("kl_divergence", input, target, "batchmean")
+    total, slopes = closed_form("kl_divergence", input, target, "sum")
+    mean, gradient = closed_form("kl_divergence", input, target, "batchmean")
     assert float(mean) == pytest.approx(float(total) / 4)
     np.testing.assert_allclose(gradient, slopes / 4)
 
 
 def test_confident_rows_keep_their_digits() -> None:
     """A gap of 40 between the logits: −log p is e⁻⁴⁰, where 1 − p in float64 is 0."""
-    value, gradient = evaluate("cross_entropy", np.array([[40.0, 0.0]]), np.array([0]), "mean")
+    value, gradient = closed_form("cross_entropy", np.array([[40.0, 0.0]]), np.array([0]), "mean")
 
     assert float(value) == pytest.approx(np.exp(-40), rel=1e-12)
     np.testing.assert_allclose(gradient, [[-np.exp(-40), np.exp(-40)]], rtol=1e-12)
@@ -61,10 +61,10 @@ def test_rows_in_blocks_are_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a block holds: large inputs are taken in several."""
     (request, *_) = requests(Mix(shapes=((9, 5),)))
     input, target = request.operands
-    whole = evaluate("cross_entropy", input, target, "none")
+    whole = closed_form("cross_entropy", input, target, "none")
     monkeypatch.setattr("lossd.bench.float64._BLOCK", 10)
 
-    parts = evaluate("cross_entropy", input, target, "none")
+    parts = closed_form("cross_entropy", input, target, "none")
     assert all(np.array_equal(one, other) for one, other in zip(whole, parts, strict=True))
 
 
@@ -110,7 +110,7 @@ def test_of_a_huge_answer_a_different_part_is_compared_each_time(monkeypatch: py
     monkeypatch.setattr("lossd.bench.check.PART_BYTES", 64_000)
     (request, *_) = requests(Mix(shapes=((64, 1000),), gradient=True))
     input, target = request.operands
-    loss, gradient = (one.astype(np.float32) for one in evaluate("cross_entropy", input, target, "mean"))
+    loss, gradient = (one.astype(np.float32) for one in closed_form("cross_entropy", input, target, "mean"))
     right = Result(loss, *(None, None), grads={"input": gradient})  # type: ignore[arg-type]  # nobody looks
     wrong = replace(right, grads={"input": gradient + np.eye(64, 1000, k=-40, dtype=np.float32)})
 
@@ -125,7 +125,7 @@ def test_what_is_wrong_is_said() -> None:
     """Value, place, and the value in float64; a shape; what is missing; NaN."""
     x, y = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32), np.array([0, 1])
     resolution = (float(np.finfo(np.float32).eps), float(np.finfo(np.float32).tiny))
-    loss, gradient = (one.astype(np.float32) for one in evaluate("cross_entropy", x, y, "none"))
+    loss, gradient = (one.astype(np.float32) for one in closed_form("cross_entropy", x, y, "none"))
     right = Result(loss, *(None, None), grads={"input": gradient})  # type: ignore[arg-type]  # nobody looks
 
     def fault(loss: Any = loss, gradient: Any = gradient) -> str:
@@ -144,7 +144,7 @@ def test_an_answer_within_the_tolerance_but_of_other_bits_is_counted() -> None:
     """Right, and not what the server promises."""
     (request, *_) = requests(Mix(shapes=((3, 5),)))
     input, target = request.operands
-    exact = evaluate("cross_entropy", input, target, "mean")[0].astype(np.float32)
+    exact = closed_form("cross_entropy", input, target, "mean")[0].astype(np.float32)
     first = Result(exact, *(None, None))  # type: ignore[arg-type]  # nobody looks
     other = replace(first, loss=np.nextafter(exact, np.float32(9)))
 

@@ -19,7 +19,7 @@ from lossd import cli
 from lossd.bench.measured import BUSY, Measured
 from lossd.bench.plan import Load
 from lossd.bench.report import BenchReport
-from lossd.bench.table import notes, plain, short, show
+from lossd.bench.table import notes, plain, short, show_levels
 from lossd.bench.tally import Tally
 from lossd.bench.windows import Verdict
 from lossd.bench.workload import Mix
@@ -256,19 +256,19 @@ def test_what_fails_a_bench() -> None:
 
 def test_a_level_without_answers_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """Dashes, where there are no numbers."""
-    show(report())
+    show_levels(report())
 
     assert " - " in capsys.readouterr().out
 
 
 def test_a_terminal_has_colours(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The words are those of the plain table."""
-    show(report())
+    show_levels(report())
     plainly = capsys.readouterr().out
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
 
-    show(report())
+    show_levels(report())
     coloured = capsys.readouterr().out
     assert "\x1b[1m" in coloured
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plainly

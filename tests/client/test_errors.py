@@ -27,7 +27,7 @@ MIRROR: dict[type[server.ServerError], type[lossd.Error]] = {
 
 def received(error: server.ServerError) -> lossd.Error:
     """The client's exception for what the server puts on the wire."""
-    return from_rpc(status.code(error), status.message(error), status.trailers(error), "127.0.0.1:1")
+    return from_rpc(status.status_code(error), status.status_message(error), status.trailers(error), "127.0.0.1:1")
 
 
 def test_the_mirror_covers_the_servers_table() -> None:

@@ -19,7 +19,7 @@ Y = np.zeros(64, np.int64)
 
 
 def cut(method: str, *operands: Any, limits: MessageLimits = LIMITS, **options: Any) -> BlockPlan | str:
-    return items.cut(build(method, *operands, **options), limits)
+    return items.plan_blocks(build(method, *operands, **options), limits)
 
 
 @pytest.mark.parametrize(

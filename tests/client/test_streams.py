@@ -220,7 +220,7 @@ def test_an_array_that_cannot_be_read_is_the_callers_to_hear(client: lossd.Clien
 
     call = build("entropy", P)
     call.operands["input"] = call.operands["input"]._replace(values=P.view(Unreadable))
-    cut = block_plan.cut(call, MessageLimits(16 << 20, 16 << 20))
+    cut = block_plan.plan_blocks(call, MessageLimits(16 << 20, 16 << 20))
     assert isinstance(cut, block_plan.BlockPlan)
 
     with pytest.raises(OSError, match="the disk is gone"):

@@ -13,7 +13,7 @@ from lossd.options import Transport
 from lossd.request.build import Call, build
 from lossd.routing import choose_transport as transport
 from lossd.routing.block_plan import BlockPlan
-from lossd.routing.choose_transport import choose, is_small
+from lossd.routing.choose_transport import choose_transport, is_small
 from lossd.rpc.server_limits import MessageLimits
 
 LIMITS = MessageLimits(max_message_bytes=16 << 20, max_item_bytes=16 << 20)
@@ -25,7 +25,7 @@ def call(size: int, **options: Any) -> Call:
 
 
 def way(asked: Transport, one: Call, no_shared: str | None = "none here", limits: MessageLimits = LIMITS) -> str:
-    found = choose(asked, one, limits, no_shared)
+    found = choose_transport(asked, one, limits, no_shared)
     return "stream" if isinstance(found, BlockPlan) else found
 
 

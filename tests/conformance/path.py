@@ -19,13 +19,13 @@ from tests.conformance.cases import Asked
 def answers(backend: Backend, asked: Sequence[Asked]) -> list[lossd.Result]:
     """The results of many calls in one batch; raises the first ServerError."""
     calls = [requests.build(one.method, *one.tensors, **one.options) for one in asked]
-    jobs = [losses.check(call.rpc, codec.fields(call.rpc, call.request.SerializeToString())) for call in calls]
+    jobs = [losses.check(call.rpc, codec.decode_fields(call.rpc, call.request.SerializeToString())) for call in calls]
     found = []
     for call, answer in zip(calls, evaluate(backend, jobs), strict=True):
         if isinstance(answer, ServerError):
             raise answer
         body = codec.encode(answer, queue_ns=0, compute_ns=0, batch_requests=len(jobs), batch_rows=0)
-        found.append(results.read(call, body))
+        found.append(results.read_result(call, body))
     return found
 
 

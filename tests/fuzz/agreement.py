@@ -8,14 +8,14 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from lossd.wire import cut
+from lossd.wire import take_large_data
 
 
 def agree(descriptor: Descriptor, body: bytes, least: int) -> int:
     """Cuts `body` and fails where the generated class sees it otherwise. The number of tensors that were cut."""
     whole = parsed(descriptor, body)
     try:
-        message, views = cut(descriptor, body, least)
+        message, views = take_large_data(descriptor, body, least)
     except DecodeError:
         assert whole is None, "refused, but the generated class takes it"
         return 0

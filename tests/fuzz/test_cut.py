@@ -103,7 +103,7 @@ PLAIN = {
 def test_a_plain_message_is_cut(kind: str) -> None:
     """The elements are views of the bytes received, at the path of their tensor."""
     descriptor, body, paths = PLAIN[kind]
-    _, views = wire.cut(descriptor, body, 16)
+    _, views = wire.take_large_data(descriptor, body, 16)
 
     assert sorted(views) == paths
     assert all(view.obj is body and view == TENSOR.data for view in views.values())
@@ -143,20 +143,20 @@ def test_what_is_not_plain_is_left_to_the_generated_class(kind: str) -> None:
 
     assert agree(descriptor, body, 16) == 0
     if parsed(descriptor, body) is not None:
-        assert wire.cut(descriptor, body, 16)[1] == {}
+        assert wire.take_large_data(descriptor, body, 16)[1] == {}
 
 
 def test_elements_below_the_bound_are_parsed() -> None:
     """Of 99 bytes or 100, those of 100 are cut."""
-    assert wire.cut(BCE, BODY, 101)[1] == {}
-    assert len(wire.cut(BCE, BODY, 100)[1]) == 2
+    assert wire.take_large_data(BCE, BODY, 101)[1] == {}
+    assert len(wire.take_large_data(BCE, BODY, 100)[1]) == 2
 
 
 def test_opens_are_left_whole() -> None:
     """Evaluations that share a message are a repeated field, and small."""
     shared = service.StreamRequest(opens=service.Opens(opens=[service.Open(bce=REQUEST)] * 3)).SerializeToString()
 
-    assert wire.cut(service.StreamRequest.DESCRIPTOR, shared, 16)[1] == {}
+    assert wire.take_large_data(service.StreamRequest.DESCRIPTOR, shared, 16)[1] == {}
     assert agree(service.StreamRequest.DESCRIPTOR, shared, 16) == 0
 
 

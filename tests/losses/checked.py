@@ -11,4 +11,4 @@ from lossd_server.tensors import request_fields
 
 def check(rpc: str, request: Message) -> Job:
     """The validated request of a message that holds its tensors. Raises InvalidRequest, NotServed."""
-    return losses.check(rpc, request_fields.fields(request))
+    return losses.check(rpc, request_fields.fields_of(request))

@@ -208,9 +208,9 @@ LARGE = service.BCERequest(input=zeros(200, 200), target=zeros(200, 200), normal
 def test_the_elements_of_a_large_request_are_not_copied() -> None:
     """Its fields are those of the generated class's message, with elements that lie in the bytes received."""
     body = LARGE.SerializeToString()
-    fields = codec.fields("BCE", body)
+    fields = codec.decode_fields("BCE", body)
 
-    assert fields == request_fields.fields(LARGE)
+    assert fields == request_fields.fields_of(LARGE)
     assert fields["input"].data.obj is fields["target"].data.obj is body
     assert losses.check("BCE", fields).input.values.tobytes() == LARGE.input.data
 
@@ -219,6 +219,6 @@ def test_the_elements_of_a_large_request_are_not_copied() -> None:
 def test_a_large_request_that_is_no_message_is_malformed(end: bytes) -> None:
     """As a small one is."""
     with pytest.raises(InvalidRequest) as refused:
-        codec.fields("BCE", LARGE.SerializeToString() + end)
+        codec.decode_fields("BCE", LARGE.SerializeToString() + end)
 
     assert refused.value.reason == "MALFORMED_MESSAGE"

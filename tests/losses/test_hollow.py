@@ -73,7 +73,7 @@ def shape_of(value: Any) -> Any:
 def test_a_hollow_request_is_checked_into_the_same_job(kind: str) -> None:
     """Formula, layout, shapes, dtypes, options: all but the elements, of which there are none."""
     request = REQUESTS[kind]
-    fields = request_fields.fields(request)
+    fields = request_fields.fields_of(request)
     whole, template = losses.check(rpc(request), fields), losses.check(rpc(request), hollow(fields))
 
     for field in fields_of(Job):
@@ -97,14 +97,14 @@ def test_a_hollow_request_is_checked_into_the_same_job(kind: str) -> None:
 def test_a_hollow_request_is_refused_like_any_other(request_: Any, reason: str) -> None:
     """Before its first element is there."""
     with pytest.raises(InvalidRequest) as refused:
-        losses.check(rpc(request_), hollow(request_fields.fields(request_)))
+        losses.check(rpc(request_), hollow(request_fields.fields_of(request_)))
 
     assert refused.value.reason == reason
 
 
 def test_a_scalar_cannot_be_hollow() -> None:
     """It has no items that could come one after the other."""
-    fields = request_fields.fields(self_information(grad_output=zeros(), reduction=loss.REDUCTION_SUM))
+    fields = request_fields.fields_of(self_information(grad_output=zeros(), reduction=loss.REDUCTION_SUM))
     fields["grad_output"] = replace(fields["grad_output"], storage="hollow", data=b"")
 
     with pytest.raises(InvalidRequest, match="grad_output is a scalar"):
@@ -120,7 +120,7 @@ def test_fields_are_as_they_were_sent() -> None:
         normalizer=3.0,
         gradients=[1],
     )
-    fields = request_fields.fields(request)
+    fields = request_fields.fields_of(request)
 
     assert fields == {
         "input": WireTensor(F32, (8, 16), "data", bytes(512)),
@@ -137,7 +137,7 @@ def test_elements_that_were_cut_out_are_the_fields() -> None:
     view = memoryview(bytes(range(8)))
     request = bce(input=pb.Tensor(dtype=F32, shape=[2]))
 
-    fields = request_fields.fields(
+    fields = request_fields.fields_of(
         request, {("open", "bce", "input"): view, ("input",): memoryview(b"")}, ("open", "bce")
     )
     assert fields["input"] == WireTensor(F32, (2,), "data", view)

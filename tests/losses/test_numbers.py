@@ -11,10 +11,10 @@ import pytest
 from lossd.v1 import loss_pb2 as loss
 from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.engine.evaluate import begin, evaluate
+from lossd_server.engine.evaluate import carry_of_parts, evaluate
 from lossd_server.errors import InvalidRequest
 from lossd_server.jobs.job import Job
-from lossd_server.jobs.slicing import part
+from lossd_server.jobs.slicing import slice_job
 from lossd_server.losses.conversion import TAKEN
 from lossd_server.tensors.array import STORAGE
 from tests.losses.checked import check
@@ -136,9 +136,9 @@ def test_values_that_are_wrong_cost_their_own_job_alone(kind: str) -> None:
 def test_a_part_of_a_large_request_is_made_ready_alone() -> None:
     """What comes before the part that holds the wrong value is computed."""
     job = replace(REFUSED["bools"][0])
-    carry = begin(job)
-    (first,) = evaluate(Reference(), [part(job, 0, 100)], [carry])  # type: ignore[list-item]
-    (second,) = evaluate(Reference(), [part(job, 100, 100)], [first.carry])  # type: ignore[union-attr]
+    carry = carry_of_parts(job)
+    (first,) = evaluate(Reference(), [slice_job(job, 0, 100)], [carry])  # type: ignore[list-item]
+    (second,) = evaluate(Reference(), [slice_job(job, 100, 100)], [first.carry])  # type: ignore[union-attr]
 
     assert isinstance(second, InvalidRequest)
     assert "target[50, 3] = 2 is no bool" in second.message

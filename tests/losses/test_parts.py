@@ -15,11 +15,11 @@ from lossd.v1 import service_pb2 as service
 from lossd.v1.loss_pb2 import GRADIENT_INPUT
 from lossd_server.backends import Backend
 from lossd_server.engine.chunked_job import ChunkedJob
-from lossd_server.engine.evaluate import begin, end, evaluate
+from lossd_server.engine.evaluate import answer_of_parts, carry_of_parts, evaluate
 from lossd_server.errors import InvalidRequest, ServerError
 from lossd_server.jobs.job import Answer, Job
-from lossd_server.jobs.partial_results import joined, moved
-from lossd_server.jobs.slicing import granularity, items, part, piece_items
+from lossd_server.jobs.partial_results import join_parts, moved
+from lossd_server.jobs.slicing import granularity, items, piece_items, slice_job
 from lossd_server.losses import check
 from lossd_server.wire import codec
 from tests.conformance.cases import Asked, case
@@ -34,7 +34,7 @@ SMALL = [(1,), (5,), (7, 5), (1, 4), (6, 3, 4), (4, 2, 2, 2), (33, 17), (12, 1)]
 def job_of(asked: Asked) -> Job:
     """The validated job of a client's call."""
     call = requests.build(asked.method, *asked.tensors, **asked.options)
-    return check(call.rpc, codec.fields(call.rpc, call.body()))
+    return check(call.rpc, codec.decode_fields(call.rpc, call.body()))
 
 
 def encoded(answer: Answer | ServerError) -> bytes:
@@ -46,17 +46,17 @@ def encoded(answer: Answer | ServerError) -> bytes:
 def in_parts(backend: Backend, job: Job, cuts: list[int]) -> Answer | ServerError:
     """The answer of the parts between `cuts`, which begin with 0 and end with the number of items."""
     place = ChunkedJob(job, None, items(job)).job
-    carry = begin(place)
+    carry = carry_of_parts(place)
     if isinstance(carry, ServerError):
         return carry
     answers = []
     for first, stop in pairwise(cuts):
-        (answer,) = evaluate(backend, [part(place, first, stop - first)], [carry])
+        (answer,) = evaluate(backend, [slice_job(place, first, stop - first)], [carry])
         if isinstance(answer, ServerError):
             return moved(answer, first)
         answers.append(answer)
         carry = answer.carry
-    return end(job, carry, joined(place, answers))
+    return answer_of_parts(job, carry, join_parts(place, answers))
 
 
 @st.composite
@@ -109,14 +109,16 @@ def test_a_row_along_dimension_0_is_one_item() -> None:
     along = service.EntropyRequest(input=tensor(np.ones((8, 5))), dim=0)
     by_row = service.EntropyRequest(input=tensor(np.ones((8, 5, 3))), dim=2)
 
-    counts = [items(check("Entropy", codec.fields("Entropy", one.SerializeToString()))) for one in (row, along, by_row)]
+    counts = [
+        items(check("Entropy", codec.decode_fields("Entropy", one.SerializeToString()))) for one in (row, along, by_row)
+    ]
     assert counts == [1, 1, 8]
 
 
 def test_pieces_keep_to_budget_and_granularity() -> None:
     """A piece is the most items within the budget, a multiple of the granularity, one step at least."""
     request = service.SelfInformationRequest(input=tensor(np.ones((4096, 16))))
-    job = check("SelfInformation", codec.fields("SelfInformation", request.SerializeToString()))
+    job = check("SelfInformation", codec.decode_fields("SelfInformation", request.SerializeToString()))
 
     assert granularity(job) == 256
     assert piece_items(job, 1 << 30) == 4096
@@ -132,8 +134,8 @@ def test_parts_are_views() -> None:
         weight=tensor(np.ones((6, 1))),
         gradients=[GRADIENT_INPUT],
     )
-    job = ChunkedJob(check("BCE", codec.fields("BCE", request.SerializeToString())), None, 2).job
-    piece = part(job, 2, 3)
+    job = ChunkedJob(check("BCE", codec.decode_fields("BCE", request.SerializeToString())), None, 2).job
+    piece = slice_job(job, 2, 3)
 
     assert piece.weight is not None
     assert job.weight is not None

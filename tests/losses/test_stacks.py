@@ -52,7 +52,7 @@ def entropies(number: int, kind: Any) -> list[Any]:
 
 def job_of(request: Any) -> Job:
     rpc = request.DESCRIPTOR.name.removesuffix("Request")
-    return check(rpc, codec.fields(rpc, request.SerializeToString()))
+    return check(rpc, codec.decode_fields(rpc, request.SerializeToString()))
 
 
 GRADIENTS: dict[str, Any] = {"gradients": [loss_pb2.GRADIENT_INPUT]}

@@ -75,7 +75,7 @@ def test_pieces_have_the_answer_of_the_whole(numba: Backend, gradient: bool) -> 
         gradients=[loss_pb2.GRADIENT_INPUT] if gradient else [],
         outputs=[loss_pb2.OUTPUT_LSE, loss_pb2.OUTPUT_ARGMAX],
     )
-    whole = check("CrossEntropy", codec.fields("CrossEntropy", request.SerializeToString()))
+    whole = check("CrossEntropy", codec.decode_fields("CrossEntropy", request.SerializeToString()))
     (answer,) = evaluate(numba, [whole])
     assert isinstance(answer, Answer)
 
@@ -146,7 +146,7 @@ def test_a_fault_in_a_piece(numba: Backend) -> None:
         target[50] = 4096
         request = pb.CrossEntropyRequest(input=tensor(np.zeros(HUGE)), target=tensor(target, "int64"))
         async with working(numba) as worker:
-            bad = check("CrossEntropy", codec.fields("CrossEntropy", request.SerializeToString()))
+            bad = check("CrossEntropy", codec.decode_fields("CrossEntropy", request.SerializeToString()))
             with pytest.raises(InvalidRequest, match=r"target\[50\] = 4096 is outside"):
                 await worker.submit(bad, NEVER).reply
 

@@ -50,7 +50,7 @@ def planned(backend: Backend, rpc: str, request: Any) -> Plan | None:
 
 def unplanned(backend: Backend, rpc: str, body: bytes) -> bytes:
     """The response but for its timing, which comes last."""
-    (answer,) = evaluate(backend, [losses.check(rpc, request_fields.fields(codec.decode(rpc, body)))])
+    (answer,) = evaluate(backend, [losses.check(rpc, request_fields.fields_of(codec.decode(rpc, body)))])
     assert isinstance(answer, Answer)
     return codec.encode(answer, 0, 0, 0, 0)[:-NO_TIMING]
 

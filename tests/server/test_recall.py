@@ -68,7 +68,7 @@ def test_a_recalled_job_is_the_checked_one(name: str) -> None:
         known = recall.find(call.rpc, body)
 
         assert known is not None
-        assert equal(known.again(body), losses.check(call.rpc, request_fields.fields(codec.decode(call.rpc, body))))
+        assert equal(known.again(body), losses.check(call.rpc, request_fields.fields_of(codec.decode(call.rpc, body))))
 
 
 @pytest.mark.parametrize("at", range(len(bytes_of(MAKERS["weights"]()))))

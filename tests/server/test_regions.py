@@ -21,7 +21,7 @@ from lossd_server.jobs.gradient_placement import void
 from lossd_server.jobs.job import Answer
 from lossd_server.shared_memory.mapped_region import MappedRegion, NotTaken, mapped, unmap
 from lossd_server.shared_memory.registry import MAX_REGIONS, RegionRegistry, bounds
-from lossd_server.tensors.request_fields import Fields, fields
+from lossd_server.tensors.request_fields import Fields, fields_of
 from lossd_server.wire import codec
 from tests.losses.messages import tensor, zeros
 from tests.losses.reference import Reference
@@ -61,7 +61,7 @@ def placement(token: bytes, offset: int, length: int, gradient: int = loss.GRADI
 
 def cross_entropy(input: Any, target: Any = None, **options: Any) -> Fields:
     target = zeros(4, dtype=pb.DATA_TYPE_INT64) if target is None else target
-    return fields(service.CrossEntropyRequest(input=input, target=target, **options))
+    return fields_of(service.CrossEntropyRequest(input=input, target=target, **options))
 
 
 def refused(
@@ -254,7 +254,7 @@ def test_two_placements_overlap(regions: RegionRegistry) -> None:
     file = memfd()
     one, two = regions.add(OWNER, mapped(file, PAGE)), regions.add(OWNER, mapped(file, PAGE))
     os.close(file)
-    request = fields(
+    request = fields_of(
         service.KLDivergenceRequest(
             input=tensor([0.0, 0.0]),
             target=tensor([0.5, 0.5]),

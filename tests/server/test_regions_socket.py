@@ -30,7 +30,7 @@ from tests.server.memfds import PAGE, SEALS, connected, descriptors, memfd
                         socket_protocol.HELLO,
                         socket_protocol.register(PAGE),
                         socket_protocol.register(2**64 - 1),
-                        socket_protocol.end(bytes(16)),
+                        socket_protocol.end_region(bytes(16)),
                     ]
                 ),
                 st.builds(socket_protocol.register, st.integers(0, 2**64 - 1)),
@@ -192,7 +192,7 @@ def test_not_exactly_one_file(count: int) -> None:
         b"R",
         b"E",
         socket_protocol.register(PAGE) + b"x",
-        socket_protocol.end(bytes(16)) + b"x",
+        socket_protocol.end_region(bytes(16)) + b"x",
         socket_protocol.granted(bytes(16)),
         socket_protocol.HELLO,
         bytes(33),
@@ -221,7 +221,11 @@ def test_a_file_with_the_wrong_record() -> None:
     before = descriptors()
 
     def talk(path: str) -> None:
-        for greeted, record in ((False, socket_protocol.HELLO), (True, socket_protocol.end(bytes(16))), (True, b"x")):
+        for greeted, record in (
+            (False, socket_protocol.HELLO),
+            (True, socket_protocol.end_region(bytes(16))),
+            (True, b"x"),
+        ):
             with connected(path, greeted=greeted) as peer:
                 socket.send_fds(peer.socket, [record], [file])
                 assert peer.hear() == b""

@@ -53,9 +53,9 @@ def test_an_end_of_another_client() -> None:
     def talk(path: str) -> None:
         with connected(path) as owner, connected(path) as other:
             token = owner.give(MOST // 2)
-            other.socket.send(socket_protocol.end(token))
+            other.socket.send(socket_protocol.end_region(token))
             assert isinstance(other.hand(MOST, file), tuple)
-            owner.socket.send(socket_protocol.end(token))
+            owner.socket.send(socket_protocol.end_region(token))
             owner.give(MOST)
 
     file = memfd(MOST)
@@ -74,7 +74,7 @@ def test_cycles_leave_nothing() -> None:
                 for _ in range(1 + cycle % 3):
                     token = peer.give()
                 if cycle % 2:
-                    peer.socket.send(socket_protocol.end(token))
+                    peer.socket.send(socket_protocol.end_region(token))
 
     against(talk, max_bytes=MOST)
     gc.collect()

@@ -6,12 +6,12 @@ from dataclasses import fields
 
 import pytest
 
-from lossd_server.config.settings import Settings, SettingsError, parse
+from lossd_server.config.settings import Settings, SettingsError, parse_settings
 
 
 def test_defaults() -> None:
     """Nothing said: one local address, 16 MiB a message, 30 s to drain."""
-    settings = parse([], {})
+    settings = parse_settings([], {})
 
     assert settings == Settings()
     assert settings.listen == ("127.0.0.1:50051",)
@@ -22,7 +22,7 @@ def test_defaults() -> None:
 def test_flags_before_variables() -> None:
     """A flag goes before its variable, a variable before the default."""
     environ = {"LOSSD_DRAIN_S": "5", "LOSSD_MAX_MESSAGE_BYTES": "1MiB", "LOSSD_LISTEN": "unix:/a,[::1]:0"}
-    settings = parse(["--drain-s", "7.5"], environ)
+    settings = parse_settings(["--drain-s", "7.5"], environ)
 
     assert settings.drain_s == 7.5
     assert settings.max_message_bytes == 1 << 20
@@ -45,8 +45,8 @@ def test_every_field_is_a_flag_and_a_variable() -> None:
         several = {} if one.name != "max_message_bytes" else {"LOSSD_MAX_INFLIGHT_BYTES": str(2**30)}
         flag = [f"--{one.name.replace('_', '-')}", *([] if one.name == "insecure" else [text])]
 
-        from_flag = parse(flag, several)
-        assert from_flag == parse([], {f"LOSSD_{one.name.upper()}": text, **several})
+        from_flag = parse_settings(flag, several)
+        assert from_flag == parse_settings([], {f"LOSSD_{one.name.upper()}": text, **several})
         assert getattr(from_flag, one.name) != one.default
 
 
@@ -55,7 +55,7 @@ def test_every_field_is_a_flag_and_a_variable() -> None:
 )
 def test_sizes(text: str, size: int) -> None:
     """A size may be written with a unit."""
-    assert parse(["--max-message-bytes", text], {}).max_message_bytes == size
+    assert parse_settings(["--max-message-bytes", text], {}).max_message_bytes == size
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_sizes(text: str, size: int) -> None:
 def test_refused(argv: list[str], words: str) -> None:
     """What cannot be used is refused with a sentence that names it."""
     with pytest.raises(SettingsError, match=words) as refused:
-        parse(argv, {})
+        parse_settings(argv, {})
 
     assert "\n" not in str(refused.value)
 
 
 def test_insecure() -> None:
     """An address that others can reach is taken when --insecure is typed, and is not local."""
-    settings = parse(["--listen", "0.0.0.0:50051", "--insecure"], {})
+    settings = parse_settings(["--listen", "0.0.0.0:50051", "--insecure"], {})
 
     assert not settings.local
-    assert parse(["--listen", "localhost:1", "--listen", "127.1.2.3:1", "--listen", "unix:/a"], {}).local
+    assert parse_settings(["--listen", "localhost:1", "--listen", "127.1.2.3:1", "--listen", "unix:/a"], {}).local

@@ -25,8 +25,8 @@ def test_codes(kind: type[errors.ServerError], code: grpc.StatusCode) -> None:
     """Every class of error has its code, its subclasses too."""
     special = type("Special", (kind,), {})
 
-    assert status.code(kind("no", reason="NO")) is code
-    assert status.code(special("no", reason="NO")) is code
+    assert status.status_code(kind("no", reason="NO")) is code
+    assert status.status_code(special("no", reason="NO")) is code
     assert status.status(kind("no", reason="NO")).code == code.value[0]
 
 
@@ -68,4 +68,4 @@ def test_size(letter: str) -> None:
     )
 
     assert status.status(error).ByteSize() < 4096
-    assert len(status.message(error).encode()) <= 800
+    assert len(status.status_message(error).encode()) <= 800

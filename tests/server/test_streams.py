@@ -16,7 +16,7 @@ from lossd_server.backends import Backend
 from lossd_server.jobs.slicing import granularity, items
 from lossd_server.losses import check
 from lossd_server.tensors.array import INTEGERS
-from lossd_server.tensors.request_fields import fields
+from lossd_server.tensors.request_fields import fields_of
 from tests.conformance.cases import case
 from tests.conformance.losses import LOSSES
 from tests.conformance.values import DTYPES, EIGHT_BITS
@@ -40,7 +40,7 @@ def request_of(loss: str, option: str, dtype: str, rng: random.Random) -> Any:
 def plan(request: Any, rng: random.Random) -> tuple[list[str], list[int]]:
     """Tensors to stream, the input and some others that have items, and where to cut."""
     count = request.input.shape[0]
-    job = check(request.DESCRIPTOR.name.removesuffix("Request"), fields(request))
+    job = check(request.DESCRIPTOR.name.removesuffix("Request"), fields_of(request))
     streamed = ["input"]
     normalizer = "normalizer" in request.DESCRIPTOR.fields_by_name and request.HasField("normalizer")
     graded_mean = request.gradients and request.reduction in (0, 2) and not normalizer

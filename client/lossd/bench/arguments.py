@@ -35,7 +35,7 @@ exit status: 0 fine; 1 wrong or failed answers (a search: wrong ones), or no ser
 """
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """SystemExit 2, after argparse's message, for wrong usage."""
     parser = _parser()
     parsed = parser.parse_args(list(argv))
@@ -160,7 +160,7 @@ def _check_usage(parser: argparse.ArgumentParser, parsed: argparse.Namespace) ->
         parser.error("--max-s is shorter than one window (--window-s)")
 
 
-def plan(parsed: argparse.Namespace) -> BenchPlan:
+def bench_plan(parsed: argparse.Namespace) -> BenchPlan:
     """What is to be run."""
     from lossd.bench.run import BenchPlan
 

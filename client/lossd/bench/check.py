@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossd.bench.float64 import Array, evaluate
+from lossd.bench.float64 import Array, closed_form
 from lossd.results import Result
 
 Arrays = npt.NDArray[Any]
@@ -32,7 +32,7 @@ class Expected:
     ) -> None:
         """resolution: the input dtype's distance from 1 to the next number, and its least positive number."""
         target = operands[1] if len(operands) > 1 else None
-        self._loss, slopes = evaluate(method, operands[0], target, reduction)
+        self._loss, slopes = closed_form(method, operands[0], target, reduction)
         self._gradient: Array | None = slopes if gradient else None
         self._dtype = operands[0].dtype
         # Losses of 8- and 16-bit floats are computed, and told, in float32.

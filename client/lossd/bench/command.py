@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossd.bench.arguments import parse, plan
+from lossd.bench.arguments import bench_plan, parse_arguments
 from lossd.command_error import CommandError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; the process's exit status."""
-    parsed = parse(argv)
+    parsed = parse_arguments(argv)
     try:
         return _bench(parsed)
     except KeyboardInterrupt:
@@ -34,13 +34,13 @@ def _bench(parsed: argparse.Namespace) -> int:
     import lossd
     from lossd.bench.plot import LoadPlot
     from lossd.bench.progress import Progress
-    from lossd.bench.run import run
+    from lossd.bench.run import run_bench
 
     progress = Progress()
     try:
         picture = LoadPlot(parsed.plot) if parsed.plot else None
         _check_folders(parsed)
-        report = run(plan(parsed), progress)
+        report = run_bench(bench_plan(parsed), progress)
         progress.clear()
         if picture is not None and report.levels:
             picture.draw(report)
@@ -62,10 +62,10 @@ def _check_folders(parsed: argparse.Namespace) -> None:
 
 
 def _tell(report: BenchReport, parsed: argparse.Namespace) -> None:
-    from lossd.bench.report import document, write_csv
-    from lossd.bench.table import show
+    from lossd.bench.report import bench_document, write_csv
+    from lossd.bench.table import show_levels
 
-    written = json.dumps(document(report), indent=2, allow_nan=False)
+    written = json.dumps(bench_document(report), indent=2, allow_nan=False)
     try:
         if parsed.json and parsed.json != "-":
             Path(parsed.json).write_text(written + "\n", encoding="utf-8")
@@ -77,4 +77,4 @@ def _tell(report: BenchReport, parsed: argparse.Namespace) -> None:
     if parsed.json == "-":
         print(written)
     else:
-        show(report)
+        show_levels(report)

@@ -20,7 +20,7 @@ Form = Callable[[Array, npt.NDArray[Any] | None], tuple[Array, Array]]
 _BLOCK = 1 << 20
 
 
-def evaluate(
+def closed_form(
     method: str, input: npt.NDArray[Any], target: npt.NDArray[Any] | None, reduction: str
 ) -> tuple[Array, Array]:
     """The loss of `method` and its gradient, of the input's shape.
@@ -30,7 +30,7 @@ def evaluate(
     """
     form = FORMS[method]
     indices = method in INDICES
-    axis = class_axis(input.shape)
+    axis = class_dimension(input.shape)
     moved = np.moveaxis(input, axis, -1)
     rows = moved.reshape(-1, moved.shape[-1])
     answers: npt.NDArray[Any] | None = None
@@ -53,7 +53,7 @@ def evaluate(
     return np.moveaxis(losses.reshape(moved.shape), -1, axis), gradient
 
 
-def class_axis(shape: tuple[int, ...]) -> int:
+def class_dimension(shape: tuple[int, ...]) -> int:
     return 1 if len(shape) > 1 else 0
 
 

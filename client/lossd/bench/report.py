@@ -75,7 +75,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def document(report: BenchReport) -> dict[str, Any]:
+def bench_document(report: BenchReport) -> dict[str, Any]:
     """The object that --json writes. Where nothing was measured a number is null."""
     server = report.server
     levels = []

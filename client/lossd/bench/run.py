@@ -55,7 +55,7 @@ class BenchPlan:
         return f"lossd.aio.Client, transport {self.transport}{made}"
 
 
-def run(plan: BenchPlan, progress: Progress) -> BenchReport:
+def run_bench(plan: BenchPlan, progress: Progress) -> BenchReport:
     """Raises lossd.Error where the server cannot be reached or refuses the requests; CommandError."""
     progress.say("drawing requests")
     drawn = requests(plan.mix)

@@ -95,7 +95,7 @@ class Raw:
         except grpc.aio.AioRpcError as failure:
             raise from_rpc(failure.code(), failure.details(), failure.trailing_metadata(), self._address) from None
         end_s = time.perf_counter()
-        result = results.read(call, received, end_s - start_s)
+        result = results.read_result(call, received, end_s - start_s)
         return TimedResult(result, 0.0, time.perf_counter() - end_s)
 
     async def close(self) -> None:

@@ -23,7 +23,7 @@ class Table:
     rows: list[list[str]]
 
 
-def show(report: BenchReport) -> None:
+def show_levels(report: BenchReport) -> None:
     """Prints to stdout: with colours where it is a terminal and rich is there."""
     rich = have("rich.console") if sys.stdout.isatty() else None
     console = rich.Console(highlight=False, markup=False, emoji=False) if rich else None
@@ -34,12 +34,12 @@ def show(report: BenchReport) -> None:
         else:
             console.print(text, style=style, soft_wrap=True)
 
-    for text in title(report):
+    for text in bench_title(report):
         line(text, "bold")
     for table in tables(report):
         line("")
         line(table.title, "bold")
-        head, *rows = lines(table)
+        head, *rows = level_lines(table)
         line(head, "dim")
         for row, level in zip(rows, report.levels, strict=True):
             line(row, "" if level.verdict is Verdict.STEADY else "yellow")
@@ -118,7 +118,7 @@ def short(value: float) -> str:
     return f"{plain(value)}T"
 
 
-def title(report: BenchReport) -> list[str]:
+def bench_title(report: BenchReport) -> list[str]:
     return [report.mix.title, f"{report.address} by {report.how}"]
 
 
@@ -173,7 +173,7 @@ def _versions(report: BenchReport) -> str:
     )
 
 
-def lines(table: Table) -> list[str]:
+def level_lines(table: Table) -> list[str]:
     """The table's columns and rows, aligned to the right."""
     cells = [table.columns, *table.rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

@@ -60,9 +60,9 @@ def agree(windows: Sequence[Tally]) -> bool:
     # Of what was due, in an open loop: random arrivals alone make windows differ by more than 10 %.
     throughput = [window.right / (window.due or window.seconds) for window in windows]
     latency = [window.latency.percentile_s(50) for window in windows]
-    return spread(throughput) <= AGREEMENT and spread(latency) <= AGREEMENT
+    return relative_spread(throughput) <= AGREEMENT and relative_spread(latency) <= AGREEMENT
 
 
-def spread(values: Sequence[float]) -> float:
+def relative_spread(values: Sequence[float]) -> float:
     """(greatest − least) / mean of positive values."""
     return (max(values) - min(values)) / (sum(values) / len(values))

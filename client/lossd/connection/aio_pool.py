@@ -1,4 +1,4 @@
-"""The awaitable client's connections in one event loop. See `spreading` for which a call takes."""
+"""The awaitable client's connections in one event loop. See `balancing` for which a call takes."""
 
 from __future__ import annotations
 

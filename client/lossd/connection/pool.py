@@ -1,4 +1,4 @@
-"""The blocking client's connections in one process. See `spreading` for which a call takes."""
+"""The blocking client's connections in one process. See `balancing` for which a call takes."""
 
 from __future__ import annotations
 

@@ -135,13 +135,13 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     except (CommandError, lossd.Error) as error:
         return _fail(str(error))
     if parsed.json:
-        from lossd.evaluation.report import document
+        from lossd.evaluation.report import loss_document
 
-        print(json.dumps(document(report), allow_nan=False))
+        print(json.dumps(loss_document(report), allow_nan=False))
     else:
-        from lossd.evaluation.table import show
+        from lossd.evaluation.table import show_loss
 
-        show(report)
+        show_loss(report)
     if parsed.fail_above is not None and not report.greatest <= parsed.fail_above:
         print(f"lossd eval: the loss {report.greatest:.9g} is not at most {parsed.fail_above:g}", file=sys.stderr)
         return ABOVE
@@ -164,7 +164,7 @@ def _question(parsed: argparse.Namespace) -> Question:
 def _ask(parsed: argparse.Namespace, question: Question) -> LossReport:
     import lossd
     from lossd.evaluation.progress import progress
-    from lossd.evaluation.run import run
+    from lossd.evaluation.run import run_evaluation
 
     question.check()
     try:
@@ -172,7 +172,7 @@ def _ask(parsed: argparse.Namespace, question: Question) -> LossReport:
     except ImportError as error:
         raise CommandError(f"{error}; or name a server that runs: --server ADDRESS") from None
     with client, progress(question.input.items) as advance:
-        return run(client, question, advance)
+        return run_evaluation(client, question, advance)
 
 
 def _fail(sentence: str) -> int:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from lossd.command_error import CommandError
 from lossd.evaluation import columns
-from lossd.evaluation.source import ArrayPath, Source, in_memory, place
+from lossd.evaluation.source import ArrayPath, Source, array_path, in_memory
 from lossd.extras import need
 
 
@@ -19,7 +19,7 @@ def open_all(texts: Mapping[str, str]) -> dict[str, Source]:
 
     A .csv or .parquet file without a key stands for the columns that no other role takes from it.
     """
-    places = {role: place(text) for role, text in texts.items()}
+    places = {role: array_path(text) for role, text in texts.items()}
     return {role: _open(role, one, places) for role, one in places.items()}
 
 
@@ -61,7 +61,7 @@ def _npz(one: ArrayPath) -> Source:
 
     try:
         with np.load(one.path, allow_pickle=False) as stored:
-            return in_memory(one, stored[choose(one, stored.files, "array")])
+            return in_memory(one, stored[choose_key(one, stored.files, "array")])
     except (ValueError, EOFError, BadZipFile) as error:
         raise CommandError(f"{one.path}: cannot be read as .npz ({error})") from None
 
@@ -70,7 +70,7 @@ def _safetensors(one: ArrayPath) -> Source:
     library = need("safetensors", "reading .safetensors")
     try:
         opened = library.safe_open(one.path, framework="numpy")
-        key = choose(one, sorted(opened.keys()), "tensor")
+        key = choose_key(one, sorted(opened.keys()), "tensor")
     except library.SafetensorError as error:
         raise CommandError(f"{one.path}: cannot be read as .safetensors ({error})") from None
     stored = opened.get_slice(key)
@@ -93,7 +93,7 @@ def _safetensors(one: ArrayPath) -> Source:
     return Source(one, shape, dtype, read)
 
 
-def choose(one: ArrayPath, keys: Iterable[str], noun: str) -> str:
+def choose_key(one: ArrayPath, keys: Iterable[str], noun: str) -> str:
     """The key that was asked for, or the only one there is."""
     keys = list(keys)
     if one.key in keys:

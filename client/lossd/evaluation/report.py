@@ -48,7 +48,7 @@ class LossReport:
         return "elements" if self.question.elementwise else "rows"
 
 
-def document(report: LossReport) -> dict[str, Any]:
+def loss_document(report: LossReport) -> dict[str, Any]:
     """The object that --json prints. What JSON has no number for is "NaN", "Infinity", "-Infinity", as in protobuf."""
     question = report.question
     loss = report.loss if isinstance(report.loss, float) else report.loss.tolist()

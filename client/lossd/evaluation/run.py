@@ -28,7 +28,7 @@ Range = tuple[int, int]
 REACH_S = 5.0
 
 
-def run(client: lossd.Client, question: Question, advance: Callable[[int], None]) -> LossReport:
+def run_evaluation(client: lossd.Client, question: Question, advance: Callable[[int], None]) -> LossReport:
     """advance: told the number of items done, after every block. Raises lossd.Error and CommandError."""
     # A server that is away is said soon, not after the time that a block may take.
     info = client.info(timeout=REACH_S)

@@ -54,7 +54,7 @@ class Source:
         return self.read(0, self.items)
 
 
-def place(text: str) -> ArrayPath:
+def array_path(text: str) -> ArrayPath:
     """What a command line names: a path of a known suffix and, after a colon, a key."""
     matched = _SPEC.fullmatch(text)
     if matched is None:

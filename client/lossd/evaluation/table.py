@@ -12,22 +12,22 @@ from lossd.extras import have
 Line = tuple[str, str, str]
 
 
-def show(report: LossReport) -> None:
+def show_loss(report: LossReport) -> None:
     """Prints to stdout."""
     rich = have("rich.console") if sys.stdout.isatty() else None
     worst = [[_cell(value) for value in row.values()] for row in report.worst]
     if rich is None:
-        _show_plain(title(report), lines(report), worst, report)
+        _show_plain(loss_title(report), loss_lines(report), worst, report)
     else:
-        _show_rich(rich.Console(), title(report), lines(report), worst, report)
+        _show_rich(rich.Console(), loss_title(report), loss_lines(report), worst, report)
 
 
-def title(report: LossReport) -> str:
+def loss_title(report: LossReport) -> str:
     files = [report.question.sources[role].place.text for role in report.question.operands]
     return f"{report.question.method} of {' against '.join(files)}"
 
 
-def lines(report: LossReport) -> list[Line]:
+def loss_lines(report: LossReport) -> list[Line]:
     """Name, value and what it is in, or of."""
     question, noun = report.question, report.noun
     # NaN: of no kept row, which the counts tell.

@@ -18,7 +18,7 @@ from lossd import wire
 from lossd.errors import InvalidArgument, TooLarge
 from lossd.options import Tensor, TensorName
 from lossd.request import gradient_outputs, legacy_reduction, tensors
-from lossd.request.option_values import enumeration, enumerations, flag, integer, number
+from lossd.request.option_values import enumeration, enumerations, flag, integer_option, number_option
 from lossd.request.tensors import Operand
 from lossd.v1 import loss_pb2, service_pb2
 
@@ -27,7 +27,7 @@ Write = Callable[[str, Any], Any]
 
 # Fields that are no options: set by the method itself, or by a transport.
 _NOT_OPTIONS = frozenset({"placements", "function"})
-_NUMBERS: Mapping[int, Write] = {FieldDescriptor.TYPE_DOUBLE: number, FieldDescriptor.TYPE_INT64: integer}
+_NUMBERS: Mapping[int, Write] = {FieldDescriptor.TYPE_DOUBLE: number_option, FieldDescriptor.TYPE_INT64: integer_option}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +155,9 @@ def build(method: str, /, *operands: Tensor, out: gradient_outputs.Given = None,
         taken[name] = tensors.take(name, value)
     asked = _asked_of(method, taken, options) if options else _remembered(method)
     return Call(
-        asked, taken, gradient_outputs.NONE if out is None else gradient_outputs.check(out, asked.gradients, taken)
+        asked,
+        taken,
+        gradient_outputs.NONE if out is None else gradient_outputs.check_outputs(out, asked.gradients, taken),
     )
 
 

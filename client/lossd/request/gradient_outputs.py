@@ -48,7 +48,9 @@ class GradientOutput:
 NONE: Mapping[str, GradientOutput] = {}
 
 
-def check(given: Given, gradients: tuple[str, ...], operands: Mapping[str, Operand]) -> dict[str, GradientOutput]:
+def check_outputs(
+    given: Given, gradients: tuple[str, ...], operands: Mapping[str, Operand]
+) -> dict[str, GradientOutput]:
     """The place of every gradient in `given`; InvalidArgument where one does not fit its array, or is not asked for."""
     named = given if isinstance(given, Mapping) else {gradients[0] if len(gradients) == 1 else "input": given}
     return {name: _place(name, array, gradients, operands) for name, array in named.items()}

@@ -11,7 +11,7 @@ from lossd.errors import InvalidArgument
 _INT64 = range(-(2**63), 2**63)
 
 
-def number(name: str, value: Any) -> float:
+def number_option(name: str, value: Any) -> float:
     """`value` as a float64; ranges are the server's to check."""
     if not isinstance(value, str | bytes):
         try:
@@ -21,7 +21,7 @@ def number(name: str, value: Any) -> float:
     raise _refused(name, value, "is not a number", "WRONG_TYPE")
 
 
-def integer(name: str, value: Any) -> int:
+def integer_option(name: str, value: Any) -> int:
     """`value` as an int64; a float is refused even where it is whole, as Python's own indexing does."""
     try:
         whole = index(value)

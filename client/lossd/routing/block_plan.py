@@ -86,7 +86,7 @@ def answer_bytes(call: Call) -> int:
     return HEADERS_BYTES + weights + answer_item_bytes(call) * (shape[0] if shape else 1)
 
 
-def cut(call: Call, limits: MessageLimits) -> BlockPlan | str:
+def plan_blocks(call: Call, limits: MessageLimits) -> BlockPlan | str:
     """How the call can be streamed, or, as the end of a sentence, why it cannot."""
     given = call.operands["input"]
     if not given.shape:

@@ -9,7 +9,7 @@ from lossd.errors import InvalidArgument, TooLarge
 from lossd.options import Progress, Transport
 from lossd.request.build import Call
 from lossd.routing import shared_memory_limits
-from lossd.routing.block_plan import HEADERS_BYTES, BlockPlan, answer_bytes, cut
+from lossd.routing.block_plan import HEADERS_BYTES, BlockPlan, answer_bytes, plan_blocks
 from lossd.rpc.server_limits import MessageLimits
 
 # One message for a call that is cut nowhere, or references into shared memory; blocks of a stream.
@@ -53,7 +53,7 @@ def is_small(call: Call, asked: Transport) -> bool:
     return nbytes <= _TINY_BYTES or asked == "unary" or answer_bytes(call) <= SMALL_BYTES
 
 
-def choose(asked: Transport, call: Call, limits: MessageLimits, no_shared: str | None) -> Way:
+def choose_transport(asked: Transport, call: Call, limits: MessageLimits, no_shared: str | None) -> Way:
     """The way that was asked for, or the fastest there is; InvalidArgument that says why there is none.
 
     no_shared: why there is no shared memory, None where there is.
@@ -75,7 +75,7 @@ def choose(asked: Transport, call: Call, limits: MessageLimits, no_shared: str |
                 metadata=_sizes(call, limits),
             )
         return "unary"
-    streamed = cut(call, limits)
+    streamed = plan_blocks(call, limits)
     if asked == "stream":
         if isinstance(streamed, str):
             raise _cannot(asked, streamed)

@@ -58,7 +58,7 @@ def route(
     if lost >= MOST_LOST:
         regions, why_not = None, "the server does not know this client's memory"
     while True:
-        way = choose_transport.choose(asked, call, limits, why_not if regions is None else None)
+        way = choose_transport.choose_transport(asked, call, limits, why_not if regions is None else None)
         if way == "unary":
             return Route(call)
         if way != "shared_memory":
@@ -74,7 +74,7 @@ def route(
             return Route(borrowed.call, borrowed=borrowed)
 
 
-def finish(call: Call, progress: Progress | None) -> None:
+def report_finished(call: Call, progress: Progress | None) -> None:
     """All items of a call that went whole are done."""
     if progress is not None:
         shape = call.operands["input"].shape

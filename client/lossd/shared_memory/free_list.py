@@ -22,7 +22,7 @@ class FreeList:
 
     def take(self, size: int) -> int | None:
         """The offset, a multiple of ALIGNMENT, of the first free range of `size` bytes; None where there is none."""
-        wanted = rounded(size)
+        wanted = aligned(size)
         for position, (offset, free) in enumerate(self._free):
             if free >= wanted:
                 rest = [(offset + wanted, free - wanted)] if free > wanted else []
@@ -32,7 +32,7 @@ class FreeList:
 
     def give_back(self, offset: int, size: int) -> None:
         """Frees what `take(size)` gave as `offset`."""
-        first, last = offset, offset + rounded(size)
+        first, last = offset, offset + aligned(size)
         position = bisect(self._free, (first, 0))
         begin = position
         if begin and sum(self._free[begin - 1]) == first:
@@ -44,6 +44,6 @@ class FreeList:
         self._free[begin:position] = [(first, last - first)]
 
 
-def rounded(size: int) -> int:
+def aligned(size: int) -> int:
     """The next multiple of ALIGNMENT, so that no two ranges begin at one offset: of 0 bytes too."""
     return max(1, -(-size // ALIGNMENT)) * ALIGNMENT

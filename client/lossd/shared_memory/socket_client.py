@@ -49,7 +49,7 @@ class SocketClient:
     def end(self, token: bytes) -> bool:
         """Ends a region, without waiting. False: the server has not read what was sent before; try again later."""
         try:
-            self._socket.send(socket_protocol.end(token), socket.MSG_DONTWAIT)
+            self._socket.send(socket_protocol.end_region(token), socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:

@@ -46,13 +46,13 @@ def read_register(record: bytes) -> int | None:
     return _number(record) if len(record) == _REGISTER.size and record[:1] == b"R" else None
 
 
-def end(token: bytes) -> bytes:
+def end_region(token: bytes) -> bytes:
     """Ends a region: the server forgets its token."""
     return _END.pack(b"E", token)
 
 
 def read_end(record: bytes) -> bytes | None:
-    """The token, or None where the record is none of `end`."""
+    """The token, or None where the record is none of `end_region`."""
     return record[1:] if len(record) == _END.size and record[:1] == b"E" else None
 
 

@@ -1,4 +1,4 @@
-"""The awaitable client's streams: tasks that send and receive, and opening again what was cut. See `link`."""
+"""The awaitable client's streams: tasks that send and receive, and opening again what was cut. See `stream`."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def head(number: int, size: int) -> bytes:
     return wire.varint(number << 3 | 2) + wire.varint(size)
 
 
-def whole(rpc: str, body: bytes, evaluation_id: int) -> bytes:
+def complete_open(rpc: str, body: bytes, evaluation_id: int) -> bytes:
     """An Open that is complete in itself, as an entry of Opens. body: the request's."""
     identity = b"\x08" + wire.varint(evaluation_id)
     request = head(_REQUESTS[rpc], len(body))

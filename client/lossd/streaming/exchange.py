@@ -17,7 +17,7 @@ from lossd import results, wire
 from lossd.errors import Error, InternalError, from_status
 from lossd.options import Progress
 from lossd.results import Result
-from lossd.streaming.block_messages import Assembly, Sending, together, whole
+from lossd.streaming.block_messages import Assembly, Sending, complete_open, together
 from lossd.v1 import service_pb2
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Exchange:
             if entries and size > self._together_bytes:
                 break
             evaluation = outbox.popleft()
-            entries.append(whole(evaluation.call.rpc, evaluation.body(), self._begin(evaluation)))
+            entries.append(complete_open(evaluation.call.rpc, evaluation.body(), self._begin(evaluation)))
         return together(entries)
 
     def _first(self) -> bytes | None:
@@ -153,7 +153,7 @@ class Exchange:
         """Takes an answer; the evaluations that it ends. Raises InternalError for what is no answer."""
         try:
             message: Any
-            message, data = wire.cut(service_pb2.StreamResponse.DESCRIPTOR, body)
+            message, data = wire.take_large_data(service_pb2.StreamResponse.DESCRIPTOR, body)
         except DecodeError:
             raise InternalError(f"the answer of {len(body)} bytes is malformed", reason="MALFORMED_ANSWER") from None
         kind = message.WhichOneof("message")

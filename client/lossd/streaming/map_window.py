@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from lossd.errors import Error, InvalidArgument
 from lossd.request.build import METHODS, Call, build
-from lossd.request.option_values import integer
+from lossd.request.option_values import integer_option
 from lossd.streaming.exchange import Evaluation
 
 Errors = Literal["raise", "yield"]
@@ -25,7 +25,7 @@ class MapWindow:
         if errors not in get_args(Errors):
             sentence = f"errors = {errors!r} is none of {', '.join(get_args(Errors))}"
             raise InvalidArgument(sentence, field="errors", reason="UNKNOWN_ENUM", metadata={"value": repr(errors)})
-        self._most = integer("window", most)
+        self._most = integer_option("window", most)
         if self._most < 1:
             sentence = f"window = {most} is less than 1"
             raise InvalidArgument(sentence, field="window", reason="OPTION_OUT_OF_RANGE", metadata={"value": str(most)})

@@ -1,4 +1,4 @@
-"""A stream that small calls share while they are awaited. See `joining` for when."""
+"""A stream that small calls share while they are awaited. See `multiplex_policy` for when."""
 
 from __future__ import annotations
 

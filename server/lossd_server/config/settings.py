@@ -111,7 +111,7 @@ class Settings:
         return all(is_local(address) for address in self.listen)
 
 
-def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """The settings of a command line: a flag goes before its variable, a variable before the default."""
     parser = argparse.ArgumentParser(
         prog="lossd serve",

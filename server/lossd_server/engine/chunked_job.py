@@ -8,7 +8,7 @@ import numpy as np
 
 from lossd_server.jobs.job import Answer, Job
 from lossd_server.jobs.partial_results import Carry
-from lossd_server.jobs.slicing import items, part
+from lossd_server.jobs.slicing import items, slice_job
 from lossd_server.tensors.array import STORAGE, gradient_dtype
 
 
@@ -46,7 +46,7 @@ class ChunkedJob:
 
     def part(self) -> Job:
         """The part that is next."""
-        return part(self.job, self._next, min(self._each, self.left))
+        return slice_job(self.job, self._next, min(self._each, self.left))
 
     def add(self, answer: Answer) -> None:
         """Takes the answer of that part, and goes on to the one after it."""

@@ -29,9 +29,9 @@ from lossd_server.jobs.reduction import (
     summed_on,
     whole_sum,
 )
-from lossd_server.jobs.stacks import Stack, finish
-from lossd_server.losses.conversion import prepared
-from lossd_server.losses.value_errors import refusal
+from lossd_server.jobs.stacks import Stack, unstack
+from lossd_server.losses.conversion import convert
+from lossd_server.losses.value_errors import value_error
 from lossd_server.tensors.array import STORAGE, Array, gradient_dtype
 from lossd_server.tensors.dtypes import narrowed
 
@@ -69,10 +69,10 @@ def evaluate(
             continue
         try:
             if job.raw:
-                job = prepared(job)
+                job = convert(job)
             denominator = denominator_of(job) if carry is None else denominator_of(job, carry.kept)
         except ClassOutOfRange as found:
-            answers[position] = refusal(job, Fault.CLASS_OUT_OF_RANGE, found.row)
+            answers[position] = value_error(job, Fault.CLASS_OUT_OF_RANGE, found.row)
             continue
         except InvalidRequest as refused:
             answers[position] = refused
@@ -94,7 +94,7 @@ def evaluate(
     return [answer for answer in answers if answer is not None]
 
 
-def begin(job: Job) -> Carry | ServerError:
+def carry_of_parts(job: Job) -> Carry | ServerError:
     """What the first part of `job` starts from. Of a mean without normalizer the denominator must be known from it."""
     reducing = job.reducing
     graded = job.input_gradient or job.target_gradient or job.weight_gradient
@@ -103,10 +103,10 @@ def begin(job: Job) -> Carry | ServerError:
     try:
         return Carry(gradient_scale(job, denominator_of(job)))
     except ClassOutOfRange as found:
-        return refusal(job, Fault.CLASS_OUT_OF_RANGE, found.row)
+        return value_error(job, Fault.CLASS_OUT_OF_RANGE, found.row)
 
 
-def end(job: Job, carry: Carry, parts: Answer | None = None) -> Answer:
+def answer_of_parts(job: Job, carry: Carry, parts: Answer | None = None) -> Answer:
     """The answer of a job whose parts have all been computed. parts: with what they gave, where that is kept."""
     bare = Answer(replace(job, outputs=frozenset()), NO_LOSS, None, None, None)
     if job.formula.activation:
@@ -133,7 +133,7 @@ def warm_up(backend: Backend, report: Callable[[str], None]) -> None:
 
 def _finish(job: Job, denominator: Denominator, computed: Computed, carry: Carry | None) -> Answer | ServerError:
     if computed.fault is not None:
-        return refusal(job, *computed.fault)
+        return value_error(job, *computed.fault)
     if job.formula.activation:
         assert computed.values is not None
         return Answer(job, computed.values, computed.input_gradient, None, None, carry=carry)
@@ -156,7 +156,7 @@ def _finish(job: Job, denominator: Denominator, computed: Computed, carry: Carry
 
 
 def _unstacked(job: Job, stack: Stack, computed: Computed) -> Answer | ServerError:
-    return finish(job, stack, computed) if computed.fault is None else refusal(job, *computed.fault)
+    return unstack(job, stack, computed) if computed.fault is None else value_error(job, *computed.fault)
 
 
 def _placed(answer: Answer | ServerError) -> Answer | ServerError:

@@ -18,11 +18,11 @@ from typing import Any, Protocol
 from lossd_server.backends import Backend, DeviceLost
 from lossd_server.engine.batcher import Batch, Batcher, Waiting
 from lossd_server.engine.chunked_job import ChunkedJob
-from lossd_server.engine.evaluate import begin, end, evaluate
+from lossd_server.engine.evaluate import answer_of_parts, carry_of_parts, evaluate
 from lossd_server.errors import DeadlineOver, GoingAway, Overloaded, ServerError
 from lossd_server.jobs.gradient_placement import void
 from lossd_server.jobs.job import Job
-from lossd_server.jobs.partial_results import joined, moved
+from lossd_server.jobs.partial_results import join_parts, moved
 from lossd_server.wire import codec
 
 
@@ -212,10 +212,10 @@ def compute_parts(
                 return outcome
             if cut.left and others_wait():
                 return None
-        answer = joined(cut.job, cut.answers)
+        answer = join_parts(cut.job, cut.answers)
         if whole:
             assert cut.carry is not None
-            answer = end(cut.job, cut.carry, answer)
+            answer = answer_of_parts(cut.job, cut.carry, answer)
         return form(answer, cut.started_ns - waiting.queued_ns, cut.compute_ns, 1, waiting.rows)
     except DeviceLost as error:
         return device_gone(error)
@@ -225,7 +225,7 @@ def compute_parts(
 
 def _next_part(backend: Backend, cut: ChunkedJob) -> ServerError | None:
     if cut.carry is None:
-        carry = begin(cut.job)
+        carry = carry_of_parts(cut.job)
         if isinstance(carry, ServerError):
             return carry
         cut.carry = carry

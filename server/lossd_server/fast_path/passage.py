@@ -12,7 +12,7 @@ from numba import carray
 
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends.numba.simd.memory import copy_bytes, load_one, pointer, store_one, zero_bytes
-from lossd_server.jobs.jit import njit, part
+from lossd_server.jobs.jit import device_function, njit
 from lossd_server.jobs.reduction import kept_classes, ordered_sum
 from lossd_server.wire import codec
 
@@ -60,11 +60,11 @@ PLAN = np.dtype(
 
 
 @njit
-def store(at: int, value: float) -> None:
+def store_number(at: int, value: float) -> None:
     store_one(at, value)
 
 
-@part
+@device_function
 def label(at: int, row: int, dtype: int) -> Any:
     """The class index of a row, of any integer dtype."""
     if dtype == INT32:
@@ -125,14 +125,14 @@ def leave(plans: Any, took_ns: int) -> Any:
         elif plan.loss_kind == BY_ROW:
             for row in range(plan.sums_count):
                 loss_of(plan.loss + (4 if plan.single else 8) * row, sums[row] / plan.log_base, plan.single)
-        inside = real(real(at + 2, 1, loss_sum), 2, plan.weight_sum)
-        at = message(at, SUMMARY, integer(inside, 3, plan.count))
-    inside = integer(at + 2, 2, took_ns)
-    at = message(at, TIMING, integer(integer(inside, 3, 1), 4, plan.batch_rows))
+        inside = double_field(double_field(at + 2, 1, loss_sum), 2, plan.weight_sum)
+        at = message_field_header(at, SUMMARY, varint_field(inside, 3, plan.count))
+    inside = varint_field(at + 2, 2, took_ns)
+    at = message_field_header(at, TIMING, varint_field(varint_field(inside, 3, 1), 4, plan.batch_rows))
     return at - plan.answer
 
 
-@part
+@device_function
 def loss_of(at: int, value: float, single: bool) -> None:
     if single:
         store_one(at, np.float32(value))
@@ -140,24 +140,24 @@ def loss_of(at: int, value: float, single: bool) -> None:
         store_one(at, value)
 
 
-@part
-def message(at: int, tag: int, end: int) -> int:
+@device_function
+def message_field_header(at: int, tag: int, end: int) -> int:
     """A message field around what lies from at + 2 to `end`, under 128 bytes."""
     store_one(at, np.uint8(tag))
     store_one(at + 1, np.uint8(end - at - 2))
     return end
 
 
-@part
-def real(at: int, number: int, value: float) -> int:
+@device_function
+def double_field(at: int, number: int, value: float) -> int:
     """A double field, left out where it is zero, as protobuf does; where the next one goes."""
     store_one(at, np.uint8(number << 3 | 1))
     store_one(at + 1, value)
     return at + 9 if load_one(at + 1, np.int64(0)) != 0 else at
 
 
-@part
-def integer(at: int, number: int, value: int) -> Any:
+@device_function
+def varint_field(at: int, number: int, value: int) -> Any:
     """An int64 field that is not negative, left out where it is zero."""
     if value == 0:
         return at

@@ -21,7 +21,7 @@ from lossd.wire import tensor_header
 from lossd_server.backends import Backend, Prepared
 from lossd_server.backends.numba.batch_table import address_of
 from lossd_server.engine import evaluate
-from lossd_server.fast_path.passage import BY_ROW, NO_LOSS, PLAN, SCALAR, enter, leave, store
+from lossd_server.fast_path.passage import BY_ROW, NO_LOSS, PLAN, SCALAR, enter, leave, store_number
 from lossd_server.jobs.job import Computed, Formula, Job, Reduction
 from lossd_server.jobs.reduction import BY_CLASS, ClassOutOfRange, denominator_of, gradient_scale, weights_of
 from lossd_server.tensors.array import STORAGE, Array
@@ -122,7 +122,7 @@ def plan_of(backend: Backend, job: Job, input_at: int, target_at: int, target_dt
     one["divisor"] = 1.0
     if reducing.reduction is Reduction.MEAN:
         one["divisor"] = denominator.weight_sum if reducing.normalizer is None else reducing.normalizer
-    store(prepared.scale_address, gradient_scale(job, denominator))
+    store_number(prepared.scale_address, gradient_scale(job, denominator))
     return Plan(plan, prepared, response, (standing, computed, tensors, class_weight, row_weight))
 
 
@@ -134,7 +134,7 @@ def warm_up(backend: Backend, report: Callable[[str], None]) -> None:
     plan["answer"] = plan["end"] = address_of(answer)
     enter(plan, address_of(answer))
     leave(plan, 0)
-    store(address_of(answer), 0.0)
+    store_number(address_of(answer), 0.0)
 
 
 def _own(operand: Array) -> Array:

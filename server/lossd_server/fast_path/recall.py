@@ -18,7 +18,7 @@ from lossd.wire import tensor_header
 from lossd_server.fast_path.plan import Plan
 from lossd_server.jobs.job import Job
 from lossd_server.tensors.array import INTEGERS, STORAGE, Array
-from lossd_server.tensors.request_fields import Fields, WireTensor, fields
+from lossd_server.tensors.request_fields import Fields, WireTensor, fields_of
 
 RECALLED_BYTES = 1 << 16  # of a request: for larger ones a check is nothing beside their bytes
 KEY_BYTES = 1 << 10  # of what is compared
@@ -114,7 +114,7 @@ class Recall:
         known = self.find(rpc, body)
         if known is not None:
             return known.again(body)
-        given = fields(request)
+        given = fields_of(request)
         job = self._check(rpc, given)
         targeted = rpc in TARGETED and request.HasField("target")
         if len(body) <= RECALLED_BYTES and holds_all(given) and recallable(job, request, targeted):

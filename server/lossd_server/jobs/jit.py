@@ -74,7 +74,7 @@ def njit(function: F) -> F:
     return compiled
 
 
-def part(function: F) -> F:
+def device_function(function: F) -> F:
     """A function that only compiled functions call: neither cached by itself nor wrapped for Python."""
     compiled: F = numba.njit(
         nogil=True, error_model="numpy", boundscheck=False, no_cpython_wrapper=True, no_cfunc_wrapper=True

@@ -49,7 +49,7 @@ def moved(error: ServerError, first: int) -> ServerError:
     )
 
 
-def joined(job: Job, answers: list[Answer]) -> Answer:
+def join_parts(job: Job, answers: list[Answer]) -> Answer:
     """The answers of a job's parts, in order, as one answer, with the last one's carry. `job.placed` has gradients."""
     if len(answers) == 1:
         return answers[0]

@@ -37,7 +37,7 @@ def piece_items(job: Job, budget_bytes: int) -> int:
     return min(whole, max(1, budget_bytes * whole // size // step) * step)
 
 
-def part(job: Job, first: int, count: int) -> Job:
+def slice_job(job: Job, first: int, count: int) -> Job:
     """Items first … first + count − 1 of the job, as views of it."""
     whole = items(job)
     if count == whole:

@@ -92,7 +92,7 @@ def stacked(
     return job, Stack(each, count, gradient_scale(each, kept), kept.total, kept.count)
 
 
-def finish(job: Job, stack: Stack, computed: Computed) -> Answer:
+def unstack(job: Job, stack: Stack, computed: Computed) -> Answer:
     """The answers of all in one. job: the stack's; computed: without a fault."""
     each = stack.each
     assert computed.losses is not None
@@ -145,7 +145,7 @@ def kept_of_equals(
 
 @njit
 def sums_of_each(values: npt.NDArray[Any], sums: npt.NDArray[np.float64]) -> None:
-    """sums[i] is the sum of the i-th of equal ranges of `values`, as `reduce.ordered_sum` adds it."""
+    """sums[i] is the sum of the i-th of equal ranges of `values`, as `reduction.ordered_sum` adds it."""
     each = values.shape[0] // sums.shape[0]
     for i in range(sums.shape[0]):
         total, lost = 0.0, 0.0

@@ -32,7 +32,7 @@ class AuxiliaryOutputs:
 NOTHING = AuxiliaryOutputs()
 
 
-def read(fields: Fields, kind: Kind, by_index: bool) -> AuxiliaryOutputs:
+def read_outputs(fields: Fields, kind: Kind, by_index: bool) -> AuxiliaryOutputs:
     """by_index: whether targets are class indices, which alone can be met by an argmax."""
     if OPTIONS.isdisjoint(fields):
         return NOTHING
@@ -46,9 +46,9 @@ def read(fields: Fields, kind: Kind, by_index: bool) -> AuxiliaryOutputs:
         )
     softcap = 0.0
     if "softcap" in fields:
-        softcap = options.number(fields, "softcap", 0.0, "(0, inf)", low=0.0, high=INF, open_low=True)
+        softcap = options.bounded_number(fields, "softcap", 0.0, "(0, inf)", low=0.0, high=INF, open_low=True)
     return AuxiliaryOutputs(
-        z_loss=options.number(fields, "z_loss", 0.0, "[0, inf)", low=0.0, high=INF, open_low=False),
+        z_loss=options.bounded_number(fields, "z_loss", 0.0, "[0, inf)", low=0.0, high=INF, open_low=False),
         softcap=softcap,
         outputs=_outputs(fields, by_index),
     )

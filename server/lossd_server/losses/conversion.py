@@ -28,10 +28,10 @@ def ready(job: Job) -> Job:
     if job.input.dtype in TAKEN and (target is None or job.formula in BY_CLASS or not _raw(job, target)):
         return job
     size = job.input.values.nbytes + (0 if target is None else target.values.nbytes)
-    return replace(job, raw=True) if size > QUICK_BYTES else prepared(job)
+    return replace(job, raw=True) if size > QUICK_BYTES else convert(job)
 
 
-def prepared(job: Job) -> Job:
+def convert(job: Job) -> Job:
     """A raw job with numbers; the values of bools and of target counts are checked. Raises InvalidRequest."""
     target, target_kind = job.target, job.target_kind
     if target is not None and job.formula not in BY_CLASS:

@@ -19,7 +19,7 @@ NO_INPUT_GRADIENT: dict[int, str] = {pb.GRADIENT_INPUT: "counts of an integer dt
 NO_TARGET_GRADIENT: dict[int, str] = {pb.GRADIENT_TARGET: "a target of counts has none"}
 
 
-def operand(fields: Fields, field: str, kind_field: str, counts: bool) -> Array:
+def count_operand(fields: Fields, field: str, kind_field: str, counts: bool) -> Array:
     """The tensor of `field`: of a float dtype, or where it holds `counts` of an integer dtype too."""
     array = operands.operand(fields, field)
     if array.dtype in FLOATS or (counts and array.dtype in INTEGERS):

@@ -38,7 +38,7 @@ def check(fields: Fields) -> Job:
     COUNTS may be integers. Raises InvalidRequest and NotServed.
     """
     kind = options.choice(RPC, fields, "kind", pb.Kind, KINDS)
-    sent = counts.operand(fields, "input", "kind", kind is Kind.COUNTS)
+    sent = counts.count_operand(fields, "input", "kind", kind is Kind.COUNTS)
     layout, loss_shape = rows(sent.shape)
     target = operand(fields, "target")
     target_kind = _target_kind(fields, target)
@@ -55,10 +55,10 @@ def check(fields: Fields) -> Job:
         require(target.shape, sent.shape, "target", f"a distribution for input of shape {list(sent.shape)}")
     class_weight = class_targets.weights(weight, layout, compute)
     by_row = rowwise.row_weight(row_weight, loss_shape)
-    wanted = auxiliary_outputs.read(fields, kind, by_index)
+    wanted = auxiliary_outputs.read_outputs(fields, kind, by_index)
     reducing = options.reducing(RPC, fields, options.log_base(fields), grad_output, loss_shape)
     ignore_index = _ignore_index(fields, by_index)
-    smoothing = options.number(fields, "label_smoothing", 0.0, "[0, 1]", low=0.0, high=1.0, open_low=False)
+    smoothing = options.bounded_number(fields, "label_smoothing", 0.0, "[0, 1]", low=0.0, high=1.0, open_low=False)
     job = Job(
         rpc=RPC,
         formula=_formula(kind, by_index),
@@ -68,7 +68,7 @@ def check(fields: Fields) -> Job:
         target=target,
         class_weight=class_weight,
         row_weight=by_row,
-        row_upstream=rowwise.upstream(grad_output, reducing),
+        row_upstream=rowwise.row_upstream(grad_output, reducing),
         ignore_index=ignore_index,
         label_smoothing=smoothing,
         input_kind=kind,

@@ -43,7 +43,7 @@ def check(rpc: str, fields: Fields, formula: Formula) -> Job:
         target=target,
         weight=None if weight is None else broadcast(weight, sent.shape, "weight", compute),
         pos_weight=None if pos_weight is None else broadcast(pos_weight, sent.shape, "pos_weight", compute),
-        upstream=upstream(grad_output, reducing, sent.shape, compute),
+        upstream=element_upstream(grad_output, reducing, sent.shape, compute),
         reducing=reducing,
         loss_shape=sent.shape,
         input_gradient=pb.GRADIENT_INPUT in gradients,
@@ -52,7 +52,7 @@ def check(rpc: str, fields: Fields, formula: Formula) -> Job:
     return ready(job)
 
 
-def upstream(
+def element_upstream(
     grad_output: Array | None, reducing: Reducing, shape: tuple[int, ...], compute: np.dtype[Any]
 ) -> View | None:
     """The upstream gradient of losses (or values) that come back element by element."""

@@ -29,7 +29,7 @@ NO_GRADIENT_OF_INTEGERS = NO_GRADIENT | counts.NO_INPUT_GRADIENT
 def check(fields: Fields) -> Job:
     """input float of at least one dimension; for COUNTS integers too. Raises InvalidRequest and NotServed."""
     formula = options.choice(RPC, fields, "kind", pb.Kind, KINDS)
-    sent = counts.operand(fields, "input", "kind", formula is Formula.ENTROPY_COUNTS)
+    sent = counts.count_operand(fields, "input", "kind", formula is Formula.ENTROPY_COUNTS)
     layout, loss_shape = rows(sent.shape, fields.get("dim"))
     row_weight = optional_float_operand(fields, "row_weight")
     grad_output = optional_float_operand(fields, "grad_output")
@@ -43,7 +43,7 @@ def check(fields: Fields) -> Job:
         compute=compute,
         input=sent,
         row_weight=rowwise.row_weight(row_weight, loss_shape),
-        row_upstream=rowwise.upstream(grad_output, reducing),
+        row_upstream=rowwise.row_upstream(grad_output, reducing),
         reducing=reducing,
         loss_shape=loss_shape,
         input_gradient=pb.GRADIENT_INPUT in gradients,

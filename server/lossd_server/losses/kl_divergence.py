@@ -31,8 +31,8 @@ def check(fields: Fields) -> Job:
     """
     input_kind = options.choice(RPC, fields, "kind", pb.Kind, INPUT_KINDS)
     target_kind = options.choice(RPC, fields, "target_kind", pb.Kind, TARGET_KINDS)
-    sent = counts.operand(fields, "input", "kind", input_kind is Kind.COUNTS)
-    target = counts.operand(fields, "target", "target_kind", target_kind is Kind.COUNTS)
+    sent = counts.count_operand(fields, "input", "kind", input_kind is Kind.COUNTS)
+    target = counts.count_operand(fields, "target", "target_kind", target_kind is Kind.COUNTS)
     require(target.shape, sent.shape, "target", "the target: the input's shape")
     grad_output = optional_float_operand(fields, "grad_output")
     compute = compute_dtype(sent, target, grad_output)
@@ -54,7 +54,7 @@ def check(fields: Fields) -> Job:
         compute=compute,
         input=sent,
         target=target,
-        upstream=elementwise.upstream(grad_output, reducing, sent.shape, compute),
+        upstream=elementwise.element_upstream(grad_output, reducing, sent.shape, compute),
         input_kind=input_kind,
         target_kind=target_kind,
         reducing=_batchmean(reducing, fields, sent.shape),

@@ -39,7 +39,7 @@ def check(fields: Fields) -> Job:
         input=sent,
         target=class_targets.indices(target, sent.shape, loss_shape),
         class_weight=class_targets.weights(weight, layout, compute),
-        row_upstream=rowwise.upstream(grad_output, reducing),
+        row_upstream=rowwise.row_upstream(grad_output, reducing),
         ignore_index=fields.get("ignore_index", class_targets.IGNORE_INDEX),
         input_kind=Kind.LOG_PROBABILITIES,
         reducing=reducing,

@@ -81,7 +81,7 @@ def dtype_not_taken(array: Array, field: str, taken: str) -> InvalidRequest:
     )
 
 
-def place(field: str, flat: int, shape: tuple[int, ...]) -> str:
+def index_text(field: str, flat: int, shape: tuple[int, ...]) -> str:
     """target[3, 5] for the flat index of an element; the bare field for a scalar."""
     if not shape:
         return field
@@ -143,7 +143,7 @@ def _not_here(field: str, storage: str) -> InvalidRequest | NotServed:
 def not_bool(target: Array) -> InvalidRequest:
     """The refusal of bools, which a target alone may be, with a byte that is neither 0 nor 1."""
     flat = int(np.argmax(target.values > 1))
-    where, value = place("target", flat, target.shape), int(target.values[flat])
+    where, value = index_text("target", flat, target.shape), int(target.values[flat])
     return InvalidRequest(
         f"{where} = {value} is no bool: 0 or 1 is",
         reason="INVALID_BOOL",

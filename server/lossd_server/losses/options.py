@@ -82,7 +82,9 @@ def repeated(fields: Fields, field: str) -> Sequence[int]:
     return asked
 
 
-def number(fields: Fields, field: str, default: float, bound: str, *, low: float, high: float, open_low: bool) -> float:
+def bounded_number(
+    fields: Fields, field: str, default: float, bound: str, *, low: float, high: float, open_low: bool
+) -> float:
     """A finite number in [low, high], or in (low, high] where `open_low`. `bound` is how the sentence puts it."""
     value: float = fields.get(field, default)
     if isfinite(value) and (low < value if open_low else low <= value) and value <= high:
@@ -104,7 +106,7 @@ def log_base(fields: Fields) -> float:
     if "base" not in fields:
         return 1.0
     bound = "(0, inf) without 1"
-    base = number(fields, "base", 0.0, bound, low=0.0, high=float("inf"), open_low=True)
+    base = bounded_number(fields, "base", 0.0, bound, low=0.0, high=float("inf"), open_low=True)
     if base == 1.0:
         raise out_of_range("base", base, bound)
     return log(base)
@@ -132,7 +134,7 @@ def reducing(
                 field="normalizer",
                 metadata={"value": fields["normalizer"], "reduction": reduction.name},
             )
-        normalizer = number(fields, "normalizer", 0.0, "(0, inf)", low=0.0, high=float("inf"), open_low=True)
+        normalizer = bounded_number(fields, "normalizer", 0.0, "(0, inf)", low=0.0, high=float("inf"), open_low=True)
     upstream = 1.0
     if grad_output is not None:
         shape = loss_shape if reduction is Reduction.NONE else ()

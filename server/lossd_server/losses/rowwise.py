@@ -11,7 +11,7 @@ from lossd_server.tensors.array import Array
 from lossd_server.tensors.dtypes import FLOAT64, widen
 
 
-def upstream(grad_output: Array | None, reducing: Reducing) -> npt.NDArray[np.float64] | None:
+def row_upstream(grad_output: Array | None, reducing: Reducing) -> npt.NDArray[np.float64] | None:
     """The upstream gradient of row losses that come back unreduced, in C order."""
     if grad_output is None or reducing.reduction is not Reduction.NONE:
         return None

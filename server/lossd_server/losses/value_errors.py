@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from lossd_server.errors import InvalidRequest
 from lossd_server.jobs.job import Fault, Formula, Job
-from lossd_server.losses.operands import place
+from lossd_server.losses.operands import index_text
 from lossd_server.losses.shapes import row_shape
 from lossd_server.tensors.array import FLOATS, Array
 from lossd_server.tensors.dtypes import FLOAT64, widen
 
 
-def refusal(job: Job, fault: Fault, index: int) -> InvalidRequest:
+def value_error(job: Job, fault: Fault, index: int) -> InvalidRequest:
     """index: flat, in the target or input; a row's for EMPTY_COUNTS and CLASS_OUT_OF_RANGE."""
     if fault is Fault.EMPTY_COUNTS:
         rows = row_shape(job.input.shape) if job.formula is Formula.KL_ROWS else job.loss_shape
@@ -32,7 +32,7 @@ def negative_count(operand: Array, field: str, index: int) -> InvalidRequest:
 
 def empty_counts(field: str, row: int, rows: tuple[int, ...]) -> InvalidRequest:
     """row: index of the first row whose counts sum to 0, among `rows`, their shape."""
-    where = place("row", row, rows)
+    where = index_text("row", row, rows)
     return InvalidRequest(
         f"the counts of {field}'s {where} sum to 0: a distribution needs one above",
         reason="EMPTY_COUNTS",
@@ -42,7 +42,7 @@ def empty_counts(field: str, row: int, rows: tuple[int, ...]) -> InvalidRequest:
 
 
 def _outside(operand: Array, field: str, index: int, bound: str, reason: str) -> InvalidRequest:
-    where = place(field, index, operand.shape)
+    where = index_text(field, index, operand.shape)
     stored = operand.values[index : index + 1]
     value = widen(stored, operand.dtype, FLOAT64)[0] if operand.dtype in FLOATS else stored[0]
     return InvalidRequest(

@@ -186,7 +186,7 @@ class LossService:
         elif len(body) < codec.LARGE_BYTES:
             job = self._recall.check(rpc, codec.decode(rpc, body))
         else:
-            job = self._regions.job(rpc, codec.fields(rpc, body))
+            job = self._regions.job(rpc, codec.decode_fields(rpc, body))
         require_fits(codec.response_bytes(job), self._admission.max_message_bytes, max_response_bytes)
         return job
 
@@ -211,4 +211,4 @@ class LossService:
             log.debug("refused", extra={"rpc": rpc, "peer": context.peer(), "reason": error.reason})
         error = told(rpc, error)
         error.__traceback__ = None  # its frames hold the request, and the abort's cycle would hold them
-        await context.abort(status.code(error), status.message(error), status.trailers(error))
+        await context.abort(status.status_code(error), status.status_message(error), status.trailers(error))

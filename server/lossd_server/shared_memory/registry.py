@@ -124,7 +124,7 @@ class RegionRegistry:
     def resolve(self, fields: Fields) -> Fields:
         """The fields with every tensor in shared memory as a view of it; integers as a copy.
 
-        Raises NotFound and InvalidRequest, TooLarge for more copies than a message may hold, and what `room` raises.
+        Raises NotFound and InvalidRequest, TooLarge for more copies than a message may hold, and what `require` raises.
         """
         there = {name: sent for name, sent in fields.items() if isinstance(sent, WireTensor) and sent.place is not None}
         if not there:

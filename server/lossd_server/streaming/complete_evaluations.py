@@ -97,7 +97,9 @@ class CompleteEvaluation:
         said = told("Stream", error)
         group = self.group
         if group.alone:
-            group.session.send(responses.joined(responses.FAILURE, [responses.failure(self.id, said)]), group.charge)
+            group.session.send(
+                responses.stream_response(responses.FAILURE, [responses.failure(self.id, said)]), group.charge
+            )
             group.none(self.place)
         else:
             group.put(self.place, responses.failed_result(self.id, said))
@@ -215,4 +217,4 @@ def whole_form(
     """The EvaluationResult of an answer; own: the StreamResponse that it has for itself."""
     response = codec.pieces(answer, queue_ns, compute_ns, requests, rows)
     fields = responses.result_fields(evaluation_id, number, response)
-    return responses.joined(responses.RESULT, fields) if own else b"".join(fields)
+    return responses.stream_response(responses.RESULT, fields) if own else b"".join(fields)

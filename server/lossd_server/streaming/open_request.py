@@ -13,7 +13,7 @@ from typing import Any
 
 from lossd.v1 import service_pb2 as messages
 from lossd_server import losses
-from lossd_server.engine.evaluate import begin
+from lossd_server.engine.evaluate import carry_of_parts
 from lossd_server.errors import InvalidRequest, ServerError
 from lossd_server.jobs.job import Job, Reduction
 from lossd_server.jobs.partial_results import Carry
@@ -182,7 +182,7 @@ def open_request(rpc: str, fields: Fields, max_item_bytes: int) -> OpenRequest:
             max_item_bytes=max_item_bytes - BLOCK_OVERHEAD_BYTES,
         )
     _require_denominator(template, streamed)
-    start = begin(template)
+    start = carry_of_parts(template)
     if isinstance(start, ServerError):
         raise start
     return OpenRequest(rpc, fields, streamed, template, shape[0], step, start)

@@ -42,7 +42,7 @@ def block(evaluation_id: int, first_item: int, answer: Answer) -> bytes:
     if not found:
         return b""
     head = [EVALUATION_ID, varint(evaluation_id), FIRST_ITEM, varint(first_item)]
-    return joined(BLOCK, head + found)
+    return stream_response(BLOCK, head + found)
 
 
 def block_bytes(job: Job) -> int:
@@ -113,7 +113,7 @@ def failed_result(evaluation_id: int, error: ServerError) -> bytes:
     return b"".join([EVALUATION_ID, varint(evaluation_id), message_field(FAILED, failure(evaluation_id, error))])
 
 
-def joined(number: int, pieces: list[Any]) -> bytes:
+def stream_response(number: int, pieces: list[Any]) -> bytes:
     """The StreamResponse of field `number`, whose own bytes are given in pieces."""
     return b"".join([tag(number), varint(sum(map(_size, pieces))), *pieces])
 
@@ -124,13 +124,13 @@ def results(of: Iterable[bytes], most: int) -> Iterator[bytes]:
     size = 0
     for one in of:
         if pieces and size + len(one) + OVERHEAD_BYTES > most:
-            yield joined(RESULTS, pieces)
+            yield stream_response(RESULTS, pieces)
             pieces, size = [], 0
         piece = message_field(1, one)
         pieces.append(piece)
         size += len(piece)
     if pieces:
-        yield joined(RESULTS, pieces)
+        yield stream_response(RESULTS, pieces)
 
 
 def _size(piece: Any) -> int:

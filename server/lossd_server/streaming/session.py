@@ -16,7 +16,7 @@ from typing import Any, cast
 from google.protobuf.message import DecodeError
 
 from lossd.v1 import service_pb2 as pb
-from lossd.wire import Path, cut
+from lossd.wire import Path, take_large_data
 from lossd_server.admission.stream_budget import Reservation
 from lossd_server.engine.batcher import Waiting
 from lossd_server.errors import InvalidRequest, Overloaded
@@ -84,7 +84,7 @@ class Session:
     def receive(self, body: bytes, charge: Reservation, now: float) -> None:
         """One message. Raises InvalidRequest where it is none, or names too many: the stream cannot go on."""
         try:
-            message, views = cut(pb.StreamRequest.DESCRIPTOR, body)
+            message, views = take_large_data(pb.StreamRequest.DESCRIPTOR, body)
         except DecodeError:
             message, views = pb.StreamRequest(), {}
         request = cast("pb.StreamRequest", message)
@@ -240,7 +240,7 @@ class Session:
         try:
             self._admit()
             rpc, number, request = request_of(one)
-            fields = request_fields.fields(request, views, ("open", cast("str", one.WhichOneof("request"))))
+            fields = request_fields.fields_of(request, views, ("open", cast("str", one.WhichOneof("request"))))
             if any(isinstance(value, WireTensor) and value.storage == "streamed" for value in fields.values()):
                 found = open_request(rpc, self._desk.resolve(fields), self._desk.max_message_bytes)
                 charge.grow(copied_bytes(fields))
@@ -263,7 +263,7 @@ class Session:
             return
         evaluation.at = now
         try:
-            fields = request_fields.fields(block, views, ("block",))
+            fields = request_fields.fields_of(block, views, ("block",))
             fields.pop("evaluation_id", None)
             first = fields.pop("first_item", 0)
             job = evaluation.receive(first, fields)
@@ -315,7 +315,7 @@ class Session:
             del self._live[evaluation.id]
             answer, queue_ns, compute_ns, rows = evaluation.answer()
             response = codec.closing(answer, queue_ns, compute_ns, 1, rows)
-            body = responses.joined(
+            body = responses.stream_response(
                 responses.RESULT, responses.result_fields(evaluation.id, evaluation.number, response)
             )
             self._desk.tally.completed += 1
@@ -345,7 +345,7 @@ class Session:
         if isinstance(one, CompleteEvaluation):
             one.fail(said)
             return
-        self.send(responses.joined(responses.FAILURE, [responses.failure(evaluation_id, said)]), self._charge)
+        self.send(responses.stream_response(responses.FAILURE, [responses.failure(evaluation_id, said)]), self._charge)
         if one is not None:
             one.abandon()
 

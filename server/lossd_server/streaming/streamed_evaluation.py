@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from lossd_server.admission.stream_budget import Reservation
 from lossd_server.engine.batcher import Waiting
-from lossd_server.engine.evaluate import end
+from lossd_server.engine.evaluate import answer_of_parts
 from lossd_server.errors import DeadlineOver, InvalidRequest
 from lossd_server.jobs.job import Answer, Job
 from lossd_server.jobs.partial_results import Carry
@@ -128,7 +128,7 @@ class StreamedEvaluation:
         """The whole's answer, its queue_ns, compute_ns and rows (elements)."""
         job = self.opening.template
         rows = job.layout.elements if job.formula.elementwise else job.layout.rows
-        return end(job, self._carry), self._queue_ns, self._compute_ns, rows
+        return answer_of_parts(job, self._carry), self._queue_ns, self._compute_ns, rows
 
     def abandon(self) -> None:
         """Gives everything back; what is being computed is not waited for."""

@@ -44,7 +44,7 @@ class WireTensor:
     place: SharedMemoryRef | None = None
 
 
-def fields(
+def fields_of(
     message: Message, views: Mapping[tuple[str, ...], memoryview] = NOTHING, path: tuple[str, ...] = ()
 ) -> Fields:
     """The fields of `message` that are set; elements that were cut out of it (`lossd.wire.cut`) are in `views`.

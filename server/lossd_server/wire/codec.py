@@ -12,7 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from lossd.v1 import loss_pb2, service_pb2
 from lossd.v1 import tensor_pb2 as pb
-from lossd.wire import LEAST_BYTES, WIDTHS, cut, message_field, tag, tensor_header, varint
+from lossd.wire import LEAST_BYTES, WIDTHS, message_field, tag, take_large_data, tensor_header, varint
 from lossd_server.errors import InvalidRequest
 from lossd_server.jobs.job import Answer, Job, Reduction
 from lossd_server.tensors import request_fields
@@ -39,13 +39,13 @@ def decode(rpc: str, body: bytes) -> Message:
         raise _malformed(rpc, body) from None
 
 
-def fields(rpc: str, body: bytes) -> Fields:
+def decode_fields(rpc: str, body: bytes) -> Fields:
     """The fields of the request of `rpc`, those of LARGE_BYTES as views of `body`. Raises InvalidRequest."""
     try:
-        message, views = cut(METHODS[rpc].input_type, body)
+        message, views = take_large_data(METHODS[rpc].input_type, body)
     except DecodeError:
         raise _malformed(rpc, body) from None
-    return request_fields.fields(message, views)
+    return request_fields.fields_of(message, views)
 
 
 def encode(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, batch_rows: int) -> bytes:

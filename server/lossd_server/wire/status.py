@@ -59,7 +59,7 @@ def told(rpc: str, error: Exception) -> ServerError:
     )
 
 
-def code(error: ServerError) -> StatusCode:
+def status_code(error: ServerError) -> StatusCode:
     """The code of the nearest class in the table."""
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
 
@@ -81,7 +81,7 @@ def trailers(error: ServerError) -> tuple[tuple[str, str | bytes], ...]:
     return (details, ("grpc-retry-pushback-ms", str(max(1, round(error.retry_after_s * 1000)))))
 
 
-def message(error: ServerError) -> str:
+def status_message(error: ServerError) -> str:
     return shorten(error.message, _MAX_MESSAGE_BYTES)
 
 
@@ -102,14 +102,14 @@ def _status(error: ServerError, limit: int) -> status_pb2.Status:
     details = [_packed(info, "ErrorInfo")]
     if error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=shorten(error.field, limit), description=message(error), reason=error.reason
+            field=shorten(error.field, limit), description=status_message(error), reason=error.reason
         )
         details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation]), "BadRequest"))
     if error.retry_after_s is not None:
         wait = error_details_pb2.RetryInfo()
         wait.retry_delay.FromNanoseconds(round(error.retry_after_s * 1e9))
         details.append(_packed(wait, "RetryInfo"))
-    return status_pb2.Status(code=code(error).value[0], message=message(error), details=details)
+    return status_pb2.Status(code=status_code(error).value[0], message=status_message(error), details=details)
 
 
 def _packed(detail: _Message, name: str) -> any_pb2.Any:

@@ -10,7 +10,7 @@ import triton
 from lossd_server.backends.triton.device import Cuda, Device, Interpreter
 from lossd_server.backends.triton.kernels.softmax_general import softmax_rows
 from lossd_server.backends.triton.pinned_memory import Pinned
-from lossd_server.backends.triton.pipeline import run
+from lossd_server.backends.triton.pipeline import run_launches
 from lossd_server.backends.triton.warmup import rehearsals
 from lossd_server.jobs.job import Computed, Job, Launch
 
@@ -44,7 +44,7 @@ class TritonBackend:
         device cannot be used any more.
         """
         with self._pinned.reading():
-            return run(self._device, launches, self._pinned.holds)
+            return run_launches(self._device, launches, self._pinned.holds)
 
     def prepare(self, job: Job, computed: Computed) -> None:
         """None: every batch is packed and copied over anew."""

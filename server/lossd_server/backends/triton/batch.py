@@ -16,8 +16,8 @@ from lossd_server.backends.triton import descriptor
 from lossd_server.backends.triton.batch_layout import OUTPUTS, Packing
 from lossd_server.backends.triton.kernel_variants import Configuration
 from lossd_server.backends.triton.operand_conversion import words
-from lossd_server.backends.triton.variant_choice import choose, pitch_of, runs
-from lossd_server.backends.triton.work_list import Run, plan
+from lossd_server.backends.triton.variant_choice import choose_variant, pitch_of, runs
+from lossd_server.backends.triton.work_list import Run, plan_launches
 from lossd_server.jobs.job import Computed, Fault, Formula, Job, Launch
 from lossd_server.tensors.array import STORAGE
 
@@ -43,8 +43,8 @@ class DeviceBatch:
         direct: Callable[[npt.NDArray[Any]], bool] = lambda values: False,
     ) -> None:
         self.jobs = [launch.job for launch in launches]
-        self._variants = [choose(job) for job in self.jobs]
-        runs_of_variants = plan(self.jobs, self._variants, held)
+        self._variants = [choose_variant(job) for job in self.jobs]
+        runs_of_variants = plan_launches(self.jobs, self._variants, held)
         self.groups: list[tuple[Configuration, int, int]] = []
         self._runs: list[tuple[Configuration, int, Run]] = []  # with its first work item
         items = 0

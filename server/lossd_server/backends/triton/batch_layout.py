@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from lossd_server.backends.triton import descriptor
 from lossd_server.backends.triton.kernel_variants import Configuration
-from lossd_server.backends.triton.operand_conversion import code, readable, strided
+from lossd_server.backends.triton.operand_conversion import dtype_code, readable, strided
 from lossd_server.backends.triton.variant_choice import (
     INDEXED,
     chunk_elements,
@@ -152,7 +152,7 @@ class Packing:
             and (job.formula is Formula.KL_ROWS or job.formula.elementwise)
             and not job.formula.activation
         ):
-            self._elements(row, descriptor.VALUES.value, code(job.compute), job)
+            self._elements(row, descriptor.VALUES.value, dtype_code(job.compute), job)
         for name in job.outputs:
             word, dtype = OUTPUTS[name]
             row[word] = self.results.reserve(layout.rows * dtype.itemsize)

@@ -158,7 +158,7 @@ class Interpreter:
         pass
 
 
-def explained(error: Exception, size: int) -> Exception:
+def device_error(error: Exception, size: int) -> Exception:
     """What an error of the device means to the caller: MemoryError, DeviceLost, or itself.
 
     Any CUDA error but exhausted memory leaves the context in a state that later calls fail in. size: bytes of the

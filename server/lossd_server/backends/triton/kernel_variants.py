@@ -112,7 +112,7 @@ KERNELS: dict[str, Any] = {
 }
 
 
-def start(
+def launch_variant(
     configuration: Configuration, words: torch.Tensor, out: torch.Tensor, first: int, count: int, work: int
 ) -> None:
     """Launches `count` work items from number `first` on; `work` is the word at which the work list begins."""

@@ -18,14 +18,14 @@ FLOATS8_OF_TORCH: dict[int, torch.dtype] = {
 }
 
 
-def code(compute: np.dtype[Any]) -> int:
+def dtype_code(compute: np.dtype[Any]) -> int:
     """The DataType of a compute dtype."""
     return pb.DATA_TYPE_FLOAT64 if compute == np.float64 else pb.DATA_TYPE_FLOAT32
 
 
 def read_as(dtype: int, compute: np.dtype[Any]) -> int:
     """The dtype that kernels read an operand of `dtype` in."""
-    return dtype if dtype in DIRECT else code(compute)
+    return dtype if dtype in DIRECT else dtype_code(compute)
 
 
 def readable(values: npt.NDArray[Any], dtype: int, compute: np.dtype[Any]) -> tuple[npt.NDArray[Any], int]:
@@ -34,8 +34,8 @@ def readable(values: npt.NDArray[Any], dtype: int, compute: np.dtype[Any]) -> tu
         return values, dtype
     if dtype in FLOATS8:
         floats = torch.from_numpy(values.copy()).view(FLOATS8_OF_TORCH[dtype]).to(torch.float32).numpy()
-        return floats.astype(compute, copy=False), code(compute)
-    return values.astype(compute), code(compute)
+        return floats.astype(compute, copy=False), dtype_code(compute)
+    return values.astype(compute), dtype_code(compute)
 
 
 def strided(view: View) -> tuple[npt.NDArray[Any], tuple[int, int, int, int, int]]:

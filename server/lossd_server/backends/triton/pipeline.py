@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 
 from lossd_server.backends.triton.batch import DeviceBatch
-from lossd_server.backends.triton.device import STREAMS, Device, explained, view_of
-from lossd_server.backends.triton.kernel_variants import start
+from lossd_server.backends.triton.device import STREAMS, Device, device_error, view_of
+from lossd_server.backends.triton.kernel_variants import launch_variant
 from lossd_server.backends.triton.operand_conversion import words
 from lossd_server.backends.triton.work_list import HOLD_LONG_ROWS
 from lossd_server.jobs.job import Computed, Fault, Launch
-from lossd_server.jobs.slicing import items, part, piece_items
+from lossd_server.jobs.slicing import items, piece_items, slice_job
 
 # Bytes read and written by one batch: a few hundred microseconds of PCIe, so that the first copy is not waited for
 # long, and launches do not show.
@@ -57,7 +57,7 @@ def batches(launches: Sequence[Launch], budget: int = BATCH_BYTES) -> Iterator[l
         whole = items(launch.job)
         step = whole if launch.job.weight_gradient else piece_items(launch.job, budget)
         for first in range(0, whole, step) if step < whole else (0,):
-            job = part(launch.job, first, min(step, whole - first)) if step < whole else launch.job
+            job = slice_job(launch.job, first, min(step, whole - first)) if step < whole else launch.job
             if waiting and size + job.work_bytes > budget:
                 yield waiting
                 waiting, size = [], 0
@@ -67,7 +67,7 @@ def batches(launches: Sequence[Launch], budget: int = BATCH_BYTES) -> Iterator[l
         yield waiting
 
 
-def run(
+def run_launches(
     device: Device, launches: Sequence[Launch], direct: Callable[[npt.NDArray[Any]], bool], held: bool = HOLD_LONG_ROWS
 ) -> list[Computed]:
     """Computes every launch, in order. While one batch is computed, the next is packed and copied over, and the last
@@ -95,7 +95,7 @@ def run(
         while flights:
             land()
     except Exception as error:
-        meaning = explained(error, size)
+        meaning = device_error(error, size)
         if isinstance(meaning, MemoryError):
             for flight in flights:  # nothing may be freed that a copy still reads
                 device.wait(flight.mark)
@@ -120,7 +120,7 @@ def _begin(device: Device, pieces: list[LaunchSlice], batch: DeviceBatch) -> Fli
     if batch.zeroed is not None:
         out.view(torch.uint8)[batch.zeroed[0] : batch.zeroed[1]].zero_()
     for configuration, first, count in batch.groups:
-        start(configuration, memory, out, first, count, batch.work)
+        launch_variant(configuration, memory, out, first, count, batch.work)
     results = device.download(out)
     return Flight(pieces, batch, results, device.mark(), (staged, memory, out))
 

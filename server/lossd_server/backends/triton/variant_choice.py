@@ -83,7 +83,7 @@ class Traits(NamedTuple):
     graded: bool  # the input's gradient is wanted
 
 
-def choose(job: Job) -> Configuration:
+def choose_variant(job: Job) -> Configuration:
     """The variant for `job`; of long rows in pieces the one that sums."""
     target = job.target if job.formula not in INDEXED else None
     plain = job.layout.inner == 1 and job.weight is None and job.pos_weight is None and job.upstream is None

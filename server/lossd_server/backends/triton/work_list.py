@@ -74,7 +74,9 @@ class Run:
         work[:, 3] = (held << 32) | (0 if configuration.kernel == "elements" else layout.classes)
 
 
-def plan(jobs: Sequence[Job], variants: Sequence[Configuration], held: bool) -> list[tuple[Configuration, list[Run]]]:
+def plan_launches(
+    jobs: Sequence[Job], variants: Sequence[Configuration], held: bool
+) -> list[tuple[Configuration, list[Run]]]:
     """The launches in their order, each with its runs: one a variant, save for long rows whose gradient is wanted."""
     first: dict[Configuration, list[Run]] = {}
     long: dict[Configuration, list[int]] = {}

@@ -24,12 +24,12 @@ from lossd_server.backends.numba.softmax.row_state import (
     TARGET_OUT,
     UPSTREAM,
     annihilate,
-    number,
+    optional_number,
 )
-from lossd_server.jobs.jit import part
+from lossd_server.jobs.jit import device_function
 
 
-@part
+@device_function
 def take_logarithms(row: int, kind: int, x: int, logarithms: int, state: Any, steps: int, zero: Any) -> None:
     """Lays ln q of a row's block at `logarithms`, for q given in any kind at `x`."""
     refs = splat(cast(state[at.REF], zero))
@@ -51,7 +51,7 @@ def take_logarithms(row: int, kind: int, x: int, logarithms: int, state: Any, st
         store(row + logarithms + j * BYTES, u)
 
 
-@part
+@device_function
 def take_target(row: int, kind: int, state: Any, steps: int, zero: Any) -> None:
     """Makes t of a target that was given as logits or logarithms."""
     refs = splat(cast(state[at.REF], zero))
@@ -63,7 +63,7 @@ def take_target(row: int, kind: int, state: Any, steps: int, zero: Any) -> None:
         store(row + MIXED + j * BYTES, exp_gap(t, refs) * inverse if kind == LOGITS else exp(t))
 
 
-@part
+@device_function
 def add_losses(row: int, divergence: bool, weighted: bool, steps: int, zero: Any) -> tuple[float, float, float]:
     """(Σ loss, Σ s·t, Σ s·loss) of a block; single losses are left in SINGLE."""
     losses = widen_sum(splat(zero))
@@ -89,7 +89,7 @@ def add_losses(row: int, divergence: bool, weighted: bool, steps: int, zero: Any
     return total(losses), total(shares), total(means)
 
 
-@part
+@device_function
 def set_apart(row: int, first: int, n: int, weighted: bool, state: Any, steps: int, zero: Any) -> None:
     """Adds Σ s·t of a block without entry `first` to OTHERS; that entry's s·t goes to OWN."""
     wide = widen_sum(splat(zero))
@@ -98,7 +98,7 @@ def set_apart(row: int, first: int, n: int, weighted: bool, state: Any, steps: i
     own = zero
     if inside:
         own = load_one(lies, zero)
-        state[at.OWN] = float(own) * number(row + UPSTREAM if weighted else 0, first, zero)
+        state[at.OWN] = float(own) * optional_number(row + UPSTREAM if weighted else 0, first, zero)
         store_one(lies, zero)
     for j in range(steps):
         t = load(row + MIXED + j * BYTES, zero)
@@ -108,7 +108,7 @@ def set_apart(row: int, first: int, n: int, weighted: bool, state: Any, steps: i
         store_one(lies, own)
 
 
-@part
+@device_function
 def exact_slope(row: int, first: int, n: int, kind: int, state: Any, zero: Any) -> None:
     """The input's gradient at the greatest logit or count, where it is a difference of near equals."""
     if not 0 <= first < n:
@@ -122,7 +122,7 @@ def exact_slope(row: int, first: int, n: int, kind: int, state: Any, zero: Any) 
     store_one(row + SLOPES + first * width(zero), cast(state[at.FACTOR] * slope, zero))
 
 
-@part
+@device_function
 def take_slopes(
     row: int, sides: Any, weighted: bool, keep: float, weights: int, state: Any, steps: int, zero: Any
 ) -> None:

@@ -14,11 +14,11 @@ from lossd_server.backends.numba.simd.operations import any_of, splat, total, wi
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax import row_state as at
 from lossd_server.backends.numba.softmax.block_sums import GROUP, times
-from lossd_server.backends.numba.softmax.row_state import INPUT, STAGED, annihilate, number
-from lossd_server.jobs.jit import njit, once, part
+from lossd_server.backends.numba.softmax.row_state import INPUT, STAGED, annihilate, optional_number
+from lossd_server.jobs.jit import device_function, njit, once
 
 
-@part
+@device_function
 def counts_sum(row: int, steps: int, zero: Any) -> tuple[float, bool]:
     """(Σ k, whether all are ≥ 0)."""
     wide = widen_sum(splat(zero))
@@ -30,14 +30,14 @@ def counts_sum(row: int, steps: int, zero: Any) -> tuple[float, bool]:
     return total(wide), good
 
 
-@part
+@device_function
 def logarithm(x: Any, q: Any, norms: Any, lost: Any, counts: bool) -> Any:
     """ln q of q = x / (norms + lost)."""
     value = log(q)
     return log_ratio(x, norms, lost, value) if counts else value
 
 
-@part
+@device_function
 def entropy_of(row: int, steps: int, mass: float, counts: bool, zero: Any) -> float:
     """−Σ q ln q of q = entry / mass."""
     norm = cast(mass, zero)
@@ -54,7 +54,7 @@ def entropy_of(row: int, steps: int, mass: float, counts: bool, zero: Any) -> fl
     return total(wide)
 
 
-@part
+@device_function
 def entropy_slope(row: int, steps: int, mass: float, counts: bool, factor: Any, added: Any, zero: Any) -> None:
     """Overwrites entries with factor·(ln(entry / mass) + added)."""
     norm = cast(mass, zero)
@@ -67,7 +67,7 @@ def entropy_slope(row: int, steps: int, mass: float, counts: bool, factor: Any, 
 
 
 @once
-def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> tuple[int, int]:
+def entropy_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> tuple[int, int]:
     """Losses and gradients of a tile of rows; (fault, index), fault −1 where there is none."""
     outer, inner, rows = where
     classes = layout[1]
@@ -100,9 +100,9 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
             mass = states[r, at.MASS]
             states[r, at.BELOW] += entropy_of(tile + r * PITCH, steps_of(n, width(zero)), mass, counts, zero)
     for r in range(rows):
-        weight = number(job.row_weight, first_row + r, 0.0)
+        weight = optional_number(job.row_weight, first_row + r, 0.0)
         store_one(job.losses + 8 * (first_row + r), annihilate(weight, states[r, at.BELOW]))
-        factor = job.scale * weight * number(job.row_upstream, first_row + r, 0.0)
+        factor = job.scale * weight * optional_number(job.row_upstream, first_row + r, 0.0)
         states[r, at.FACTOR] = -factor / states[r, at.MASS]
     if not job.input_gradient:
         return -1, 0
@@ -134,7 +134,7 @@ def sum_rows(jobs: Any, pieces: Any, counter: int, scratch: int, states: Any, ze
         while row < piece.end:
             inner = row % layout[2]
             rows = min(TILE, layout[2] - inner, piece.end - row) if layout[2] > 1 else 1
-            fault, index = do_tile(job, layout, (row // layout[2], inner, rows), scratch, states, zero)
+            fault, index = entropy_tile(job, layout, (row // layout[2], inner, rows), scratch, states, zero)
             if fault >= 0:
                 piece.fault = fault
                 piece.fault_index = index

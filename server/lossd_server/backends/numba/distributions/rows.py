@@ -48,14 +48,14 @@ from lossd_server.backends.numba.softmax.row_state import (
     UPSTREAM,
     WEIGHTS,
     annihilate,
-    number,
+    optional_number,
 )
 from lossd_server.backends.numba.softmax.target_mix import mix
-from lossd_server.jobs.jit import njit, once, part
+from lossd_server.jobs.jit import device_function, njit, once
 
 
 @once
-def start(job: Any, layout: Any, row: int, state: Any, other: Any) -> bool:
+def start_distribution(job: Any, layout: Any, row: int, state: Any, other: Any) -> bool:
     """Empties a row's states and looks its target up; False where the target is no class."""
     state[:] = 0.0
     other[:] = 0.0
@@ -72,8 +72,10 @@ def start(job: Any, layout: Any, row: int, state: Any, other: Any) -> bool:
     return 0 <= y < layout[1]
 
 
-@part
-def read(job: Any, layout: Any, where: Any, begin: int, n: int, states: Any, scratch: int, zero: Any) -> None:
+@device_function
+def read_distribution(
+    job: Any, layout: Any, where: Any, begin: int, n: int, states: Any, scratch: int, zero: Any
+) -> None:
     """Lays a tile's block of the input, the target (or v) and the upstream gradient in scratch."""
     stage = scratch + STAGED
     lowest = cast(-math.inf, zero)
@@ -85,7 +87,7 @@ def read(job: Any, layout: Any, where: Any, begin: int, n: int, states: Any, scr
             y = int(states[r, at.CLASS]) - begin
             if 0 <= y < n:
                 lies = scratch + MIXED + r * PITCH + y * width(zero)
-                share = (1.0 - job.label_smoothing) * number(job.class_weight, begin + y, zero)
+                share = (1.0 - job.label_smoothing) * optional_number(job.class_weight, begin + y, zero)
                 store_one(lies, cast(load_one(lies, zero) + share, zero))
         return
     pad = lowest if job.target_kind == LOGITS or job.target_kind == LOG_PROBABILITIES else zero
@@ -121,7 +123,7 @@ def measure(job: Any, layout: Any, where: Any, begin: int, n: int, states: Any, 
     return -1
 
 
-@part
+@device_function
 def normalise(state: Any) -> None:
     """REST and LOG_REST of a row of logits that has been measured."""
     rest = state[at.BELOW] + (state[at.TIES] - 1.0)
@@ -156,7 +158,9 @@ def lose(job: Any, where: Any, begin: int, n: int, states: Any, scratch: int, ad
 
 
 @once
-def write(job: Any, layout: Any, where: Any, begin: int, n: int, states: Any, scratch: int, zero: Any) -> None:
+def write_distribution(
+    job: Any, layout: Any, where: Any, begin: int, n: int, states: Any, scratch: int, zero: Any
+) -> None:
     """The gradients of a tile's block."""
     size = width(zero)
     steps = steps_of(n, size)
@@ -180,23 +184,23 @@ def write(job: Any, layout: Any, where: Any, begin: int, n: int, states: Any, sc
         store_tile(job.target_gradient, scratch + TARGET_OUT, dtype, layout, where, begin, n, zero, stage)
 
 
-@part
+@device_function
 def rounded_off(state: Any, kind: int, zero: Any) -> float:
     """What ln(1 + rest) of logits lost in the compute type: the same for every class, it adds up in a row's sum."""
     return state[at.LOG_REST] - float(cast(state[at.LOG_REST], zero)) if kind == LOGITS else 0.0
 
 
 @once
-def finish(job: Any, row: int, state: Any, other: Any, zero: Any) -> None:
+def finish_distribution(job: Any, row: int, state: Any, other: Any, zero: Any) -> None:
     """The row's loss, and the factor of its gradients."""
     if job.formula == KL_ROWS and job.upstream == 0:
         lost = rounded_off(state, job.input_kind, zero) - rounded_off(other, job.target_kind, zero)
         lost = annihilate(state[at.SHARE], lost)
         state[at.WEIGHTED] += lost
         state[at.GAPS] += lost
-    weight = number(job.row_weight, row, 0.0)
+    weight = optional_number(job.row_weight, row, 0.0)
     loss = annihilate(weight, state[at.WEIGHTED])
-    state[at.FACTOR] = job.scale * weight * number(job.row_upstream, row, 0.0)
+    state[at.FACTOR] = job.scale * weight * optional_number(job.row_upstream, row, 0.0)
     store_one(job.losses + 8 * row, loss if state[at.KEPT] else 0.0)
     if job.finished:
         kept = job.finished + 8 * FINISHED * row
@@ -205,20 +209,20 @@ def finish(job: Any, row: int, state: Any, other: Any, zero: Any) -> None:
 
 
 @once
-def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> tuple[int, int]:
+def distribution_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> tuple[int, int]:
     """Losses and gradients of a tile of rows; (fault, index), fault −1 where there is none."""
     outer, inner, rows = where
     classes = layout[1]
     first_row = outer * layout[2] + inner
     gradient = job.input_gradient != 0 or job.target_gradient != 0
     for r in range(rows):
-        if not start(job, layout, first_row + r, states[r], states[TILE + r]):
+        if not start_distribution(job, layout, first_row + r, states[r], states[TILE + r]):
             return CLASS_OUT_OF_RANGE, first_row + r
     for turn in range(3 if gradient else 2):
         for begin in range(0, classes, BLOCK):
             n = min(BLOCK, classes - begin)
             if turn == 0 or classes > BLOCK:
-                read(job, layout, where, begin, n, states, scratch, zero)
+                read_distribution(job, layout, where, begin, n, states, scratch, zero)
             if turn == 0:
                 negative = measure(job, layout, where, begin, n, states, scratch, zero)
                 if negative >= 0:
@@ -229,7 +233,7 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
                     at_values = scratch + SINGLE
                     store_tile(job.values, at_values, job.values_dtype, layout, where, begin, n, zero, scratch + STAGED)
             if turn == 2:
-                write(job, layout, where, begin, n, states, scratch, zero)
+                write_distribution(job, layout, where, begin, n, states, scratch, zero)
         for r in range(rows):
             if turn == 0:
                 if job.input_kind == COUNTS and states[r, at.KEPT] and states[r, at.MASS] == 0.0:
@@ -237,7 +241,7 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
                 normalise(states[r])
                 normalise(states[TILE + r])
             elif turn == 1:
-                finish(job, first_row + r, states[r], states[TILE + r], zero)
+                finish_distribution(job, first_row + r, states[r], states[TILE + r], zero)
     return -1, 0
 
 
@@ -255,7 +259,7 @@ def kinds_rows(jobs: Any, pieces: Any, counter: int, scratch: int, states: Any, 
         while row < piece.end:
             inner = row % layout[2]
             rows = min(TILE, layout[2] - inner, piece.end - row) if layout[2] > 1 else 1
-            fault, index = do_tile(job, layout, (row // layout[2], inner, rows), scratch, states, zero)
+            fault, index = distribution_tile(job, layout, (row // layout[2], inner, rows), scratch, states, zero)
             if fault >= 0:
                 piece.fault = fault
                 piece.fault_index = index

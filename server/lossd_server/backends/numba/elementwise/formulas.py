@@ -20,12 +20,12 @@ from lossd_server.backends.numba.batch_table import (
 from lossd_server.backends.numba.simd.math import exp, exp_of_sum, log, log1p, log_ratio
 from lossd_server.backends.numba.simd.operations import absolute, larger, select
 from lossd_server.backends.numba.softmax.block_sums import times
-from lossd_server.jobs.jit import part
+from lossd_server.jobs.jit import device_function
 
 INFINITY = float("inf")
 
 
-@part
+@device_function
 def bce(p: Any, t: Any) -> Any:
     """−[t·max(ln p, −100) + (1 − t)·max(ln(1 − p), −100)], as torch.nn.functional.binary_cross_entropy."""
     hit = larger(log(p), p * 0.0 - 100.0)
@@ -35,7 +35,7 @@ def bce(p: Any, t: Any) -> Any:
     return loss, (p - t) / larger(p * (1.0 - p), p * 0.0 + 1e-12), miss - hit
 
 
-@part
+@device_function
 def sides(x: Any) -> Any:
     """σ(x), σ(−x) and log1p(exp(−|x|)): nothing cancels."""
     e = exp_of_sum(absolute(x) * -1.0, 0.0)
@@ -45,7 +45,7 @@ def sides(x: Any) -> Any:
     return select(right, near, far), select(right, far, near), log1p(e)
 
 
-@part
+@device_function
 def bce_with_logits(x: Any, t: Any, positive: Any) -> Any:
     """pw·t·sp(−x) + (1 − t)·sp(x), sp(v) = max(v, 0) + log1p(exp(−|v|)): both terms ≥ 0, nothing cancels."""
     right, left, tail = sides(x)
@@ -58,13 +58,13 @@ def bce_with_logits(x: Any, t: Any, positive: Any) -> Any:
     return loss, miss * right - hit * left, (times(positive, below) - above) + (positive - 1.0) * tail
 
 
-@part
+@device_function
 def log_quotient(v: Any, u: Any) -> Any:
     """v − u of two logarithms, +∞ where both are −∞: what a target of 0 then annihilates, and its slope's limit."""
     return select((v == -INFINITY) & (u == -INFINITY), INFINITY, v - u)
 
 
-@part
+@device_function
 def kl(x: Any, t: Any, input_kind: int, target_kind: int) -> Any:
     """t·(ln t − ln q), either operand as probabilities or their logarithms."""
     of_probabilities = input_kind == PROBABILITIES
@@ -87,7 +87,7 @@ def kl(x: Any, t: Any, input_kind: int, target_kind: int) -> Any:
     return times(p, gap), slope, target_slope
 
 
-@part
+@device_function
 def element(job: Any, x: Any, t: Any, positive: Any) -> Any:
     """A job's formula; t is 0 where there is no target."""
     formula = job.formula
@@ -105,7 +105,7 @@ def element(job: Any, x: Any, t: Any, positive: Any) -> Any:
     return 0.0 - (larger(x * -1.0, t) + tail), left, t
 
 
-@part
+@device_function
 def padding(job: Any) -> tuple[float, float]:
     """(input, target) whose loss is 0."""
     if job.formula == BCE_WITH_LOGITS:
@@ -115,7 +115,7 @@ def padding(job: Any) -> tuple[float, float]:
     return (1.0 if job.formula == SELF_INFORMATION else 0.0), 0.0
 
 
-@part
+@device_function
 def outside(job: Any, x: Any, t: Any) -> Any:
     """Lanes whose values the formula does not take: p or t of BCE outside [0, 1], or NaN."""
     if job.formula == BCE:

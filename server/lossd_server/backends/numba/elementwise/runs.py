@@ -20,14 +20,14 @@ from lossd_server.backends.numba.simd.operations import any_of, splat, total, wi
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax.block_sums import GROUP, times
 from lossd_server.backends.numba.softmax.row_state import STAGED
-from lossd_server.jobs.jit import njit, once, part
+from lossd_server.jobs.jit import device_function, njit, once
 
 # Scratch rows of a run; the gradients and losses take the places of what they were made from.
 INPUT, TARGET, WEIGHT, POSITIVE, UPSTREAM = (PITCH * i for i in range(5))
 LOSS = 5 * PITCH
 
 
-@part
+@device_function
 def load_view(
     to: int, at: int, dtype: int, shape: Any, strides: Any, begin: int, n: int, zero: Any, stage: int
 ) -> None:
@@ -56,7 +56,7 @@ def load_view(
     fill(to, n, steps_of(n, width(zero)) * (BYTES // width(zero)), zero)
 
 
-@part
+@device_function
 def load_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> None:
     """Lays a run's operands in scratch, padded so that the padding adds nothing."""
     stage = scratch + STAGED

@@ -15,19 +15,19 @@ from lossd_server.backends.numba.batch_table import CLASS_OUT_OF_RANGE, PROBABIL
 from lossd_server.backends.numba.layout.blocks import load_block, store_block
 from lossd_server.backends.numba.layout.row_tiles import entry
 from lossd_server.backends.numba.simd.memory import FLOAT32, load_one, next_piece, size_of, store_one
-from lossd_server.backends.numba.softmax.row_state import INPUT, STAGED, annihilate, number
-from lossd_server.jobs.jit import njit, part
+from lossd_server.backends.numba.softmax.row_state import INPUT, STAGED, annihilate, optional_number
+from lossd_server.jobs.jit import device_function, njit
 
 
-@part
+@device_function
 def class_weight(job: Any, y: int) -> float:
     """w[y]; 1 where there are none."""
     if job.class_weight_dtype == FLOAT32:
-        return number(job.class_weight, y, np.float32(0))
-    return number(job.class_weight, y, 0.0)
+        return optional_number(job.class_weight, y, np.float32(0))
+    return optional_number(job.class_weight, y, 0.0)
 
 
-@part
+@device_function
 def pick(job: Any, row: int, scratch: int) -> bool:
     """A row's loss and gradient; False where the target is no class."""
     layout = (job.outer, job.classes, job.inner)
@@ -43,12 +43,12 @@ def pick(job: Any, row: int, scratch: int) -> bool:
     load_block(at, job.input + lies * size_of(job.input_dtype), 1, job.input_dtype, 0.0, stage)
     x = load_one(at, 0.0)
     w = class_weight(job, y)
-    weight = number(job.row_weight, row, 0.0)
+    weight = optional_number(job.row_weight, row, 0.0)
     of_probabilities = job.input_kind == PROBABILITIES
     u = math.log(x) if of_probabilities else x
     store_one(job.losses + 8 * row, annihilate(weight, annihilate(w, 0.0 - u)))
     if job.input_gradient:
-        slope = 0.0 - job.scale * weight * number(job.row_upstream, row, 0.0) * w
+        slope = 0.0 - job.scale * weight * optional_number(job.row_upstream, row, 0.0) * w
         store_one(at, annihilate(slope, 1.0 / x) if of_probabilities else slope)
         dtype = job.input_gradient_dtype
         store_block(job.input_gradient + lies * size_of(dtype), at, 1, dtype, 0.0, stage)

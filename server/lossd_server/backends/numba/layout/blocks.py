@@ -24,7 +24,7 @@ from lossd_server.backends.numba.simd.memory import (
 )
 from lossd_server.backends.numba.simd.operations import lane_numbers, select, splat, width
 from lossd_server.backends.numba.simd.vector import BYTES
-from lossd_server.jobs.jit import part
+from lossd_server.jobs.jit import device_function
 
 BLOCK = 4096  # elements
 PITCH = 8 * BLOCK + 192  # bytes between scratch rows: a row of float64, room for a vector more, another cache set
@@ -32,13 +32,13 @@ TILE = 16  # rows of a strided layout that are gathered together
 STAGE = 1024  # bytes for a tail in its own dtype
 
 
-@part
+@device_function
 def steps_of(n: int, itemsize: int) -> int:
     """Vectors that hold n elements."""
     return (n * itemsize + BYTES - 1) // BYTES
 
 
-@part
+@device_function
 def fill(to: int, begin: int, end: int, value: Any) -> None:
     """Writes `value` at elements begin … end − 1."""
     size = width(value)
@@ -46,7 +46,7 @@ def fill(to: int, begin: int, end: int, value: Any) -> None:
         store_one(to + (begin + i) * size, value)
 
 
-@part
+@device_function
 def convert_vectors(to: int, at: int, vectors: int, dtype: int, like: Any) -> None:
     """Converts whole vectors from `dtype`. One loop a dtype: nothing is decided inside."""
     lanes = BYTES // width(like)
@@ -64,7 +64,7 @@ def convert_vectors(to: int, at: int, vectors: int, dtype: int, like: Any) -> No
             store(to + i * BYTES, load_as(at + i * lanes * 8, like, FLOAT64))
 
 
-@part
+@device_function
 def load_block(to: int, at: int, n: int, dtype: int, pad: Any, stage: int) -> None:
     """Converts n contiguous elements of `dtype` to scratch of `pad`'s type, padded to a whole vector."""
     itemsize = width(pad)
@@ -86,7 +86,7 @@ def load_block(to: int, at: int, n: int, dtype: int, pad: Any, stage: int) -> No
         store(last, select(lane_numbers(pad) < left, load(last, pad), splat(pad)))
 
 
-@part
+@device_function
 def store_vectors(to: int, at: int, vectors: int, dtype: int, like: Any) -> None:
     """Rounds whole vectors of the compute type to `dtype`."""
     lanes = BYTES // width(like)
@@ -104,7 +104,7 @@ def store_vectors(to: int, at: int, vectors: int, dtype: int, like: Any) -> None
             store_as(to + i * lanes * 8, load(at + i * BYTES, like), FLOAT64)
 
 
-@part
+@device_function
 def store_block(to: int, at: int, n: int, dtype: int, like: Any, stage: int) -> None:
     """Rounds n elements of scratch to `dtype` and writes them side by side."""
     lanes = BYTES // width(like)

@@ -19,10 +19,10 @@ from lossd_server.backends.numba.simd.memory import (
 from lossd_server.backends.numba.simd.operations import width
 from lossd_server.backends.numba.simd.transpose import SIDE_BYTES, transpose_square
 from lossd_server.backends.numba.simd.vector import BYTES
-from lossd_server.jobs.jit import part
+from lossd_server.jobs.jit import device_function
 
 
-@part
+@device_function
 def load_classes(to: int, at: int, dtype: int, layout: Any, where: Any, linear: int, zero: Any) -> None:
     """Class c of the tile's rows goes to the vector at `to + c·BYTES`. where = (first row, rows); `linear`: room for
     the tile and a vector, then a stage.
@@ -60,7 +60,7 @@ def load_classes(to: int, at: int, dtype: int, layout: Any, where: Any, linear: 
             store_one(to + c * BYTES + r * size, load_one(lies + c * inner * size, zero))
 
 
-@part
+@device_function
 def store_classes(to: int, at: int, dtype: int, layout: Any, where: Any, linear: int, zero: Any) -> None:
     """The inverse of `load_classes`, rounding to `dtype`."""
     row, rows = where

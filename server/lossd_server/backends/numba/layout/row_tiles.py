@@ -21,10 +21,10 @@ from lossd_server.backends.numba.layout.blocks import (
 from lossd_server.backends.numba.simd.memory import copy_bytes, load_one, size_of, store_one
 from lossd_server.backends.numba.simd.operations import width
 from lossd_server.backends.numba.simd.vector import BYTES
-from lossd_server.jobs.jit import part
+from lossd_server.jobs.jit import device_function
 
 
-@part
+@device_function
 def gather(to: int, at: int, n: int, rows: int, pitch: int, dtype: int, pad: Any, stage: int) -> None:
     """Transposes n classes of `rows` ≤ 16 neighbouring rows into scratch rows, PITCH apart; classes lie `pitch`
     elements apart in memory.
@@ -43,7 +43,7 @@ def gather(to: int, at: int, n: int, rows: int, pitch: int, dtype: int, pad: Any
         fill(to + r * PITCH, n, steps_of(n, itemsize) * (BYTES // itemsize), pad)
 
 
-@part
+@device_function
 def scatter(to: int, at: int, n: int, rows: int, pitch: int, dtype: int, like: Any, stage: int) -> None:
     """The inverse of `gather`: rounds scratch rows to `dtype` and writes them across."""
     itemsize = width(like)
@@ -58,14 +58,14 @@ def scatter(to: int, at: int, n: int, rows: int, pitch: int, dtype: int, like: A
         copy_bytes(to + c * pitch * size, stage, rows * size)
 
 
-@part
+@device_function
 def entry(layout: Any, outer: int, c: int, inner: int) -> int:
     """Index of class c of row (outer, inner)."""
     _, classes, pitch = layout
     return (outer * classes + c) * pitch + inner
 
 
-@part
+@device_function
 def load_tile(to: int, at: int, dtype: int, layout: Any, where: Any, begin: int, n: int, pad: Any, stage: int) -> None:
     """Classes begin … begin + n − 1 of a tile's rows, where = (outer, inner, rows), padded with `pad`."""
     outer, inner, rows = where
@@ -76,7 +76,7 @@ def load_tile(to: int, at: int, dtype: int, layout: Any, where: Any, begin: int,
         gather(to, first, n, rows, layout[2], dtype, pad, stage)
 
 
-@part
+@device_function
 def store_tile(
     to: int, at: int, dtype: int, layout: Any, where: Any, begin: int, n: int, like: Any, stage: int
 ) -> None:

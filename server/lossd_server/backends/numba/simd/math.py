@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from lossd_server.backends.numba.simd.operations import absolute, bits, floats, fma, select, to_float
 from lossd_server.backends.numba.simd.vector import Vec, call
-from lossd_server.jobs.jit import part
+from lossd_server.jobs.jit import device_function
 
 FLOATS: dict[str, dict[str, float]] = {
     "float32": {
@@ -126,7 +126,7 @@ def polynomial(typing: Any, x: Any, name: Any) -> Any:
     return x(x, name), build
 
 
-@part
+@device_function
 def exp_of_sum(high: Any, low: Any) -> Any:
     """exp(high + low) for |low| much smaller than high, high ≤ 0 or NaN."""
     shifted = fma(high, constant(high, "log2e"), constant(high, "round"))
@@ -138,7 +138,7 @@ def exp_of_sum(high: Any, low: Any) -> Any:
     return select(high < constant(high, "exp_least"), 0.0, p * scale)
 
 
-@part
+@device_function
 def exp_gap(x: Any, m: Any) -> Any:
     """exp(x − m) for x ≤ m: the difference is kept in two parts, so that its rounding costs nothing."""
     high = x - m
@@ -146,7 +146,7 @@ def exp_gap(x: Any, m: Any) -> Any:
     return exp_of_sum(high, (x - (high - back)) - (m + back))
 
 
-@part
+@device_function
 def log_with(x: Any, correction: Any) -> Any:
     """ln x + correction, for a correction below an ulp of 1."""
     small = x < constant(x, "least_normal")
@@ -166,13 +166,13 @@ def log_with(x: Any, correction: Any) -> Any:
     return select(x < 0.0, float("nan"), value)
 
 
-@part
+@device_function
 def log(x: Any) -> Any:
     """ln x: −∞ at 0, NaN below."""
     return log_with(x, x * 0.0)
 
 
-@part
+@device_function
 def log1p(y: Any) -> Any:
     """ln(1 + y) for −1 ≤ y ≤ 1: the rounding of 1 + y is put back."""
     u = y + 1.0
@@ -180,7 +180,7 @@ def log1p(y: Any) -> Any:
     return log_with(u, select(u == 0.0, 0.0, lost / u))
 
 
-@part
+@device_function
 def log1p_any(y: Any) -> Any:
     """ln(1 + y) for y ≥ −1, however large."""
     u = y + 1.0
@@ -188,14 +188,14 @@ def log1p_any(y: Any) -> Any:
     return log_with(u, select(u < float("inf"), lost / u, 0.0))
 
 
-@part
+@device_function
 def exp(x: Any) -> Any:
     """exp(x) of any sign."""
     small = exp_of_sum(absolute(x) * -1.0, 0.0)
     return select(x > 0.0, 1.0 / small, small)
 
 
-@part
+@device_function
 def log_ratio(a: Any, b: Any, b_low: Any, far: Any) -> Any:
     """ln(a / (b + b_low)) with the rounding of the quotient put back, so that nothing cancels near 1; `far`, the
     difference of the logarithms, for quotients that are out of reach.
@@ -206,7 +206,7 @@ def log_ratio(a: Any, b: Any, b_low: Any, far: Any) -> Any:
     return select(near, log_with(ratio, lost), far)
 
 
-@part
+@device_function
 def tanh_and_slope(x: Any, k: Any) -> tuple[Any, Any]:
     """(tanh(x / k), 1 − tanh²): with E = exp(−2|x / k|), −expm1(−2|x / k|) / (1 + E) and 4·E / (1 + E)²."""
     z = x / k

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends.numba.simd.vector import ELEMENTS, I32, Vec, lanes_of
-from lossd_server.jobs.jit import part
+from lossd_server.jobs.jit import device_function
 
 FLOAT16, BFLOAT16 = int(pb.DATA_TYPE_FLOAT16), int(pb.DATA_TYPE_BFLOAT16)
 FLOAT32, FLOAT64 = int(pb.DATA_TYPE_FLOAT32), int(pb.DATA_TYPE_FLOAT64)
@@ -169,7 +169,7 @@ def next_piece(typing: Any, at: Any) -> Any:
     return types.int64(at), build
 
 
-def whole(builder: Any, lanes: int, bits: int, value: int) -> Any:
+def constant_vector(builder: Any, lanes: int, bits: int, value: int) -> Any:
     return ir.Constant(ir.VectorType(ir.IntType(bits), lanes), [value] * lanes)
 
 
@@ -177,19 +177,21 @@ def widen_float16(builder: Any, stored: Any) -> Any:
     """float16 bits to float32: the exponent is moved by a multiplication, which also normalises subnormals."""
     n = stored.type.count
     wide = builder.zext(stored, ir.VectorType(I32, n))
-    sign = builder.shl(builder.and_(wide, whole(builder, n, 32, 0x8000)), whole(builder, n, 32, 16))
-    magnitude = builder.shl(builder.and_(wide, whole(builder, n, 32, 0x7FFF)), whole(builder, n, 32, 13))
+    sign = builder.shl(builder.and_(wide, constant_vector(builder, n, 32, 0x8000)), constant_vector(builder, n, 32, 16))
+    magnitude = builder.shl(
+        builder.and_(wide, constant_vector(builder, n, 32, 0x7FFF)), constant_vector(builder, n, 32, 13)
+    )
     f32 = ir.VectorType(ir.FloatType(), n)
     scaled = builder.fmul(builder.bitcast(magnitude, f32), ir.Constant(f32, [2.0**112] * n))
     finite = builder.bitcast(scaled, magnitude.type)
-    special = builder.icmp_unsigned(">=", magnitude, whole(builder, n, 32, 0x0F800000))
-    value = builder.select(special, builder.or_(magnitude, whole(builder, n, 32, 0x7F800000)), finite)
+    special = builder.icmp_unsigned(">=", magnitude, constant_vector(builder, n, 32, 0x0F800000))
+    value = builder.select(special, builder.or_(magnitude, constant_vector(builder, n, 32, 0x7F800000)), finite)
     return builder.bitcast(builder.or_(value, sign), f32)
 
 
 def widen_bfloat16(builder: Any, stored: Any) -> Any:
     n = stored.type.count
-    wide = builder.shl(builder.zext(stored, ir.VectorType(I32, n)), whole(builder, n, 32, 16))
+    wide = builder.shl(builder.zext(stored, ir.VectorType(I32, n)), constant_vector(builder, n, 32, 16))
     return builder.bitcast(wide, ir.VectorType(ir.FloatType(), n))
 
 
@@ -197,11 +199,11 @@ def narrow_bfloat16(builder: Any, value: Any) -> Any:
     """float32 to bfloat16 bits, to nearest even; NaN stays NaN."""
     n = value.type.count
     word = builder.bitcast(value, ir.VectorType(I32, n))
-    odd = builder.and_(builder.lshr(word, whole(builder, n, 32, 16)), whole(builder, n, 32, 1))
-    rounded = builder.add(builder.add(word, whole(builder, n, 32, 0x7FFF)), odd)
+    odd = builder.and_(builder.lshr(word, constant_vector(builder, n, 32, 16)), constant_vector(builder, n, 32, 1))
+    rounded = builder.add(builder.add(word, constant_vector(builder, n, 32, 0x7FFF)), odd)
     nan = builder.fcmp_unordered("uno", value, value)
-    chosen = builder.select(nan, builder.or_(word, whole(builder, n, 32, 0x00400000)), rounded)
-    return builder.trunc(builder.lshr(chosen, whole(builder, n, 32, 16)), ir.VectorType(ir.IntType(16), n))
+    chosen = builder.select(nan, builder.or_(word, constant_vector(builder, n, 32, 0x00400000)), rounded)
+    return builder.trunc(builder.lshr(chosen, constant_vector(builder, n, 32, 16)), ir.VectorType(ir.IntType(16), n))
 
 
 def narrow_float16(builder: Any, value: Any) -> Any:
@@ -209,23 +211,25 @@ def narrow_float16(builder: Any, value: Any) -> Any:
     n = value.type.count
     f32, i32 = value.type, ir.VectorType(I32, n)
     word = builder.bitcast(value, i32)
-    sign = builder.and_(builder.lshr(word, whole(builder, n, 32, 16)), whole(builder, n, 32, 0x8000))
-    magnitude = builder.and_(word, whole(builder, n, 32, 0x7FFFFFFF))
+    sign = builder.and_(
+        builder.lshr(word, constant_vector(builder, n, 32, 16)), constant_vector(builder, n, 32, 0x8000)
+    )
+    magnitude = builder.and_(word, constant_vector(builder, n, 32, 0x7FFFFFFF))
     shifted = builder.fadd(builder.bitcast(magnitude, f32), ir.Constant(f32, [0.5] * n))
-    subnormal = builder.sub(builder.bitcast(shifted, i32), whole(builder, n, 32, 0x3F000000))
-    odd = builder.and_(builder.lshr(magnitude, whole(builder, n, 32, 13)), whole(builder, n, 32, 1))
-    rounded = builder.add(builder.add(magnitude, whole(builder, n, 32, 0xC8000FFF)), odd)
-    normal = builder.lshr(rounded, whole(builder, n, 32, 13))
-    is_small = builder.icmp_unsigned("<", magnitude, whole(builder, n, 32, 0x38800000))
-    is_large = builder.icmp_unsigned(">=", magnitude, whole(builder, n, 32, 0x47800000))
-    is_nan = builder.icmp_unsigned(">", magnitude, whole(builder, n, 32, 0x7F800000))
+    subnormal = builder.sub(builder.bitcast(shifted, i32), constant_vector(builder, n, 32, 0x3F000000))
+    odd = builder.and_(builder.lshr(magnitude, constant_vector(builder, n, 32, 13)), constant_vector(builder, n, 32, 1))
+    rounded = builder.add(builder.add(magnitude, constant_vector(builder, n, 32, 0xC8000FFF)), odd)
+    normal = builder.lshr(rounded, constant_vector(builder, n, 32, 13))
+    is_small = builder.icmp_unsigned("<", magnitude, constant_vector(builder, n, 32, 0x38800000))
+    is_large = builder.icmp_unsigned(">=", magnitude, constant_vector(builder, n, 32, 0x47800000))
+    is_nan = builder.icmp_unsigned(">", magnitude, constant_vector(builder, n, 32, 0x7F800000))
     half = builder.select(is_small, subnormal, normal)
-    large = builder.select(is_nan, whole(builder, n, 32, 0x7E00), whole(builder, n, 32, 0x7C00))
+    large = builder.select(is_nan, constant_vector(builder, n, 32, 0x7E00), constant_vector(builder, n, 32, 0x7C00))
     chosen = builder.or_(builder.select(is_large, large, half), sign)
     return builder.trunc(chosen, ir.VectorType(ir.IntType(16), n))
 
 
-def widened(builder: Any, at: Any, kind: Vec, dtype: int) -> Any:
+def load_widened(builder: Any, at: Any, kind: Vec, dtype: int) -> Any:
     """Loads `kind.lanes` elements of `dtype` and makes them floats of `kind`."""
     n = kind.lanes
     if dtype in (FLOAT16, BFLOAT16):
@@ -239,7 +243,7 @@ def widened(builder: Any, at: Any, kind: Vec, dtype: int) -> Any:
     return builder.fpext(value, kind.llvm) if dtype == FLOAT32 else builder.fptrunc(value, kind.llvm)
 
 
-def narrowed(builder: Any, value: Any, kind: Vec, dtype: int) -> Any:
+def to_storage(builder: Any, value: Any, kind: Vec, dtype: int) -> Any:
     """The stored form of floats of `kind` in `dtype`."""
     single = ir.VectorType(ir.FloatType(), kind.lanes)
     if dtype == FLOAT64:
@@ -255,7 +259,7 @@ def narrowed(builder: Any, value: Any, kind: Vec, dtype: int) -> Any:
 def load_as(typing: Any, at: Any, like: Any, dtype: Any) -> Any:
     """A full vector of `like`'s type from elements of `dtype`, a literal DataType."""
     kind = lanes_of(like)
-    return kind(at, like, dtype), lambda context, builder, sig, args: widened(
+    return kind(at, like, dtype), lambda context, builder, sig, args: load_widened(
         builder, args[0], kind, dtype.literal_value
     )
 
@@ -265,14 +269,14 @@ def store_as(typing: Any, at: Any, value: Any, dtype: Any) -> Any:
     """Rounds a vector to `dtype`, a literal DataType, and stores it."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        stored = narrowed(builder, args[1], value, dtype.literal_value)
+        stored = to_storage(builder, args[1], value, dtype.literal_value)
         builder.store(stored, address(builder, args[0], stored.type), align=1)
         return context.get_dummy_value()
 
     return types.void(at, value, dtype), build
 
 
-@part
+@device_function
 def size_of(dtype: int) -> int:
     """Bytes an element."""
     if dtype == FLOAT16 or dtype == BFLOAT16:

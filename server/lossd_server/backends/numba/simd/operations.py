@@ -144,7 +144,7 @@ def greatest(typing: Any, a: Any) -> Any:
 
 
 @intrinsic
-def widen(typing: Any, a: Any) -> Any:
+def to_float64(typing: Any, a: Any) -> Any:
     """The vector in float64, lane for lane."""
     kind = Vec("float64", a.lanes)
 

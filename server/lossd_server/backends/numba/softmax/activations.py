@@ -17,12 +17,12 @@ from lossd_server.backends.numba.simd.memory import cast, load, load_one, store,
 from lossd_server.backends.numba.simd.operations import splat, total, widen_sum, width
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax import row_state as at
-from lossd_server.backends.numba.softmax.block_sums import place, times
+from lossd_server.backends.numba.softmax.block_sums import times, vector_address
 from lossd_server.backends.numba.softmax.row_state import INPUT, MIXED, STAGED, TARGET_OUT, UPSTREAM
-from lossd_server.jobs.jit import once, part
+from lossd_server.jobs.jit import device_function, once
 
 
-@part
+@device_function
 def sum_upstream(state: Any, block: Any, g: int, begin: int, n: int, softmax: bool, zero: Any) -> None:
     """Adds a block to OTHERS, Σ g p (or Σ g) without the first maximum, and puts its g in OWN."""
     lies = g + (int(state[at.FIRST]) - begin) * width(zero)
@@ -37,14 +37,14 @@ def sum_upstream(state: Any, block: Any, g: int, begin: int, n: int, softmax: bo
     for j in range(block[3]):
         term = load(g + j * BYTES, zero)
         if softmax:
-            term = times(exp_gap(load(place(block, j), zero), refs) * inverse, term)
+            term = times(exp_gap(load(vector_address(block, j), zero), refs) * inverse, term)
         wide = wide + widen_sum(term)
     state[at.OTHERS] += total(wide)
     if inside:
         store_one(lies, own)
 
 
-@part
+@device_function
 def write_row(
     state: Any, block: Any, values: int, g: int, out: int, factor: float, softmax: bool, gradient: bool, zero: Any
 ) -> None:
@@ -60,7 +60,7 @@ def write_row(
     factors = splat(cast(factor, zero))
     ones = splat(cast(1.0, zero))
     for j in range(block[3]):
-        x = load(place(block, j), zero)
+        x = load(vector_address(block, j), zero)
         p = exp_gap(x, refs) * inverse
         if gradient:
             upstream = load(g + j * BYTES, zero) if g else ones
@@ -69,7 +69,7 @@ def write_row(
         store(values + j * BYTES, p if softmax else 0.0 - ((refs - x) + log_rest))
 
 
-@part
+@device_function
 def exact_entry(state: Any, out: int, begin: int, n: int, factor: float, softmax: bool, zero: Any) -> None:
     """The gradient at the first maximum."""
     first = int(state[at.FIRST]) - begin

@@ -10,10 +10,10 @@ import numpy as np
 from lossd_server.backends.numba.batch_table import CROSS_ENTROPY_INDEX, FINISHED
 from lossd_server.backends.numba.simd.memory import store_one
 from lossd_server.backends.numba.softmax import row_state as at
-from lossd_server.jobs.jit import part
+from lossd_server.jobs.jit import device_function
 
 
-@part
+@device_function
 def write_outputs(job: Any, row: int, state: Any) -> None:
     """A finished row's entries in those arrays that were asked for."""
     if job.lse:

@@ -15,46 +15,46 @@ from lossd_server.backends.numba.simd.math import exp_gap
 from lossd_server.backends.numba.simd.memory import load, load_one, prefetch, store, store_past_cache
 from lossd_server.backends.numba.simd.operations import any_of, greatest, larger, select, splat, total, widen_sum, width
 from lossd_server.backends.numba.simd.vector import BYTES
-from lossd_server.jobs.jit import part
+from lossd_server.jobs.jit import device_function
 
 GROUP = 8  # vectors that are summed in the compute type before widening
 INFINITY = float("inf")
 
 
-@part
-def place(block: Any, j: int) -> int:
+@device_function
+def vector_address(block: Any, j: int) -> int:
     """Address of a block's vector."""
     body, full, tail, _ = block
     return body + BYTES * j if j < full else tail
 
 
-@part
+@device_function
 def times(a: Any, b: Any) -> Any:
     """a·b by the rule for zeros: a = 0 annihilates an infinite b."""
     return a * select((a == 0.0) & (b == b), 0.0, b)
 
 
-@part
+@device_function
 def largest(block: Any, zero: Any) -> Any:
     """The maximum; NaN is passed over (the sums find it)."""
     even = splat(zero) - INFINITY
     odd = even
     steps = block[3]
     for j in range(steps // 2):
-        even = larger(load(place(block, 2 * j), zero), even)
-        odd = larger(load(place(block, 2 * j + 1), zero), odd)
+        even = larger(load(vector_address(block, 2 * j), zero), even)
+        odd = larger(load(vector_address(block, 2 * j + 1), zero), odd)
     if steps % 2:
-        even = larger(load(place(block, steps - 1), zero), even)
+        even = larger(load(vector_address(block, steps - 1), zero), even)
     return greatest(larger(even, odd))
 
 
-@part
+@device_function
 def first_equal(block: Any, value: Any, zero: Any) -> int:
     """Index of the first entry equal to `value`, or −1."""
     wanted = splat(value)
     lanes = BYTES // width(zero)
     for j in range(block[3]):
-        at = place(block, j)
+        at = vector_address(block, j)
         if any_of(load(at, zero) == wanted):
             for lane in range(lanes):
                 if load_one(at + lane * width(zero), zero) == value:
@@ -62,7 +62,7 @@ def first_equal(block: Any, value: Any, zero: Any) -> int:
     return -1
 
 
-@part
+@device_function
 def exp_sums(block: Any, ref: Any, keep: int, ahead: int, pace: int, zero: Any) -> tuple[float, float]:
     """(Σ exp(x − ref) over x < ref, number of x = ref). Where `keep` is an address the exponentials are left there.
 
@@ -80,7 +80,7 @@ def exp_sums(block: Any, ref: Any, keep: int, ahead: int, pace: int, zero: Any) 
                 prefetch(ahead + j * pace)
                 if pace > 64:
                     prefetch(ahead + j * pace + 64)
-            x = load(place(block, j), zero)
+            x = load(vector_address(block, j), zero)
             e = exp_gap(x, refs)
             if keep:
                 store(keep + j * BYTES, e)
@@ -91,7 +91,7 @@ def exp_sums(block: Any, ref: Any, keep: int, ahead: int, pace: int, zero: Any) 
     return total(wide), total(widen_sum(ties))
 
 
-@part
+@device_function
 def entropy_sum(block: Any, ref: Any, zero: Any) -> float:
     """Σ (ref − x)·exp(x − ref)."""
     refs = splat(ref)
@@ -100,13 +100,13 @@ def entropy_sum(block: Any, ref: Any, zero: Any) -> float:
     for group in range(0, steps, GROUP):
         narrow = splat(zero)
         for j in range(group, min(group + GROUP, steps)):
-            x = load(place(block, j), zero)
+            x = load(vector_address(block, j), zero)
             narrow = narrow + times(exp_gap(x, refs), refs - x)
         wide = wide + widen_sum(narrow)
     return total(wide)
 
 
-@part
+@device_function
 def gap_sum(block: Any, weights: int, ref: Any, zero: Any) -> float:
     """Σ v·(ref − x), v at `weights`."""
     refs = splat(ref)
@@ -115,12 +115,12 @@ def gap_sum(block: Any, weights: int, ref: Any, zero: Any) -> float:
     for group in range(0, steps, GROUP):
         narrow = splat(zero)
         for j in range(group, min(group + GROUP, steps)):
-            narrow = narrow + times(load(weights + j * BYTES, zero), refs - load(place(block, j), zero))
+            narrow = narrow + times(load(weights + j * BYTES, zero), refs - load(vector_address(block, j), zero))
         wide = wide + widen_sum(narrow)
     return total(wide)
 
 
-@part
+@device_function
 def plain_sum(at: int, steps: int, zero: Any) -> float:
     """Σ of scratch."""
     wide = widen_sum(splat(zero))
@@ -129,21 +129,21 @@ def plain_sum(at: int, steps: int, zero: Any) -> float:
     return total(wide)
 
 
-@part
-def write(to: int, value: Any, past_cache: bool) -> None:
+@device_function
+def store_vector(to: int, value: Any, past_cache: bool) -> None:
     if past_cache:
         store_past_cache(to, value)
     else:
         store(to, value)
 
 
-@part
+@device_function
 def exponential(block: Any, kept: int, j: int, refs: Any, zero: Any) -> Any:
     """exp(x − ref) of vector j: the one that `exp_sums` left, or computed again, to the same bits."""
-    return load(kept + j * BYTES, zero) if kept else exp_gap(load(place(block, j), zero), refs)
+    return load(kept + j * BYTES, zero) if kept else exp_gap(load(vector_address(block, j), zero), refs)
 
 
-@part
+@device_function
 def softmax_gradient(
     block: Any, kept: int, out: Any, weights: int, ref: Any, q: Any, s: Any, past: bool, near: int, other: int
 ) -> None:
@@ -159,30 +159,30 @@ def softmax_gradient(
         for j in range(block[3]):
             e = exponential(block, kept, j, refs, q)
             away = past and j < out[1] and j != near and j != other
-            write(place(out, j), e * qs - times(load(weights + j * BYTES, q), ss), away)
+            store_vector(vector_address(out, j), e * qs - times(load(weights + j * BYTES, q), ss), away)
     else:
         for j in range(block[3]):
             away = past and j < out[1] and j != near
-            write(place(out, j), exponential(block, kept, j, refs, q) * qs, away)
+            store_vector(vector_address(out, j), exponential(block, kept, j, refs, q) * qs, away)
 
 
-@part
+@device_function
 def entropy_gradient(block: Any, out: Any, ref: Any, q: Any, mean_gap: Any, past: bool) -> None:
     """out = q·exp(x − ref)·((ref − x) − mean_gap)."""
     refs = splat(ref)
     qs = splat(q)
     for j in range(block[3]):
-        x = load(place(block, j), q)
-        write(place(out, j), times(exp_gap(x, refs) * qs, (refs - x) - mean_gap), past and j < out[1])
+        x = load(vector_address(block, j), q)
+        store_vector(vector_address(out, j), times(exp_gap(x, refs) * qs, (refs - x) - mean_gap), past and j < out[1])
 
 
-@part
+@device_function
 def target_gradient(block: Any, out: int, weights: int, ref: Any, log_rest: Any, s: Any) -> None:
     """out = s·w·((ref − x) + log_rest), w at `weights` or 1."""
     refs = splat(ref)
     factor = splat(s)
     for j in range(block[3]):
-        nats = (refs - load(place(block, j), s)) + log_rest
+        nats = (refs - load(vector_address(block, j), s)) + log_rest
         if weights:
             store(out + j * BYTES, times(load(weights + j * BYTES, s) * factor, nats))
         else:

@@ -20,10 +20,10 @@ from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax.block_sums import times
 from lossd_server.backends.numba.softmax.row_state import EXPONENTIALS, INPUT, MIXED, SLOPES, STAGED
 from lossd_server.backends.numba.softmax.softcap import cap
-from lossd_server.jobs.jit import njit, once, part
+from lossd_server.jobs.jit import device_function, njit, once
 
 
-@part
+@device_function
 def greatest_logit(job: Any, layout: Any, outer: int, inner: int, first: int, scratch: int) -> float:
     """The row's maximum, capped."""
     at = scratch + EXPONENTIALS
@@ -35,7 +35,7 @@ def greatest_logit(job: Any, layout: Any, outer: int, inner: int, first: int, sc
     return m if math.isfinite(m) else 0.0
 
 
-@part
+@device_function
 def add_row(job: Any, row: int, x: int, t: int, sums: int, steps: int, ref: float) -> None:
     """Adds a row's block to the sums of its classes."""
     kept = job.finished + 8 * FINISHED * row

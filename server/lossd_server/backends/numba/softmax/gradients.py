@@ -12,23 +12,28 @@ from lossd_server.backends.numba.simd.memory import FLOAT32, FLOAT64, cast, copy
 from lossd_server.backends.numba.simd.operations import width
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax import row_state as at
-from lossd_server.backends.numba.softmax.block_sums import entropy_gradient, place, softmax_gradient, target_gradient
+from lossd_server.backends.numba.softmax.block_sums import (
+    entropy_gradient,
+    softmax_gradient,
+    target_gradient,
+    vector_address,
+)
 from lossd_server.backends.numba.softmax.row_state import INPUT, MIXED, OUT_TAIL, SLOPES, STAGED, TARGET_OUT, WEIGHTS
 from lossd_server.backends.numba.softmax.softcap import apply_slopes
-from lossd_server.jobs.jit import once, part
+from lossd_server.jobs.jit import device_function, once
 
 PAST_CACHE_BYTES = 1 << 22  # gradients over this size are stored past the cache,
 PAST_CACHE_ROW = 1 << 14  # where a row has as many bytes: in shorter ones it costs more than it spares
 
 
-@part
+@device_function
 def set_entry(out: Any, c: int, value: float, zero: Any) -> None:
     """Overwrites entry c of an output block."""
     lanes = BYTES // width(zero)
-    store_one(place(out, c // lanes) + c % lanes * width(zero), cast(value, zero))
+    store_one(vector_address(out, c // lanes) + c % lanes * width(zero), cast(value, zero))
 
 
-@part
+@device_function
 def exact_entries(job: Any, state: Any, out: Any, begin: int, n: int, v: int, zero: Any) -> None:
     """Entries of the gradient that are differences, by forms that do not cancel: at the target, and at the greatest
     logit where p = 1 − rest/d. With S = share of the target, V = Σ v and Z = 2κ·lse of z_loss:
@@ -60,7 +65,7 @@ def exact_entries(job: Any, state: Any, out: Any, begin: int, n: int, v: int, ze
             set_entry(out, first, s * ((share + others + z) / d - own * gone), zero)
 
 
-@part
+@device_function
 def output_block(job: Any, layout: Any, where: Any, begin: int, n: int, r: int, scratch: int, zero: Any) -> Any:
     """Where a row's gradient goes: into the answer itself if it is contiguous and of the compute type, else scratch."""
     size = width(zero)

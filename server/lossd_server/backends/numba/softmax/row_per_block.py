@@ -55,18 +55,18 @@ from lossd_server.backends.numba.softmax.row_state import (
     SLOPES,
     STAGED,
     annihilate,
-    number,
+    optional_number,
 )
 from lossd_server.backends.numba.softmax.softcap import cap
 from lossd_server.backends.numba.softmax.target_mix import mix
-from lossd_server.jobs.jit import njit, once, part
+from lossd_server.jobs.jit import device_function, njit, once
 
 KEPT_BYTES = 1 << 18  # exponentials of a long row that the second cache holds: cheaper than to compute them again
 LONG = 2048  # classes from which rows are worth asking for ahead of time: shorter ones the processor sees coming
 
 
-@part
-def start(job: Any, layout: Any, where: Any, r: int, state: Any, scratch: int, zero: Any) -> bool:
+@device_function
+def start_row(job: Any, layout: Any, where: Any, r: int, state: Any, scratch: int, zero: Any) -> bool:
     """Empties a row's state and looks its target up; False where the target is no class."""
     outer, inner, _ = where
     state[:] = 0.0
@@ -91,11 +91,11 @@ def start(job: Any, layout: Any, where: Any, r: int, state: Any, scratch: int, z
     if job.softcap != 0.0:
         cap(scratch + EXPONENTIALS, scratch + SLOPES, 1, job.softcap, zero)
     state[at.PICKED] = load_one(lies, zero)
-    state[at.SHARE] = (1.0 - job.label_smoothing) * number(job.class_weight, y, zero)
+    state[at.SHARE] = (1.0 - job.label_smoothing) * optional_number(job.class_weight, y, zero)
     return True
 
 
-@part
+@device_function
 def advance(
     state: Any, block: Any, weights: int, begin: int, gaps: bool, first: bool, kept: int, ahead: Any, zero: Any
 ) -> None:
@@ -129,8 +129,8 @@ def advance(
         state[at.MASS] += plain_sum(weights, block[3], zero)
 
 
-@part
-def finish(job: Any, row: int, state: Any) -> float:
+@device_function
+def finish_row(job: Any, row: int, state: Any) -> float:
     """The row's loss, from its state; what the gradient needs is left there."""
     rest = state[at.BELOW] + (state[at.TIES] - 1.0)
     if not abs(state[at.MAXIMUM]) < math.inf:
@@ -138,8 +138,8 @@ def finish(job: Any, row: int, state: Any) -> float:
     log_rest = math.log1p(rest)
     state[at.REST] = rest
     state[at.LOG_REST] = log_rest
-    weight = number(job.row_weight, row, 0.0)
-    state[at.FACTOR] = job.scale * weight * number(job.row_upstream, row, 0.0)
+    weight = optional_number(job.row_weight, row, 0.0)
+    state[at.FACTOR] = job.scale * weight * optional_number(job.row_upstream, row, 0.0)
     if job.formula == ENTROPY_LOGITS:
         return annihilate(weight, log_rest + state[at.GAPS] / (1.0 + rest))
     loss = annihilate(state[at.MASS], log_rest) + state[at.WEIGHTED]
@@ -152,7 +152,7 @@ def finish(job: Any, row: int, state: Any) -> float:
     return annihilate(weight, loss)
 
 
-@part
+@device_function
 def read_block(
     job: Any, layout: Any, where: Any, begin: int, n: int, scratch: int, zero: Any
 ) -> tuple[int, int, int, int]:
@@ -199,7 +199,7 @@ def rest_mass(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero
 
 
 @once
-def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> int:
+def softmax_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> int:
     """Losses and gradients of a tile of rows; the first row whose target is no class, or −1."""
     outer, inner, rows = where
     classes = layout[1]
@@ -218,7 +218,7 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
         elif plain and width(zero) == 4 and classes * 4 <= KEPT_BYTES:  # in float64 the difference of refs would round
             keep = scratch + MIXED
     for r in range(rows):
-        if not start(job, layout, where, r, states[r], scratch, zero):
+        if not start_row(job, layout, where, r, states[r], scratch, zero):
             return first_row + r
     if layout[2] == 1 and states[0, at.KEPT] == 0.0 and job.plain:
         classes = 0  # an ignored row is not read, but for its outputs
@@ -239,7 +239,7 @@ def do_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: 
         if keep and classes > BLOCK:
             store_one(scratch + SINGLE + begin // BLOCK * 8, states[0, at.REF])
     for r in range(rows):
-        loss = finish(job, first_row + r, states[r])
+        loss = finish_row(job, first_row + r, states[r])
         if not job.plain:
             write_outputs(job, first_row + r, states[r])
         if job.losses:
@@ -292,7 +292,7 @@ def softmax_rows(jobs: Any, pieces: Any, counter: int, scratch: int, states: Any
         while row < piece.end:
             inner = row % layout[2]
             rows = min(TILE, layout[2] - inner, piece.end - row) if layout[2] > 1 else 1
-            wrong = do_tile(job, layout, (row // layout[2], inner, rows), scratch, states, zero)
+            wrong = softmax_tile(job, layout, (row // layout[2], inner, rows), scratch, states, zero)
             if wrong >= 0:
                 piece.fault = CLASS_OUT_OF_RANGE
                 piece.fault_index = wrong

@@ -2,7 +2,7 @@
 
 A tile is as many rows as a vector has lanes. Its classes are laid in scratch as vectors, class by class; every sum is
 then over vectors, and what a row computes is the same wherever it lies and whatever its neighbours hold. The forms
-are those of `rows`, `mixing` and `row_gradients`.
+are those of `row_per_block`, `target_mix` and `gradients`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lossd_server.backends.numba.layout.blocks import STAGE
 from lossd_server.backends.numba.layout.lane_tiles import load_classes, store_classes
 from lossd_server.backends.numba.simd.math import exp_gap, log1p_any
 from lossd_server.backends.numba.simd.memory import cast, load, load_one, load_wide, store, store_one
-from lossd_server.backends.numba.simd.operations import larger, rounded, select, splat, widen, width
+from lossd_server.backends.numba.simd.operations import larger, rounded, select, splat, to_float64, width
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax.block_sums import GROUP, times
 from lossd_server.backends.numba.softmax.row_per_lane_outputs import (
@@ -26,8 +26,8 @@ from lossd_server.backends.numba.softmax.row_per_lane_outputs import (
     write_finished,
     write_rows,
 )
-from lossd_server.backends.numba.softmax.row_state import annihilate, number
-from lossd_server.jobs.jit import part
+from lossd_server.backends.numba.softmax.row_state import annihilate, optional_number
+from lossd_server.jobs.jit import device_function
 
 NARROW = 512  # classes up to which rows go to lanes: above, the tile leaves the caches
 
@@ -49,7 +49,7 @@ LOSSES = FACTORS + 2 * BYTES
 ROOM = LOSSES + 2 * BYTES  # for by-products
 
 
-@part
+@device_function
 def look_up(job: Any, layout: Any, first_row: int, rows: int, scratch: int, zero: Any) -> int:
     """Lays the rows' targets, shares and factors in scratch; the first row whose target is no class, or −1."""
     size = width(zero)
@@ -67,18 +67,18 @@ def look_up(job: Any, layout: Any, first_row: int, rows: int, scratch: int, zero
             store_one(scratch + PICKED + r * size, picked)
             share = kept * (1.0 - job.label_smoothing)
             if kept:
-                share *= number(job.class_weight, y, zero)
+                share *= optional_number(job.class_weight, y, zero)
             store_one(scratch + SHARES + r * 8, share)
             store_one(scratch + TARGETS + r * size, cast(y, zero))
         store_one(scratch + KEPT + r * size, cast(kept, zero))
-        factor = job.scale * number(job.row_weight, row, 0.0) * number(job.row_upstream, row, 0.0)
+        factor = job.scale * optional_number(job.row_weight, row, 0.0) * optional_number(job.row_upstream, row, 0.0)
         store_one(scratch + FACTORS + r * 8, factor)
     return -1
 
 
-@part
+@device_function
 def mix_classes(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> None:
-    """Lays v in scratch, class by class: see `mixing.mix`."""
+    """Lays v in scratch, class by class: see `target_mix.mix`."""
     distribution = job.formula == CROSS_ENTROPY_DISTRIBUTION
     smooth = job.label_smoothing / layout[1]
     if distribution:
@@ -95,25 +95,25 @@ def mix_classes(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> N
         store(scratch + MIXED + c * BYTES, v)
 
 
-@part
+@device_function
 def entropy_sums(classes: int, ref: Any, scratch: int, zero: Any) -> Any:
     """Σ (ref − x)·exp(x − ref) of every row."""
-    wide = widen(splat(zero))
+    wide = to_float64(splat(zero))
     for group in range(0, classes, GROUP):
         narrow = splat(zero)
         for c in range(group, min(group + GROUP, classes)):
             e = load(scratch + EXPONENTIALS + c * BYTES, zero)
             narrow = narrow + times(e, ref - load(scratch + CLASSES + c * BYTES, zero))
-        wide = wide + widen(narrow)
+        wide = wide + to_float64(narrow)
     return wide
 
 
-@part
+@device_function
 def nothing_weighted(zero: Any) -> Any:
-    return splat(zero) - 1.0, widen(splat(zero)), widen(splat(zero))
+    return splat(zero) - 1.0, to_float64(splat(zero)), to_float64(splat(zero))
 
 
-@part
+@device_function
 def weighted_sums(classes: int, ref: Any, scratch: int, zero: Any) -> Any:
     """(index of the first greatest logit, Σ v, Σ v·(ref − x)) of every row."""
     first, mass, weights = nothing_weighted(zero)
@@ -126,12 +126,12 @@ def weighted_sums(classes: int, ref: Any, scratch: int, zero: Any) -> Any:
             first = select((x == ref) & (first < 0.0), cast(c, zero), first)
             sum_mass = sum_mass + v
             sum_weights = sum_weights + times(v, ref - x)
-        mass = mass + widen(sum_mass)
-        weights = weights + widen(sum_weights)
+        mass = mass + to_float64(sum_mass)
+        weights = weights + to_float64(sum_weights)
     return first, mass, weights
 
 
-@part
+@device_function
 def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> int:
     """Losses and gradients of a tile; the first row whose target is no class, or −1."""
     first_row, rows = where
@@ -154,7 +154,7 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
         top = larger(load(scratch + CLASSES + c * BYTES, zero), top)
     ref = select(top > -float("inf"), top, nothing)
     ties = nothing
-    below = widen(nothing)
+    below = to_float64(nothing)
     for group in range(0, classes, GROUP):
         narrow = nothing
         for c in range(group, min(group + GROUP, classes)):
@@ -163,13 +163,13 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
             store(scratch + EXPONENTIALS + c * BYTES, e)
             narrow = narrow + select(x == ref, 0.0, e)
             ties = select(x == ref, ties + 1.0, ties)
-        below = below + widen(narrow)
+        below = below + to_float64(narrow)
     # Loops of their own, so that what one needs does not push the other's sums out of the registers.
-    gaps = entropy_sums(classes, ref, scratch, zero) if entropy or job.entropy else widen(nothing)
+    gaps = entropy_sums(classes, ref, scratch, zero) if entropy or job.entropy else to_float64(nothing)
     first, mass, weights = weighted_sums(classes, ref, scratch, zero) if weighted else nothing_weighted(zero)
-    rest = below + (widen(ties) - 1.0)
+    rest = below + (to_float64(ties) - 1.0)
     # No finite maximum, no softmax: all −∞, or +∞ among them.
-    rest = select(widen(top - top) == 0.0, rest, math.nan)
+    rest = select(to_float64(top - top) == 0.0, rest, math.nan)
     log_rest = log1p_any(rest)
     kept = load(scratch + KEPT, zero) > 0.0
     if entropy:
@@ -177,9 +177,9 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
     else:
         loss = times(mass, log_rest) + weights
         if index:
-            picked = widen(load(scratch + PICKED, zero))
-            loss = loss + times(load_wide(scratch + SHARES, zero), (widen(top) - picked) + log_rest)
-    lse = widen(top) + log_rest
+            picked = to_float64(load(scratch + PICKED, zero))
+            loss = loss + times(load_wide(scratch + SHARES, zero), (to_float64(top) - picked) + log_rest)
+    lse = to_float64(top) + log_rest
     z = lse * (2.0 * job.z_loss)
     if job.z_loss != 0.0:
         loss = loss + lse * lse * job.z_loss
@@ -191,7 +191,7 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
     store(scratch + LOSSES, select(kept, loss, 0.0))
     for r in range(rows):
         loss_of_row = load_one(scratch + LOSSES + 8 * r, 0.0)
-        weight = number(job.row_weight, first_row + r, 0.0)
+        weight = optional_number(job.row_weight, first_row + r, 0.0)
         store_one(job.losses + 8 * (first_row + r), annihilate(weight, loss_of_row))
     if not (job.input_gradient or job.target_gradient):
         return -1
@@ -209,9 +209,9 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
             else:
                 store(scratch + TARGET_OUT + c * BYTES, times(own_factor, gap))
     if job.input_gradient:
-        share = load_wide(scratch + SHARES, zero) if index else widen(nothing)
+        share = load_wide(scratch + SHARES, zero) if index else to_float64(nothing)
         if job.z_loss == 0.0:
-            z = widen(nothing)
+            z = to_float64(nothing)
         q = rounded(factor * (share + mass + z) / d, zero)
         if entropy:
             q = rounded(factor / d, zero)
@@ -219,21 +219,21 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
         at_target = rounded(factor * share, zero)
         gone = rest / d
         target = load(scratch + TARGETS, zero) if index else nothing - 1.0
-        # At the greatest logit p = 1 − rest/d: see `row_gradients.exact_entries`.
+        # At the greatest logit p = 1 − rest/d: see `gradients.exact_entries`.
         at_first = rounded(factor * (z / d - share * gone), zero)
         s = rounded(factor, zero)
         if weighted:
-            others = widen(nothing)
+            others = to_float64(nothing)
             own = nothing
             for c in range(classes):
                 v = load(scratch + MIXED + c * BYTES, zero)
                 is_first = first == cast(c, zero)
-                others = others + widen(select(is_first, 0.0, v))
+                others = others + to_float64(select(is_first, 0.0, v))
                 own = select(is_first, v, own)
-            own_wide = widen(own)
+            own_wide = to_float64(own)
             hit = (others + z) / d - (share + own_wide) * gone
             miss = (share + others + z) / d - own_wide * gone
-            at_first = rounded(factor * select(widen(target) == widen(first), hit, miss), zero)
+            at_first = rounded(factor * select(to_float64(target) == to_float64(first), hit, miss), zero)
         for c in range(classes):
             lies = scratch + EXPONENTIALS + c * BYTES
             x = load(scratch + CLASSES + c * BYTES, zero)
@@ -259,7 +259,7 @@ def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> i
     return -1
 
 
-@part
+@device_function
 def narrow_rows(job: Any, layout: Any, begin: int, end: int, scratch: int, zero: Any) -> int:
     """Rows begin … end − 1 of a job with at most NARROW classes; the first row whose target is no class, or −1."""
     lanes = BYTES // width(zero)

@@ -1,4 +1,4 @@
-"""By-products of rows that are lanes: as `outputs`, and softcap as in `softcap`."""
+"""By-products of rows that are lanes: as `auxiliary_outputs`, and softcap as in `softcap`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lossd_server.backends.numba.simd.math import tanh_and_slope
 from lossd_server.backends.numba.simd.memory import cast, load, load_one, store, store_one
 from lossd_server.backends.numba.simd.operations import select, splat, width
 from lossd_server.backends.numba.simd.vector import BYTES
-from lossd_server.jobs.jit import part
+from lossd_server.jobs.jit import device_function
 
 
-@part
+@device_function
 def cap_classes(to: int, slopes: int, classes: int, bound: float, zero: Any) -> None:
     """Caps a tile's logits and leaves d capped / d x at `slopes`."""
     k = splat(cast(bound, zero))
@@ -24,7 +24,7 @@ def cap_classes(to: int, slopes: int, classes: int, bound: float, zero: Any) -> 
         store(slopes + c * BYTES, slope)
 
 
-@part
+@device_function
 def first_greatest(logits: int, classes: int, top: Any, zero: Any) -> Any:
     """Index of the first of the greatest logits, row by row."""
     first = splat(zero) - 1.0
@@ -33,7 +33,7 @@ def first_greatest(logits: int, classes: int, top: Any, zero: Any) -> Any:
     return first
 
 
-@part
+@device_function
 def write_rows(job: Any, first_row: int, rows: int, first: Any, lse: Any, entropy: Any, room: int, zero: Any) -> None:
     """The tile's entries in those arrays that were asked for. `first` is −1 where a row has NaN."""
     lses = room + BYTES
@@ -56,9 +56,9 @@ def write_rows(job: Any, first_row: int, rows: int, first: Any, lse: Any, entrop
             store_one(job.correct + row, np.uint8(met))
 
 
-@part
+@device_function
 def write_finished(job: Any, where: Any, first: Any, nats: Any, factors: int, room: int, zero: Any) -> None:
-    """What the gradient of class weights needs of each row, where = (first row, rows): see `weight_gradient`."""
+    """What the gradient of class weights needs of each row, where = (first row, rows): see `class_weight_gradient`."""
     first_row, rows = where
     store(room, first)
     store(room + BYTES, nats)

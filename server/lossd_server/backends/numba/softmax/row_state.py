@@ -8,7 +8,7 @@ from lossd_server.backends.numba.layout.blocks import PITCH, STAGE, TILE
 from lossd_server.backends.numba.simd.memory import load_one
 from lossd_server.backends.numba.simd.operations import width
 from lossd_server.backends.numba.simd.vector import BYTES
-from lossd_server.jobs.jit import part
+from lossd_server.jobs.jit import device_function
 
 # Columns of a row's state, float64.
 MAXIMUM = 0  # the greatest logit so far
@@ -49,13 +49,13 @@ STATE = STAGED + STAGE
 SCRATCH_BYTES = STATE + 8 * TILE * STATES
 
 
-@part
+@device_function
 def annihilate(a: float, b: float) -> float:
     """a·b by the rule for zeros: a = 0 annihilates an infinite b."""
     return 0.0 if a == 0.0 and b == b else a * b
 
 
-@part
-def number(at: int, i: int, like: Any) -> float:
+@device_function
+def optional_number(at: int, i: int, like: Any) -> float:
     """Entry i of an optional array of `like`'s type; 1 where there is no array."""
     return float(load_one(at + i * width(like), like)) if at else 1.0

@@ -8,11 +8,11 @@ from lossd_server.backends.numba.simd.math import tanh_and_slope
 from lossd_server.backends.numba.simd.memory import cast, load, store
 from lossd_server.backends.numba.simd.operations import splat
 from lossd_server.backends.numba.simd.vector import BYTES
-from lossd_server.backends.numba.softmax.block_sums import place
-from lossd_server.jobs.jit import part
+from lossd_server.backends.numba.softmax.block_sums import vector_address
+from lossd_server.jobs.jit import device_function
 
 
-@part
+@device_function
 def cap(row: int, slopes: int, steps: int, bound: float, zero: Any) -> None:
     """Caps a row of scratch, padding of −∞ aside, and leaves d capped / d x at `slopes`."""
     k = splat(cast(bound, zero))
@@ -22,9 +22,9 @@ def cap(row: int, slopes: int, steps: int, bound: float, zero: Any) -> None:
         store(slopes + j * BYTES, slope)
 
 
-@part
+@device_function
 def apply_slopes(out: Any, slopes: int, like: Any) -> None:
     """Multiplies an output block by the slopes."""
     for j in range(out[3]):
-        at = place(out, j)
+        at = vector_address(out, j)
         store(at, load(at, like) * load(slopes + j * BYTES, like))

@@ -12,10 +12,10 @@ from lossd_server.backends.numba.simd.operations import fma, splat, width
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax.block_sums import times
 from lossd_server.backends.numba.softmax.row_state import MIXED, STAGED, WEIGHTS
-from lossd_server.jobs.jit import part
+from lossd_server.jobs.jit import device_function
 
 
-@part
+@device_function
 def mix(job: Any, layout: Any, where: Any, begin: int, n: int, scratch: int, zero: Any) -> None:
     """Lays v of a tile's block in scratch, padded with 0: (ε/C)·w for index targets, where the target's own share is
     added apart; w·((1−ε)·t + ε/C) for distributions.

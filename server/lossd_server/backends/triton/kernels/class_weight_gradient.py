@@ -20,7 +20,7 @@ from lossd_server.backends.triton.descriptor import (
 )
 from lossd_server.backends.triton.kernels.arithmetic import times
 from lossd_server.backends.triton.kernels.normalisers import depth
-from lossd_server.backends.triton.kernels.row_access import logits, place, row_factors, smoothed
+from lossd_server.backends.triton.kernels.row_access import class_offsets, logits, row_factors, smoothed
 
 
 @triton.jit(do_not_specialize=["item", "work"])
@@ -50,7 +50,7 @@ def class_sums(
         total = tl.load((base + earlier).to(tl.pointer_type(tl.float64)) + c, mask=exists, other=0.0)
     for n in range(tl.load(job + ROWS)):
         row = n + tl.arange(0, 1).to(tl.int64)
-        _, index, mask = place(job, row, begin, BLOCK)
+        _, index, mask = class_offsets(job, row, begin, BLOCK)
         x = logits(base, job, job + INPUT, index, mask, COMPUTE)
         m = tl.load(states + 2 * row).to(COMPUTE)[:, None]
         nats = depth(x, m, kind, COMPUTE) + tl.load(states + 2 * row + 1).to(COMPUTE)[:, None]

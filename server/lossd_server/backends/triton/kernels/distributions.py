@@ -44,12 +44,12 @@ from lossd_server.backends.triton.descriptor import (
 )
 from lossd_server.backends.triton.kernels.arithmetic import divide, log, log1p, quotient, times
 from lossd_server.backends.triton.kernels.formulas import log_ratio, slope_of_probability
-from lossd_server.backends.triton.kernels.normalisers import depth, part, standing
+from lossd_server.backends.triton.kernels.normalisers import depth, standing, unnormalised
 from lossd_server.backends.triton.kernels.row_access import (
+    class_offsets,
     class_weight,
     labels,
     mass,
-    place,
     place_of,
     row_factors,
     store_rows,
@@ -80,11 +80,11 @@ def compared(
     COMPUTE: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:
     """p and ln p − ln q of entries z and x: [TILE, BLOCK] each."""
-    p = part(z, tm, t_kind, COMPUTE) * p_top
+    p = unnormalised(z, tm, t_kind, COMPUTE) * p_top
     ratio = log_ratio(p, depth(x, m, kind, COMPUTE) + (log_d - t_log_d), depth(z, tm, t_kind, COMPUTE))
     if (kind == COUNTS) & (t_kind == PROBABILITIES):
         # One logarithm has fewer roundings than three, save at the maximum, where q may be near 1.
-        direct = divide(p, part(x, m, kind, COMPUTE) * q_top, COMPUTE)
+        direct = divide(p, unnormalised(x, m, kind, COMPUTE) * q_top, COMPUTE)
         ratio = tl.where((direct > 1e-30) & (direct < 1e30) & (top == 0), log(direct, COMPUTE), ratio)
     return p, ratio
 
@@ -161,14 +161,14 @@ def kinds_rows(
     others_lanes = tl.zeros([TILE, BLOCK], COMPUTE)
     curve_lanes = tl.zeros([TILE, BLOCK], COMPUTE)
     for begin in range(0, classes, BLOCK):
-        c, index, mask = place(job, row, begin, BLOCK)
+        c, index, mask = class_offsets(job, row, begin, BLOCK)
         if formula == NLL:
             mask = mask & (c[None, :] == y[:, None])
         x = load_operand(base, job + INPUT, index, mask, COMPUTE)
         h = depth(x, m[:, None], kind, COMPUTE)
         top = c[None, :] == a[:, None]
         if entropy:
-            term = times(part(x, m[:, None], kind, COMPUTE), h)
+            term = times(unnormalised(x, m[:, None], kind, COMPUTE), h)
         elif divergence:
             z = load_operand(base, job + TARGET, index, mask, COMPUTE)
             p, ratio = compared(
@@ -216,13 +216,13 @@ def kinds_rows(
         if kind == COUNTS:
             less = tl.sum(mean_depth, 1)
         for begin in range(0, classes, BLOCK):
-            c, index, mask = place(job, row, begin, BLOCK)
+            c, index, mask = class_offsets(job, row, begin, BLOCK)
             reading = mask
             if formula == NLL:
                 reading = mask & (c[None, :] == y[:, None])
             x = load_operand(base, job + INPUT, index, reading, COMPUTE)
             h = depth(x, m[:, None], kind, COMPUTE)
-            e = part(x, m[:, None], kind, COMPUTE)
+            e = unnormalised(x, m[:, None], kind, COMPUTE)
             top = c[None, :] == a[:, None]
             s = tl.full([TILE, BLOCK], 1.0, COMPUTE)
             p = s

@@ -25,7 +25,7 @@ from lossd_server.backends.triton.descriptor import (
     VALUES,
 )
 from lossd_server.backends.triton.kernels.formulas import element, outside
-from lossd_server.backends.triton.kernels.register_tile import load_tile, store_tile, whole, work_item
+from lossd_server.backends.triton.kernels.register_tile import load_tile, padded_length, store_tile, work_item
 from lossd_server.backends.triton.kernels.typed_memory import load_number
 
 
@@ -48,7 +48,7 @@ def element_runs(
     base = words.to(tl.pointer_type(tl.uint8))
     results = out.to(tl.pointer_type(tl.uint8))
     at = tl.arange(0, RUN)
-    mask = at < whole(count, VEC)
+    mask = at < padded_length(count, VEC)
     inside = at < count
     x = load_tile(base, start, at, mask, DTYPE)
     runs = tl.load(job + RUNS)

@@ -12,7 +12,7 @@ import triton.language as tl
 
 from lossd_server.backends.triton.descriptor import CLASSES, COUNTS, LOG_PROBABILITIES, LOGITS, NO_FAULT, PROBABILITIES
 from lossd_server.backends.triton.kernels.arithmetic import divide, exp, log, log1p
-from lossd_server.backends.triton.kernels.row_access import peak, place
+from lossd_server.backends.triton.kernels.row_access import class_offsets, peak
 from lossd_server.backends.triton.kernels.typed_memory import load_operand
 
 
@@ -28,7 +28,7 @@ def depth(x: tl.tensor, m: tl.tensor, kind: tl.tensor, COMPUTE: tl.constexpr) ->
 
 
 @triton.jit
-def part(x: tl.tensor, m: tl.tensor, kind: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
+def unnormalised(x: tl.tensor, m: tl.tensor, kind: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
     """e."""
     if (kind == LOGITS) | (kind == LOG_PROBABILITIES):
         e = exp(x - m, COMPUTE)
@@ -62,8 +62,8 @@ def standing(
         m, a, wrong = peak(base, job, operand, row, least, COMPUTE, TILE, BLOCK)
         lanes = tl.zeros([TILE, BLOCK], COMPUTE)
         for begin in range(0, tl.load(job + CLASSES), BLOCK):
-            c, index, mask = place(job, row, begin, BLOCK)
+            c, index, mask = class_offsets(job, row, begin, BLOCK)
             x = load_operand(base, operand, index, mask, COMPUTE)
-            lanes += tl.where(mask & (c[None, :] != a[:, None]), part(x, m[:, None], kind, COMPUTE), 0.0)
+            lanes += tl.where(mask & (c[None, :] != a[:, None]), unnormalised(x, m[:, None], kind, COMPUTE), 0.0)
         rest = tl.sum(lanes, 1)
     return m, a, rest, wrong

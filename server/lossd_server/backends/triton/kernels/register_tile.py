@@ -67,7 +67,7 @@ def places(TILE: tl.constexpr, BLOCK: tl.constexpr, L: tl.constexpr) -> tuple[tl
 
 
 @triton.jit
-def whole(count: tl.tensor, VEC: tl.constexpr) -> tl.tensor:
+def padded_length(count: tl.tensor, VEC: tl.constexpr) -> tl.tensor:
     """`count` entries up to whole vectors: the pitch of rows of so many."""
     return (count + (VEC - 1)) // VEC * VEC
 

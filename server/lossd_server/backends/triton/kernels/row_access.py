@@ -32,7 +32,7 @@ from lossd_server.backends.triton.kernels.typed_memory import load_number, load_
 
 
 @triton.jit
-def place(
+def class_offsets(
     job: tl.tensor, row: tl.tensor, begin: tl.tensor, BLOCK: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Classes from `begin` on: [BLOCK]; their flat indices, and which of them exist: [TILE, BLOCK]."""
@@ -82,7 +82,7 @@ def peak(
     best_at = tl.full([TILE, BLOCK], NO_FAULT, tl.int64)
     wrong_at = tl.full([TILE, BLOCK], NO_FAULT, tl.int64)
     for begin in range(0, tl.load(job + CLASSES), BLOCK):
-        c, index, mask = place(job, row, begin, BLOCK)
+        c, index, mask = class_offsets(job, row, begin, BLOCK)
         x = logits(base, job, operand, index, mask, COMPUTE)
         # NaN is found apart, since a maximum may drop it.
         wrong_at = tl.minimum(wrong_at, tl.where(mask & ((x >= least) == 0), c[None, :], NO_FAULT))

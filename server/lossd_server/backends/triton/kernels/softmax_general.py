@@ -42,12 +42,12 @@ from lossd_server.backends.triton.descriptor import (
 )
 from lossd_server.backends.triton.kernels.arithmetic import divide, exp, log1p, tanh_slope, times
 from lossd_server.backends.triton.kernels.row_access import (
+    class_offsets,
     class_weight,
     labels,
     logits,
     mass,
     peak,
-    place,
     place_of,
     row_factors,
     store_rows,
@@ -98,7 +98,7 @@ def softmax_rows(
     others_lanes = tl.zeros([TILE, BLOCK], COMPUTE)
     sum_lanes = tl.zeros([TILE, BLOCK], COMPUTE)
     for begin in range(0, classes, BLOCK):
-        c, index, mask = place(job, row, begin, BLOCK)
+        c, index, mask = class_offsets(job, row, begin, BLOCK)
         gap = m[:, None] - logits(base, job, job + INPUT, index, mask, COMPUTE)
         top = c[None, :] == a[:, None]
         e = tl.where(mask & (top == 0), exp(-gap, COMPUTE), 0.0)
@@ -147,7 +147,7 @@ def softmax_rows(
     if (dx_offset >= 0) | (dt_offset >= 0) | (values >= 0):
         scale = factor.to(COMPUTE)[:, None]
         for begin in range(0, classes, BLOCK):
-            c, index, mask = place(job, row, begin, BLOCK)
+            c, index, mask = class_offsets(job, row, begin, BLOCK)
             gap = m[:, None] - logits(base, job, job + INPUT, index, mask, COMPUTE)
             top = c[None, :] == a[:, None]
             p = tl.where(top, 1.0, exp(-gap, COMPUTE)) * p_top[:, None]
@@ -217,7 +217,7 @@ def store_outputs(
     if entropy >= 0:
         lanes = tl.zeros([TILE, BLOCK], COMPUTE)
         for begin in range(0, tl.load(job + CLASSES), BLOCK):
-            _, index, mask = place(job, row, begin, BLOCK)
+            _, index, mask = class_offsets(job, row, begin, BLOCK)
             gap = m[:, None] - logits(base, job, job + INPUT, index, mask, COMPUTE)
             lanes += tl.where(mask, times(exp(-gap, COMPUTE), gap), 0.0)
         store_rows(results, entropy, row, live, divide(tl.sum(lanes, 1), d, COMPUTE) + log_d)

@@ -21,12 +21,12 @@ from lossd_server.backends.triton.descriptor import (
 from lossd_server.backends.triton.kernels.register_tile import (
     first_maximum,
     load_logits,
+    padded_length,
     places,
     row_max,
     rowwise,
     shares,
     tile_sums,
-    whole,
     work_item,
 )
 from lossd_server.backends.triton.kernels.row_access import labels, picked
@@ -59,7 +59,7 @@ def resident_rows(
     job, tile, start, count, classes = work_item(words, number, work)
     base = words.to(tl.pointer_type(tl.uint8))
     results = out.to(tl.pointer_type(tl.uint8))
-    pitch = whole(classes, VEC)
+    pitch = padded_length(classes, VEC)
     c, r = places(TILE, BLOCK, L)
     live = r < count
     at = rowwise(r) * pitch + c

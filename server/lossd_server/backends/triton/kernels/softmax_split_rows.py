@@ -28,12 +28,12 @@ from lossd_server.backends.triton.kernels.register_tile import (
     NEVER,
     first_maximum,
     load_logits,
+    padded_length,
     places,
     row_max,
     rowwise,
     shares,
     tile_sums,
-    whole,
     work_item,
 )
 from lossd_server.backends.triton.kernels.row_access import labels, picked
@@ -127,9 +127,9 @@ def row_pieces(
     begin = piece * BLOCK
     lane, _ = places(1, BLOCK, BLOCK)
     c = begin.to(tl.int32) + lane
-    mask = lane < whole(count, VEC)
+    mask = lane < padded_length(count, VEC)
     inside = lane < count
-    first = tile // pieces * whole(classes, VEC) + begin
+    first = tile // pieces * padded_length(classes, VEC) + begin
     partials = (results + tl.load(job + PARTIALS)).to(tl.pointer_type(tl.float32)) + tile // pieces * pieces * PARTIAL
 
     y, dropped, fault = labels(base, job, row, 1)
