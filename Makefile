@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: help demo test check check-style check-types check-layers check-proto check-lengths check-docs fuzz format proto proto-baseline exactness curves performance clean
+.PHONY: help demo test check check-style check-types check-layers check-proto check-layout check-docs fuzz format proto proto-baseline exactness curves performance clean
 .DELETE_ON_ERROR:
 
 help:
@@ -28,7 +28,7 @@ demo: .venv/demo
 test: .venv/dev
 	@$(BIN)/python -m pytest $(PYTEST)
 
-check: check-style check-types check-layers check-proto check-lengths check-docs
+check: check-style check-types check-layers check-proto check-layout check-docs
 
 check-style: .venv/dev
 	$(BIN)/ruff check
@@ -45,8 +45,9 @@ check-proto: .venv/dev .venv/protoc/made
 	$(BIN)/buf breaking proto --against proto/baseline.binpb
 	$(BIN)/python tools/generate.py --check
 
-check-lengths: .venv/made
+check-layout: .venv/made
 	$(BIN)/python tools/lengths.py
+	$(BIN)/python tools/layout.py
 
 check-docs: .venv/dev
 	$(BIN)/python -m pytest --quiet tests/docs

@@ -9,7 +9,7 @@ import pytest
 
 import lossd
 from lossd.request.build import build
-from lossd.routing.shared_memory_limits import copied_bytes, why_not
+from lossd.routing.shared_memory_limits import copied_there, why_not
 from lossd.rpc.server_limits import MessageLimits
 from lossd_server.backends import Backend
 from lossd_server.embedded import EmbeddedServer
@@ -33,7 +33,7 @@ X = np.full((40, 1000), 0.5, np.float32)
 )
 def test_copied(method: str, operands: Any, options: Any, copied: int) -> None:
     """Floats of 16 bits and more are used where they lie, unless they are weights that need widening."""
-    assert copied_bytes(build(method, *operands, **options)) == copied
+    assert copied_there(build(method, *operands, **options)) == copied
 
 
 @pytest.mark.parametrize(

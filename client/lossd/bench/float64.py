@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lossd.contract import class_axis
+
 Array = npt.NDArray[np.float64]
 # A form takes rows (R, C) and their targets, and gives losses, (R) or (R, C), and d loss / d input, (R, C).
 Form = Callable[[Array, npt.NDArray[Any] | None], tuple[Array, Array]]
@@ -30,7 +32,7 @@ def closed_form(
     """
     form = FORMS[method]
     indices = method in INDICES
-    axis = class_dimension(input.shape)
+    axis = class_axis(input.ndim)
     moved = np.moveaxis(input, axis, -1)
     rows = moved.reshape(-1, moved.shape[-1])
     answers: npt.NDArray[Any] | None = None
@@ -51,10 +53,6 @@ def closed_form(
     if method in ROW_LOSSES:
         return losses.reshape(moved.shape[:-1]), gradient
     return np.moveaxis(losses.reshape(moved.shape), -1, axis), gradient
-
-
-def class_dimension(shape: tuple[int, ...]) -> int:
-    return 1 if len(shape) > 1 else 0
 
 
 def _cross_entropy(x: Array, y: npt.NDArray[Any] | None) -> tuple[Array, Array]:

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.bench.check import Expected
-from lossd.bench.float64 import FORMS, INDICES, ROW_LOSSES, class_dimension
+from lossd.bench.float64 import FORMS, INDICES, ROW_LOSSES
 from lossd.command_error import CommandError
+from lossd.contract import class_axis
 from lossd.request.build import METHODS
 
 LOSSES = tuple(FORMS)
@@ -96,7 +97,7 @@ def _request(
     options: dict[str, Any] = {"reduction": mix.reduction}
     if mix.gradient:
         options["grad"] = True
-    classes = shape[class_dimension(shape)]
+    classes = shape[class_axis(len(shape))]
     rows = prod(shape) // classes
     losses = (rows if mix.loss in ROW_LOSSES else prod(shape)) if mix.reduction == "none" else 1
     answered = losses * max(4, dtype.itemsize) + (operands[0].nbytes if mix.gradient else 0)
@@ -108,7 +109,7 @@ def _operands(
     loss: str, shape: Shape, dtype: np.dtype[Any], drawn: np.random.Generator
 ) -> tuple[npt.NDArray[Any], ...]:
     """Inputs as their loss wants them: probabilities are away from 0 and 1, rows of them add up to 1."""
-    axis = class_dimension(shape)
+    axis = class_axis(len(shape))
     if loss in ("bce", "self_information"):
         input = drawn.uniform(0.05, 0.95, shape)
     elif loss == "entropy":

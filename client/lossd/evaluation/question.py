@@ -10,6 +10,7 @@ import numpy as np
 
 from lossd import options as opt
 from lossd.command_error import CommandError
+from lossd.contract import IGNORE_INDEX
 from lossd.evaluation.source import Source
 from lossd.request.build import METHODS
 
@@ -27,7 +28,6 @@ LOSSES: Mapping[str, frozenset[str]] = {
     }.items()
 }
 UNITS = {None: "nats", 2.0: "bits"}
-IGNORE_INDEX = -100
 _NORMALISED = ("logits", "counts")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lossd import contract
 from lossd.errors import InternalError, InvalidArgument
 from lossd.options import Tensor
 from lossd.request import tensors
@@ -77,7 +78,7 @@ def expected(name: str, operands: Mapping[str, Operand]) -> tuple[Any, tuple[int
     """Wire dtype and shape of the gradient of the tensor `name`."""
     operand = operands.get(name)
     if operand is not None:
-        return tensors.gradient_dtype(operand.dtype), operand.shape
+        return contract.gradient_dtype(operand.dtype), operand.shape
     # The gradient of weights that were not given: all ones, one a class.
     shape = operands["input"].shape
     wide = any(one.dtype == tensors.FLOAT64 for one in operands.values())

@@ -199,11 +199,6 @@ def as_float64(values: npt.NDArray[Any], dtype: pb.DataType.ValueType) -> npt.ND
     return values.astype(np.float64)
 
 
-def gradient_dtype(dtype: pb.DataType.ValueType) -> pb.DataType.ValueType:
-    """A gradient has its tensor's dtype, but float32 where that has 8 bits, or is no float and has no gradient."""
-    return dtype if dtype >= pb.DATA_TYPE_FLOAT16 else pb.DATA_TYPE_FLOAT32
-
-
 def _foreign(dtype: pb.DataType.ValueType) -> np.dtype[Any]:
     import ml_dtypes
 

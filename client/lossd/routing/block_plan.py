@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from lossd import contract
 from lossd.request import tensors
 from lossd.rpc.server_limits import MessageLimits
 from lossd.v1 import loss_pb2, tensor_pb2
@@ -40,7 +41,7 @@ class BlockPlan:
     answer_bytes: int
 
 
-def class_axis(call: Call) -> int | None:
+def row_axis(call: Call) -> int | None:
     """The dimension along which a row lies; None where every element is computed for itself."""
     method, fields = call.asked.method, call.asked.fields
     if method in _ELEMENTWISE:
@@ -49,9 +50,7 @@ def class_axis(call: Call) -> int | None:
         return None
     rank = call.operands["input"].values.ndim
     dim = fields.get("dim") if method in _BY_DIM else None
-    if dim is None:
-        return 1 if rank > 1 else 0
-    return int(dim) % rank if rank else 0
+    return contract.class_axis(rank, None if dim is None else int(dim)) if rank else 0
 
 
 def is_reduced(call: Call) -> bool:
@@ -68,8 +67,8 @@ def answer_item_bytes(call: Call) -> int:
     for name in call.asked.gradients:
         operand = call.operands.get(name)
         if operand is not None and (name != "weight"):
-            size += prod(operand.shape[1:]) * tensors.item_bytes(tensors.gradient_dtype(operand.dtype))
-    axis = class_axis(call)
+            size += prod(operand.shape[1:]) * tensors.item_bytes(contract.gradient_dtype(operand.dtype))
+    axis = row_axis(call)
     losses = elements
     if axis is not None and call.asked.method != "kl_divergence" and call.rpc != "Activation":
         losses = elements // max(1, given.shape[axis]) if axis else 1
@@ -93,7 +92,7 @@ def plan_blocks(call: Call, limits: MessageLimits) -> BlockPlan | str:
         return "input is a scalar"
     if not limits.max_item_bytes:
         return "this server has no Stream"
-    axis = class_axis(call)
+    axis = row_axis(call)
     if axis == 0:
         return "input is one row, and only whole rows are sent"
     items = given.shape[0]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lossd.contract import FAULT_AROUND
 from lossd.errors import Overloaded
 from lossd.shared_memory import socket_client
 from lossd.shared_memory.free_list import FreeList
@@ -25,8 +26,6 @@ from lossd.shared_memory.free_list import FreeList
 IDLE_BYTES = 1 << 30  # of regions kept while nobody uses them: input and gradient of (4096, 32000) in float32
 SHARED_BYTES = 1 << 20  # arrays up to this size share regions
 SLAB_BYTES = 8 << 20  # of such a region
-# The kernel maps the pages of 64 KiB around one that is read, writable too: 12 times as fast as one by one.
-FAULT_AROUND = 1 << 16
 
 Bytes = npt.NDArray[np.uint8]
 

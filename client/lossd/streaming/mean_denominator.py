@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lossd.contract import IGNORE_INDEX
 from lossd.request import tensors
 from lossd.request.tensors import Operand
-from lossd.routing.block_plan import BlockPlan, class_axis, is_index_target
+from lossd.routing.block_plan import BlockPlan, is_index_target, row_axis
 from lossd.v1 import loss_pb2
 
 if TYPE_CHECKING:
     from lossd.request.build import Call
 
-IGNORE_INDEX = -100
 # Rows looked at in one go.
 _CHUNK_ROWS = 1 << 20
 
@@ -65,7 +65,7 @@ def needed(call: Call, cut: BlockPlan) -> bool:
     """Whether the server cannot know the denominator of this call's gradients from its Open."""
     fields = call.asked.fields
     mean = fields.get("reduction", loss_pb2.REDUCTION_MEAN) == loss_pb2.REDUCTION_MEAN
-    if not call.asked.gradients or not mean or "normalizer" in fields or class_axis(call) is None:
+    if not call.asked.gradients or not mean or "normalizer" in fields or row_axis(call) is None:
         return False
     if call.asked.method in ("self_information", "kl_divergence"):
         return False

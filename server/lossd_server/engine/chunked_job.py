@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from lossd.contract import gradient_dtype
 from lossd_server.jobs.job import Answer, Job
 from lossd_server.jobs.partial_results import Carry
 from lossd_server.jobs.slicing import items, slice_job
-from lossd_server.tensors.array import STORAGE, gradient_dtype
+from lossd_server.tensors.array import STORAGE
 
 
 class ChunkedJob:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lossd.contract import gradient_dtype
 from lossd_server.backends import Backend
 from lossd_server.errors import InvalidRequest, ServerError
 from lossd_server.jobs import reduction as reduce
@@ -32,7 +33,7 @@ from lossd_server.jobs.reduction import (
 from lossd_server.jobs.stacks import Stack, unstack
 from lossd_server.losses.conversion import convert
 from lossd_server.losses.value_errors import value_error
-from lossd_server.tensors.array import STORAGE, Array, gradient_dtype
+from lossd_server.tensors.array import STORAGE, Array
 from lossd_server.tensors.dtypes import narrowed
 
 # Outputs that are of the loss's dtype.

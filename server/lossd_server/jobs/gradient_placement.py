@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lossd.contract import gradient_dtype
 from lossd_server.jobs.job import Answer, Job
-from lossd_server.tensors.array import FLOATS, STORAGE, gradient_dtype
+from lossd_server.tensors.array import FLOATS, STORAGE
 from lossd_server.tensors.dtypes import narrowed
 
 NAN = np.array([np.nan])

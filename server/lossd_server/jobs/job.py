@@ -235,7 +235,7 @@ class JobSummary:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A Job's finished result: what the response carries. Of a part (`partial_results`): what its items gave, and the carry.
+    """A Job's finished result: what the response carries. Of a part (`partial_results`): its items', and the carry.
 
     loss: of dtype `job.compute` and shape () or `job.loss_shape`; an activation's values, flat, of the input's STORAGE.
     Gradients: flat, STORAGE dtype of `gradient_dtype`.

@@ -14,7 +14,6 @@ from lossd_server.losses.shapes import mismatch, require
 from lossd_server.tensors.array import Array
 from lossd_server.tensors.dtypes import widen
 
-IGNORE_INDEX = -100
 NO_TARGET_GRADIENT: dict[int, str] = {pb.GRADIENT_TARGET: "class indices have none"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lossd.contract import IGNORE_INDEX, gradient_dtype
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.errors import InvalidRequest
 from lossd_server.jobs.job import Formula, Job, Kind
@@ -9,7 +10,7 @@ from lossd_server.losses import auxiliary_outputs, class_targets, counts, option
 from lossd_server.losses.conversion import ready
 from lossd_server.losses.operands import dtype_not_taken, operand, optional_float_operand
 from lossd_server.losses.shapes import require, rows
-from lossd_server.tensors.array import FLOATS, INTEGERS, Array, gradient_dtype
+from lossd_server.tensors.array import FLOATS, INTEGERS, Array
 from lossd_server.tensors.dtypes import DATA_TYPE, compute_dtype
 from lossd_server.tensors.request_fields import Fields
 
@@ -110,7 +111,7 @@ def _target_kind(fields: Fields, target: Array) -> int:
 
 def _ignore_index(fields: Fields, by_index: bool) -> int:
     """PyTorch refuses it with distributions from 0 on only, so that its default can be passed on."""
-    ignored: int = fields.get("ignore_index", class_targets.IGNORE_INDEX)
+    ignored: int = fields.get("ignore_index", IGNORE_INDEX)
     if not by_index and ignored >= 0:
         raise InvalidRequest(
             f"ignore_index = {ignored} is not taken with a distribution target: class indices have one",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lossd.contract import IGNORE_INDEX
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.jobs.job import Formula, Job, Kind
 from lossd_server.losses import class_targets, options, rowwise
@@ -40,7 +41,7 @@ def check(fields: Fields) -> Job:
         target=class_targets.indices(target, sent.shape, loss_shape),
         class_weight=class_targets.weights(weight, layout, compute),
         row_upstream=rowwise.row_upstream(grad_output, reducing),
-        ignore_index=fields.get("ignore_index", class_targets.IGNORE_INDEX),
+        ignore_index=fields.get("ignore_index", IGNORE_INDEX),
         input_kind=Kind.LOG_PROBABILITIES,
         reducing=reducing,
         loss_shape=loss_shape,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lossd.contract import class_axis
 from lossd_server.errors import InvalidRequest
 from lossd_server.jobs.job import Layout
 from lossd_server.tensors.array import Array, View
@@ -29,17 +30,14 @@ def rows(shape: tuple[int, ...], dim: int | None = None) -> tuple[Layout, tuple[
             field="input",
             metadata={"shape": []},
         )
-    if dim is None:
-        axis = 0 if rank == 1 else 1
-    elif -rank <= dim < rank:
-        axis = dim % rank
-    else:
+    if dim is not None and not -rank <= dim < rank:
         raise InvalidRequest(
             f"dim = {dim} is outside [{-rank}, {rank - 1}] for input of shape {list(shape)}",
             reason="OPTION_OUT_OF_RANGE",
             field="dim",
             metadata={"value": dim, "lower": -rank, "upper": rank - 1, "shape": list(shape)},
         )
+    axis = class_axis(rank, dim)
     layout = Layout(prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
     if layout.classes == 0 and layout.rows > MAX_ROWS_WITHOUT_CLASSES:
         raise InvalidRequest(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 
+from lossd.contract import MAX_RANK
 from lossd.v1 import service_pb2
 from lossd.version import __version__
 from lossd_server.admission.byte_budget import Admission
@@ -17,7 +18,6 @@ from lossd_server.metrics import EvaluationCounts
 from lossd_server.processes.shared_counters import SharedCounters
 from lossd_server.streaming.open_request import BLOCK_OVERHEAD_BYTES
 from lossd_server.tensors.array import FLOATS, INTEGERS
-from lossd_server.tensors.request_fields import MAX_RANK
 
 # Integers as counts.
 INPUT_DTYPES = sorted(FLOATS | INTEGERS)

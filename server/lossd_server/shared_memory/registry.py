@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lossd.contract import copied_bytes, gradient_dtype
 from lossd.shared_memory import socket_protocol
 from lossd.v1 import loss_pb2 as pb
 from lossd.v1.tensor_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_FLOAT64
@@ -26,7 +27,7 @@ from lossd_server.errors import InvalidRequest, NotFound, TooLarge
 from lossd_server.jobs.job import Job
 from lossd_server.jobs.slicing import items
 from lossd_server.shared_memory.mapped_region import MappedRegion, NotTaken
-from lossd_server.tensors.array import FLOATS, FLOATS8, STORAGE, gradient_dtype
+from lossd_server.tensors.array import FLOATS, STORAGE
 from lossd_server.tensors.request_fields import Fields, SharedMemoryRef, WireTensor
 
 MAX_REGIONS = 256  # of one connection; each costs a mapping and a descriptor
@@ -34,7 +35,6 @@ GRADIENTS: dict[int, str] = {pb.GRADIENT_INPUT: "input", pb.GRADIENT_TARGET: "ta
 MAX_PLACEMENTS = 8  # more than there are gradients
 
 FLOAT32, FLOAT64 = DATA_TYPE_FLOAT32, DATA_TYPE_FLOAT64
-ELEMENTWISE_WEIGHTS = frozenset({"weight", "pos_weight"})
 
 FLOAT64_BYTES = 8
 
@@ -115,7 +115,7 @@ class RegionRegistry:
         if here is fields:
             return self.place(losses.check(rpc, fields), fields)
         job = self.place(losses.check(rpc, here), fields)
-        copied = copied_bytes(fields)
+        copied = copied_here(fields)
         if items(job) == 1 and not job.formula.elementwise:  # never cut: the losses of its rows are there at once
             copied += job.layout.rows * FLOAT64_BYTES
             self._check_copies(copied)
@@ -130,7 +130,7 @@ class RegionRegistry:
         if not there:
             return fields
         viewed = {name: self._viewed(name, sent) for name, sent in there.items()}
-        self._check_copies(copied_bytes(fields))
+        self._check_copies(copied_here(fields))
         for name, sent in viewed.items():
             if sent.dtype not in FLOATS:
                 viewed[name] = replace(sent, data=bytes(sent.data))
@@ -232,23 +232,11 @@ def bounds(offset: int, length: int, size: int) -> bool:
     return 0 <= offset <= size and 0 <= length <= size - offset
 
 
-def copied_bytes(fields: Fields) -> int:
+def copied_here(fields: Fields) -> int:
     """Bytes in shared memory that cost memory of this process, as a message's would: copied here, or widened later."""
-    tensors = [(name, sent) for name, sent in fields.items() if isinstance(sent, WireTensor)]
-    double = any(sent.dtype == FLOAT64 for _, sent in tensors)
-    counts = fields.get("target_kind") == pb.KIND_COUNTS
-    return sum(
-        sent.place.length
-        for name, sent in tensors
-        if sent.place is not None and not _used_there(name, sent, double, counts)
-    )
-
-
-def _used_there(name: str, sent: WireTensor, double: bool, counts: bool) -> bool:
-    """Whether kernels read the tensor where it lies. double: whether they compute in float64."""
-    if name == "input" or (name == "target" and not counts):
-        return sent.dtype in FLOATS and sent.dtype not in FLOATS8
-    return sent.dtype == FLOAT64 or (sent.dtype == FLOAT32 and name in ELEMENTWISE_WEIGHTS and not double)
+    tensors = ((name, sent) for name, sent in fields.items() if isinstance(sent, WireTensor))
+    there = ((name, sent.dtype, sent.place.length if sent.place is not None else 0) for name, sent in tensors)
+    return copied_bytes(there, fields.get("target_kind") == pb.KIND_COUNTS)
 
 
 def _wanted(job: Job, gradient: int, field: str) -> tuple[str, int, int]:

@@ -22,7 +22,7 @@ from lossd_server.engine.batcher import Waiting
 from lossd_server.errors import InvalidRequest, Overloaded
 from lossd_server.jobs.job import Job
 from lossd_server.jobs.partial_results import moved
-from lossd_server.shared_memory.registry import copied_bytes
+from lossd_server.shared_memory.registry import copied_here
 from lossd_server.streaming import responses
 from lossd_server.streaming.complete_evaluations import (
     OWN_BYTES,
@@ -243,7 +243,7 @@ class Session:
             fields = request_fields.fields_of(request, views, ("open", cast("str", one.WhichOneof("request"))))
             if any(isinstance(value, WireTensor) and value.storage == "streamed" for value in fields.values()):
                 found = open_request(rpc, self._desk.resolve(fields), self._desk.max_message_bytes)
-                charge.grow(copied_bytes(fields))
+                charge.grow(copied_here(fields))
                 charge.leave()
                 self._live[evaluation_id] = StreamedEvaluation(evaluation_id, number, found, charge.hold(), now)
                 return

@@ -61,8 +61,3 @@ class View:
     dtype: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-
-
-def gradient_dtype(dtype: int) -> int:
-    """The dtype of the gradient of a float tensor: its own, but float32 for 8-bit floats."""
-    return pb.DATA_TYPE_FLOAT32 if dtype in FLOATS8 else dtype

@@ -8,10 +8,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from lossd.contract import MAX_RANK
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.errors import InvalidRequest
 
-MAX_RANK = 8
 TENSOR = pb.Tensor.DESCRIPTOR
 NOTHING: dict[tuple[str, ...], memoryview] = {}
 

@@ -10,13 +10,14 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from lossd.contract import gradient_dtype
 from lossd.v1 import loss_pb2, service_pb2
 from lossd.v1 import tensor_pb2 as pb
 from lossd.wire import LEAST_BYTES, WIDTHS, message_field, tag, take_large_data, tensor_header, varint
 from lossd_server.errors import InvalidRequest
 from lossd_server.jobs.job import Answer, Job, Reduction
 from lossd_server.tensors import request_fields
-from lossd_server.tensors.array import Array, gradient_dtype
+from lossd_server.tensors.array import Array
 from lossd_server.tensors.dtypes import DATA_TYPE
 from lossd_server.tensors.request_fields import Fields, SharedMemoryRef
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lossd.contract import MAX_RANK, gradient_dtype
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.jobs.job import Computed, Fault, Formula, Job, Kind, Launch
-from lossd_server.tensors.array import STORAGE, View, gradient_dtype
+from lossd_server.tensors.array import STORAGE, View
 
 FORMULAS = {formula: number for number, formula in enumerate(Formula)}
 CROSS_ENTROPY_INDEX = FORMULAS[Formula.CROSS_ENTROPY_INDEX]
@@ -46,7 +47,6 @@ TARGET_NOT_PROBABILITY = FAULTS.index(Fault.TARGET_NOT_PROBABILITY)
 NEGATIVE_COUNT = FAULTS.index(Fault.NEGATIVE_COUNT)
 EMPTY_COUNTS = FAULTS.index(Fault.EMPTY_COUNTS)
 
-MAX_RANK = 8
 _INTEGERS = [
     "formula",
     "outer",

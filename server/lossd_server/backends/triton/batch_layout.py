@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lossd.contract import gradient_dtype
 from lossd_server.backends.triton import descriptor
 from lossd_server.backends.triton.kernel_variants import Configuration
 from lossd_server.backends.triton.operand_conversion import dtype_code, readable, strided
@@ -20,7 +21,7 @@ from lossd_server.backends.triton.variant_choice import (
     runs,
 )
 from lossd_server.jobs.job import Formula, Job, Kind, Launch
-from lossd_server.tensors.array import STORAGE, Array, View, gradient_dtype
+from lossd_server.tensors.array import STORAGE, Array, View
 
 ALIGNMENT = 16
 # What the input of a formula means where the formula says it.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from lossd.contract import MAX_RANK
 from lossd_server.backends.numba.batch_table import (
     INPUT_NOT_PROBABILITY,
-    MAX_RANK,
     TARGET_NOT_PROBABILITY,
 )
 from lossd_server.backends.numba.elementwise.formulas import element, outside, padding
