@@ -12,7 +12,7 @@ from tests.server.test_serve import environment
 
 PROGRAM = """
 import resource
-from lossd_server import heap
+from lossd_server.processes import malloc
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -21,7 +21,7 @@ def faults():
         del pair
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-print(heap.keep(), faults())
+print(malloc.keep(), faults())
 """
 
 
