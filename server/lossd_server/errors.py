@@ -61,3 +61,17 @@ class NotFound(ServerError):
 
 class NotServed(ServerError):
     """UNIMPLEMENTED."""
+
+
+def invalid(message: str, reason: str, field: str = "", /, **variables: object) -> InvalidRequest:
+    """variables: those of the sentence."""
+    return InvalidRequest(message, reason=reason, field=field, metadata=variables)
+
+
+def malformed(name: str, size: int) -> InvalidRequest:
+    """Bytes that are no message `name`."""
+    return invalid(f"the message of {size} bytes is no {name}", "MALFORMED_MESSAGE", bytes=size, message=name)
+
+
+def no_message() -> InvalidRequest:
+    return invalid("the call has no message, exactly one is expected", "NO_MESSAGE")

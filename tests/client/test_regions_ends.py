@@ -150,11 +150,11 @@ def test_quiet_without_close() -> None:
     program = """
     import sys
     import numpy as np
-    from lossd.shared_memory.arena import Regions
+    from lossd.shared_memory.arena import Arena
 
-    regions = Regions.connect(*sys.argv[1:])
+    regions = Arena.connect(*sys.argv[1:])
     array = regions.empty((10,), np.float32)
-    other = Regions.connect(*sys.argv[1:])
+    other = Arena.connect(*sys.argv[1:])
     del other
     """
     with serving() as info:

@@ -23,7 +23,7 @@ import sys
 from lossd_server import serve
 from tests.server.test_device_lost import LostBackend
 
-serve.prepared = lambda settings: LostBackend()
+serve.prepare_backend = lambda settings: LostBackend()
 sys.exit(serve.main(["--listen", "127.0.0.1:0", "--drain-s", "1"]))
 """
 

@@ -156,7 +156,7 @@ def test_a_server_answers_and_counts_alike(numba: Backend) -> None:
             assert (now.statistics.completed, now.statistics.failed) == (5, 1)
             assert now.statistics.rows == 24
             assert (now.statistics.inflight_bytes, now.statistics.inflight_requests) == (0, 0)
-            assert len(server.service._recall._seen) == 1
+            assert len(server.service._intake._recall._seen) == 1
 
     asyncio.run(run())
 

@@ -128,13 +128,13 @@ VICTIM = """
 import sys
 import grpc
 import numpy as np
-from lossd.shared_memory.arena import Regions
+from lossd.shared_memory.arena import Arena
 from lossd.v1 import service_pb2 as service, tensor_pb2 as pb
 from lossd.v1.service_pb2_grpc import LossServiceStub
 
 stub = LossServiceStub(grpc.insecure_channel(sys.argv[1]))
 info = stub.GetServerInfo(service.GetServerInfoRequest())
-regions = Regions.connect(info.shared_memory_socket, info.instance_id)
+regions = Arena.connect(info.shared_memory_socket, info.instance_id)
 x = regions.empty((4, 8), np.float32)
 x[:] = 0.0
 token, offset = regions.find(x)

@@ -1,76 +1,66 @@
-"""A call's one message: charged before it is read, bounded in size, exactly one."""
+"""The one message of a unary call: charged before it is read, bounded in size, exactly one."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-
-import grpc.aio
-
 from lossd_server.admission.byte_budget import Admission
-from lossd_server.errors import InvalidRequest
+from lossd_server.admission.waiting_line import WaitingLine
+from lossd_server.call.contract import ServerCall
+from lossd_server.errors import InvalidRequest, invalid, no_message
 from lossd_server.rpc.unary_call import UnaryCall
-from lossd_server.wire.metadata import REQUEST_BYTES, Context
+from lossd_server.wire.metadata import REQUEST_BYTES
 
 
 class BodyReader:
-    """Reads messages within what admission allows."""
+    """Reads messages within what admission allows. Calls of unknown size wait until others like them are read."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self._line: deque[asyncio.Future[None]] = deque()  # calls of unknown size, until one before them is read
+        self._line = WaitingLine()
 
-    async def read(self, call: UnaryCall, context: Context, announced: int | None) -> bytes:
-        """The message. Raises InvalidRequest, TooLarge or Overloaded."""
+    async def read(self, call: UnaryCall, source: ServerCall, announced: int | None) -> bytes:
+        """The message. announced: its size, as the client's metadata has it. Raises InvalidRequest, TooLarge or
+        Overloaded."""
         admission = self._admission
-        if announced is not None:
-            call.admit(admission, announced)
-        elif self._line or not call.reserve(admission):
-            await self._reserve_in_turn(call)
-        body = await context.read()
-        if not isinstance(body, bytes):
-            raise InvalidRequest("the call has no message, exactly one is expected", reason="NO_MESSAGE")
+        size = await source.next_size()
+        expected = announced if size is None else size
+        if expected is not None:
+            call.admit(admission, expected)
+        else:
+            await self._reserve(call)
+        body = await source.read()
+        if body is None:
+            raise no_message()
         size = len(body)
         if size > admission.max_message_bytes:
             raise admission.too_large(size)
-        if announced is None:
+        if expected is None:
             call.settle(admission, size)
             self.wake()
-        elif size > announced:
+        elif size > expected:
             raise InvalidRequest(
-                f"{REQUEST_BYTES} announced {announced} bytes, the message has {size}",
+                f"{REQUEST_BYTES} announced {expected} bytes, the message has {size}",
                 reason="REQUEST_BYTES_MISMATCH",
-                metadata={"announced_bytes": announced, "size_bytes": size},
+                metadata={"announced_bytes": expected, "size_bytes": size},
             )
         # A call that announced its size has sent it all: what else it may send is not looked for, since to ask for the
         # end of messages costs 5 % of a small call.
-        if size != announced and await context.read() is not grpc.aio.EOF:
-            raise InvalidRequest("the call has a second message, exactly one is expected", reason="MANY_MESSAGES")
+        if size != expected and await source.read() is not None:
+            raise invalid("the call has a second message, exactly one is expected", "MANY_MESSAGES")
         return body
 
     def wake(self) -> None:
-        """Lets the first of the line try again: something was given back."""
-        while self._line:
-            turn = self._line.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
+        """Lets those in who wait, where something was given back."""
+        self._line.wake()
 
-    async def _reserve_in_turn(self, call: UnaryCall) -> None:
-        """Waits until those before it are read. Every way out of here wakes the next."""
+    async def _reserve(self, call: UnaryCall) -> None:
+        """Charges the largest message. What was charged is given back when the call is over, whatever its end."""
         admission = self._admission
+
+        def take() -> bool | None:
+            return call.reserve(admission) or None
+
+        if self._line.at_once(take):
+            return
         if len(self._line) >= admission.max_requests:
             raise admission.overloaded(admission.max_message_bytes)
-        while True:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._line.append(turn)
-            try:
-                await turn
-                if not call.reserve(admission):  # others are still being read, and will wake us
-                    continue
-            except BaseException:
-                if not turn.cancelled():
-                    self.wake()
-                raise
-            self.wake()
-            return
+        await self._line.enter(take, give_back=lambda _: None)

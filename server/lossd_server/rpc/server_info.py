@@ -32,8 +32,8 @@ class ServerInfoReply:
         backend: Backend,
         admission: Admission,
         worker: Worker,
-        tally: EvaluationCounts,
-        board: SharedCounters,
+        counts: EvaluationCounts,
+        counters: SharedCounters,
     ) -> None:
         """settings: of all workers together."""
         self.instance_id = secrets.token_hex(16)
@@ -43,14 +43,14 @@ class ServerInfoReply:
         self._backend = backend
         self._admission = admission
         self._worker = worker
-        self._tally = tally
-        self._board = board
+        self._counts = counts
+        self._counters = counters
 
     def publish(self) -> None:
         """Tells the other workers what this one has counted."""
-        tally, worker, admission = self._tally, self._worker, self._admission
-        self._board.publish(
-            (tally.completed, tally.failed, worker.batches, worker.rows, admission.bytes, admission.requests)
+        counts, worker, admission = self._counts, self._worker, self._admission
+        self._counters.publish(
+            (counts.completed, counts.failed, worker.batches, worker.rows, admission.bytes, admission.requests)
         )
 
     def response(self) -> bytes:
@@ -75,7 +75,7 @@ class ServerInfoReply:
             shared_memory_socket=self.shared_memory_socket,
             elementwise_granularity=RUN,
             statistics=service_pb2.Statistics(
-                uptime_s=time.monotonic() - self._tally.started_at, **self._board.totals()
+                uptime_s=time.monotonic() - self._counts.started_at, **self._counters.totals()
             ),
-            workers=self._board.workers,
+            workers=self._counters.workers,
         ).SerializeToString()

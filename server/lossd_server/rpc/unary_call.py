@@ -53,6 +53,14 @@ class UnaryCall:
             admission.release(self.charged)
             self.charged = -1
 
+    def given_up(self) -> bool:
+        """After a cancellation: whether it was ours, for its time was over. Whatever waits for it is let go."""
+        if self.waiting is not None:
+            self.waiting.abandon()
+        if self.expired:
+            self.task.uncancel()
+        return self.expired
+
     def expire(self) -> None:
         self.expired = True
         self.until = float("inf")

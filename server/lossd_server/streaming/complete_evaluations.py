@@ -27,7 +27,11 @@ class CompleteOwner(Protocol):
 
     def send_results(self, found: list[bytes], charge: Reservation) -> None: ...
 
-    def forget(self, together: StackReply) -> None: ...
+
+class StackOwner(Protocol):
+    """Who put evaluations in line as one."""
+
+    def stack_done(self, stack: StackReply) -> None: ...
 
     def one_by_one(self, like: AlikeEvaluations) -> None: ...
 
@@ -161,10 +165,10 @@ class AlikeEvaluations:
 class StackReply:
     """Evaluations that are computed as one: what their answers are given to (`worker.Reply`)."""
 
-    __slots__ = ("_like", "_over", "_session", "_waiting")
+    __slots__ = ("_like", "_over", "_owner", "_waiting")
 
-    def __init__(self, session: CompleteOwner, like: AlikeEvaluations, waiting: Waiting[Any]) -> None:
-        self._session = session
+    def __init__(self, owner: StackOwner, like: AlikeEvaluations, waiting: Waiting[Any]) -> None:
+        self._owner = owner
         self._like = like
         self._waiting = waiting
         self._over = False
@@ -174,15 +178,15 @@ class StackReply:
 
     def set_result(self, result: list[bytes], /) -> None:
         """Their EvaluationResults."""
-        self._session.forget(self)
+        self._owner.stack_done(self)
         for whole, body in zip(self._like.wholes, result, strict=True):
             if not whole.done():
                 whole.set_result(body)
 
     def set_exception(self, exception: Exception, /) -> None:
         """Which of them is at fault is seen when each is computed by itself."""
-        self._session.forget(self)
-        self._session.one_by_one(self._like)
+        self._owner.stack_done(self)
+        self._owner.one_by_one(self._like)
 
     def abandon(self) -> None:
         self._over = True

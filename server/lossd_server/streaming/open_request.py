@@ -14,7 +14,7 @@ from typing import Any
 from lossd.v1 import service_pb2 as messages
 from lossd_server import losses
 from lossd_server.engine.evaluate import carry_of_parts
-from lossd_server.errors import InvalidRequest, ServerError
+from lossd_server.errors import ServerError, invalid
 from lossd_server.jobs.job import Job, Reduction
 from lossd_server.jobs.partial_results import Carry
 from lossd_server.jobs.reduction import BY_CLASS, BY_ELEMENT
@@ -65,23 +65,23 @@ class OpenRequest:
         """How many items the block holds: every streamed tensor, and no other, of its declared dtype and shape."""
         for name in fields:
             if name not in self.streamed:
-                raise refusal(
+                raise invalid(
                     f"the block holds {name}, which its Open does not stream", "NOT_STREAMED", name, tensor=name
                 )
         count = -1
         for name, declared in self.streamed.items():
             given = fields.get(name)
             if given is None:
-                raise refusal(f"the block lacks {name}, which is streamed", "MISSING_FIELD", name, tensor=name)
+                raise invalid(f"the block lacks {name}, which is streamed", "MISSING_FIELD", name, tensor=name)
             if given.storage not in ("data", ""):
-                raise refusal(
+                raise invalid(
                     f"the block's {name} is not there: its storage is {given.storage}, but a block holds its elements",
                     "BLOCK_NOT_HERE",
                     name,
                     storage=given.storage,
                 )
             if given.dtype != declared.dtype or not given.shape or given.shape[1:] != declared.shape[1:]:
-                raise refusal(
+                raise invalid(
                     f"the block's {name} has shape {list(given.shape)} and dtype {given.dtype}, but items of shape"
                     f" {list(declared.shape[1:])} and dtype {declared.dtype} were declared",
                     "BLOCK_MISMATCH",
@@ -92,7 +92,7 @@ class OpenRequest:
                     declared_dtype=declared.dtype,
                 )
             if count >= 0 and given.shape[0] != count:
-                raise refusal(
+                raise invalid(
                     f"the block's {name} has {given.shape[0]} items, another of its tensors {count}",
                     "BLOCK_MISMATCH",
                     name,
@@ -101,9 +101,9 @@ class OpenRequest:
                 )
             count = given.shape[0]
         if count <= 0:
-            raise refusal(f"the block holds {count} items, at least 1 is expected", "BLOCK_EMPTY", "", items=count)
+            raise invalid(f"the block holds {count} items, at least 1 is expected", "BLOCK_EMPTY", "", items=count)
         if first + count > self.items:
-            raise refusal(
+            raise invalid(
                 f"the block ends at item {first + count}, but {self.items} were declared",
                 "TOO_MANY_ITEMS",
                 "",
@@ -111,7 +111,7 @@ class OpenRequest:
                 declared=self.items,
             )
         if first + count < self.items and count % self.granularity:
-            raise refusal(
+            raise invalid(
                 f"the block holds {count} items, but all blocks save the last hold a multiple of {self.granularity}",
                 "BLOCK_NOT_A_MULTIPLE",
                 "",
@@ -138,7 +138,7 @@ def request_of(one: messages.Open) -> tuple[str, int, Any]:
     """(RPC, field number, request) of what an Open asks for. Raises InvalidRequest."""
     name = one.WhichOneof("request")
     if name is None:
-        raise refusal("the Open has no request", "MISSING_FIELD", "request")
+        raise invalid("the Open has no request", "MISSING_FIELD", "request")
     return *REQUESTS[name], getattr(one, name)
 
 
@@ -151,19 +151,19 @@ def open_request(rpc: str, fields: Fields, max_item_bytes: int) -> OpenRequest:
         name: value for name, value in fields.items() if isinstance(value, WireTensor) and value.storage == "streamed"
     }
     if "placements" in fields:
-        raise refusal("placements are not taken where tensors are streamed", "OPTION_NOT_TAKEN", "placements")
+        raise invalid("placements are not taken where tensors are streamed", "OPTION_NOT_TAKEN", "placements")
     if rpc in CLASS_WEIGHTED and "weight" in streamed:
-        raise refusal("weight is streamed, but it has one entry a class and no items", "NOT_STREAMABLE", "weight")
+        raise invalid("weight is streamed, but it has one entry a class and no items", "NOT_STREAMABLE", "weight")
     hollow = {name: replace(value, storage="hollow") for name, value in streamed.items()}
     template = losses.check(rpc, {**fields, **hollow})
     shape = template.input.shape
     if not shape or (not template.formula.elementwise and (len(shape) == 1 or template.layout.outer == 1 != shape[0])):
-        raise refusal(
+        raise invalid(
             f"input of shape {list(shape)} is one item: it is sent whole, in its Open", "ONE_ITEM", "input", shape=shape
         )
     for name, one in streamed.items():
         if one.shape[:1] != shape[:1]:
-            raise refusal(
+            raise invalid(
                 f"{name} of shape {list(one.shape)} is streamed, but its dimension 0 is not the input's, {shape[0]}",
                 "NOT_STREAMABLE",
                 name,
@@ -173,7 +173,7 @@ def open_request(rpc: str, fields: Fields, max_item_bytes: int) -> OpenRequest:
     step = granularity(template)
     size = sum(prod(one.shape[1:]) * STORAGE[one.dtype].itemsize for one in streamed.values()) * min(step, shape[0])
     if size > max_item_bytes - BLOCK_OVERHEAD_BYTES:
-        raise refusal(
+        raise invalid(
             f"the smallest block, of {step} item{'s' * (step > 1)}, has {size} bytes, but one message takes"
             f" {max_item_bytes - BLOCK_OVERHEAD_BYTES} of them: shared memory has no such bound",
             "ITEM_TOO_LARGE",
@@ -200,14 +200,10 @@ def _require_denominator(job: Job, streamed: dict[str, WireTensor]) -> None:
     if job.formula not in BY_CLASS:
         unknown = [name for name in unknown if name == "row_weight"]
     if unknown:
-        raise refusal(
+        raise invalid(
             f"the gradient of a mean is asked for, but its denominator follows from {unknown[0]}, which is streamed:"
             " give it as normalizer",
             "DENOMINATOR_UNKNOWN",
             "normalizer",
             streamed=unknown[0],
         )
-
-
-def refusal(message: str, reason: str, field: str, **variables: object) -> InvalidRequest:
-    return InvalidRequest(message, reason=reason, field=field, metadata=variables)

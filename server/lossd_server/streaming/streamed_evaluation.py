@@ -9,11 +9,11 @@ from typing import Any, Protocol
 from lossd_server.admission.stream_budget import Reservation
 from lossd_server.engine.batcher import Waiting
 from lossd_server.engine.evaluate import answer_of_parts
-from lossd_server.errors import DeadlineOver, InvalidRequest
+from lossd_server.errors import DeadlineOver, invalid
 from lossd_server.jobs.job import Answer, Job
 from lossd_server.jobs.partial_results import Carry
 from lossd_server.streaming import responses
-from lossd_server.streaming.open_request import OpenRequest, refusal
+from lossd_server.streaming.open_request import OpenRequest
 from lossd_server.tensors.request_fields import Fields
 
 
@@ -83,10 +83,8 @@ class StreamedEvaluation:
 
     def receive(self, first: int, fields: Fields) -> Job:
         """The next block's Job. Raises InvalidRequest."""
-        if self.ended:
-            raise refusal("the block comes after its evaluation's End", "BLOCK_AFTER_END", "", first_item=first)
         if first != self._received:
-            raise refusal(
+            raise invalid(
                 f"the block's first_item is {first}, but {self._received} items came before it",
                 "BLOCK_OUT_OF_ORDER",
                 "first_item",
@@ -100,10 +98,8 @@ class StreamedEvaluation:
 
     def end(self) -> None:
         """Takes the End. Raises InvalidRequest where items are missing."""
-        if self.ended:
-            raise refusal("the evaluation has ended before", "SECOND_END", "")
         if self._received < self.opening.items:
-            raise refusal(
+            raise invalid(
                 f"the evaluation ends after {self._received} items, but {self.opening.items} were declared",
                 "TOO_FEW_ITEMS",
                 "",
@@ -148,25 +144,6 @@ def stalled(max_stream_idle_s: float) -> DeadlineOver:
         f"nothing came for this evaluation for {max_stream_idle_s:g} s",
         reason="STREAM_STALLED",
         metadata={"max_stream_idle_s": max_stream_idle_s},
-    )
-
-
-def in_use(evaluation_id: int) -> InvalidRequest:
-    return refusal(
-        f"evaluation_id = {evaluation_id} is opened while it is in use: which of the two a block belongs to cannot be"
-        " told, so neither goes on",
-        "ID_IN_USE",
-        "evaluation_id",
-        evaluation_id=evaluation_id,
-    )
-
-
-def unknown(evaluation_id: int) -> InvalidRequest:
-    return refusal(
-        f"evaluation_id = {evaluation_id} is not open on this stream",
-        "NO_SUCH_EVALUATION",
-        "evaluation_id",
-        evaluation_id=evaluation_id,
     )
 
 

@@ -14,7 +14,7 @@ from lossd.contract import gradient_dtype
 from lossd.v1 import loss_pb2, service_pb2
 from lossd.v1 import tensor_pb2 as pb
 from lossd.wire import LEAST_BYTES, WIDTHS, message_field, tag, take_large_data, tensor_header, varint
-from lossd_server.errors import InvalidRequest
+from lossd_server.errors import malformed
 from lossd_server.jobs.job import Answer, Job, Reduction
 from lossd_server.tensors import request_fields
 from lossd_server.tensors.array import Array
@@ -37,7 +37,7 @@ def decode(rpc: str, body: bytes) -> Message:
     try:
         return cast("Message", _request(rpc).FromString(body))
     except DecodeError:
-        raise _malformed(rpc, body) from None
+        raise malformed(METHODS[rpc].input_type.full_name, len(body)) from None
 
 
 def decode_fields(rpc: str, body: bytes) -> Fields:
@@ -45,7 +45,7 @@ def decode_fields(rpc: str, body: bytes) -> Fields:
     try:
         message, views = take_large_data(METHODS[rpc].input_type, body)
     except DecodeError:
-        raise _malformed(rpc, body) from None
+        raise malformed(METHODS[rpc].input_type.full_name, len(body)) from None
     return request_fields.fields_of(message, views)
 
 
@@ -174,12 +174,3 @@ def _there(number: int, dtype: int, shape: tuple[int, ...], place: SharedMemoryR
 
 def _tensor_bytes(number: int, dtype: int, shape: tuple[int, ...]) -> int:
     return len(tensor_header(number, dtype, shape)) + prod(shape) * WIDTHS[dtype]
-
-
-def _malformed(rpc: str, body: bytes) -> InvalidRequest:
-    name = METHODS[rpc].input_type.full_name
-    return InvalidRequest(
-        f"the message of {len(body)} bytes is no {name}",
-        reason="MALFORMED_MESSAGE",
-        metadata={"bytes": len(body), "message": name},
-    )

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
-import grpc.aio
-
+from lossd_server.call.contract import Metadata
 from lossd_server.errors import InvalidRequest
-
-Context: TypeAlias = "grpc.aio.ServicerContext[object, bytes]"
 
 REQUEST_BYTES = "lossd-request-bytes"
 RESPONSE_BYTES = "lossd-max-response-bytes"
 
 
-def sizes(context: Context) -> tuple[int | None, int | None]:
+def sizes(metadata: Metadata) -> tuple[int | None, int | None]:
     """The two sizes that a client may announce: of its message, and of the largest answer that it takes."""
     announced = bound = None
-    for key, value in context.invocation_metadata() or ():
+    for key, value in metadata:
         if key == REQUEST_BYTES:
             announced = _decimal(key, value)
         elif key == RESPONSE_BYTES:

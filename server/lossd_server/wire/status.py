@@ -13,6 +13,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
+from lossd_server.call.contract import Status
 from lossd_server.errors import (
     DeadlineOver,
     GoingAway,
@@ -71,6 +72,11 @@ def status(error: ServerError) -> status_pb2.Status:
         if answer.ByteSize() < MAX_DETAILS_BYTES:
             break
     return answer
+
+
+def status_of(error: ServerError) -> Status:
+    """How a call ends that is refused with `error`."""
+    return Status(status_code(error).value[0], status_message(error), trailers(error))
 
 
 def trailers(error: ServerError) -> tuple[tuple[str, str | bytes], ...]:

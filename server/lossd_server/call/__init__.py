@@ -1,0 +1,1 @@
+"""The contract between a front and what is above it."""

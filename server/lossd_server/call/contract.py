@@ -1,0 +1,89 @@
+"""Calls as a front brings them: method, metadata, deadline, messages in, messages and a status out.
+
+A front turns the bytes of connections into calls, and what their handlers answer into bytes. Nothing above it knows
+which front that is, and no front knows what a call means: `server` joins the two. Everything here belongs to the event
+loop's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+# Keys in lower case; the values of keys that end in -bin are bytes.
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a call ends. code: gRPC's number, 0 for OK. trailers: metadata sent after the last message."""
+
+    code: int
+    message: str = ""
+    trailers: tuple[tuple[str, str | bytes], ...] = ()
+
+
+OK = Status(0)
+
+
+class ServerCall(Protocol):
+    """One call. A client that cancels it, or is gone, cancels the task in which the call is handled."""
+
+    @property
+    def method(self) -> str:
+        """The path: "/package.Service/RpcMethod"."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the client sent before its messages."""
+
+    @property
+    def deadline(self) -> float:
+        """When the client stops waiting, on time.monotonic; infinite where it named no time."""
+
+    @property
+    def peer(self) -> str:
+        """The client's address, for logs."""
+
+    async def next_size(self) -> int | None:
+        """Bytes of the message that `read` gives next, where the front can tell before it lets the message in."""
+
+    async def read(self) -> bytes | None:
+        """The next message; None once the client has sent all."""
+
+    async def write(self, message: bytes) -> None:
+        """Sends one message of several. Returns when the connection takes more; one writer at a time."""
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Has `callback` called once, when the call is over: its end was handed over, or nobody waits for it."""
+
+
+# Handles a call to its end: the status after the messages written, or the call's last message, which says OK.
+Handler: TypeAlias = Callable[[ServerCall], Awaitable[bytes | Status]]
+
+
+@dataclass(frozen=True, slots=True)
+class RpcMethod:
+    """What a path leads to. streams: whether any number of messages answers a call, and not exactly one."""
+
+    handler: Handler
+    streams: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """What paths lead to. unknown: handles the calls of any other path."""
+
+    methods: Mapping[str, RpcMethod]
+    unknown: RpcMethod
+
+
+class Front(Protocol):
+    """One way in which calls come in: made with the server's routes and settings."""
+
+    async def start(self, addresses: Sequence[str]) -> list[str]:
+        """Opens the addresses and serves; the addresses with the ports that were picked. OSErrors carry a sentence."""
+
+    async def stop(self, grace_s: float | None) -> None:
+        """Closes the ports. Calls under way have `grace_s` seconds to end, none for None."""

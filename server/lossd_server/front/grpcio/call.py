@@ -1,0 +1,78 @@
+"""grpc.aio's servicer context as a call of the contract."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from typing import TypeAlias
+
+import grpc
+import grpc.aio
+
+from lossd_server.call.contract import Metadata, Status
+
+Context: TypeAlias = "grpc.aio.ServicerContext[object, bytes]"
+
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+ABORT_S = 1.0  # a client that reads nothing does not read its status either
+
+
+class GrpcioCall:
+    """`lossd_server.call.contract.ServerCall` by grpc.aio."""
+
+    __slots__ = ("_context", "_written", "method")
+
+    def __init__(self, method: str, context: Context) -> None:
+        self.method = method
+        self._context = context
+        self._written: asyncio.Event | None = None  # set, where a message is being written, when it has been
+
+    @property
+    def metadata(self) -> Metadata:
+        found: Metadata = self._context.invocation_metadata() or ()  # type: ignore[assignment]  # its own tuple class
+        return found
+
+    @property
+    def deadline(self) -> float:
+        remaining: float | None = self._context.time_remaining()
+        return inf if remaining is None else time.monotonic() + remaining
+
+    @property
+    def peer(self) -> str:
+        return self._context.peer()
+
+    async def next_size(self) -> None:
+        """Unknown: core lets a message in before anybody is asked."""
+
+    async def read(self) -> bytes | None:
+        body = await self._context.read()
+        return body if isinstance(body, bytes) else None
+
+    async def write(self, message: bytes) -> None:
+        self._written = written = asyncio.Event()
+        try:
+            await self._context.write(message)
+        finally:
+            self._written = None
+            written.set()
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(lambda _: callback())
+
+    async def end(self, status: Status) -> None:
+        """Ends the call with a status that is not OK; core resets a call whose client does not take it in time."""
+        if self._written is not None:  # beside a message that is being written core takes no status
+            try:
+                await asyncio.wait_for(self._written.wait(), ABORT_S)
+            except TimeoutError:
+                raise asyncio.CancelledError from None
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.abort(status), ABORT_S)
+
+    async def abort(self, status: Status) -> None:
+        await self._context.abort(CODES[status.code], status.message, status.trailers)

@@ -1,0 +1,64 @@
+"""A front without a network: calls of the contract, made by a test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from math import inf
+
+from google.rpc import status_pb2
+from google.rpc.error_details_pb2 import ErrorInfo
+
+from lossd_server.call.contract import Metadata, Routes, Status
+
+
+class MemoryCall:
+    """One call: the messages that the client has sent, and those that it was sent."""
+
+    def __init__(self, method: str, messages: Iterable[bytes] = (), metadata: Metadata = ()) -> None:
+        self.method = method
+        self.metadata = metadata
+        self.deadline = inf
+        self.peer = "memory"
+        self.sent: list[bytes] = []
+        self._messages = deque(messages)
+        self._closed: list[Callable[[], object]] = []
+
+    async def next_size(self) -> int | None:
+        return len(self._messages[0]) if self._messages else None
+
+    async def read(self) -> bytes | None:
+        return self._messages.popleft() if self._messages else None
+
+    async def write(self, message: bytes) -> None:
+        self.sent.append(message)
+        await asyncio.sleep(0)
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        self._closed.append(callback)
+
+    def close(self) -> None:
+        for callback in self._closed:
+            callback()
+
+
+async def handled(routes: Routes, call: MemoryCall) -> bytes | Status:
+    """What the call ends with."""
+    try:
+        return await routes.methods.get(call.method, routes.unknown).handler(call)
+    finally:
+        call.close()
+
+
+def reasons(status: Status) -> list[str]:
+    """The reason of every ErrorInfo that a status has in its details."""
+    found = []
+    for key, value in status.trailers:
+        if key == "grpc-status-details-bin":
+            assert isinstance(value, bytes)
+            for detail in status_pb2.Status.FromString(value).details:
+                info = ErrorInfo()
+                if detail.Unpack(info):
+                    found.append(info.reason)
+    return found
