@@ -9,11 +9,12 @@ from time import perf_counter_ns
 
 from lossd_server.backends import create
 from lossd_server.engine.evaluate import evaluate
-from lossd_server.fast_path.plan import plan_of, warm_up
+from lossd_server.fast_path.plan import plan_of
 from lossd_server.fast_path.recall import Recall
 from lossd_server.jobs.job import Answer
 from lossd_server.losses import check
 from lossd_server.tensors.request_fields import fields_of
+from lossd_server.warmup import warm_up
 from lossd_server.wire import codec
 
 CALLS = 2000

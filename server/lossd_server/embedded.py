@@ -16,9 +16,9 @@ from dataclasses import replace
 
 from lossd_server.backends import Backend, create
 from lossd_server.config.settings import Settings
-from lossd_server.fast_path.plan import warm_up
 from lossd_server.serve import loop_factory
 from lossd_server.server import Server
+from lossd_server.warmup import warm_up
 
 _backends: dict[tuple[int, str, int], Backend] = {}
 _backends_lock = threading.Lock()

@@ -57,7 +57,7 @@ def prepare_backend(settings: Settings, quiet: bool = False, worker: int = 0) ->
     """The backend of worker number `worker`, its kernels ready. Raises RuntimeError or ValueError with a sentence."""
     malloc.keep()
     backend = create(settings.device, settings.threads, worker)
-    from lossd_server.fast_path.plan import warm_up  # brings numba: not before there is something to compute
+    from lossd_server.warmup import warm_up  # brings numba: not before there is something to compute
 
     warm_up(backend, lambda step: None if quiet else print(f"lossd: {step}", file=sys.stderr, flush=True))
     sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -15,7 +15,8 @@ from lossd.v1 import service_pb2 as service
 from lossd.v1.loss_pb2 import GRADIENT_INPUT
 from lossd_server.backends import Backend
 from lossd_server.engine.chunked_job import ChunkedJob
-from lossd_server.engine.evaluate import answer_of_parts, carry_of_parts, evaluate
+from lossd_server.engine.evaluate import carry_of_parts, evaluate
+from lossd_server.engine.finish import answer_of_parts
 from lossd_server.errors import InvalidRequest, ServerError
 from lossd_server.jobs.job import Answer, Job
 from lossd_server.jobs.partial_results import join_parts, moved

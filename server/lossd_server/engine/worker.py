@@ -18,7 +18,8 @@ from typing import Any, Protocol
 from lossd_server.backends import Backend, DeviceLost
 from lossd_server.engine.batcher import Batch, Batcher, Waiting
 from lossd_server.engine.chunked_job import ChunkedJob
-from lossd_server.engine.evaluate import answer_of_parts, carry_of_parts, evaluate
+from lossd_server.engine.evaluate import carry_of_parts, evaluate
+from lossd_server.engine.finish import answer_of_parts
 from lossd_server.errors import DeadlineOver, GoingAway, Overloaded, ServerError
 from lossd_server.jobs.gradient_placement import void
 from lossd_server.jobs.job import Job

@@ -11,6 +11,7 @@ import numpy as np
 from numba import carray
 
 from lossd.v1 import tensor_pb2 as pb
+from lossd_server.backends.numba.batch_table import address_of
 from lossd_server.backends.numba.simd.memory import copy_bytes, load_one, pointer, store_one, zero_bytes
 from lossd_server.jobs.jit import device_function, njit
 from lossd_server.jobs.reduction import kept_classes, ordered_sum
@@ -169,3 +170,13 @@ def varint_field(at: int, number: int, value: int) -> Any:
         at += 1
     store_one(at, np.uint8(value))
     return at + 1
+
+
+def warm_up() -> None:
+    """Compiles, or loads, the functions above."""
+    answer = np.zeros(codec.SUMMARY_BYTES + codec.TIMING_BYTES, np.uint8)
+    plan = np.zeros(1, PLAN)
+    plan["answer"] = plan["end"] = address_of(answer)
+    enter(plan, address_of(answer))
+    leave(plan, 0)
+    store_number(address_of(answer), 0.0)

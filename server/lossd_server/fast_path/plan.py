@@ -8,7 +8,6 @@ not plain (a class out of range, nothing kept) is left to `evaluate`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from time import monotonic_ns
@@ -20,10 +19,9 @@ import numpy.typing as npt
 from lossd.wire import tensor_header
 from lossd_server.backends import Backend, Prepared
 from lossd_server.backends.numba.batch_table import address_of
-from lossd_server.engine import evaluate
 from lossd_server.fast_path.passage import BY_ROW, NO_LOSS, PLAN, SCALAR, enter, leave, store_number
-from lossd_server.jobs.job import Computed, Formula, Job, Reduction
-from lossd_server.jobs.reduction import BY_CLASS, ClassOutOfRange, denominator_of, gradient_scale, weights_of
+from lossd_server.jobs.job import BadValue, Computed, Formula, Job, Reduction
+from lossd_server.jobs.reduction import BY_CLASS, denominator_of, gradient_scale, weights_of
 from lossd_server.tensors.array import STORAGE, Array
 from lossd_server.wire import codec
 
@@ -65,7 +63,7 @@ def plan_of(backend: Backend, job: Job, input_at: int, target_at: int, target_dt
         return None
     try:
         denominator = denominator_of(job)
-    except ClassOutOfRange:
+    except BadValue:
         return None
     if not by_class and denominator.weight_sum == 0.0:
         return None
@@ -124,17 +122,6 @@ def plan_of(backend: Backend, job: Job, input_at: int, target_at: int, target_dt
         one["divisor"] = denominator.weight_sum if reducing.normalizer is None else reducing.normalizer
     store_number(prepared.scale_address, gradient_scale(job, denominator))
     return Plan(plan, prepared, response, (standing, computed, tensors, class_weight, row_weight))
-
-
-def warm_up(backend: Backend, report: Callable[[str], None]) -> None:
-    """Compiles or loads all that computes, telling `report` one line a step."""
-    evaluate.warm_up(backend, report)
-    answer = np.zeros(codec.SUMMARY_BYTES + codec.TIMING_BYTES, np.uint8)
-    plan = np.zeros(1, PLAN)
-    plan["answer"] = plan["end"] = address_of(answer)
-    enter(plan, address_of(answer))
-    leave(plan, 0)
-    store_number(address_of(answer), 0.0)
 
 
 def _own(operand: Array) -> Array:

@@ -174,13 +174,26 @@ class Job:
 
 
 class Fault(Enum):
-    """A value that a kernel found where it was used."""
+    """A value that cannot be computed with, found where it was used."""
 
     CLASS_OUT_OF_RANGE = auto()  # target index not in [0, C) and not ignore_index
     INPUT_NOT_PROBABILITY = auto()  # BCE's input outside [0, 1], or NaN
     TARGET_NOT_PROBABILITY = auto()  # BCE's target outside [0, 1], or NaN
     NEGATIVE_COUNT = auto()  # a count < 0 (or NaN)
     EMPTY_COUNTS = auto()  # a row of counts that sums to 0; index is the row's
+    # Found while a target is converted, before any kernel:
+    TARGET_NOT_BOOL = auto()  # a byte of a bool that is neither 0 nor 1
+    TARGET_NEGATIVE_COUNT = auto()
+    TARGET_EMPTY_COUNTS = auto()
+
+
+class BadValue(Exception):
+    """A value that a pass before the kernels found. fault, index: as of `Computed.fault`."""
+
+    def __init__(self, fault: Fault, index: int) -> None:
+        super().__init__(fault, index)
+        self.fault = fault
+        self.index = index
 
 
 @dataclass(frozen=True, slots=True)

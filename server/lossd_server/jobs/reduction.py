@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd_server.jobs.jit import njit
-from lossd_server.jobs.job import Formula, Job, Reduction
+from lossd_server.jobs.job import BadValue, Fault, Formula, Job, Reduction
 
 # Formulas whose mean is weighted by the class of every row.
 BY_CLASS = frozenset({Formula.CROSS_ENTROPY_INDEX, Formula.CROSS_ENTROPY_KINDS_INDEX, Formula.NLL})
@@ -41,18 +41,10 @@ class Denominator:
 NOTHING = Denominator(0.0, 0)
 
 
-class ClassOutOfRange(Exception):
-    """A target that is neither a class nor ignored. row: its index."""
-
-    def __init__(self, row: int) -> None:
-        super().__init__(row)
-        self.row = row
-
-
 def denominator_of(job: Job, before: Denominator = NOTHING) -> Denominator:
     """The job's denominator, added to that of the parts `before` it. An empty input keeps nothing, as in PyTorch.
 
-    Raises ClassOutOfRange.
+    Raises BadValue where a target is neither a class nor ignored.
     """
     if job.formula in BY_CLASS:
         assert job.target is not None
@@ -65,7 +57,7 @@ def denominator_of(job: Job, before: Denominator = NOTHING) -> Denominator:
             before.total,
         )
         if row >= 0:
-            raise ClassOutOfRange(row)
+            raise BadValue(Fault.CLASS_OUT_OF_RANGE, row)
         return Denominator(weight_sum, before.count + count)
     layout = job.layout
     count = layout.rows if layout.elements else 0

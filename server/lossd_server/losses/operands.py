@@ -138,15 +138,3 @@ def _not_here(field: str, storage: str) -> InvalidRequest | NotServed:
         field=field,
         metadata={"field": field, "option": "shared_memory"},
     )
-
-
-def not_bool(target: Array) -> InvalidRequest:
-    """The refusal of bools, which a target alone may be, with a byte that is neither 0 nor 1."""
-    flat = int(np.argmax(target.values > 1))
-    where, value = index_text("target", flat, target.shape), int(target.values[flat])
-    return InvalidRequest(
-        f"{where} = {value} is no bool: 0 or 1 is",
-        reason="INVALID_BOOL",
-        field="target",
-        metadata={"index": where, "value": value},
-    )

@@ -11,33 +11,43 @@ from lossd_server.tensors.dtypes import FLOAT64, widen
 
 
 def value_error(job: Job, fault: Fault, index: int) -> InvalidRequest:
-    """index: flat, in the target or input; a row's for EMPTY_COUNTS and CLASS_OUT_OF_RANGE."""
-    if fault is Fault.EMPTY_COUNTS:
-        rows = row_shape(job.input.shape) if job.formula is Formula.KL_ROWS else job.loss_shape
-        return empty_counts("input", index, rows)
+    """index: flat, in the target or input; a row's for counts that sum to 0, and for a class out of range.
+
+    job: as it was when the value was found, raw or converted.
+    """
+    if fault is Fault.EMPTY_COUNTS or fault is Fault.TARGET_EMPTY_COUNTS:
+        return _empty_counts(job, "input" if fault is Fault.EMPTY_COUNTS else "target", index)
     if fault is Fault.NEGATIVE_COUNT:
-        return negative_count(job.input, "input", index)
+        return _outside(job.input, "input", index, "[0, inf)", "NEGATIVE_COUNT")
     if fault is Fault.INPUT_NOT_PROBABILITY:
         return _outside(job.input, "input", index, "[0, 1]", "NOT_A_PROBABILITY")
     assert job.target is not None
+    if fault is Fault.TARGET_NOT_BOOL:
+        return _not_bool(job.target, index)
+    if fault is Fault.TARGET_NEGATIVE_COUNT:
+        return _outside(job.target, "target", index, "[0, inf)", "NEGATIVE_COUNT")
     if fault is Fault.TARGET_NOT_PROBABILITY:
         return _outside(job.target, "target", index, "[0, 1]", "NOT_A_PROBABILITY")
     return _outside(job.target, "target", index, f"[0, {job.layout.classes})", "CLASS_OUT_OF_RANGE")
 
 
-def negative_count(operand: Array, field: str, index: int) -> InvalidRequest:
-    """index: flat, of the first count that is below 0 or NaN."""
-    return _outside(operand, field, index, "[0, inf)", "NEGATIVE_COUNT")
-
-
-def empty_counts(field: str, row: int, rows: tuple[int, ...]) -> InvalidRequest:
-    """row: index of the first row whose counts sum to 0, among `rows`, their shape."""
-    where = index_text("row", row, rows)
+def _empty_counts(job: Job, field: str, row: int) -> InvalidRequest:
+    where = index_text("row", row, row_shape(job.input.shape) if job.formula is Formula.KL_ROWS else job.loss_shape)
     return InvalidRequest(
         f"the counts of {field}'s {where} sum to 0: a distribution needs one above",
         reason="EMPTY_COUNTS",
         field=field,
         metadata={"index": where, "value": 0},
+    )
+
+
+def _not_bool(target: Array, index: int) -> InvalidRequest:
+    where, value = index_text("target", index, target.shape), int(target.values[index])
+    return InvalidRequest(
+        f"{where} = {value} is no bool: 0 or 1 is",
+        reason="INVALID_BOOL",
+        field="target",
+        metadata={"index": where, "value": value},
     )
 
 

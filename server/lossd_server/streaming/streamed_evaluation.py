@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from lossd_server.admission.stream_budget import Reservation
 from lossd_server.engine.batcher import Waiting
-from lossd_server.engine.evaluate import answer_of_parts
+from lossd_server.engine.finish import answer_of_parts
 from lossd_server.errors import DeadlineOver, invalid
 from lossd_server.jobs.job import Answer, Job
 from lossd_server.jobs.partial_results import Carry
