@@ -1,4 +1,4 @@
-"""`lossd serve`: settings, kernels, ports, signals."""
+"""`lossd serve`: reads settings, prepares kernels, opens ports, stops on signals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         settings = parse_settings(argv, os.environ)
     except SettingsError as error:
-        return _say(f"{error}", 2)
+        print(f"lossd serve: {error}", file=sys.stderr)
+        return 2
     logs.configure(settings.log_level, settings.log_format)
     return _alone(settings) if settings.workers == 1 else _several(settings)
 
@@ -49,17 +50,27 @@ def worker(settings: Settings, index: int, memory: MutableSequence[int], pipe: C
     def ready(_: list[str]) -> None:
         pipe.send(("ready", backend.device, backend.name))
 
-    with closing(backend), asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve(own, backend, ready, SharedCounters(index, memory), settings))
+    try:
+        with closing(backend), asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_serve(own, backend, ready, SharedCounters(index, memory), settings))
+    except Exception:  # multiprocessing would write its traceback past the log
+        log.critical("worker failed", exc_info=True)
+        sys.exit(1)
 
 
 def prepare_backend(settings: Settings, quiet: bool = False, worker: int = 0) -> Backend:
-    """The backend of worker number `worker`, its kernels ready. Raises RuntimeError or ValueError with a sentence."""
+    """The backend of worker number `worker`, its kernels ready. quiet: without a line for each step.
+
+    Raises RuntimeError or ValueError with a sentence.
+    """
     malloc.keep()
     backend = create(settings.device, settings.threads, worker)
     from lossd_server.warmup import warm_up  # brings numba: not before there is something to compute
 
-    warm_up(backend, lambda step: None if quiet else print(f"lossd: {step}", file=sys.stderr, flush=True))
+    tell = (lambda step: None) if quiet else _teller(settings)
+    tell("preparing kernels (the first start compiles them, which takes about half a minute)")
+    warm_up(backend, tell)
+    logs.adopt_loggers()  # those of the libraries that the backend brought
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     return backend
 
@@ -76,7 +87,7 @@ def _alone(settings: Settings) -> int:
                 )
             )
     except (OSError, RuntimeError, ValueError) as error:
-        return _say(f"{error}", 1)
+        return _fail(settings, f"{error}")
     except KeyboardInterrupt:  # before the loop took the signals over
         return 130
     return 0
@@ -86,14 +97,14 @@ def _several(settings: Settings) -> int:
     try:
         parent = Supervisor(settings, worker)
     except OSError as error:
-        return _say(f"{error}", 1)
+        return _fail(settings, f"{error}")
     try:
         device, backend = parent.start()
         if device:
             _announce(parent.settings, list(parent.settings.listen), device, backend)
         parent.run()
     except StartFailed as error:
-        return _say(f"{error}", 1)
+        return _fail(settings, f"{error}")
     finally:
         parent.stop()
     return 0
@@ -115,8 +126,8 @@ async def _serve(
     board: SharedCounters | None = None,
     whole: Settings | None = None,
 ) -> None:
-    """ready: told the addresses. A worker whose parent is gone stops as on SIGTERM; so does a server whose device is
-    lost, with DeviceLost, so that a supervisor starts it anew.
+    """ready: called with the addresses once calls are answered. A worker whose parent has ended stops as on SIGTERM.
+    So does a server whose device is lost, with DeviceLost, so that a supervisor starts it again.
     """
     from lossd_server.server import Server
 
@@ -139,11 +150,11 @@ async def _serve(
     finished = await server.stop(settings.drain_s)
     log.info("stopped", extra={"finished": finished})
     if not lost.cancel():
-        raise DeviceLost("the device is lost: a new process may find it again")
+        raise DeviceLost("the device was lost; only a new process can use it again")
 
 
 def _announce(settings: Settings, addresses: list[str], device: str, backend: str) -> None:
-    """Says on stdout that calls are answered, where, by what and within which limits."""
+    """Prints to stdout that calls are answered: the addresses, the device, the backend, the limits."""
     for address in addresses:
         print(f"listening on {address}")
     print(f"device {device}")
@@ -157,6 +168,17 @@ def _announce(settings: Settings, addresses: list[str], device: str, backend: st
     )
 
 
-def _say(sentence: str, status: int) -> int:
-    print(f"lossd serve: {sentence}", file=sys.stderr)
-    return status
+def _teller(settings: Settings) -> Callable[[str], None]:
+    """What reports the steps of the start: to a reader in plain lines, to a program as JSON."""
+    if settings.log_format == "json":
+        return lambda step: log.info("preparing", extra={"step": step})
+    return lambda step: print(f"lossd: {step}", file=sys.stderr, flush=True)
+
+
+def _fail(settings: Settings, sentence: str) -> int:
+    """Reports why it could not serve, as `_teller` does; the exit status."""
+    if settings.log_format == "json":
+        log.critical("could not serve", extra={"reason": sentence})
+    else:
+        print(f"lossd serve: {sentence}", file=sys.stderr)
+    return 1

@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 
 import pytest
 
 from lossd_server.config import logs
+from tests.client.programs import run
+
+# What libraries and the interpreter itself write beside our own events: each in its own way.
+OTHERS = """
+    import asyncio, logging, sys, threading, warnings
+    import grpc.aio, numba
+    from lossd_server.config import logs
+
+    logging.getLogger("numba.with.its.own").addHandler(logging.StreamHandler())
+    logs.configure("info", "json")
+    logging.getLogger("lossd_server").info("ours", extra={"count": 3, "part": 0.5, "ok": True, "nothing": None})
+    logging.getLogger("lossd_server").info("odd", extra={"ratio": float("nan"), "error": OSError("two\\nlines")})
+    logging.getLogger("grpc._server").error("grpc", exc_info=ValueError("x"))
+    logging.getLogger("numba.with.its.own").warning("numba")
+    warnings.warn("careful", RuntimeWarning)
+
+    async def lost():
+        asyncio.get_running_loop().call_exception_handler({"message": "asyncio"})
+
+    asyncio.run(lost())
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+
+    class Dying:
+        def __del__(self):
+            raise KeyError("in __del__")
+
+    Dying()
+    raise SystemError("at the end")
+"""
 
 
 class ExecuteBatchError(Exception):
@@ -29,3 +62,34 @@ def test_a_client_that_went_away_is_no_error(
     assert "gone" not in said
     assert "broken" in said
     assert "plain" in said
+
+
+def test_json_logs_are_json_whoever_writes() -> None:
+    """Libraries, warnings, threads, finalizers and the traceback at the end: one object a line."""
+    lines = [json.loads(line) for line in run(OTHERS).stderr.splitlines()]
+
+    events = [line["event"] for line in lines]
+    assert events == ["ours", "odd", "grpc", "numba", "careful", "asyncio", *["uncaught exception"] * 3]
+    assert lines[4]["category"] == "RuntimeWarning"
+    ends = [line["traceback"].splitlines()[-1].partition(":")[0] for line in lines[-3:]]
+    assert ends == ["ZeroDivisionError", "KeyError", "SystemError"]
+
+
+def test_json_numbers_are_numbers() -> None:
+    """So are truth values and null; what JSON has no value for is text."""
+    ours, odd = [json.loads(line) for line in run(OTHERS).stderr.splitlines()[:2]]
+
+    assert [ours[name] for name in ("count", "part", "ok", "nothing")] == [3, 0.5, True, None]
+    assert [odd["ratio"], odd["error"]] == ["nan", "two\nlines"]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_server_that_cannot_start_says_so_in_its_format(form: str, tmp_path: Path) -> None:
+    """A sentence for a person, an object for a program; the exit status is 1."""
+    flags = ["serve", "--device", "cpu", "--listen", f"unix:{tmp_path}/missing/socket", "--log-format", form]
+    done = run(f"import sys; from lossd.cli import main; sys.exit(main({flags}))")
+
+    last = done.stderr.splitlines()[-1]
+    sentence = json.loads(last)["reason"] if form == "json" else last.removeprefix("lossd serve: ")
+    assert (done.returncode, sentence) == (1, f"cannot listen on unix:{tmp_path}/missing/socket")
+    assert form == "text" or all(json.loads(line) for line in done.stderr.splitlines())
