@@ -5,8 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lossd.command_line import CommandParser, positive
+
+if TYPE_CHECKING:
+    from lossd.info import ServerInfo
 
 DEFAULT_SERVER = "127.0.0.1:50051"
+_EPILOG = """\
+lossd COMMAND --help explains every option of a command.
+
+examples:
+  lossd serve
+  lossd eval cross_entropy --input logits.npy --target labels.npy
+  lossd bench --server 127.0.0.1:50051
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from lossd.bench.command import main as bench
 
         return bench(arguments[1:])
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.command is None:
+        parser.print_help()
+        return 0
     try:
         return _health(parsed) if parsed.command == "health" else _info(parsed)
     except KeyboardInterrupt:
@@ -33,30 +51,61 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from lossd import __version__
 
-    parser = argparse.ArgumentParser(prog="lossd", description="Losses and their gradients over gRPC.")
-    parser.add_argument("--version", action="version", version=f"lossd {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("serve", help="run the server (needs lossd[server])")
-    commands.add_parser("eval", help="the loss of files: .npy, .npz, .safetensors, .csv, .parquet")
-    commands.add_parser("bench", help="load and latency of a server, every answer checked")
-    server = argparse.ArgumentParser(add_help=False)
-    server.add_argument(
-        "--server", metavar="ADDRESS", default=DEFAULT_SERVER, help="host:port, unix:path [%(default)s]"
+    parser = CommandParser(
+        prog="lossd",
+        usage="lossd COMMAND [options]",
+        description="Computes losses and their gradients over gRPC.",
+        epilog=_EPILOG,
     )
-    server.add_argument("--timeout", metavar="SECONDS", type=float, default=5.0, help="[%(default)s]")
-    commands.add_parser("health", parents=[server], help="exit status 0 if the server serves, 1 if not")
-    info = commands.add_parser("info", parents=[server], help="what the server says of itself")
-    info.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.add_argument(
+        "--version", action="version", version=f"lossd {__version__}", help="print the version and exit"
+    )
+    commands = parser.add_subparsers(prog="lossd", dest="command", metavar="COMMAND")
+    commands.add_parser("serve", help="run a server (needs the extra lossd[server])")
+    commands.add_parser("eval", help="compute the loss of files: .npy, .npz, .safetensors, .csv, .parquet")
+    commands.add_parser("bench", help="measure a server's throughput and latency, and check every answer")
+    server = CommandParser(add_help=False)
+    server.add_argument(
+        "--server",
+        metavar="ADDRESS",
+        default=DEFAULT_SERVER,
+        help="the server's address, host:port or unix:path (default: %(default)s)",
+    )
+    server.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=positive,
+        default=5.0,
+        help="seconds to wait for the answer (default: %(default)g)",
+    )
+    commands.add_parser(
+        "health",
+        parents=[server],
+        usage="lossd health [--server ADDRESS] [--timeout SECONDS]",
+        help="ask a server whether it accepts calls",
+        description="Asks a server whether it accepts calls (grpc.health.v1). Exit status: 0 if it does, 1 if not.",
+    )
+    info = commands.add_parser(
+        "info",
+        parents=[server],
+        usage="lossd info [--server ADDRESS] [--timeout SECONDS] [--json]",
+        help="print a server's version, device, limits and counters",
+        description="Prints a server's version, device, limits and counters.",
+    )
+    info.add_argument("--json", action="store_true", help="print one JSON object, with sizes in bytes")
     return parser
 
 
 def _serve(arguments: Sequence[str]) -> int:
     try:
         from lossd_server.serve import main as serve
-    except ImportError as error:
-        print(f"lossd serve needs lossd[server]: pip install 'lossd[server]' ({error})", file=sys.stderr)
+
+        return int(serve(arguments) or 0)
+    except ModuleNotFoundError as error:
+        from lossd.extras import install_hint
+
+        print(f"lossd serve needs the server's libraries: {install_hint('server')} ({error})", file=sys.stderr)
         return 1
-    return int(serve(arguments) or 0)
 
 
 def _health(parsed: argparse.Namespace) -> int:
@@ -80,14 +129,47 @@ def _info(parsed: argparse.Namespace) -> int:
 
     try:
         with lossd.Client(parsed.server) as client:
-            said = asdict(client.info(timeout=parsed.timeout))
+            told = client.info(timeout=parsed.timeout)
     except lossd.Error as error:
         print(f"lossd info: {error}", file=sys.stderr)
         return 1
-    if parsed.json:
-        print(json.dumps(said))
-        return 0
-    for name, value in said.items():
-        for label, one in value.items() if isinstance(value, dict) else ((name, value),):
-            print(f"{label:<24} {', '.join(one) if isinstance(one, tuple) else one}")
+    print(json.dumps(asdict(told)) if parsed.json else "\n".join(_info_lines(told)))
     return 0
+
+
+def _info_lines(told: ServerInfo) -> list[str]:
+    """A name and a value each, with units."""
+    from dataclasses import asdict
+
+    found = []
+    for name, value in asdict(told).items():
+        for label, one in value.items() if isinstance(value, dict) else ((name, value),):
+            found.append(f"{label:<24} {_readable(label, one)}")
+    return found
+
+
+def _readable(name: str, value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    if name.endswith("_bytes") and isinstance(value, int):
+        return _size(value)
+    if name.endswith("_s") and isinstance(value, float):
+        return _duration(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _size(nbytes: int) -> str:
+    """In the largest unit of which there is at least one; two decimals where it does not come out even."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if nbytes >= unit:
+            return f"{nbytes // unit:,} {name}" if nbytes % unit == 0 else f"{nbytes / unit:,.2f} {name}"
+    return f"{nbytes} B"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds up to ten minutes; beyond, the two largest units."""
+    if seconds <= 600:
+        return f"{seconds:.4g} s"
+    minutes = round(seconds / 60)
+    days, hours = minutes // 1440, minutes // 60 % 24
+    return f"{days} d {hours} h" if days else f"{hours} h {minutes % 60} min"

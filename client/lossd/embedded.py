@@ -9,6 +9,8 @@ from collections.abc import MutableMapping
 from contextlib import ExitStack
 from typing import Any
 
+from lossd.extras import install_hint
+
 
 class Embedded:
     """Runs from here until `close`, the owner's end or the interpreter's. address: its private Unix socket.
@@ -24,7 +26,7 @@ class Embedded:
             server = self._stack.enter_context(EmbeddedServer())
         except ImportError as error:
             raise ImportError(
-                f"an embedded server needs lossd[server]: pip install 'lossd[server]' ({error})"
+                f"an embedded server needs the server's libraries: {install_hint('server')} ({error})"
             ) from error
         self.address: str = server.address
         self.close = weakref.finalize(owner, _close, self._stack, connections, os.getpid())

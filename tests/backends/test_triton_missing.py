@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from lossd.extras import install_hint
 from lossd_server.backends.triton import missing
 
 
@@ -15,7 +16,7 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     """Without torch, or without Triton, the sentence says which and how to get it."""
     monkeypatch.setitem(sys.modules, package, None)
 
-    assert missing() == f"the package {package} is not installed (pip install 'lossd[gpu]')"
+    assert missing() == f"the package {package} is not installed ({install_hint('gpu')})"
 
 
 def test_asking_imports_no_torch_where_there_is_no_driver() -> None:

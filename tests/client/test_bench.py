@@ -150,8 +150,10 @@ def test_files(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert cli.main(["bench", "--server", address, *SHORT, "--concurrency", "1,2", *written]) == 0
     said = capsys.readouterr()
     assert "requests/s" in said.out
-    assert "where a request's time went" in said.out
-    assert [line.partition(":")[0] for line in said.err.splitlines()] == ["concurrency 1", "concurrency 2"]
+    assert "where the time of a request went" in said.out
+    progress, wrote = said.err.splitlines()[:2], said.err.splitlines()[2:]
+    assert [line.partition(":")[0] for line in progress] == ["concurrency 1", "concurrency 2"]
+    assert wrote == [f"lossd bench: wrote {path}" for path in paths.values()]
     with paths["csv"].open(newline="") as file:
         lines = list(csv.DictReader(file))
     levels = json.loads(paths["json"].read_text())["levels"]
@@ -165,4 +167,4 @@ def test_an_embedded_server(capsys: pytest.CaptureFixture[str]) -> None:
     """The default, and what to mind of it is said."""
     assert cli.main(["bench", *SHORT, "--concurrency", "1"]) == 0
 
-    assert "server and generator shared one process" in capsys.readouterr().out
+    assert "server and load generator shared one process" in capsys.readouterr().out

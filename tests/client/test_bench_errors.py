@@ -23,6 +23,7 @@ from lossd.bench.table import notes, plain, short, show_levels
 from lossd.bench.tally import Tally
 from lossd.bench.windows import Verdict
 from lossd.bench.workload import Mix
+from lossd.extras import install_hint
 from lossd.info import Limits, ServerInfo, Statistics
 from lossd_server.embedded import EmbeddedServer
 from lossd_server.errors import InvalidRequest
@@ -133,23 +134,23 @@ def test_control_c_tells_what_there_is(at: int, capsys: pytest.CaptureFixture[st
 
 
 USAGE = [
-    (["--shape", "8x0"], "'8x0' is not like 8x16"),
-    (["--shape", "eight"], "'eight' is not like 8x16"),
+    (["--shape", "8x0"], "'8x0' is not a shape"),
+    (["--shape", "eight"], "'eight' is not a shape"),
     (["--concurrency", "0"], "--concurrency"),
-    (["--concurrency", "one"], "'one' is not a number"),
-    (["--rate", "-1"], "-1 is not above 0"),
+    (["--concurrency", "one"], "'one' is not a whole number"),
+    (["--rate", "-1"], "-1 must be above 0"),
     (["--rate", "5", "--concurrency", "2"], "closed loop"),
-    (["--arrivals", "poisson"], "--arrivals goes with an open loop"),
-    (["--search-p99-ms", "5", "--rate", "1,2"], "starts at one --rate"),
-    (["--search-p99-ms", "5", "--concurrency", "1"], "looks for a rate"),
+    (["--arrivals", "poisson"], "--arrivals needs an open loop"),
+    (["--search-p99-ms", "5", "--rate", "1,2"], "takes one --rate"),
+    (["--search-p99-ms", "5", "--concurrency", "1"], "searches for a rate"),
     (["--raw", "--transport", "stream"], "--raw sends unary messages"),
-    (["--raw", "--empty"], "--empty does not go with it"),
+    (["--raw", "--empty"], "cannot be combined with --empty"),
     (["--map", "--raw"], "--map streams"),
     (["--map", "--rate", "5"], "--map is a closed loop"),
-    (["--loss", "softmax"], "'softmax' is none of cross_entropy"),
-    (["--reduction", "batchmean"], "kl_divergence only"),
+    (["--loss", "softmax"], "unknown loss 'softmax'; expected one of cross_entropy"),
+    (["--reduction", "batchmean"], "only with kl_divergence"),
     (["--window-s", "5", "--max-s", "1"], "shorter than one window"),
-    (["--seed", "-1"], "-1 is negative"),
+    (["--seed", "-1"], "-1 must not be negative"),
 ]
 
 
@@ -204,8 +205,8 @@ def test_the_thin_install_says_what_is_missing() -> None:
         said = run(source)
 
     assert said.stdout.splitlines()[-1] == "[1, 1, 0]", said.stderr
-    assert "lossd bench: --plot needs matplotlib: pip install 'lossd[cli]'" in said.stderr
-    assert "lossd bench: --dtype bfloat16 needs ml_dtypes: pip install 'lossd[cli]'" in said.stderr
+    assert f"lossd bench: --plot needs matplotlib: {install_hint('cli')}" in said.stderr
+    assert f"lossd bench: --dtype bfloat16 needs ml_dtypes: {install_hint('cli')}" in said.stderr
     assert "requests/s" in said.stdout
 
 
@@ -230,9 +231,9 @@ def test_a_rate_that_was_not_kept_is_noted() -> None:
     """A search looks for such rates: there it is no news."""
     late = replace(report().levels[0], load=Load(rate=1000))
 
-    assert any(note.startswith("the rate was not kept at 1,000/s") for note in notes(report(levels=[late])))
-    assert not any("not kept" in note for note in notes(report(levels=[late], searching=True)))
-    assert not any("not kept" in note for note in notes(report()))
+    assert any(note.startswith("rate not reached at 1,000/s") for note in notes(report(levels=[late])))
+    assert not any("not reached" in note for note in notes(report(levels=[late], searching=True)))
+    assert not any("not reached" in note for note in notes(report()))
 
 
 def test_other_bits_are_noted() -> None:
@@ -240,7 +241,7 @@ def test_other_bits_are_noted() -> None:
     found = report(differing=3)
 
     assert found.right
-    assert any(note.startswith("3 right answers had not the bits") for note in notes(found))
+    assert any(note.startswith("3 right answers differ in their last bits") for note in notes(found))
 
 
 def test_what_fails_a_bench() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import socket
+from collections.abc import Iterator
 
 import pytest
 
 import lossd
 from lossd import cli
+from lossd.bench import arguments as bench_arguments
+from lossd.evaluation import arguments as eval_arguments
+from lossd_server.config import settings
 from tests.client.stand_in import StandIn
 
 
@@ -47,21 +52,84 @@ def test_info_as_json(server: StandIn, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_info_as_lines(server: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
-    """A name and a value each, limits and statistics among them."""
+    """A name and a value each, limits and statistics among them, with units."""
     assert cli.main(["info", "--server", server.address]) == 0
 
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if len(line.split()) > 1)
-    assert (lines["version"], lines["losses"], lines["max_message_bytes"]) == ("0.0", "BCE", "16777216")
+    assert (lines["version"], lines["losses"], lines["max_message_bytes"]) == ("0.0", "BCE", "16 MiB")
+    assert lines["uptime_s"].endswith(" s")
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["info", "--server"]])
+SIZES = {
+    0: "0 B",
+    1023: "1023 B",
+    1536: "1.50 KiB",
+    16 << 20: "16 MiB",
+    (16 << 20) - 4096: "16.00 MiB",
+    3 << 30: "3 GiB",
+}
+DURATIONS = {0.25: "0.25 s", 300.0: "300 s", 601.0: "0 h 10 min", 7380.0: "2 h 3 min", 180000.0: "2 d 2 h"}
+
+
+@pytest.mark.parametrize("name, value, text", [*(("max_bytes", *one) for one in SIZES.items())])
+def test_sizes_have_binary_units(name: str, value: int, text: str) -> None:
+    """The largest unit of which there is one; a whole number only where it comes out even."""
+    assert cli._readable(name, value) == text
+
+
+@pytest.mark.parametrize("value, text", DURATIONS.items())
+def test_durations_have_two_units_at_most(value: float, text: str) -> None:
+    """Seconds up to ten minutes, then hours, then days."""
+    assert cli._readable("uptime_s", value) == text
+
+
+def test_lossd_alone_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit status 0, on stdout."""
+    assert cli.main([]) == 0
+    assert "print a server's version" in capsys.readouterr().out
+
+
+WRONG = [["fly"], ["info", "--server"], ["health", "--timeout", "0"], ["eval"], ["bench", "x"], ["serve", "--x"]]
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=" ".join)
 def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """argparse's, with the usage line."""
+    """A line of usage, where help is, and the mistake."""
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
 
     assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: lossd")
+    usage, hint, mistake = capsys.readouterr().err.splitlines()
+    command = "lossd" if arguments == ["fly"] else f"lossd {arguments[0]}"
+    assert usage.startswith("usage: lossd")
+    assert hint == f"       {command} --help explains every option"
+    assert mistake.startswith(f"{command}: error: ")
+
+
+PARSERS = {
+    "lossd": cli._parser,
+    "eval": eval_arguments._parser,
+    "bench": bench_arguments._parser,
+    "serve": settings._parser,
+}
+
+
+def actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Those of a parser and of the commands below it."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from actions(command)
+
+
+@pytest.mark.parametrize("command", PARSERS)
+def test_every_argument_is_explained(command: str) -> None:
+    """--help has some words for each."""
+    found = [action for action in actions(PARSERS[command]()) if action.dest != "command"]
+
+    assert len(found) > 3
+    assert [action.dest for action in found if len((action.help or "").split()) < 3] == []
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lossd import cli
+from lossd.extras import install_hint
 from lossd_server.config.settings import Settings
 from lossd_server.embedded import EmbeddedServer
 from tests.client.eval_files import CLASSES, MAX_MESSAGE_BYTES, ROWS, labels, logits, write, write_tables
@@ -53,16 +54,16 @@ def said(address: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> Said
     "arguments, words",
     [
         ((*CROSS_ENTROPY, "nothing.npy"), ["nothing.npy", "no such file"]),
-        ((*CROSS_ENTROPY, "labels.txt"), ["labels.txt", ".parquet"]),
+        ((*CROSS_ENTROPY, "labels.txt"), ["labels.txt: unsupported file type; expected .npy, ", ".parquet"]),
         ((*CROSS_ENTROPY, "all.npz:label"), ["no array 'label'", "labels, short, wrong"]),
         ((*CROSS_ENTROPY, "all.npz"), ["name the array", "all.npz:logits"]),
         ((*CROSS_ENTROPY, "all.safetensors:label"), ["no tensor 'label'", "labels, logits"]),
-        ((*CROSS_ENTROPY, "labels.npy:key"), ["one array, which has no name"]),
-        ((*CROSS_ENTROPY, "short.npy"), ["999 rows", "1000", "target and input need the same"]),
+        ((*CROSS_ENTROPY, "labels.npy:key"), ["a single array without a name"]),
+        ((*CROSS_ENTROPY, "short.npy"), ["999 rows", "1000", "target and input need the same number"]),
         ((*CROSS_ENTROPY, "logits.npy", "--target-kind", "indices"), ["[1000, 7]", "[1000] is expected"]),
         ((*CROSS_ENTROPY, "wrong.npy"), ["wrong.npy: target[900] = 7 is outside [0, 7)"]),
         ((*CROSS_ENTROPY, "labels.npy", "--weight", "labels.npy"), ["labels.npy", "weight", "float"]),
-        (("entropy", "--input", "wide.npy"), ["one row", "max_message_bytes"]),
+        (("entropy", "--input", "wide.npy"), ["one row", "--max-message-bytes"]),
         (("bce", "--input", "logits.npy", "--target", "logits.npy"), ["logits.npy: input[0, ", "outside [0, 1]"]),
         ((*CROSS_ENTROPY, "labels.npy", "--plot", "x.doc"), ["x.doc", "png"]),
         ((*CROSS_ENTROPY, "labels.npy", "--plot", "no/x.png"), ["no folder no"]),
@@ -78,9 +79,9 @@ def test_what_is_wrong_is_said_in_a_line(arguments: tuple[str, ...], words: list
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("a,b\n1,2\n3,x\n", ["column b holds string, not numbers"]),
-        ("a,b\n1,2\n3,\n", ["column b has no number at row 1"]),
-        ("a,b\n1,2\nnan,4\n", ["column a has no number at row 1"]),
+        ("a,b\n1,2\n3,x\n", ["column b holds values of type string, not numbers"]),
+        ("a,b\n1,2\n3,\n", ["column b has no number in row 1"]),
+        ("a,b\n1,2\nnan,4\n", ["column a has no number in row 1"]),
         ("a,b\n1,2\n3\n", ["data.csv"]),
         ("", ["is empty"]),
     ],
@@ -98,7 +99,9 @@ def test_columns_that_are_not_there(said: Said, folder: Path) -> None:
     """The names of those that are; and a table named twice is asked about."""
     write_tables(folder, logits(), labels())
 
-    assert "no column 'y'; it holds a, b, c" in said("cross_entropy", "--input", "data.csv", "--target", "data.csv:y")
+    assert "no column 'y'; the file has a, b, c" in said(
+        "cross_entropy", "--input", "data.csv", "--target", "data.csv:y"
+    )
     assert "data.csv:label" in said("cross_entropy", "--input", "data.csv", "--target", "data.csv")
     assert "column x holds lists" in said("entropy", "--input", "lists.parquet")
 
@@ -140,7 +143,7 @@ def test_a_server_that_is_away(
     ],
 )
 def test_wrong_usage_is_status_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    """argparse's, with the usage line, before any file is opened."""
+    """Before any file is opened."""
     with pytest.raises(SystemExit) as caught:
         cli.main(["eval", *arguments])
 
@@ -161,11 +164,27 @@ def test_the_table_is_plain_where_no_terminal_is(said: Said) -> None:
 
 
 @pytest.mark.parametrize("suffix, magic", [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
-def test_a_picture_is_drawn(suffix: str, magic: bytes, said: Said, folder: Path) -> None:
-    """In the format that its suffix names."""
-    said(*CROSS_ENTROPY, "labels.npy", "--plot", f"x.{suffix}", status=0)
+def test_a_picture_is_drawn(
+    suffix: str, magic: bytes, address: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the format that its suffix names; its name is printed, on stderr, where no reader of a table or JSON trips."""
+    assert cli.main(["eval", *CROSS_ENTROPY, "labels.npy", "--plot", f"x.{suffix}", "--server", address]) == 0
 
     assert (folder / f"x.{suffix}").read_bytes().startswith(magic)
+    assert capsys.readouterr().err == f"lossd eval: wrote x.{suffix}\n"
+
+
+def test_a_loss_above_the_bound_is_said(address: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With both numbers, or that it is NaN."""
+    np.save(folder / "nan.npy", np.full((1, 3), np.nan))
+    command = ["eval", "--server", address, "--fail-above", "0.5", "entropy", "--kind", "logits", "--input"]
+    np.save(folder / "even.npy", np.zeros((1, 3)))
+
+    assert [cli.main([*command, f"{name}.npy"]) for name in ("even", "nan")] == [3, 3]
+    assert capsys.readouterr().err.splitlines() == [
+        "lossd eval: loss 1.09861229 exceeds --fail-above 0.5",
+        "lossd eval: the loss is NaN",
+    ]
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -173,7 +192,7 @@ def test_help_imports_nothing_heavy() -> None:
     heavy = ["rich", "matplotlib", "pyarrow", "safetensors", "ml_dtypes", "lossd_server", "lossd.client"]
 
     shown = f"import sys; print([name for name in {heavy} if name in sys.modules])"
-    done = run(f"from lossd.evaluation import command; command._parser(); {shown}")
+    done = run(f"from lossd.evaluation import arguments; arguments._parser(); {shown}")
 
     assert done.stdout == "[]\n", done.stderr
 
@@ -207,7 +226,7 @@ def test_what_an_extra_lacks_is_said_in_a_sentence(arguments: tuple[str, ...], l
     done = run(f"{hidden}\nfrom lossd.cli import main; sys.exit(main({['eval', *arguments]}))")
 
     assert done.returncode == 1
-    assert f"needs {library}: pip install 'lossd[cli]'" in done.stderr
+    assert f"needs {library}: {install_hint('cli')}" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -218,5 +237,5 @@ def test_without_a_server_in_the_install_one_is_asked_for(folder: Path) -> None:
     done = run(f"{hidden}\nfrom lossd.cli import main; sys.exit(main({['eval', *CROSS_ENTROPY, 'labels.npy']}))")
 
     assert done.returncode == 1
-    assert "pip install 'lossd[server]'" in done.stderr
+    assert install_hint("server") in done.stderr
     assert "--server ADDRESS" in done.stderr

@@ -7,6 +7,7 @@ import json
 import pytest
 
 import lossd
+from lossd.extras import install_hint
 from tests.client.programs import run
 
 USES = ["import lossd", "import lossd; lossd.Client; lossd.aio.Client", "import lossd.cli; lossd.cli._parser()"]
@@ -45,6 +46,14 @@ def test_a_missing_server_is_said_in_a_sentence() -> None:
     embedded = run(f"{hidden}import lossd\ntry: lossd.Client('embedded')\nexcept ImportError as error: print(error)")
     serve = run(f"{hidden}import lossd.cli; sys.exit(lossd.cli.main(['serve']))")
 
-    assert embedded.stdout.startswith("an embedded server needs lossd[server]: pip install 'lossd[server]'")
+    assert embedded.stdout.startswith(f"an embedded server needs the server's libraries: {install_hint('server')} (")
     assert serve.returncode == 1
-    assert serve.stderr.startswith("lossd serve needs lossd[server]: pip install 'lossd[server]'")
+    assert serve.stderr.startswith(f"lossd serve needs the server's libraries: {install_hint('server')} (")
+
+
+def test_a_missing_library_of_the_server_is_said_in_a_sentence() -> None:
+    """Of an install without extras: the package lossd_server is there, numba is not."""
+    serve = run("import sys; sys.modules['numba'] = None; import lossd.cli; sys.exit(lossd.cli.main(['serve']))")
+
+    assert (serve.returncode, serve.stderr.count("\n")) == (1, 1)
+    assert install_hint("server") in serve.stderr

@@ -81,7 +81,7 @@ def test_workers_have_their_own() -> None:
         ({"shared_memory_mode": "888"}, "octal"),
         ({"shared_memory_socket": ""}, "auto or off"),
         ({"shared_memory_socket": "/run/memory", "workers": 2}, r"\{worker\}"),
-        ({"max_shared_memory_bytes": -1}, "not above 0"),
+        ({"max_shared_memory_bytes": -1}, "must be above 0"),
     ],
 )
 def test_refused(options: Any, words: str) -> None:

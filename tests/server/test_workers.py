@@ -143,8 +143,8 @@ def test_a_worker_that_cannot_start_ends_the_start() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"workers": 0}, "workers = 0 is not above 0"),
-        ({"workers": 2, "listen": ("unix:/tmp/lossd",)}, "a Unix socket belongs to one process"),
+        ({"workers": 0}, "workers = 0 must be above 0"),
+        ({"workers": 2, "listen": ("unix:/tmp/lossd",)}, "cannot share a Unix socket"),
         ({"workers": 4, "max_inflight_bytes": 32 << 20}, "shared by 4 workers"),
     ],
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lossd.bench.plan import Load
 from lossd.bench.windows import Rule
 from lossd.bench.workload import DTYPES, LOSSES, Mix
+from lossd.command_line import CommandParser, counted, listed, natural, one_of, positive
 
 if TYPE_CHECKING:
     from lossd.bench.run import BenchPlan
@@ -20,23 +21,29 @@ MAP_CONCURRENCY = (128, 1024)
 # Where a search starts when --rate does not say.
 FIRST_RATE = 100.0
 _EPILOG = """\
-closed loop: --concurrency requests are under way at any time, the next is sent when one is answered. open loop: --rate
-requests a second are sent whatever becomes of them, and a latency counts from the instant its request was due. Several
-numbers, with commas, are a sweep: one level after another. A level ends when throughput and median latency of its last
-three windows agree within 10 %, and those are what is told; after --max-s it ends anyway and is marked "not steady".
-Every answer is compared with float64, or with one that was. Ctrl-C ends a bench and tells what there is.
+Closed loop (--concurrency): the next request is sent when one is answered.
+Open loop (--rate): requests are sent at that rate however slow the answers
+are, and a latency counts from the moment its request was due.
 
-exit status: 0 fine; 1 wrong or failed answers (a search: wrong ones), or no server; 2 wrong usage; 130 Ctrl-C
+Several numbers, separated by commas, are measured one after another. A level
+ends when throughput and median latency of its last three windows agree within
+10 %; these three are reported. After --max-s it ends anyway and is marked "not
+steady". Every answer is checked against float64. Ctrl-C ends a bench and
+reports what was measured so far.
 
+exit status: 0 success; 1 wrong or failed answers (in a search: wrong ones) or
+no server; 2 wrong usage; 130 Ctrl-C
+
+examples:
   lossd bench --server 127.0.0.1:50051
-  lossd bench --server 127.0.0.1:50051 --shape 8x16,64x1000,1024x8192 --grad --concurrency 1,8 --plot bench.png
-  lossd bench --server 127.0.0.1:50051 --rate 500,1000,2000 --arrivals poisson --csv bench.csv
-  lossd bench --server 127.0.0.1:50051 --search-p99-ms 5 --json - | jq .search.best_rate
+  lossd bench --shape 8x16,64x1000 --grad --concurrency 1,8 --plot bench.png
+  lossd bench --rate 500,1000,2000 --arrivals poisson --csv bench.csv
+  lossd bench --search-p99-ms 5 --json - | jq .search.best_rate
 """
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """SystemExit 2, after argparse's message, for wrong usage."""
+    """SystemExit 2, after the mistake, for wrong usage."""
     parser = _parser()
     parsed = parser.parse_args(list(argv))
     _check_usage(parser, parsed)
@@ -44,55 +51,123 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="lossd bench",
-        description="Load and latency of a server, every answer checked.",
+        usage="lossd bench [--server ADDRESS] [options]",
+        description="Measures a server's throughput and latency, and checks every answer.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--server", metavar="ADDRESS", default="embedded", help="one that runs [one in this process]")
-    asked = parser.add_argument_group("what is asked")
-    asked.add_argument(
-        "--loss", metavar="LOSS", type=_loss, default="cross_entropy", help=f"{', '.join(LOSSES)} [cross_entropy]"
+    parser.add_argument(
+        "--server",
+        metavar="ADDRESS",
+        default="embedded",
+        help="a running server's address, host:port or unix:path (default: a server inside this process)",
     )
-    asked.add_argument(
-        "--shape", metavar="NxC,…", type=_shapes, default=((8, 16),), help="of the input; several: a mix [8x16]"
-    )
-    asked.add_argument("--order", choices=("cycle", "random"), default="cycle", help="of the mix's requests [cycle]")
-    asked.add_argument("--dtype", choices=DTYPES, default="float32", help="of the input [float32]")
-    asked.add_argument("--reduction", choices=("none", "mean", "sum", "batchmean"), default="mean", help="[mean]")
-    asked.add_argument("--grad", action="store_true", help="the input's gradient too")
-    asked.add_argument("--seed", metavar="N", type=_natural, default=0, help="of all that is random [0]")
-    asked.add_argument(
-        "--check-all", action="store_true", help="compare all of every answer, not a MiB of larger tensors"
-    )
-    how = parser.add_argument_group("how it is sent")
-    how.add_argument("--transport", choices=TRANSPORTS, default="auto", help="of the client [auto]")
-    how.add_argument("--raw", action="store_true", help="messages built beforehand, not through the client: no retries")
-    how.add_argument("--map", action="store_true", help="through client.map, in windows of the concurrency")
-    how.add_argument("--empty", action="store_true", help="tensors that client.empty made: no copy to shared memory")
-    how.add_argument("--timeout", metavar="SECONDS", type=_positive, default=10.0, help="of a request [10]")
-    load = parser.add_argument_group("load")
-    load.add_argument(
-        "--concurrency", metavar="N,…", type=_several(_count), help="a closed loop [1,32,128; --map: 128,1024]"
-    )
-    load.add_argument("--rate", metavar="R,…", type=_several(_positive), help="an open loop: requests a second")
-    load.add_argument("--arrivals", choices=("constant", "poisson"), help="of an open loop [constant]")
-    load.add_argument("--search-p99-ms", metavar="MS", type=_positive, help="find the highest rate with p99 under MS")
-    load.add_argument("--window-s", metavar="SECONDS", type=_positive, default=1.0, help="least length of a window [1]")
-    load.add_argument("--max-s", metavar="SECONDS", type=_positive, default=30.0, help="most for a level [30]")
-    out = parser.add_argument_group("where the results go, beside the table")
-    out.add_argument("--csv", metavar="FILE", help="a line a level")
-    out.add_argument("--json", metavar="FILE", help="one object; -: to stdout, instead of the table")
-    out.add_argument("--plot", metavar="FILE", help="a picture of latency and throughput by load (.png, .svg, .pdf)")
+    _add_requests(parser.add_argument_group("what is sent"))
+    _add_sending(parser.add_argument_group("how it is sent"))
+    _add_load(parser.add_argument_group("load"))
+    _add_outputs(parser.add_argument_group("output, besides the tables"))
     return parser
 
 
-def _loss(text: str) -> str:
-    loss = text.replace("-", "_")
-    if loss not in LOSSES:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(LOSSES)}")
-    return loss
+def _add_requests(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--loss",
+        metavar="LOSS",
+        type=one_of("loss", tuple(LOSSES)),
+        default="cross_entropy",
+        help=f"{', '.join(LOSSES)} (default: %(default)s)",
+    )
+    group.add_argument(
+        "--shape", metavar="NxC,…", type=_shapes, default=((8, 16),), help="shapes of the input (default: 8x16)"
+    )
+    group.add_argument(
+        "--order",
+        choices=("cycle", "random"),
+        default="cycle",
+        help="in which order several shapes are sent (default: %(default)s)",
+    )
+    group.add_argument("--dtype", choices=DTYPES, default="float32", help="the input's dtype (default: %(default)s)")
+    group.add_argument(
+        "--reduction",
+        choices=("none", "mean", "sum", "batchmean"),
+        default="mean",
+        help="as in Python; batchmean: kl_divergence only (default: %(default)s)",
+    )
+    group.add_argument("--grad", action="store_true", help="ask for the gradient by the input, too")
+    group.add_argument(
+        "--seed",
+        metavar="N",
+        type=natural,
+        default=0,
+        help="seed of the tensors, the random order and the random arrivals (default: %(default)s)",
+    )
+    group.add_argument(
+        "--check-all",
+        action="store_true",
+        help="compare all of every answer; otherwise, of each answer with tensors above 1 MiB, 1 MiB at a time",
+    )
+
+
+def _add_sending(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--transport", choices=TRANSPORTS, default="auto", help="the client's transport (default: %(default)s)"
+    )
+    group.add_argument(
+        "--raw", action="store_true", help="send unary messages that were built beforehand, and never retry"
+    )
+    group.add_argument("--map", action="store_true", help="send through client.map; --concurrency is its window")
+    group.add_argument(
+        "--empty", action="store_true", help="keep tensors in arrays of client.empty: no copy to shared memory"
+    )
+    group.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=positive,
+        default=10.0,
+        help="seconds for a request with its retries (default: %(default)g)",
+    )
+
+
+def _add_load(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--concurrency",
+        metavar="N,…",
+        type=listed(counted),
+        help="closed loop: requests in flight (default: 1,32,128; with --map 128,1024)",
+    )
+    group.add_argument("--rate", metavar="R,…", type=listed(positive), help="open loop: requests a second")
+    group.add_argument(
+        "--arrivals",
+        choices=("constant", "poisson"),
+        help="open loop: evenly spaced or random requests (default: constant)",
+    )
+    group.add_argument(
+        "--search-p99-ms",
+        metavar="MS",
+        type=positive,
+        help="find the highest rate at which the 99th percentile of latency stays below MS milliseconds",
+    )
+    group.add_argument(
+        "--window-s",
+        metavar="SECONDS",
+        type=positive,
+        default=1.0,
+        help="shortest length of a window, in seconds (default: %(default)g)",
+    )
+    group.add_argument(
+        "--max-s",
+        metavar="SECONDS",
+        type=positive,
+        default=30.0,
+        help="longest time for a level, in seconds (default: %(default)g)",
+    )
+
+
+def _add_outputs(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--csv", metavar="FILE", help="write one line for each level")
+    group.add_argument("--json", metavar="FILE", help="write one JSON object; - prints it instead of the tables")
+    group.add_argument("--plot", metavar="FILE", help="draw throughput and latency by load (.png, .svg or .pdf)")
 
 
 def _shapes(text: str) -> tuple[tuple[int, ...], ...]:
@@ -101,67 +176,36 @@ def _shapes(text: str) -> tuple[tuple[int, ...], ...]:
     except ValueError:
         shapes = ((0,),)
     if min(map(min, shapes)) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not like 8x16 or 8x16,64x1000: sizes above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shape; expected sizes above 0, as in 8x16 or 8x16,64x1000")
     return shapes
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0 or math.isinf(value):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and finite")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
-
-
-def _several(one: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
-    def read(text: str) -> tuple[Any, ...]:
-        try:
-            return tuple(one(part) for part in text.split(","))
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number, or several with commas between") from None
-
-    return read
-
-
 def _check_usage(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:
-    """argparse's error (status 2) for what does not go together."""
+    """Exit status 2 for arguments that cannot be combined."""
     if parsed.reduction == "batchmean" and parsed.loss != "kl_divergence":
-        parser.error("--reduction batchmean goes with kl_divergence only")
+        parser.error("--reduction batchmean works only with kl_divergence")
     if parsed.concurrency and parsed.rate:
-        parser.error("--concurrency is a closed loop, --rate an open one: give one of them")
+        parser.error("--concurrency is a closed loop and --rate an open one: give only one of them")
     if parsed.search_p99_ms and parsed.concurrency:
-        parser.error("--search-p99-ms looks for a rate: --concurrency does not go with it")
+        parser.error("--search-p99-ms searches for a rate and cannot be combined with --concurrency")
     if parsed.search_p99_ms and parsed.rate and len(parsed.rate) > 1:
-        parser.error("--search-p99-ms starts at one --rate, not at several")
+        parser.error("--search-p99-ms takes one --rate to start from, not several")
     if parsed.arrivals and not (parsed.rate or parsed.search_p99_ms):
-        parser.error("--arrivals goes with an open loop: --rate or --search-p99-ms")
+        parser.error("--arrivals needs an open loop: --rate or --search-p99-ms")
     if parsed.raw and parsed.transport not in ("auto", "unary"):
-        parser.error(f"--raw sends unary messages: --transport {parsed.transport} does not go with it")
+        parser.error(f"--raw sends unary messages and cannot be combined with --transport {parsed.transport}")
     if parsed.raw and parsed.empty:
-        parser.error("--raw sends messages that hold their tensors: --empty does not go with it")
+        parser.error("--raw sends tensors inside messages and cannot be combined with --empty")
     if parsed.map and (parsed.raw or parsed.transport != "auto"):
-        parser.error("--map streams, through the client: neither --raw nor --transport goes with it")
+        parser.error("--map streams through the client and cannot be combined with --raw or --transport")
     if parsed.map and (parsed.rate or parsed.search_p99_ms):
-        parser.error("--map is a closed loop: --rate and --search-p99-ms do not go with it")
+        parser.error("--map is a closed loop and cannot be combined with --rate or --search-p99-ms")
     if parsed.max_s < parsed.window_s:
         parser.error("--max-s is shorter than one window (--window-s)")
 
 
 def bench_plan(parsed: argparse.Namespace) -> BenchPlan:
-    """What is to be run."""
+    """The plan of the run."""
     from lossd.bench.run import BenchPlan
 
     mix = Mix(

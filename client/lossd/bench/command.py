@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # `lossd bench | head`: who reads has seen enough. What is still buffered must not fail at exit.
+        # `lossd bench | head`: the reader has closed the pipe. What is still buffered must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -42,23 +42,27 @@ def _bench(parsed: argparse.Namespace) -> int:
         _check_folders(parsed)
         report = run_bench(bench_plan(parsed), progress)
         progress.clear()
-        if picture is not None and report.levels:
+        drawn = picture is not None and bool(report.levels)
+        if picture is not None and drawn:
             picture.draw(report)
         _tell(report, parsed)
     except (CommandError, lossd.Error) as error:
         progress.clear()
         print(f"lossd bench: {error}", file=sys.stderr)
         return 1
+    for path in (parsed.csv, parsed.json, parsed.plot if drawn else None):
+        if path and path != "-":
+            print(f"lossd bench: wrote {path}", file=sys.stderr)
     if report.interrupted:
         return 130
     return 0 if report.right else 1
 
 
 def _check_folders(parsed: argparse.Namespace) -> None:
-    """A bench of minutes should not end with a file that cannot be written."""
+    """Raises CommandError before anything is measured, rather than minutes later when the files are written."""
     for path in (parsed.csv, parsed.json):
         if path and path != "-" and not Path(path).parent.is_dir():
-            raise CommandError(f"{path}: there is no folder {Path(path).parent}")
+            raise CommandError(f"{path}: no folder {Path(path).parent}")
 
 
 def _tell(report: BenchReport, parsed: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""A picture of a bench: throughput, latency and where the time went, by load."""
+"""The plot of a bench: throughput, latency and where the time went, by load."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lossd.extras import need
 BLUE, ORANGE, RED, GREY = "#3b6ea5", "#d98032", "#b3423a", "#777777"
 LINES = {"p50_ms": ("p50", BLUE), "p99_ms": ("p99", ORANGE), "p99_9_ms": ("p99.9", RED)}
 STAGE_COLOURS = dict(zip(STAGES, ("#bbbbbb", "#8fb3d9", "#3b6ea5", "#e3b27a", "#d98032", "#7aa874"), strict=True))
-# Loads that spread over more than this go on a logarithmic axis.
+# A larger spread of loads than this is drawn on a logarithmic axis.
 LOG_SPREAD = 10.0
-# More loads than that would be names on top of each other.
+# The labels of more loads than this would overlap.
 MOST_TICKS = 8
 
 
 class LoadPlot:
-    """A file to be drawn. What could go wrong is found before anything is measured: library, suffix, folder."""
+    """The file to draw. Raises CommandError at once for a missing library, an unknown suffix or a missing folder."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -34,14 +34,14 @@ class LoadPlot:
         self._figure: Any = figure.Figure(figsize=(14, 4.4), layout="constrained", dpi=150)
         suffixes = self._figure.canvas.get_supported_filetypes()
         if self._path.suffix.lstrip(".").lower() not in suffixes:
-            raise CommandError(f"{path}: no picture is made of that suffix, but of {', '.join(sorted(suffixes))}")
+            raise CommandError(f"{path}: unsupported plot format; expected {', '.join(sorted(suffixes))}")
         if not self._path.parent.is_dir():
-            raise CommandError(f"{path}: there is no folder {self._path.parent}")
+            raise CommandError(f"{path}: no folder {self._path.parent}")
 
     def draw(self, report: BenchReport) -> None:
         """Writes the file."""
         throughput, latency, stages = self._figure.subplots(1, 3)
-        # Of a rate that was tried twice, what counted.
+        # Of a rate that was tried twice, the run that counted.
         by_load = {level.load: level for level in report.levels if level.tally.right}
         levels = list(by_load.values())
         self._figure.suptitle(f"{report.mix.title}, {report.address} by {report.how}", fontsize=11)
@@ -60,7 +60,7 @@ class LoadPlot:
 
 
 def _by_load(axes: Any, levels: list[Measured], values: list[float], colour: str, label: str) -> None:
-    """A line with a dot a level, hollow where it was not steady."""
+    """A line with a dot for each level, hollow where the level was not steady."""
     loads = [level.load.size for level in levels]
     searching = any(math.isfinite(level.p99_s) for level in levels)
     axes.plot(loads, values, color=colour, linewidth=1.4, label=label, zorder=2)
@@ -75,7 +75,7 @@ def _by_load(axes: Any, levels: list[Measured], values: list[float], colour: str
 
 
 def _plain_decades(axis: Any) -> None:
-    """Names 1, 2, 5, 10 … on a logarithmic axis, rather than powers."""
+    """Labels 1, 2, 5, 10 … on a logarithmic axis, rather than powers of ten."""
     ticker = need("matplotlib.ticker", "--plot")
     for side, subs in (("major", (1.0,)), ("minor", (2.0, 5.0))):
         getattr(axis, f"set_{side}_locator")(ticker.LogLocator(subs=subs))
@@ -89,7 +89,7 @@ def _throughput(axes: Any, levels: list[Measured]) -> None:
     _by_load(axes, levels, [level.requests_per_s for level in levels], BLUE, "requests/s")
     top = max(level.requests_per_s for level in levels)
     axes.set_ylim(0, 1.08 * top)
-    # A second scale and not a second line: every level has the same mix of sizes.
+    # A second scale rather than a second line, since every level has the same mix of sizes.
     per_request = sum(level.tally.nbytes for level in levels) / sum(level.tally.right for level in levels)
     unit, name = (1e9, "GB/s") if top * per_request >= 1e9 else (1e6, "MB/s")
     factor = per_request / unit
@@ -114,7 +114,7 @@ def _latency(axes: Any, levels: list[Measured], report: BenchReport) -> None:
 
 
 def _stages(axes: Any, levels: list[Measured]) -> None:
-    """Of the mean, as shares: a level's absolute time is in the picture beside it."""
+    """The stages as shares of the mean latency; absolute times are in the panel beside it."""
     axes.set_title("where the time went", fontsize=10)
     axes.set_ylabel("share of the mean latency", fontsize=9)
     places = np.arange(len(levels))

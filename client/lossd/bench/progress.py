@@ -1,4 +1,4 @@
-"""How far a bench is, on stderr: a line that changes, where it is a terminal; a line a level elsewhere."""
+"""The progress of a bench, on stderr: one changing line on a terminal, elsewhere a line for each level."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Progress:
         self._live = sys.stderr.isatty()
 
     def say(self, what: str) -> None:
-        """What goes on before there are numbers."""
+        """Shows what is being done before there are numbers."""
         self._show(f"{what} …")
 
     def window(self, load: Load, window: Tally, elapsed_s: float) -> None:
-        """After every window of a level."""
+        """Shows the numbers of a window."""
         rate = window.right / window.seconds if window.seconds else 0.0
         self._show(f"{_name(load)}: {elapsed_s:.0f} s, {_numbers(rate, window)} …")
 
     def level(self, measured: Measured) -> None:
-        """After a level."""
+        """Prints the numbers of a level."""
         self.clear()
         verdict = "" if measured.verdict is Verdict.STEADY else f" ({measured.verdict.value})"
         numbers = _numbers(measured.requests_per_s, measured.tally)
@@ -36,13 +36,13 @@ class Progress:
         print(f"{_name(measured.load)}: {numbers}{failed}{verdict}", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
-        """Before something else is printed."""
+        """Clears the changing line before something else is printed."""
         if self._live:
             print(_CLEAR, end="", file=sys.stderr, flush=True)
 
     def _show(self, line: str) -> None:
         if self._live:
-            # A line that wraps would not be cleared.
+            # A line that wraps could not be cleared.
             wide = shutil.get_terminal_size().columns - 1
             print(_CLEAR + line[:wide], end="", file=sys.stderr, flush=True)
 

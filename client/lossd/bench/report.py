@@ -1,4 +1,4 @@
-"""What a bench found, and the same as a JSON object and as lines of CSV."""
+"""The result of a bench, and the same as a JSON object and as lines of CSV."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _LIBRARIES = ("grpcio", "protobuf", "numpy")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchReport:
-    """how: what was driven, in words. address: as it was given. levels: in the order of their load.
+    """how: how requests were sent, in words. address: as it was given. levels: in the order of their load.
 
-    searching: whether a rate was looked for, under `p99_s`; best_rate: the highest that held, 0 where none did.
-    warm_wrong: wrong answers before the first level. differing: right answers whose bits were not those of the first
-    answer to the same request. sentences: the first of each status that failed.
+    searching: whether this was a search for a rate with p99 below `p99_s`; best_rate: the highest one found, 0 for
+    none. warm_wrong: wrong answers before the first level. differing: right answers that differ in their bits from the
+    first answer to the same request. sentences: the first message of each status that failed.
     """
 
     mix: Mix
@@ -48,7 +48,7 @@ class BenchReport:
 
     @property
     def right(self) -> bool:
-        """Whether nothing was wrong and nothing failed; levels above what a server bears fail in every search."""
+        """Whether no answer was wrong and no request failed. In a search requests may fail: it tries high rates."""
         if self.warm_wrong or any(level.wrong for level in self.levels):
             return False
         return self.searching or not any(level.failed for level in self.levels)
@@ -76,7 +76,7 @@ def _processor() -> str:
 
 
 def bench_document(report: BenchReport) -> dict[str, Any]:
-    """The object that --json writes. Where nothing was measured a number is null."""
+    """The object that --json writes. A number is null where nothing was measured."""
     server = report.server
     levels = []
     for level in report.levels:
@@ -107,7 +107,7 @@ def _number(value: str | int | float) -> str | int | float | None:
 
 
 def write_csv(report: BenchReport, file: TextIO) -> None:
-    """A line a level, after a line of names; an empty cell where nothing was measured."""
+    """A header and a line for each level; a cell is empty where nothing was measured."""
     if not report.levels:
         return
     rows = [level.row() for level in report.levels]

@@ -126,7 +126,7 @@ def serving(address: str) -> Iterator[str]:
     try:
         server = Embedded(owner, {})
     except ImportError as error:
-        raise CommandError(f"{error}; or name a server that runs: --server ADDRESS") from None
+        raise CommandError(f"{error}; or use a running server: --server ADDRESS") from None
     try:
         yield server.address
     finally:

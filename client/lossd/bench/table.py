@@ -1,4 +1,4 @@
-"""A report for people: tables and what there is to say about them, by rich on a terminal, plainly elsewhere."""
+"""The report as tables and notes: with colours on a terminal that has rich, as plain text elsewhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Table:
 
 
 def show_levels(report: BenchReport) -> None:
-    """Prints to stdout: with colours where it is a terminal and rich is there."""
+    """Prints to stdout."""
     rich = have("rich.console") if sys.stdout.isatty() else None
     console = rich.Console(highlight=False, markup=False, emoji=False) if rich else None
 
@@ -49,7 +49,7 @@ def show_levels(report: BenchReport) -> None:
 
 
 def tables(report: BenchReport) -> list[Table]:
-    """Three, each of which fits a terminal; none where no level was run."""
+    """Three tables, narrow enough for a terminal; none if no level was run."""
     if not report.levels:
         return []
     load = "rate" if report.levels[0].load.open else "concurrency"
@@ -70,8 +70,8 @@ def tables(report: BenchReport) -> list[Table]:
             [_numbers(level, row, [f"{name}_ms" for name in (*PERCENTILES, "max")]) for level, row in rows],
         ),
         Table(
-            "where a request's time went, mean ms; the mean batch, in requests and rows",
-            [load, *stages, "in all", "batch", "rows"],
+            "where the time of a request went, mean ms; mean batch size, in requests and rows",
+            [load, *stages, "total", "batch", "rows"],
             [
                 _numbers(level, row, [*(f"{name}_ms" for name in (*stages, "mean")), "batch_requests", "batch_rows"])
                 for level, row in rows
@@ -98,7 +98,7 @@ def _numbers(level: Measured, row: Mapping[str, float], columns: list[str]) -> l
 
 
 def plain(value: float) -> str:
-    """Three digits that say something, at most four decimals; thousands in full."""
+    """Three significant digits, at most four decimals; from 1,000 on, all digits."""
     if not math.isfinite(value):
         return "-"
     value = float(f"{value:.3g}") if value < 1000 else value
@@ -108,7 +108,7 @@ def plain(value: float) -> str:
 
 
 def short(value: float) -> str:
-    """Three digits and k, M or G."""
+    """Three significant digits and k, M, G or T."""
     if not math.isfinite(value):
         return "-"
     for unit in ("", "k", "M", "G"):
@@ -123,7 +123,7 @@ def bench_title(report: BenchReport) -> list[str]:
 
 
 def notes(report: BenchReport) -> list[str]:
-    """Sentences under the tables: what failed, what to mind, what was found, and where."""
+    """Sentences below the tables: failures, warnings, the search's result, versions."""
     found = []
     for status, sentence in report.sentences.items():
         count = sum(level.failed[status] for level in report.levels) + (report.warm_wrong if status == WRONG else 0)
@@ -131,32 +131,32 @@ def notes(report: BenchReport) -> list[str]:
     unsteady = dict.fromkeys(level.load.name for level in report.levels if level.verdict is Verdict.NOT_STEADY)
     if unsteady:
         found.append(
-            f"not steady at {', '.join(unsteady)}: the last three windows differ by more than 10 % (raise --max-s or "
-            "--window-s)"
+            f"not steady at {', '.join(unsteady)}: the last three windows differ by more than 10 % (increase "
+            "--max-s or --window-s)"
         )
     lost = dict.fromkeys(level.load.name for level in report.levels if not level.kept)
     if lost and not report.searching:
-        found.append(f"the rate was not kept at {', '.join(lost)}: fewer requests were answered than were due")
+        found.append(f"rate not reached at {', '.join(lost)}: fewer requests were answered than were due")
     busy = [level.load.name for level in report.levels if level.generator_share >= BUSY]
     if busy:
         found.append(
             f"{LOUD} at {', '.join(busy)}: its thread used {BUSY:.0%} of a core or more, so "
-            "the server may bear more (--raw costs less; or run several of these at once)"
+            "the server may be able to do more (use --raw, which costs less, or run several benches at once)"
         )
     if report.differing:
         found.append(
-            f"{report.differing:,} right answers had not the bits of the first answer to the same request: several "
-            "servers on unlike machines?"
+            f"{report.differing:,} right answers differ in their last bits from the first answer to the same request: "
+            "are there several servers on different machines?"
         )
     if report.embedded:
         found.append(
-            "server and generator shared one process and its interpreter lock: for what a server can do, start "
-            "`lossd serve` and name it with --server"
+            "server and load generator shared one process: to measure what a server can do, start `lossd serve` and "
+            "give its address with --server"
         )
     if report.searching:
-        bound = f"p99 of {1e3 * report.p99_s:g} ms or less"
-        highest = f"the highest rate with {bound} is {report.best_rate:,.4g} requests/s"
-        found.append(highest if report.best_rate else f"no rate was found with {bound}")
+        bound = f"a p99 of at most {1e3 * report.p99_s:g} ms"
+        highest = f"highest rate with {bound}: {report.best_rate:,.4g} requests/s"
+        found.append(highest if report.best_rate else f"no rate has {bound}")
     if report.interrupted:
         found.append("interrupted")
     found.append(_versions(report))
@@ -174,12 +174,12 @@ def _versions(report: BenchReport) -> str:
 
 
 def level_lines(table: Table) -> list[str]:
-    """The table's columns and rows, aligned to the right."""
+    """The lines of a table, its cells aligned to the right."""
     cells = [table.columns, *table.rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     found = []
     for line in cells:
-        # The verdict is words, and comes last.
+        # The verdict is text and the last column, so it is not padded.
         aligned = zip(line, widths, table.columns, strict=True)
         found.append("  ".join(f"{cell:>{width}}" if name else cell for cell, width, name in aligned).rstrip())
     return [f"  {line}" for line in found]

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from lossd.bench.check import Expected
 from lossd.bench.float64 import FORMS, INDICES, ROW_LOSSES
-from lossd.command_error import CommandError
 from lossd.contract import class_axis
+from lossd.extras import need
 from lossd.request.build import METHODS
 
 LOSSES = tuple(FORMS)
@@ -81,10 +81,7 @@ def _dtype(name: str) -> tuple[np.dtype[Any], tuple[float, float]]:
     if name != "bfloat16":
         dtype = np.dtype(name)
         return dtype, (float(np.finfo(dtype).eps), float(np.finfo(dtype).smallest_subnormal))
-    try:
-        import ml_dtypes
-    except ImportError as error:
-        raise CommandError(f"--dtype bfloat16 needs ml_dtypes: pip install 'lossd[cli]' ({error})") from None
+    ml_dtypes = need("ml_dtypes", "--dtype bfloat16")
     found = ml_dtypes.finfo("bfloat16")
     return np.dtype(ml_dtypes.bfloat16), (float(found.eps), float(found.smallest_subnormal))
 

@@ -1,4 +1,4 @@
-"""`lossd eval`: the loss of files, in blocks of rows, with what else the rows tell.
+"""`lossd eval`: computes the loss of files block by block, with accuracy, calibration and the worst rows.
 
-command → files (arrays on disk) → blocks (what fits a message) → run (a server computes) → table, document, plot.
+command → files (arrays on disk) → blocks (what fits a message) → run (a server computes) → table, report, plot.
 """

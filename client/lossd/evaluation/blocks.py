@@ -1,4 +1,4 @@
-"""How much of the input goes into one message."""
+"""Block sizes: how many rows of the input go into one message."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from lossd.command_error import CommandError
 from lossd.evaluation.question import Question
 
-# Of a block, however much the server takes: progress comes in steps of it, and memory holds a few of it.
+# The largest block, even where the server takes more: progress is reported per block, and memory holds a few blocks.
 MOST_BYTES = 16 << 20
-# Shapes, dtypes and options of a message: far less than this.
+# Room in a message for shapes, dtypes and options, which need far less.
 _HEADERS_BYTES = 8192
 
 
 def ranges(question: Question, max_message_bytes: int) -> Iterator[tuple[int, int]]:
-    """[start, stop) of each block of items, in order. One range where the input cannot be parted.
+    """[start, stop) of each block of items, in order. One range where the input cannot be divided.
 
-    max_message_bytes: what the server takes; 0 where it names no limit.
+    max_message_bytes: the server's limit; 0 if it has none.
     """
     sources = question.sources
     items = question.input.items
@@ -25,10 +25,10 @@ def ranges(question: Question, max_message_bytes: int) -> Iterator[tuple[int, in
     whole_bytes = _HEADERS_BYTES + sum(one.nbytes for role, one in sources.items() if not question.sliced(role))
     item_bytes = sum(one.item_bytes for role, one in sources.items() if question.sliced(role))
     if whole_bytes + item_bytes > limit:
-        what = "one row" if item_bytes else "the input is one row, which"
+        what = "one row" if item_bytes else "the input cannot be divided and"
         raise CommandError(
-            f"{question.input.place.text}: {what} needs a message of {whole_bytes + item_bytes} bytes, the server "
-            f"takes {limit}: raise its option max_message_bytes"
+            f"{question.input.place.text}: {what} needs a message of {whole_bytes + item_bytes:,} bytes, but the "
+            f"server accepts at most {limit:,}: start it with a larger --max-message-bytes"
         )
     if not item_bytes or not items:
         return iter([(0, items)])

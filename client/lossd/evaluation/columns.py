@@ -20,7 +20,7 @@ from lossd.extras import need
 
 
 def open_columns(one: ArrayPath, others: Sequence[ArrayPath], *, numbers: bool) -> Source:
-    """others: what other roles take from the same file. numbers: text such as "3" is a float here, not a class."""
+    """others: columns of the same file that other roles use. numbers: read integers as floats, not as classes."""
     return _csv(one, others, numbers) if one.suffix == "csv" else _parquet(one, others)
 
 
@@ -40,14 +40,15 @@ def _csv(one: ArrayPath, others: Sequence[ArrayPath], numbers: bool) -> Source:
 
 
 def _csv_names(one: ArrayPath) -> tuple[list[str], bool]:
-    """The columns' names and whether the first line holds them; else they are called 0, 1, ….
+    """The columns' names, and whether the first line holds them. Without such a line they are called 0, 1, ….
 
-    It does where a cell is no number, and where it counts 0, 1, 2, … as a data frame without names does.
+    The first line is a header if a cell is not a number, or if the cells count 0, 1, 2, … as in a data frame without
+    names.
     """
     with one.path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
         first = next(csv.reader(lines), [])
     if not first:
-        raise CommandError(f"{one.path}: is empty")
+        raise CommandError(f"{one.path}: the file is empty")
     cells = [cell.strip() for cell in first]
     numbered = [str(i) for i in range(len(cells))]
     header = not all(map(_is_number, cells)) or (len(cells) > 1 and cells == numbered)
@@ -98,27 +99,27 @@ def _parquet(one: ArrayPath, others: Sequence[ArrayPath]) -> Source:
 
 
 def _select(one: ArrayPath, others: Sequence[ArrayPath], names: list[str]) -> list[int]:
-    """Positions of the columns that `one` stands for."""
+    """Positions of the columns that `one` names, or of all that no other role uses."""
     if one.key is not None:
         return [_position(one, name.strip(), names) for name in one.key.split(",")]
     if any(other.key is None for other in others):
-        raise CommandError(f"{one.path}: is named twice; say which columns are which, as in {one.path}:label")
+        raise CommandError(f"{one.path}: the file is given twice without columns; name them, as in {one.path}:label")
     taken = {_position(other, name.strip(), names) for other in others if other.key for name in other.key.split(",")}
     # A column without a name is a data frame's index.
     rest = [i for i, name in enumerate(names) if i not in taken and name not in ("", "__index_level_0__")]
     if not rest:
-        raise CommandError(f"{one.path}: has no column left: it holds {', '.join(names)}")
+        raise CommandError(f"{one.path}: no column is left; the file has {', '.join(names)}")
     return rest
 
 
 def _position(one: ArrayPath, name: str, names: list[str]) -> int:
-    """Of a column by its name, or by its number, negative from the end."""
+    """The position of a column, given by name or by number (negative numbers count from the end)."""
     if name in names:
         return names.index(name)
     if name.lstrip("-").isdecimal() and -len(names) <= int(name) < len(names):
         return int(name) % len(names)
     there = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-    raise CommandError(f"{one.path}: holds no column {name!r}; it holds {there}")
+    raise CommandError(f"{one.path}: no column {name!r}; the file has {there}")
 
 
 def _array(one: ArrayPath, columns: Sequence[tuple[str, Any]], first_row: int) -> npt.NDArray[Any]:
@@ -127,7 +128,7 @@ def _array(one: ArrayPath, columns: Sequence[tuple[str, Any]], first_row: int) -
         return arrays[0]
     for (name, _), array in zip(columns, arrays, strict=True):
         if array.ndim > 1:
-            raise CommandError(f"{one.path}: column {name} holds lists: name it alone, as in {one.path}:{name}")
+            raise CommandError(f"{one.path}: column {name} holds lists and must be used alone, as in {one.path}:{name}")
     return np.stack(arrays, axis=1)
 
 
@@ -135,7 +136,7 @@ def _column(one: ArrayPath, name: str, column: Any, first_row: int) -> npt.NDArr
     types = need("pyarrow.types", "reading columns")
     if column.null_count:
         row = first_row + int(np.argmax(column.is_null().to_numpy()))
-        raise CommandError(f"{one.path}: column {name} has no number at row {row} (empty or NaN)")
+        raise CommandError(f"{one.path}: column {name} has no number in row {row} (empty or NaN)")
     kind = column.type
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         whole = column.combine_chunks()
@@ -143,11 +144,13 @@ def _column(one: ArrayPath, name: str, column: Any, first_row: int) -> npt.NDArr
         width = len(values) // max(1, len(whole))
         lengths = np.unique(np.asarray(need("pyarrow.compute", "reading columns").list_value_length(whole)))
         if len(lengths) > 1:
-            different = f"{lengths[0]} to {lengths[-1]} entries, not one length"
-            raise CommandError(f"{one.path}: lists of column {name} have {different}")
+            different = f"{lengths[0]} to {lengths[-1]} entries"
+            raise CommandError(f"{one.path}: the lists of column {name} have {different}; all need the same length")
         return values.reshape(len(whole), width)
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
-        hint = ": class indices are integers 0 … C−1" if types.is_string(kind) or types.is_dictionary(kind) else ""
-        raise CommandError(f"{one.path}: column {name} holds {kind}, not numbers{hint}")
+        hint = (
+            "; class indices are integers from 0 to C−1" if types.is_string(kind) or types.is_dictionary(kind) else ""
+        )
+        raise CommandError(f"{one.path}: column {name} holds values of type {kind}, not numbers{hint}")
     numbers: npt.NDArray[Any] = np.asarray(column)
     return numbers

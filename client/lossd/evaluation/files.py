@@ -1,4 +1,4 @@
-"""Arrays on disk, read by ranges of rows: .npy, .npz, .safetensors here; .csv and .parquet in `columns`."""
+"""File readers: arrays on disk, read by ranges of rows. .csv and .parquet are in `columns`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lossd.extras import need
 def open_all(texts: Mapping[str, str]) -> dict[str, Source]:
     """The source of every role ("input", "target", "weight", …).
 
-    A .csv or .parquet file without a key stands for the columns that no other role takes from it.
+    A .csv or .parquet file without a key means all columns that no other role uses.
     """
     places = {role: array_path(text) for role, text in texts.items()}
     return {role: _open(role, one, places) for role, one in places.items()}
@@ -39,11 +39,11 @@ def _open(role: str, one: ArrayPath, places: Mapping[str, ArrayPath]) -> Source:
 
 def _npy(one: ArrayPath) -> Source:
     if one.key is not None:
-        raise CommandError(f"{one.text}: a .npy file holds one array, which has no name")
+        raise CommandError(f"{one.text}: a .npy file holds a single array without a name; give {one.path} alone")
     try:
         stored = np.load(one.path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        # An empty array cannot be mapped, and has nothing that would need it.
+        # An empty array cannot be memory-mapped, and needs no mapping.
         stored = _unmapped(one, error)
     return in_memory(one, stored)
 
@@ -52,7 +52,7 @@ def _unmapped(one: ArrayPath, reason: Exception) -> npt.NDArray[Any]:
     try:
         stored: npt.NDArray[Any] = np.load(one.path, allow_pickle=False)
     except (ValueError, EOFError):
-        raise CommandError(f"{one.path}: is no array of numbers in .npy's format ({reason})") from None
+        raise CommandError(f"{one.path}: cannot be read as a .npy array of numbers ({reason})") from None
     return stored
 
 
@@ -76,7 +76,7 @@ def _safetensors(one: ArrayPath) -> Source:
     stored = opened.get_slice(key)
     shape = tuple(stored.get_shape())
     if stored.get_dtype() == "BF16":
-        # numpy knows it by that module alone, and safetensors asks numpy.
+        # safetensors asks numpy for bfloat16, which numpy knows only once this module is imported.
         need("ml_dtypes", f"reading {key}, which is bfloat16,")
 
     def read(start: int, stop: int) -> npt.NDArray[Any]:
@@ -86,9 +86,9 @@ def _safetensors(one: ArrayPath) -> Source:
     try:
         dtype = read(0, min(1, shape[0]) if shape else 1).dtype
     except (AttributeError, TypeError, library.SafetensorError):
-        # 8-bit floats: numpy has none, and safetensors does not know ml_dtypes' names for them.
+        # 8-bit floats: numpy has none, and safetensors does not know the names that ml_dtypes gives them.
         name = stored.get_dtype()
-        sentence = f"{one.path}: {key} is {name}, which safetensors cannot hand to numpy: store it as F16, BF16 or F32"
+        sentence = f"{one.path}: {key} is {name}, which numpy cannot hold: store it as F16, BF16 or F32"
         raise CommandError(sentence) from None
     return Source(one, shape, dtype, read)
 
@@ -100,8 +100,8 @@ def choose_key(one: ArrayPath, keys: Iterable[str], noun: str) -> str:
         return one.key
     there = ", ".join(keys[:20]) + (", …" if len(keys) > 20 else "") if keys else "nothing"
     if one.key is not None:
-        raise CommandError(f"{one.path}: holds no {noun} {one.key!r}; it holds {there}")
+        raise CommandError(f"{one.path}: no {noun} {one.key!r}; the file has {there}")
     if len(keys) != 1:
         example = f"{one.path}:{keys[0] if keys else 'name'}"
-        raise CommandError(f"{one.path}: name the {noun}, as in {example}; it holds {there}")
+        raise CommandError(f"{one.path}: name the {noun}, as in {example}; the file has {there}")
     return keys[0]

@@ -1,6 +1,6 @@
-"""What the rows tell beside their loss: accuracy, entropy of predictions, calibration, perplexity.
+"""Metrics besides the loss: accuracy, mean entropy of the predictions, calibration error, perplexity.
 
-All from what the server sends back: by-products of the loss's own pass, and sigmoid for binary logits.
+They are computed from what the server returns: the loss's auxiliary outputs, and the sigmoid of binary logits.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ BINS = 15
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Calibration by bin of confidence, equal widths over [0, 1]. All three have one entry a bin: how many
-    predictions, their mean confidence, how often they were right (NaN where there are none).
+    """Calibration in bins of confidence of equal width over [0, 1].
+
+    Each array has an entry per bin: the number of predictions, their mean confidence, and the share that was right
+    (NaN in an empty bin).
     """
 
     counts: npt.NDArray[np.int64]
@@ -44,11 +46,11 @@ class Calibration:
         self._right = np.zeros(BINS)
 
     def add(self, confidence: npt.NDArray[Any], right: npt.NDArray[Any]) -> None:
-        """confidence: in [0, 1]; NaN is left out. right: whether what was predicted so came true."""
+        """confidence: in [0, 1]; NaN is left out. right: whether each prediction was right."""
         sure = confidence.astype(np.float64)
         some = ~np.isnan(sure)
         sure, right = sure[some], right[some]
-        # A bin is open below and closed above, so that certainty has a bin.
+        # A bin includes its upper edge and not its lower one, so that a confidence of 1 has a bin.
         bins = np.clip(np.ceil(sure * BINS).astype(np.int64) - 1, 0, BINS - 1)
         self._counts += np.bincount(bins, minlength=BINS)
         self._confidence += np.bincount(bins, sure, BINS)
@@ -113,7 +115,7 @@ class Binary:
         self._calibration: Calibration | None = None
 
     def add(self, input: npt.NDArray[Any], target: npt.NDArray[Any], probabilities: npt.NDArray[Any] | None) -> None:
-        """input: predicted 1 where it is above the threshold. probabilities: of 1; None where they are not wanted."""
+        """input: 1 is predicted above the threshold. probabilities: those of 1; None if calibration is not wanted."""
         positive = target == 1
         self._hard &= bool(np.all(positive | (target == 0)))
         if not self._hard:
@@ -138,7 +140,7 @@ class Binary:
 
 
 def perplexity(summary: Summary, base: float | None) -> float:
-    """base to the power of the mean cross-entropy: how many equally likely classes were as hard."""
+    """base to the power of the mean cross-entropy: how many equally likely classes would be as hard to guess."""
     if not summary.weight_sum:
         return math.nan
     try:

@@ -1,4 +1,4 @@
-"""A picture of an evaluation: every loss in a histogram, the reliability of its predictions, the worst rows by name."""
+"""The plot of an evaluation: a histogram of the losses, a reliability diagram, and the worst rows."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lossd.extras import need
 
 BLUE, ORANGE, RED, GREY = "#3b6ea5", "#d98032", "#b3423a", "#777777"
 FEWEST_BINS, MOST_BINS = 10, 60
-# Losses that spread over more than this go on a logarithmic axis.
+# A larger spread of losses than this is drawn on a logarithmic axis.
 LOG_SPREAD = 100.0
 WORST = 10
 
 
 class LossPlot:
-    """A file to be drawn. What could go wrong is found before anything is computed: library, suffix, folder."""
+    """The file to draw. Raises CommandError at once for a missing library, an unknown suffix or a missing folder."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -30,9 +30,9 @@ class LossPlot:
         self._figure: Any = figure.Figure(figsize=(11, 4.2), layout="constrained", dpi=150)
         suffixes = self._figure.canvas.get_supported_filetypes()
         if self._path.suffix.lstrip(".").lower() not in suffixes:
-            raise CommandError(f"{path}: no picture is made of that suffix, but of {', '.join(sorted(suffixes))}")
+            raise CommandError(f"{path}: unsupported plot format; expected {', '.join(sorted(suffixes))}")
         if not self._path.parent.is_dir():
-            raise CommandError(f"{path}: there is no folder {self._path.parent}")
+            raise CommandError(f"{path}: no folder {self._path.parent}")
 
     def draw(self, report: LossReport) -> None:
         """Writes the file."""
@@ -53,7 +53,7 @@ class LossPlot:
 
 
 def _files(report: LossReport) -> str:
-    """Without folders, which a title has no room for."""
+    """The title: names of files without their folders, which would not fit."""
     sources = [report.question.sources[role].place for role in report.question.operands]
     names = [one.path.name + (f":{one.key}" if one.key else "") for one in sources]
     return f"{report.question.method} of {' against '.join(names)}"
@@ -101,7 +101,7 @@ def _histogram(axes: Any, report: LossReport) -> None:
 
 
 def _edges(losses: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], bool, int]:
-    """Edges of the bins; whether they are spaced by ratio, where losses cover decades; then zeros are not drawn."""
+    """The bins' edges; whether the axis is logarithmic (losses over several decades); how many zeros it leaves out."""
     positive = losses[losses > 0]
     bins = int(np.clip(2 * np.sqrt(len(losses)), FEWEST_BINS, MOST_BINS))
     if len(positive) > 0.5 * len(losses) and losses.min() >= 0:
@@ -112,7 +112,7 @@ def _edges(losses: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], bo
 
 
 def _reliability(axes: Any, found: Reliability, *, binary: bool) -> None:
-    """A dot a bin at (mean confidence, frequency), its area the bin's share; the gap to the diagonal in red."""
+    """A dot for each bin at (mean confidence, frequency), with the bin's share as area; gaps to the diagonal in red."""
     _plain(axes)
     some = found.counts > 0
     confidence, frequency = found.confidence[some], found.frequency[some]

@@ -1,4 +1,4 @@
-"""How far a long evaluation is: a bar by rich, where stderr is a terminal."""
+"""The progress bar of a long evaluation: by rich, where stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lossd.extras import have
 
 @contextmanager
 def progress(items: int) -> Iterator[Callable[[int], None]]:
-    """Gives the function that is told how many more of the `items` are done."""
+    """Yields a function to call with the number of items that were finished since its last call."""
     library = have("rich.progress") if sys.stderr.isatty() else None
     if library is None:
         yield lambda done: None

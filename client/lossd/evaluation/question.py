@@ -1,4 +1,4 @@
-"""What is asked: a loss, the arrays it is of, its options; checked as far as shapes and options tell."""
+"""An evaluation's request: the loss, its arrays and options, and checks of their shapes."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _NORMALISED = ("logits", "counts")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """sources: by role: "input", "target", "weight", "pos_weight", "row_weight". options: as the client's method
-    takes them, without reduction. worst: how many rows of greatest loss to name.
+    """sources: by role, "input", "target", "weight", "pos_weight" or "row_weight". options: of the client's method,
+    without reduction. worst: how many rows of greatest loss to list.
     """
 
     method: str
@@ -50,7 +50,7 @@ class Question:
 
     @property
     def operands(self) -> tuple[str, ...]:
-        """Roles that are the method's positional tensors."""
+        """The roles of the method's positional tensors."""
         return METHODS[self.method].tensors
 
     @property
@@ -60,12 +60,12 @@ class Question:
 
     @property
     def class_axis(self) -> int | None:
-        """The dimension along which one row lies; None for an elementwise loss."""
+        """The class dimension; None for an elementwise loss."""
         if self.method in ("bce", "bce_with_logits", "self_information"):
             return None
         kinds = self.options.get("kind"), self.options.get("target_kind")
         if self.method == "kl_divergence":
-            # Its losses are the elements', but a kind that is normalised needs the whole row.
+            # It has a loss for each element, but kinds that are normalised need whole rows.
             return None if not any(kind in _NORMALISED for kind in kinds) else self._axis(None)
         return self._axis(self.options.get("dim"))
 
@@ -77,7 +77,7 @@ class Question:
 
     @property
     def elementwise(self) -> bool:
-        """One loss an element, not a row."""
+        """Whether there is a loss for each element rather than for each row."""
         return self.class_axis is None or self.method == "kl_divergence"
 
     @property
@@ -102,13 +102,13 @@ class Question:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """By-products that come from the same pass: cross-entropy's from logits."""
+        """The auxiliary outputs to ask for: only cross-entropy of logits has some."""
         if self.method != "cross_entropy" or self.options.get("kind") not in (None, "logits"):
             return ()
         return ("lse", "entropy", "argmax", "correct") if self.indices else ("entropy", "argmax")
 
     def sliced(self, role: str) -> bool:
-        """Whether `role` has an item for each of the input's, rather than being the same for all."""
+        """Whether `role` has an item for each item of the input, rather than one value for all."""
         shape, whole = self.sources[role].shape, self.input.shape
         if not whole or self.class_axis == 0:
             return False
@@ -117,12 +117,12 @@ class Question:
         return self.elementwise and len(shape) == len(whole) and shape[0] == whole[0] and shape[0] != 1
 
     def check(self) -> None:
-        """CommandError where files do not belong together: with their whole shapes, which a block does not show."""
+        """Raises CommandError where the files' shapes do not fit each other. Blocks alone would not show that."""
         for role, source in self.sources.items():
             if role != "input" and self.sliced(role) and source.items != self.input.items:
                 raise CommandError(
                     f"{source.place.text} has {source.items} rows (shape {_shape(source)}), {self.input.place.text} "
-                    f"has {self.input.items} (shape {_shape(self.input)}): {role} and input need the same"
+                    f"has {self.input.items} (shape {_shape(self.input)}): {role} and input need the same number"
                 )
         if "target" in self.sources:
             self._check_target(self.sources["target"])
@@ -135,10 +135,10 @@ class Question:
         expected = self.loss_shape if self.indices else self.input.shape
         if target.shape == expected or (self.indices and expected == () and target.shape == (1,)):
             return
-        meaning = "a class index for each row" if self.indices else "a value for each of the input's"
+        meaning = "a class index for each row" if self.indices else "a value for each element of the input"
         hint = ""
         if self.method == "nll" or (self.method == "cross_entropy" and target.shape == self.loss_shape):
-            hint = f"; class indices must be integers, these are {target.dtype.name}" if not self.indices else ""
+            hint = f"; class indices must be integers, but these are {target.dtype.name}" if not self.indices else ""
         raise CommandError(
             f"{target.place.text} has shape {_shape(target)}, but {list(expected)} is expected ({meaning}) with "
             f"{self.input.place.text} of shape {_shape(self.input)}{hint}"

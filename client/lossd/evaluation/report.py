@@ -1,4 +1,4 @@
-"""What an evaluation found, and the same as one JSON object."""
+"""The result of an evaluation, and the same as one JSON object."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lossd.results import Summary
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossReport:
-    """loss: a number, or every loss in its own shape where the reduction is none. losses: how many there are, ignored
-    ones included. worst: rows of greatest loss. sample: losses for a histogram. first_nan: the index of the first row
-    whose loss is NaN.
+    """loss: a number; with reduction none, an array of all losses. losses: their number, ignored ones included.
+    worst: the rows of greatest loss. sample: losses for a histogram. first_nan: the index of the first row whose loss
+    is NaN.
     """
 
     question: Question
@@ -38,7 +38,7 @@ class LossReport:
 
     @property
     def greatest(self) -> float:
-        """What a bound is compared with: the loss; the greatest of them where they are not reduced; NaN of any."""
+        """What --fail-above is compared with: the loss, or the greatest loss with reduction none; NaN if any is NaN."""
         if isinstance(self.loss, float):
             return self.loss
         return float(np.max(self.loss)) if self.loss.size else math.nan
@@ -49,7 +49,7 @@ class LossReport:
 
 
 def loss_document(report: LossReport) -> dict[str, Any]:
-    """The object that --json prints. What JSON has no number for is "NaN", "Infinity", "-Infinity", as in protobuf."""
+    """The object that --json prints. Numbers that JSON lacks are "NaN", "Infinity", "-Infinity", as in protobuf."""
     question = report.question
     loss = report.loss if isinstance(report.loss, float) else report.loss.tolist()
     found: dict[str, Any] = {

@@ -1,4 +1,7 @@
-"""Sends the input block by block over one stream, adds up what comes back: reading, sending and computing overlap."""
+"""The evaluation loop: sends the input block by block over one stream and adds up the results.
+
+Reading, sending and computing overlap.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,11 @@ REACH_S = 5.0
 
 
 def run_evaluation(client: lossd.Client, question: Question, advance: Callable[[int], None]) -> LossReport:
-    """advance: told the number of items done, after every block. Raises lossd.Error and CommandError."""
-    # A server that is away is said soon, not after the time that a block may take.
+    """advance: called after every block with its number of items. Raises lossd.Error and CommandError."""
+    # A server that cannot be reached is reported soon, not after the time that a block may take.
     info = client.info(timeout=REACH_S)
     evaluation = _Evaluation(client, question)
-    # Read and not yet answered: map bounds how many.
+    # Blocks that were read and not answered yet; map limits their number.
     ahead: deque[tuple[Range, Arrays]] = deque()
 
     def asked() -> Iterator[dict[str, Any]]:
@@ -55,7 +58,7 @@ def run_evaluation(client: lossd.Client, question: Question, advance: Callable[[
 
 
 class _Evaluation:
-    """What is known so far. A block's losses are asked for one by one only where something needs them."""
+    """The sums so far. Each row's loss is requested only if something needs it."""
 
     def __init__(self, client: lossd.Client, question: Question) -> None:
         self._client = client
@@ -76,7 +79,7 @@ class _Evaluation:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of every block."""
+        """The options of every block."""
         return self._options("none" if self._each else "sum")
 
     def _options(self, reduction: str) -> dict[str, Any]:
@@ -102,20 +105,20 @@ class _Evaluation:
         }
 
     def _losses_of(self, arrays: Arrays) -> npt.NDArray[Any]:
-        """One by one, of a block whose sum was asked for."""
+        """Each loss of a block of which only the sum was requested."""
         (result,) = self._client.map(self._question.method, [arrays], **self._options("none"))
         losses: npt.NDArray[Any] = result.loss
         return losses
 
     def _kept(self, arrays: Arrays) -> npt.NDArray[np.bool_]:
-        """Which rows of a block are not ignored; one True for all where none can be."""
+        """Which rows of a block are kept; a single True where no row can be ignored."""
         if not self._question.indices:
             return np.ones((), bool)
         kept: npt.NDArray[np.bool_] = np.asarray(arrays["target"] != self._question.ignore_index)
         return kept.reshape(()) if not self._question.loss_shape else kept
 
     def _probabilities(self, arrays: Arrays) -> npt.NDArray[Any] | None:
-        """Of the positive class, for the calibration curve."""
+        """Probabilities of the positive class, for the calibration curve."""
         if not self._question.plot:
             return None
         if self._question.method == "bce":
@@ -179,7 +182,7 @@ class _Evaluation:
     def _measures(self, summary: Summary) -> dict[str, Any]:
         question = self._question
         measures: dict[str, Any] = {}
-        # Of a mean of −log p alone: neither class weights nor smoothing.
+        # Perplexity is defined for a plain mean of −log p, without class weights or smoothing.
         if question.indices and "weight" not in question.sources and not question.options.get("label_smoothing"):
             measures["perplexity"] = perplexity(summary, question.options.get("base"))
         for one in (self._predictions, self._binary):
@@ -189,7 +192,7 @@ class _Evaluation:
 
 
 def _of_the_file(error: lossd.InvalidArgument, question: Question, start: int) -> str:
-    """The server's sentence about a block, with the index that the value has in its file, and the file's name."""
+    """The server's message about a block, with the value's index in the whole file, and the file's name."""
     sentence, where = str(error), error.metadata.get("index", "")
     inside = re.match(r"\w+\[(\d+)", where)
     if inside and start and question.sliced(error.field or "input"):

@@ -1,4 +1,4 @@
-"""An array on disk: where it lies, and how its items are read."""
+"""An array on disk: its path, shape and dtype, and how to read ranges of its items."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPEC = re.compile(r"(?P<path>.+?\.(?P<suffix>npy|npz|safetensors|csv|parquet))(
 
 @dataclass(frozen=True, slots=True)
 class ArrayPath:
-    """`digits.npz:logits` taken apart. key: an array's name, or columns; None where none was given."""
+    """`digits.npz:logits` split into path and key. key: an array's name, or columns; None if none was given."""
 
     text: str
     path: Path
@@ -31,7 +31,7 @@ class ArrayPath:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An array on disk. read: the items [start, stop) of dimension 0; the whole array where it has none."""
+    """An array on disk. read: returns the items [start, stop) of dimension 0; of a scalar, the whole array."""
 
     place: ArrayPath
     shape: tuple[int, ...]
@@ -55,13 +55,13 @@ class Source:
 
 
 def array_path(text: str) -> ArrayPath:
-    """What a command line names: a path of a known suffix and, after a colon, a key."""
+    """Parses `file` or `file:key`. Raises CommandError for an unknown suffix or a missing file."""
     matched = _SPEC.fullmatch(text)
     if matched is None:
-        raise CommandError(f"{text}: is no .npy, .npz, .safetensors, .csv or .parquet file (file or file:key)")
+        raise CommandError(f"{text}: unsupported file type; expected .npy, .npz, .safetensors, .csv or .parquet")
     path = Path(matched["path"])
     if not path.is_file():
-        raise CommandError(f"{path}: there is no such file")
+        raise CommandError(f"{path}: no such file")
     return ArrayPath(text, path, matched["suffix"].lower(), matched["key"])
 
 

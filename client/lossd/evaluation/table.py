@@ -1,4 +1,4 @@
-"""A report for people: by rich on a terminal, as plain text elsewhere."""
+"""The report as a table: with colours on a terminal that has rich, as plain text elsewhere."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def loss_title(report: LossReport) -> str:
 
 
 def loss_lines(report: LossReport) -> list[Line]:
-    """Name, value and what it is in, or of."""
+    """Name, value, and a note: a unit or what the value counts."""
     question, noun = report.question, report.noun
-    # NaN: of no kept row, which the counts tell.
+    # A measure is NaN where no row was kept; the counts below show that.
     measures = {name: value for name, value in report.measures.items() if not math.isnan(value)}
     found = [*_loss_lines(report)]
     if "perplexity" in measures:

@@ -1,4 +1,4 @@
-"""The rows of greatest loss, and a sample of all losses, kept while blocks go by."""
+"""The rows of greatest loss and a sample of all losses, collected block by block."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Columns = dict[str, npt.NDArray[Any]]
 
 
 class Worst:
-    """The `most` rows of greatest loss so far: greatest first, NaN before all, the lower index of equals."""
+    """The `most` rows of greatest loss so far: NaN first, then by loss; of equal losses, the lower index first."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._best: Columns = {}
 
     def add(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
-        """columns: "index" (flat), "loss" and what else is to be told of a row; of one length."""
+        """columns: "index" (flat), "loss" and other columns to list, all of the same length."""
         losses = columns["loss"]
         if len(losses) > self._most:
-            # NaN sorts last: at the greatest.
+            # NaN sorts last, with the greatest.
             least = np.partition(losses, -self._most)[-self._most] if self._most else np.inf
             keep = np.flatnonzero((losses >= least) | np.isnan(losses))
             columns = {name: column[keep] for name, column in columns.items()}
@@ -31,7 +31,7 @@ class Worst:
         self._best = {name: column[order] for name, column in joined.items()}
 
     def rows(self, shape: tuple[int, ...]) -> list[dict[str, Any]]:
-        """A row each. index: a number, or a list of them where losses have several dimensions."""
+        """A dict for each row. index: a number, or a list of them where losses have several dimensions."""
         if not self._best:
             return []
         rows = []
@@ -44,7 +44,7 @@ class Worst:
 
 
 class Sample:
-    """Losses for a histogram: all of them up to `most`, every second one beyond, then every fourth, …"""
+    """Losses for a histogram: all of them up to `most`; beyond that every second one, then every fourth, …"""
 
     def __init__(self, most: int = 1 << 22) -> None:
         self._most = most

@@ -1,4 +1,4 @@
-"""What a server can be told: one frozen dataclass, of which every field is a flag and a LOSSD_… variable."""
+"""Server settings: one frozen dataclass, each field of which is a flag and a LOSSD_… variable."""
 
 from __future__ import annotations
 
@@ -9,86 +9,127 @@ from dataclasses import Field, dataclass, field, fields
 from math import isfinite
 from typing import Any
 
+from lossd.command_line import CommandParser
 from lossd_server.config.address import is_local
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 _MAX_MESSAGE_BYTES = 2**31 - 2**20  # gRPC's limits are C ints, and its own is set a little higher than ours
+_DESCRIPTION = "Serves losses and their gradients over gRPC."
+_EPILOG = """\
+Every option can also be set by a variable: LOSSD_DRAIN_S=5 is --drain-s 5. A
+flag wins over its variable. SIZE is a number of bytes, with or without a unit:
+16MiB, 1GB, 1000000.
+
+exit status: 0 after SIGTERM or SIGINT; 1 if it could not serve; 2 wrong usage
+
+examples:
+  lossd serve
+  lossd serve --listen unix:/run/lossd/socket --listen 127.0.0.1:50051
+  lossd serve --workers 4 --log-format json
+"""
 
 
 class SettingsError(ValueError):
     """A setting that cannot be used; the message is a sentence for whoever started the server."""
 
 
-def _setting(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
-    return field(default=default, metadata={"help": text, "choices": choices})
+def _setting(group: str, default: Any, text: str, choices: tuple[str, ...] = (), shown: str = "") -> Any:
+    """group: heading in --help. text: what it is, with its unit. shown: the default in words."""
+    return field(default=default, metadata={"group": group, "help": text, "choices": choices, "shown": shown})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Names ending in _bytes may be written with a unit (16MiB), those in _s are seconds."""
 
-    listen: tuple[str, ...] = _setting(("127.0.0.1:50051",), "host:port or unix:path; repeatable; port 0 picks one")
-    insecure: bool = _setting(False, "listen without TLS on addresses that other machines can reach")
-    device: str = _setting("auto", "where losses are computed", ("auto", "cpu", "cuda"))
-    threads: int = _setting(0, "compute threads of the CPU backend; 0: one for each core")
-    workers: int = _setting(1, "processes that serve the same port; limits and threads are for all together")
-    max_message_bytes: int = _setting(16 << 20, "size of one message in either direction")
-    max_inflight_bytes: int = _setting(512 << 20, "bytes of requests held at once")
-    max_inflight_requests: int = _setting(4096, "requests held at once")
-    max_connections: int = _setting(4096, "connections held at once, each listening address")
-    max_batch_bytes: int = _setting(64 << 20, "bytes that one batch reads and writes; a larger request goes alone")
-    max_batch_rows: int = _setting(1 << 24, "rows, or elements of an elementwise loss, of one batch")
-    max_shared_memory_bytes: int = _setting(0, "clients' shared memory in all; 0: a quarter of this machine's memory")
-    shared_memory_socket: str = _setting(
-        "auto",
-        "path of the socket that shared memory is registered at; {worker}: a number; auto: a private folder; off",
+    listen: tuple[str, ...] = _setting(
+        "network",
+        ("127.0.0.1:50051",),
+        "address to listen on, host:port or unix:path; repeatable; port 0: any free one",
     )
-    shared_memory_mode: str = _setting("600", "who may register shared memory: the socket's mode, octal")
-    shared_memory_group: str = _setting("", "the socket's group, by name or number; none: the process's")
-    max_body_s: float = _setting(20.0, "time that a request's body may take to arrive")
-    max_stream_idle_s: float = _setting(60.0, "time that a stream's open evaluations may wait for its client")
-    max_deadline_s: float = _setting(300.0, "time after which a call is given up, whatever its own deadline")
-    drain_s: float = _setting(30.0, "time that accepted calls have to finish after SIGTERM")
-    reflection: str = _setting("auto", "the reflection service; auto: on local addresses only", ("auto", "on", "off"))
-    log_level: str = _setting("info", "least level that is logged", ("debug", "info", "warning", "error"))
-    log_format: str = _setting("text", "key=value lines, or JSON lines", ("text", "json"))
+    insecure: bool = _setting("network", False, "allow addresses that other machines can reach, without TLS")
+    max_connections: int = _setting("network", 4096, "open connections for each address")
+    reflection: str = _setting(
+        "network", "auto", "gRPC's reflection service; auto: only on local addresses", ("auto", "on", "off")
+    )
+    device: str = _setting(
+        "computing", "auto", "where losses are computed; auto: a GPU if there is one", ("auto", "cpu", "cuda")
+    )
+    threads: int = _setting("computing", 0, "compute threads on a CPU", shown="one for each core")
+    workers: int = _setting(
+        "computing", 1, "server processes on the same port; limits and threads are shared out among them"
+    )
+    max_batch_bytes: int = _setting(
+        "computing", 64 << 20, "bytes that a batch reads and writes; a larger request is computed alone"
+    )
+    max_batch_rows: int = _setting("computing", 1 << 24, "rows of a batch; elements for elementwise losses")
+    max_message_bytes: int = _setting("limits", 16 << 20, "size of a message in either direction")
+    max_inflight_bytes: int = _setting(
+        "limits", 512 << 20, "bytes of requests in progress; beyond it, calls are told to retry later"
+    )
+    max_inflight_requests: int = _setting("limits", 4096, "the same limit as a number of requests")
+    max_body_s: float = _setting("limits", 20.0, "seconds for a request's body to arrive")
+    max_stream_idle_s: float = _setting(
+        "limits", 60.0, "seconds that a stream's open evaluations wait for their client to send or to read"
+    )
+    max_deadline_s: float = _setting(
+        "limits", 300.0, "seconds until a call is ended, even if its own deadline is later"
+    )
+    max_shared_memory_bytes: int = _setting(
+        "shared memory", 0, "shared memory of all clients together", shown="a quarter of this machine's memory"
+    )
+    shared_memory_socket: str = _setting(
+        "shared memory",
+        "auto",
+        "path of the socket where clients register memory, {worker} standing for a worker's number; auto: a private "
+        "folder; off: no shared memory",
+    )
+    shared_memory_mode: str = _setting("shared memory", "600", "permissions of a socket given by path, in octal")
+    shared_memory_group: str = _setting(
+        "shared memory", "", "group of a socket given by path, by name or number", shown="the process's"
+    )
+    drain_s: float = _setting("shutdown", 30.0, "seconds for accepted calls to finish after SIGTERM")
+    log_level: str = _setting("logs", "info", "least severe level to log", ("debug", "info", "warning", "error"))
+    log_format: str = _setting("logs", "text", "lines of key=value, or of JSON", ("text", "json"))
 
     def __post_init__(self) -> None:
         for one in fields(self):
             value = getattr(self, one.name)
             choices = one.metadata["choices"]
             if choices and value not in choices:
-                raise SettingsError(f"{one.name} = {value!r} is none of {', '.join(choices)}")
+                raise SettingsError(f"{one.name} = {value!r} is unknown; expected one of {', '.join(choices)}")
             if isinstance(value, float) and not (isfinite(value) and value > 0):
-                raise SettingsError(f"{one.name} = {value} is not a finite time above 0")
+                raise SettingsError(f"{one.name} = {value} must be a finite number of seconds above 0")
             if one.name.startswith("max_") and value <= 0 and not (value == 0 == one.default):
-                raise SettingsError(f"{one.name} = {value} is not above 0")
+                raise SettingsError(f"{one.name} = {value} must be above 0")
         if self.threads < 0:
-            raise SettingsError(f"threads = {self.threads} is negative")
+            raise SettingsError(f"threads = {self.threads} must not be negative")
         if self.workers < 1:
-            raise SettingsError(f"workers = {self.workers} is not above 0")
+            raise SettingsError(f"workers = {self.workers} must be above 0")
         if self.max_message_bytes > _MAX_MESSAGE_BYTES:
-            raise SettingsError(f"max_message_bytes = {self.max_message_bytes} is above gRPC's {_MAX_MESSAGE_BYTES}")
+            raise SettingsError(f"max_message_bytes = {self.max_message_bytes} exceeds gRPC's {_MAX_MESSAGE_BYTES}")
         if self.max_inflight_bytes // self.workers < self.max_message_bytes:
             share = f", shared by {self.workers} workers," if self.workers > 1 else ""
             raise SettingsError(
                 f"max_inflight_bytes = {self.max_inflight_bytes}{share} is below"
-                f" max_message_bytes = {self.max_message_bytes}: the largest message could never be taken"
+                f" max_message_bytes = {self.max_message_bytes}: the largest message could never be accepted"
             )
         if re.fullmatch(r"[0-7]{3}", self.shared_memory_mode) is None:
-            raise SettingsError(f"shared_memory_mode = {self.shared_memory_mode!r} is no octal mode such as 660")
+            raise SettingsError(
+                f"shared_memory_mode = {self.shared_memory_mode!r} must be three octal digits, such as 660"
+            )
         if not self.shared_memory_socket:
-            raise SettingsError("shared_memory_socket is empty: give a path, auto or off")
+            raise SettingsError("shared_memory_socket is empty; expected a path, auto or off")
         if self.workers > 1 and not (
             self.shared_memory_socket in ("auto", "off") or "{worker}" in self.shared_memory_socket
         ):
             raise SettingsError(
-                f"shared_memory_socket = {self.shared_memory_socket!r} belongs to one process, and workers ="
-                f" {self.workers}: put {{worker}} into it, or leave it to auto"
+                f"shared_memory_socket = {self.shared_memory_socket!r} is one path for workers = {self.workers}:"
+                " each needs its own; put {worker} into the path, or use auto"
             )
         if not self.listen:
-            raise SettingsError("listen is empty: name at least one address")
+            raise SettingsError("listen is empty; give at least one address")
         for address in self.listen:
             try:
                 local = is_local(address)
@@ -96,13 +137,12 @@ class Settings:
                 raise SettingsError(f"listen = {address!r}: {error}") from None
             if self.workers > 1 and address.startswith("unix:"):
                 raise SettingsError(
-                    f"listen = {address!r}: a Unix socket belongs to one process, and workers = {self.workers}:"
-                    " give TCP addresses"
+                    f"listen = {address!r}: workers = {self.workers} cannot share a Unix socket; give TCP addresses"
                 )
             if not local and not self.insecure:
                 raise SettingsError(
                     f"listen = {address!r} can be reached from other machines, and this server has no TLS:"
-                    " add --insecure to allow it, or listen on 127.0.0.1 or unix:path"
+                    " listen on 127.0.0.1 or unix:path, or add --insecure to allow it"
                 )
 
     @property
@@ -112,36 +152,69 @@ class Settings:
 
 
 def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """The settings of a command line: a flag goes before its variable, a variable before the default."""
-    parser = argparse.ArgumentParser(
-        prog="lossd serve",
-        description="Serves losses over gRPC. Every flag can be given as a variable: --drain-s as LOSSD_DRAIN_S.",
-        argument_default=argparse.SUPPRESS,
-    )
-    for one in fields(Settings):
-        _add_flag(parser, one)
-    given = vars(parser.parse_args(list(argv)))
+    """The settings of a command line: a flag wins over its variable, a variable over the default."""
+    given = vars(_parser().parse_args(list(argv)))
     values: dict[str, Any] = {}
     for one in fields(Settings):
         variable = f"LOSSD_{one.name.upper()}"
         if one.name in given:
-            values[one.name] = _value(one, given[one.name], "--" + one.name.replace("_", "-"))
+            values[one.name] = _value(one, given[one.name], _flag(one))
         elif variable in environ:
             text = environ[variable]
             values[one.name] = _value(one, text.split(",") if isinstance(one.default, tuple) else text, variable)
     return Settings(**values)
 
 
-def _add_flag(parser: argparse.ArgumentParser, one: Field[Any]) -> None:
-    flag = "--" + one.name.replace("_", "-")
-    default = ", ".join(one.default) if isinstance(one.default, tuple) else one.default
-    text = f"{one.metadata['help']} (default: {default})"
-    if isinstance(one.default, bool):
-        parser.add_argument(flag, action="store_const", const="true", help=text)
-    elif isinstance(one.default, tuple):
-        parser.add_argument(flag, action="append", metavar="ADDRESS", help=text)
-    else:
-        parser.add_argument(flag, metavar="|".join(one.metadata["choices"]) or one.name.rpartition("_")[2], help=text)
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        prog="lossd serve",
+        usage="lossd serve [--listen ADDRESS] [options]",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        argument_default=argparse.SUPPRESS,
+    )
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for one in fields(Settings):
+        name = one.metadata["group"]
+        if name not in groups:
+            groups[name] = parser.add_argument_group(name)
+        group = groups[name]
+        text = f"{one.metadata['help']} (default: {_shown(one)})"
+        if isinstance(one.default, bool):
+            group.add_argument(_flag(one), action="store_const", const="true", help=one.metadata["help"])
+        else:
+            action = "append" if isinstance(one.default, tuple) else "store"
+            group.add_argument(_flag(one), action=action, metavar=_metavar(one), help=text)
+    return parser
+
+
+def _flag(one: Field[Any]) -> str:
+    return "--" + one.name.replace("_", "-")
+
+
+def _metavar(one: Field[Any]) -> str:
+    """What a flag takes: its choices, or the kind of its value."""
+    if one.metadata["choices"]:
+        return "{" + ",".join(one.metadata["choices"]) + "}"
+    if one.name.endswith("_bytes"):
+        return "SIZE"
+    if isinstance(one.default, int):
+        return "N"
+    return (
+        "SECONDS" if one.name.endswith("_s") else "ADDRESS" if one.name == "listen" else one.name.split("_")[-1].upper()
+    )
+
+
+def _shown(one: Field[Any]) -> str:
+    """A default as it could be typed, or in words."""
+    default: Any = one.default
+    if one.metadata["shown"]:
+        return str(one.metadata["shown"])
+    if isinstance(default, tuple):
+        return ", ".join(default)
+    if one.name.endswith("_bytes"):
+        return f"{default >> 20}MiB"
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _value(one: Field[Any], given: Any, source: str) -> Any:
@@ -151,7 +224,7 @@ def _value(one: Field[Any], given: Any, source: str) -> Any:
     text = given.strip()
     if isinstance(one.default, bool):
         if text.lower() not in _TRUE + _FALSE:
-            raise SettingsError(f"{source} = {given!r} is neither true nor false")
+            raise SettingsError(f"{source} = {given!r} must be true or false")
         return text.lower() in _TRUE
     if isinstance(one.default, str):
         return text
@@ -168,5 +241,5 @@ def _value(one: Field[Any], given: Any, source: str) -> Any:
 def _size(text: str, source: str) -> int:
     match = re.fullmatch(r"(\d+)\s*([a-z]*)", text.lower(), re.ASCII)
     if match is None or match[2] not in _UNITS:
-        raise SettingsError(f"{source} = {text!r} is not a size such as 16MiB or 1000000")
+        raise SettingsError(f"{source} = {text!r} is not a size; expected a number of bytes such as 16MiB or 1000000")
     return int(match[1]) * _UNITS[match[2]]

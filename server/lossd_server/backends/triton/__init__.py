@@ -6,6 +6,8 @@ from ctypes import CDLL
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from lossd.extras import install_hint
+
 if TYPE_CHECKING:
     from lossd_server.backends.triton.backend import TritonBackend as TritonBackend
 
@@ -19,7 +21,7 @@ def missing() -> str | None:
     """
     for package in ("torch", "triton"):
         if find_spec(package) is None:
-            return f"the package {package} is not installed (pip install 'lossd[gpu]')"
+            return f"the package {package} is not installed ({install_hint('gpu')})"
     try:
         CDLL("libcuda.so.1")
     except OSError:

@@ -1,0 +1,155 @@
+"""The arguments of `lossd eval`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from typing import get_args
+
+from lossd.command_line import CommandParser, natural, number, one_of, positive, whole
+from lossd.evaluation.question import LOSSES
+from lossd.options import Kind, TargetKind
+from lossd.request.build import METHODS
+
+# Each file's flag, and what it holds.
+FILES = {
+    "input": "the model's output, one row per example: logits, probabilities, log-probabilities or counts (required)",
+    "target": "the true value of each row: a class index or a distribution; for bce and bce_with_logits, a number from "
+    "0 to 1 for each element (not for entropy and self_information)",
+    "weight": "a weight for each class (cross_entropy, nll) or each element (bce, bce_with_logits)",
+    "pos_weight": "a weight for the positive term (bce_with_logits)",
+    "row_weight": "a weight for each row (cross_entropy, entropy)",
+}
+OPTIONS = ("ignore_index", "label_smoothing", "base", "kind", "target_kind", "dim")
+_EPILOG = """\
+FILE is a .npy, .npz, .safetensors, .csv or .parquet file. file.npz:logits is
+an array in it, file.csv:label a column, file.csv:a,b several columns. A table
+without column names means all columns that no other option uses.
+
+exit status: 0 success; 1 wrong values, files or server; 2 wrong usage; 3 the
+loss exceeds --fail-above or is NaN
+
+examples:
+  lossd eval cross_entropy --input logits.npy --target labels.npy
+  lossd eval cross_entropy --input data.csv --target data.csv:label
+  lossd eval bce --input run.npz:p --target run.npz:y --plot run.png --worst 10
+  lossd eval nll --input u.npy --target y.npy --json --fail-above 0.5
+"""
+
+
+def eval_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """SystemExit 2, after the mistake, for wrong usage."""
+    parser = _parser()
+    parsed = parser.parse_args(list(argv))
+    _check_usage(parser, parsed)
+    return parsed
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        prog="lossd eval",
+        usage="lossd eval LOSS --input FILE [--target FILE] [options]",
+        description="Computes the loss of files, and accuracy and calibration where defined.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("loss", metavar="LOSS", type=one_of("loss", tuple(LOSSES)), help=f"one of {', '.join(LOSSES)}")
+    _add_files(parser.add_argument_group("files"))
+    _add_options(parser.add_argument_group("options of the loss"))
+    _add_server(parser.add_argument_group("server"))
+    _add_outputs(parser.add_argument_group("output"))
+    return parser
+
+
+def _add_files(group: argparse._ArgumentGroup) -> None:
+    for role, text in FILES.items():
+        group.add_argument("--" + role.replace("_", "-"), metavar="FILE", required=role == "input", help=text)
+
+
+def _add_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--reduction",
+        choices=("none", "mean", "sum", "batchmean"),
+        default="mean",
+        help="how the losses become one number; none keeps each; batchmean: kl_divergence only (default: mean)",
+    )
+    group.add_argument(
+        "--ignore-index", metavar="CLASS", type=whole, help="leave out rows with this target (default: -100)"
+    )
+    group.add_argument(
+        "--label-smoothing",
+        metavar="X",
+        type=number,
+        help="share of the target to spread over all classes, 0 to 1 (default: 0)",
+    )
+    group.add_argument("--base", metavar="B", type=_base, help="base of the logarithm; 2 gives bits (default: e, nats)")
+    group.add_argument(
+        "--kind",
+        choices=get_args(Kind),
+        help="what the input's numbers are (default: logits for cross_entropy, probabilities for entropy, "
+        "log_probabilities for kl_divergence)",
+    )
+    group.add_argument(
+        "--target-kind",
+        choices=get_args(TargetKind),
+        help="what the target's numbers are (default: indices for integers, else probabilities)",
+    )
+    group.add_argument(
+        "--dim", metavar="D", type=whole, help="the class dimension of entropy (default: 1; 0 for a 1-D input)"
+    )
+
+
+def _add_server(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--server",
+        metavar="ADDRESS",
+        default="embedded",
+        help="a running server's address, host:port or unix:path (default: a server inside this process)",
+    )
+    group.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=positive,
+        default=60.0,
+        help="give up after this many seconds without progress (default: %(default)g)",
+    )
+
+
+def _add_outputs(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    group.add_argument(
+        "--worst", metavar="N", type=natural, help="list the N rows of greatest loss (default: 0; 10 with --plot)"
+    )
+    group.add_argument(
+        "--plot", metavar="FILE", help="draw losses, calibration and the worst rows into a .png, .svg or .pdf file"
+    )
+    group.add_argument(
+        "--fail-above", metavar="X", type=_bound, help="exit with status 3 if the loss exceeds X or is NaN"
+    )
+
+
+def _bound(text: str) -> float:
+    value = number(text)
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError("NaN cannot be a limit")
+    return value
+
+
+def _base(text: str) -> float:
+    value = positive(text)
+    if value == 1:
+        raise argparse.ArgumentTypeError("a logarithm's base cannot be 1")
+    return value
+
+
+def _check_usage(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:
+    """Exit status 2 for what this loss needs or does not take."""
+    method = parsed.loss
+    wants_target = "target" in METHODS[method].tensors
+    if wants_target != (parsed.target is not None):
+        parser.error(f"{method} {'needs' if wants_target else 'does not take'} --target")
+    for name in ("weight", "pos_weight", "row_weight", *OPTIONS):
+        if getattr(parsed, name) is not None and name not in LOSSES[method]:
+            parser.error(f"{method} does not take --{name.replace('_', '-')}")
+    if parsed.reduction == "batchmean" and method != "kl_divergence":
+        parser.error("--reduction batchmean works only with kl_divergence")
