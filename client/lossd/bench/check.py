@@ -1,4 +1,4 @@
-"""Whether an answer is right: its bits where they are known to be right, float64 otherwise."""
+"""Checks answers: by their bits, or against a closed form in float64."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from lossd.bench.float64 import Array, closed_form
 from lossd.results import Result
 
 Arrays = npt.NDArray[Any]
-# What a kernel may be off, of the largest entry: 32 places of the dtype that it computes in, and one of its result's.
+# Accepted error, relative to the largest entry: 32 units in the last place of the dtype that is computed in, and one
+# of the result's dtype.
 PLACES = 32
 # An answer up to this size is compared by copying it: cheaper than numpy's ways.
 _SMALL_BYTES = 1 << 16
-# Of a larger tensor than that one part is compared at a time, a different one in every answer: all of 128 MiB takes as
-# long as computing it, and the server would wait for the next request meanwhile.
+# Of a larger tensor, one part of this size is compared in each answer, another one each time: comparing all of 128 MiB
+# takes as long as computing it, and the server would wait for the next request meanwhile.
 PART_BYTES = 1 << 20
 
 
 class Expected:
-    """What one request must answer. The closed form is evaluated once.
+    """The right answer to one request. The closed form is evaluated once.
 
-    thorough: all of every tensor is compared, however large. differing: right answers whose bits are not those of the
-    first.
+    thorough: compare all of every tensor, however large. differing: number of right answers that differ in their bits
+    from the first one.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Expected:
         self._loss, slopes = closed_form(method, operands[0], target, reduction)
         self._gradient: Array | None = slopes if gradient else None
         self._dtype = operands[0].dtype
-        # Losses of 8- and 16-bit floats are computed, and told, in float32.
+        # Losses of 8- and 16-bit floats are computed and returned in float32.
         computed = max(self._dtype, np.dtype(np.float32), key=lambda dtype: dtype.itemsize)
         self._eps, self._tiny = float(np.finfo(computed).eps), float(np.finfo(computed).tiny)
         self._gradient_eps, self._gradient_tiny = resolution
@@ -45,7 +46,7 @@ class Expected:
         self.differing = 0
 
     def fault(self, result: Result) -> str:
-        """ "" for a right answer; or what is wrong with it."""
+        """What is wrong with an answer; "" if it is right."""
         loss, gradient = result.loss, result.grads.get("input")
         if self._known is not None:
             part = None if self.thorough else self._answers
@@ -71,7 +72,7 @@ class Expected:
         if not expected.size:
             return ""
         allowed = relative * float(np.abs(expected).max()) + least
-        # NaN is off by NaN, which is not allowed.
+        # A NaN differs by NaN, which fails the comparison below.
         off = np.abs(actual.astype(np.float64) - expected)
         if bool(np.all(off <= allowed)):
             return ""
@@ -81,7 +82,7 @@ class Expected:
 
 
 def _same(actual: Arrays | None, known: Arrays | None, part: int | None) -> bool:
-    """Whether both are the same bytes. part: of large tensors, the one of that number, counted round; None: all."""
+    """Whether both have the same bytes. part: compare this part of a large tensor (modulo their number); None: all."""
     if actual is None or known is None:
         return actual is known
     if actual.shape != known.shape or actual.dtype != known.dtype:
@@ -97,6 +98,6 @@ def _same(actual: Arrays | None, known: Arrays | None, part: int | None) -> bool
 
 
 def _words(array: Arrays) -> Arrays:
-    """Its bytes, in integers that are as long as their number allows: numpy compares those eight times as fast."""
+    """The array's bytes as integers, of 8 bytes where possible: numpy compares those eight times as fast."""
     flat = np.ravel(array)
     return flat.view(np.uint64 if flat.nbytes % 8 == 0 else np.uint8)

@@ -1,4 +1,4 @@
-"""Closed and open loops: thin asyncio round what plan, windows and tally decide."""
+"""The load generator: closed and open loops in asyncio, steered by plan, windows and tally."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lossd.bench.windows import WINDOWS, Rule, Verdict
 from lossd.bench.workload import Request
 from lossd.results import Result
 
-# Requests of an open loop that may be under way. What is due beyond waits its turn, and its latency counts that.
+# Requests of an open loop that may be in flight. Those that are due beyond that wait, and their latency includes it.
 MOST_REQUESTS, MOST_BYTES = 4096, 1 << 30
-# A level that is over lets its last requests come home, so that the next one starts with a server at rest.
+# After a level its last requests may finish for so long, so that the next level starts with an idle server.
 DRAIN_S = 5.0
-# How often a window that is long enough but has too few answers is looked at.
+# How often to look again at a window that is long enough but has too few answers, as a share of its length.
 _LOOK = 0.1
 
 _STATUS: dict[type[errors.Error], str] = {
@@ -33,14 +33,14 @@ _STATUS: dict[type[errors.Error], str] = {
     errors.NotServed: "UNIMPLEMENTED",
 }
 
-# Told after every window: the load, the window, and seconds since the level's start.
+# Called after every window with the load, the window, and the seconds since the level's start.
 Progress = Callable[[Load, Tally, float], None]
 
 
 class Driver:
     """Sends `requests`, in the order of `order`, at one load after another.
 
-    sentences: the first of each status that failed. mapper: what closed loops go through instead of `sender`, or None.
+    sentences: the first message of each status that failed. mapper: used by closed loops instead of `sender`.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Driver:
         self.sentences: dict[str, str] = {}
 
     async def warm(self) -> int:
-        """Sends each request once, one after another; how many answers were wrong. Raises the first lossd.Error."""
+        """Sends each request once, one after another; the number of wrong answers. Raises the first lossd.Error."""
         wrong = 0
         for request in self._requests:
             answer = await self._sender.send(request)
@@ -74,7 +74,7 @@ class Driver:
         return wrong
 
     async def level(self, load: Load) -> Measured:
-        """Runs until the rule has its verdict, or the task is cancelled: then what there is."""
+        """Measures a level until the rule reaches a verdict or the task is cancelled."""
         self._tally = Tally()
         self._over = False
         under_way: set[asyncio.Task[None]] = set()
@@ -93,7 +93,7 @@ class Driver:
                 await asyncio.wait(under_way, timeout=DRAIN_S)
             for task in under_way:
                 task.cancel()
-        # Those that came home late are in no window, but a wrong answer is one at any time.
+        # Late answers are in no window, but failures count whenever they come.
         measured.failed.update(self._tally.failed)
         return measured
 
@@ -110,7 +110,7 @@ class Driver:
                 while not rule.full(self._tally, clock() - cut_s, clock() - start_s):
                     await asyncio.sleep(rule.window_s * _LOOK)
             except asyncio.CancelledError:
-                # Ctrl-C. What was measured so far is worth telling, so the cancellation ends here.
+                # Ctrl-C. What was measured so far is reported, so the cancellation ends here.
                 verdict = Verdict.INTERRUPTED
                 task = asyncio.current_task()
                 if task is not None:
@@ -143,7 +143,7 @@ class Driver:
         start_s = time.perf_counter()
         for at_s in due(load, self._seed):
             request = next(self._order)
-            # A loop that is behind must still take answers in: at least one turn of it for every request.
+            # An event loop that is behind must still read answers: it gets at least one turn for every request.
             await asyncio.sleep(max(0.0, start_s + at_s - time.perf_counter()))
             await room.acquire()
             self._tally.due += 1
@@ -158,13 +158,13 @@ class Driver:
             answer = await self._sender.send(request)
         except errors.Error as error:
             self._failed(error)
-            # A call that is refused before it waits would keep the loop for itself.
+            # A call that is refused before it waits would keep the event loop busy.
             await asyncio.sleep(0)
         else:
             self._answered(request, answer, time.perf_counter() - due_s, start_s - due_s)
 
     async def _map(self, mapper: Mapper, window: int) -> None:
-        """A closed loop too: the client reads the next request when an answer has left its window."""
+        """Also a closed loop: the client reads the next request when an answer has left its window."""
         sent: deque[tuple[Request, float]] = deque()
 
         def read() -> Iterator[Request]:
@@ -182,7 +182,7 @@ class Driver:
                     else:
                         self._answered(request, TimedResult(outcome, 0.0, 0.0), time.perf_counter() - start_s, 0.0)
             except errors.Error as error:
-                # Of the stream as a whole: what was on its way is lost.
+                # The stream as a whole failed: what was in flight is lost.
                 sent.clear()
                 self._failed(error)
                 await asyncio.sleep(0)

@@ -1,6 +1,6 @@
-"""Every loss and its gradient in float64: closed forms by numpy, in which nothing cancels.
+"""Reference losses and gradients in float64: closed forms in numpy that avoid cancellation.
 
-Without weights and options: what `lossd bench` asks for. The formulas are those of docs/losses.
+Without weights and options, which `lossd bench` does not use. The formulas are those of docs/losses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Array = npt.NDArray[np.float64]
 # A form takes rows (R, C) and their targets, and gives losses, (R) or (R, C), and d loss / d input, (R, C).
 Form = Callable[[Array, npt.NDArray[Any] | None], tuple[Array, Array]]
 
-# Elements at a time: temporaries of a few times 8 MiB whatever the input's size.
+# Elements at a time, so that temporaries take a few times 8 MiB whatever the input's size.
 _BLOCK = 1 << 20
 
 
@@ -124,6 +124,6 @@ FORMS: dict[str, Form] = {
     "nll": _nll,
     "self_information": _self_information,
 }
-# One loss a row; the others have one an element.
+# These have a loss for each row, the others for each element.
 ROW_LOSSES = frozenset({"cross_entropy", "entropy", "nll"})
 INDICES = frozenset({"cross_entropy", "nll"})

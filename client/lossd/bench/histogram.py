@@ -1,4 +1,4 @@
-"""Latencies in memory that does not grow: counts in logarithmic buckets."""
+"""A histogram of latencies with logarithmic buckets, in constant memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BUCKETS = math.ceil(math.log(GREATEST_S / LEAST_S) / _LOG_GROWTH) + 1
 
 
 class Histogram:
-    """count, sum_s, least_s and greatest_s are exact; percentiles are good to 0.4 % in [1 µs, 1 h]."""
+    """count, sum_s, least_s and greatest_s are exact; percentiles are within 0.4 % in [1 µs, 1 h]."""
 
     __slots__ = ("_buckets", "count", "greatest_s", "least_s", "sum_s")
 
@@ -46,7 +46,7 @@ class Histogram:
         return self.sum_s / self.count if self.count else math.nan
 
     def percentile_s(self, percent: float) -> float:
-        """The least value that `percent` of all are not above (nearest rank); NaN of none."""
+        """The smallest value that at least `percent` of all do not exceed (nearest rank); NaN if there are none."""
         if not self.count:
             return math.nan
         # Of 1,000 the 99.9th percentile is the 999th: without rounding, 99.9 / 100 · 1000 = 999.0000000000001.

@@ -1,4 +1,4 @@
-"""What a level showed, and the same as one flat row of numbers."""
+"""The measurements of a level, and the same as one flat row of numbers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lossd.bench.tally import STAGES, WRONG, Tally
 from lossd.bench.windows import Verdict
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
-# A rate counts as kept when so much of it was answered.
+# A rate counts as kept when this share of it was answered.
 KEPT = 0.95
-# From this share of a core on, the generator's thread is what limits.
+# From this share of a core on, the load generator's thread is the bottleneck.
 BUSY = 0.9
 
 Row = dict[str, str | int | float]
@@ -22,9 +22,7 @@ Row = dict[str, str | int | float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """tally: of the last three windows. elapsed_s, failed: of the whole level. p99_s: the bound of a search, or
-    infinite.
-    """
+    """tally: of the last three windows. elapsed_s, failed: of the whole level. p99_s: bound of a search or infinite."""
 
     load: Load
     verdict: Verdict
@@ -43,25 +41,25 @@ class Measured:
 
     @property
     def generator_share(self) -> float:
-        """CPU time of the generator's thread, of one core."""
+        """CPU time of the load generator's thread, as a share of one core."""
         return self._per_s(self.tally.cpu_s)
 
     @property
     def process_cores(self) -> float:
-        """CPU time of the generator's process, in cores: gRPC's threads too, and an embedded server's."""
+        """CPU time of the load generator's process, in cores, with gRPC's threads and those of an embedded server."""
         return self._per_s(self.tally.process_cpu_s)
 
     @property
     def kept(self) -> bool:
-        """Whether as many requests were answered as the rate says; a closed loop has none to keep."""
+        """Whether as many requests were answered as the rate demands; always true in a closed loop."""
         expected = self.load.rate * self.tally.seconds
-        # Of random arrivals there may be fewer: three standard deviations.
+        # Random arrivals may be fewer, by up to three standard deviations.
         chance = 3 * math.sqrt(expected) if self.load.arrivals == "poisson" else 0.0
         return self.tally.right >= KEPT * expected - chance
 
     @property
     def passed(self) -> bool:
-        """Whether this rate holds: steady, kept, nothing failed, p99 under the bound."""
+        """Whether this rate holds: steady, kept, no failures, p99 within the bound."""
         return (
             self.verdict is Verdict.STEADY
             and not self.failed

@@ -1,4 +1,4 @@
-"""What is to be run: levels of load, and when each request of an open loop is due."""
+"""Load levels, and when each request of an open loop is due."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Arrivals = Literal["constant", "poisson"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """One level. Closed loop: `concurrency` requests under way at any time. Open loop: `rate` a second, whatever
-    becomes of them.
+    """One level. Closed loop: `concurrency` requests in flight at any time. Open loop: `rate` requests a second,
+    however slow the answers are.
     """
 
     concurrency: int = 0
@@ -26,7 +26,7 @@ class Load:
 
     @property
     def size(self) -> float:
-        """What grows from level to level: requests at a time, or a second."""
+        """The number that grows from level to level: the concurrency, or the rate."""
         return self.rate if self.open else self.concurrency
 
     @property
@@ -35,7 +35,7 @@ class Load:
 
 
 def due(load: Load, seed: int) -> Iterator[float]:
-    """Seconds from the level's start at which its requests are due: never-ending, not decreasing.
+    """Seconds from the level's start at which its requests are due: without end, never decreasing.
 
     poisson: intervals are drawn from the exponential distribution, so that arrivals are independent of each other.
     """

@@ -1,4 +1,4 @@
-"""From a plan to a report: connects, warms up, runs level after level."""
+"""Runs a bench: connects, warms up, measures level after level."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ REACH_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchPlan:
-    """loads: the levels; or, where `rule` has a bound for p99, the first rate of a search. shared: tensors lie in
-    arrays that the client made. thorough: all of every answer is compared. timeout_s: of a request.
+    """loads: the levels; if `rule` has a bound for p99, the first rate of a search. shared: tensors are in arrays of
+    client.empty. thorough: all of every answer is compared. timeout_s: of a request.
     """
 
     address: str
@@ -66,7 +66,7 @@ def run_bench(plan: BenchPlan, progress: Progress) -> BenchReport:
 
 
 def _exact_loop() -> asyncio.AbstractEventLoop:
-    """Timeouts of select are exact to microseconds, those of epoll are rounded up to whole milliseconds."""
+    """A loop on select, whose timeouts are exact to microseconds; those of epoll are rounded up to milliseconds."""
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
@@ -101,7 +101,7 @@ async def _levels(plan: BenchPlan, driver: Driver, progress: Progress, server: S
         try:
             level = await driver.level(loads.pop(0))
         except asyncio.CancelledError:
-            # Ctrl-C between two levels: those before it are worth telling.
+            # Ctrl-C between two levels: those before it are reported.
             interrupted = True
             break
         levels.append(level)

@@ -1,16 +1,16 @@
-"""The highest rate that a server bears: doubling until a level fails, then bisection. Pure."""
+"""Searches for the highest rate that a server sustains: doubling until a level fails, then bisection. Pure."""
 
 from __future__ import annotations
 
 import math
 
-# The answer is known to 5 %: closer than two runs of one machine agree.
+# The result is found to 5 %; two runs on one machine differ by more.
 PRECISION = 1.05
 LEAST_RATE = 1.0
 
 
 class Search:
-    """rate: the next to try, per second; None when `best` is the answer. best: the highest that passed, or 0.
+    """rate: the next one to try, per second; None when `best` is the result. best: the highest that passed, or 0.
 
     A rate fails when it fails twice: one pause of the machine is enough to spoil the p99 of a level.
     """
@@ -22,7 +22,7 @@ class Search:
         self._doubted = False
 
     def tell(self, passed: bool, *, certain: bool = False) -> None:
-        """Whether the level at `rate` passed. certain: a failure needs no second look."""
+        """Reports whether the level at `rate` passed. certain: a failure that needs no second try."""
         if self.rate is None:
             raise AssertionError("the search has ended")
         if not passed and not certain and not self._doubted:

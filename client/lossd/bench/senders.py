@@ -1,4 +1,4 @@
-"""How a request is sent: through the client, alone or by its map, or as a message that was built beforehand."""
+"""Senders of requests: through the client, through its map, or as messages that were built beforehand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lossd.rpc import target as channel
 
 @dataclass(frozen=True, slots=True)
 class TimedResult:
-    """encode_s, reply_s: what the sender computed before it waited, and after."""
+    """encode_s, reply_s: the sender's computing time before it waited, and after."""
 
     result: Result
     encode_s: float
@@ -38,11 +38,11 @@ class Sender(Protocol):
 
 
 class ThroughClient:
-    """What users get: `lossd.aio.Client`, which builds the message, chooses the transport, and repeats."""
+    """Through `lossd.aio.Client`, as users do: it builds the message, chooses the transport and retries."""
 
     def __init__(self, client: aio.Client, transport: str) -> None:
         self._client = client
-        # The client's own default is not named: what it means is the client's business.
+        # "auto" is left to the client's own default.
         self._options: dict[str, Any] = {} if transport == "auto" else {"transport": transport}
 
     async def send(self, request: Request) -> TimedResult:
@@ -55,14 +55,14 @@ class ThroughClient:
 
 
 class Mapper:
-    """Many at a time through `client.map`: small evaluations share messages of one stream."""
+    """Many requests at a time through `client.map`: small evaluations share messages of one stream."""
 
     def __init__(self, client: aio.Client, mix: Mix) -> None:
         self._client = client
         self._mix = mix
 
     def results(self, requests: Iterator[Request], window: int) -> AsyncIterator[Result | Error]:
-        """In the requests' order, at most `window` of which are on their way."""
+        """The results in the requests' order; at most `window` requests are in flight."""
         options: dict[str, Any] = {"reduction": self._mix.reduction}
         if self._mix.gradient:
             options["grad"] = True
@@ -71,7 +71,7 @@ class Mapper:
 
 
 class Raw:
-    """Unary messages built once, sent as they are and never repeated: what a client of any language could get."""
+    """Unary messages that are built once and never retried: what a client in any language could reach."""
 
     def __init__(self, address: str, timeout_s: float) -> None:
         target = channel.target(address)
@@ -103,7 +103,7 @@ class Raw:
 
 
 async def in_shared_memory(client: aio.Client, request: Request) -> Request:
-    """The same request of arrays that the server can read where they lie, as far as it has shared memory."""
+    """The same request with its arrays in shared memory, if the server has any."""
     operands = []
     for operand in request.operands:
         array = await client.empty(operand.shape, operand.dtype)
@@ -113,12 +113,12 @@ async def in_shared_memory(client: aio.Client, request: Request) -> Request:
 
 
 class _Owner:
-    """Whose end would close an embedded server that nobody closed."""
+    """The owner of an embedded server: garbage collection of it would close the server."""
 
 
 @contextmanager
 def serving(address: str) -> Iterator[str]:
-    """The address to connect to: of a server in this process, while the context lasts, for "embedded"."""
+    """The address to connect to; for "embedded", that of a server in this process for as long as the context lasts."""
     if address != channel.EMBEDDED:
         yield address
         return

@@ -1,4 +1,4 @@
-"""How much an awaitable computes before its first and after its last wait, seen from outside."""
+"""Measures an awaitable from outside: its computing time before its first and after its last wait."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ T = TypeVar("T")
 
 
 class Stepped(Generic[T]):
-    """`await Stepped(awaitable, clock)` gives what the awaitable gives.
+    """`await Stepped(awaitable, clock)` returns what the awaitable returns.
 
-    first_s: of its computing before it waits for the first time. last_s: after its last wait; 0 where it never waited.
+    first_s: computing time before its first wait. last_s: computing time after its last wait; 0 if it never waited.
     """
 
     def __init__(self, awaitable: Awaitable[T], clock: Callable[[], float]) -> None:

@@ -1,4 +1,4 @@
-"""What was answered in a stretch of time."""
+"""Counts and sums over the answers in a period of time."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Self
 from lossd.bench.histogram import Histogram
 from lossd.results import Timing
 
-# Where a request's time goes, in order. late: from the instant it was due to its start, in an open loop.
+# Where the time of a request goes, in order. late: in an open loop, from when it was due to its start.
 STAGES = ("late", "encode", "wire", "queue", "compute", "reply")
 WRONG = "WRONG_ANSWER"
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A right answer. latency_s: from the instant it was due, in an open loop; from its start, in a closed one.
+    """A right answer. latency_s: in an open loop from when it was due, in a closed one from its start.
 
-    rows, elements: of its input. nbytes: of its tensors, there and back. encode_s, reply_s: what the client computed
-    before its first and after its last wait.
+    rows, elements: of its input. nbytes: of its tensors, in both directions. encode_s, reply_s: the client's computing
+    time before its first and after its last wait.
     """
 
     latency_s: float
@@ -34,10 +34,10 @@ class Answered:
 
 @dataclass(slots=True)
 class Tally:
-    """Sums over answers. seconds: how long it took; cpu_s: of the generator's thread; process_cpu_s: of its process.
+    """Sums over answers. seconds: the period; cpu_s: CPU time of the generator's thread; process_cpu_s: of its process.
 
-    due: requests of an open loop that were due in this time; 0 in a closed one.
-    failed: answers that were no right ones, by status. batches: of the server, as far as its answers tell.
+    due: requests of an open loop that were due in this period; 0 in a closed one. failed: wrong and failed answers, by
+    status. batches: the server's batches, estimated from its answers.
     """
 
     seconds: float = 0.0
@@ -67,7 +67,7 @@ class Tally:
         self.elements += one.elements
         self.nbytes += one.nbytes
         timing, stages = one.timing, self.stages_s
-        # Every request of a batch tells of it: each counts for its share, so that the batch counts once.
+        # Every request of a batch reports it; each counts as its share, so that the batch counts once.
         share = 1.0 / max(1, timing.batch_requests)
         self.batches += share
         self.batch_rows += share * timing.batch_rows

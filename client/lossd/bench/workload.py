@@ -1,4 +1,4 @@
-"""The requests of a bench: drawn from a seed, and what each must answer."""
+"""The requests of a bench, drawn from a seed, with the right answer to each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lossd.request.build import METHODS
 
 LOSSES = tuple(FORMS)
 DTYPES = ("float32", "float64", "float16", "bfloat16")
-# Distinct requests of a shape: enough that neither cache nor branch predictor knows them, as far as memory allows.
+# Distinct requests of a shape: enough to defeat caches and branch predictors, as far as memory allows.
 DISTINCT, DISTINCT_BYTES = 16, 32 << 20
 Order = Literal["cycle", "random"]
 Shape = tuple[int, ...]
@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
-    """What is asked for. shapes: of the input, in turn or at random. order: of the requests."""
+    """The kind of requests to send. shapes: of the input. order: in which the shapes are sent."""
 
     loss: str = "cross_entropy"
     shapes: tuple[Shape, ...] = ((8, 16),)
@@ -47,7 +47,7 @@ class Mix:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """One evaluation. options: as the client's method takes them. nbytes: of its tensors, there and back."""
+    """One evaluation. options: of the client's method. nbytes: of its tensors, in both directions."""
 
     method: str
     operands: tuple[npt.NDArray[Any], ...]
@@ -59,17 +59,17 @@ class Request:
 
 
 def requests(mix: Mix) -> list[Request]:
-    """The distinct requests, shape after shape in turn, so that any stretch of them is the mix."""
+    """The distinct requests, cycling through the shapes, so that any stretch of them is the mix."""
     dtype, resolution = _dtype(mix.dtype)
     drawn = np.random.default_rng(mix.seed)
     sizes = [prod(shape) * dtype.itemsize for shape in mix.shapes]
-    # As many of each shape: a cycle through unequal numbers would not be the mix that was asked for.
+    # The same number of each shape: with unequal numbers a cycle would not be the requested mix.
     distinct = max(1, min(DISTINCT, DISTINCT_BYTES // max(1, *sizes)))
     return [_request(mix, shape, dtype, resolution, drawn) for _ in range(distinct) for shape in mix.shapes]
 
 
 def order(mix: Mix, requests: Sequence[Request]) -> Iterator[Request]:
-    """The requests as they are sent: never-ending."""
+    """The requests in the order of sending, without end."""
     if mix.order == "cycle":
         return cycle(requests)
     drawn = random.Random(mix.seed)
@@ -77,7 +77,7 @@ def order(mix: Mix, requests: Sequence[Request]) -> Iterator[Request]:
 
 
 def _dtype(name: str) -> tuple[np.dtype[Any], tuple[float, float]]:
-    """The dtype, and its resolution as `Expected` takes it."""
+    """The dtype, and its resolution as `Expected` needs it."""
     if name != "bfloat16":
         dtype = np.dtype(name)
         return dtype, (float(np.finfo(dtype).eps), float(np.finfo(dtype).smallest_subnormal))
@@ -105,7 +105,7 @@ def _request(
 def _operands(
     loss: str, shape: Shape, dtype: np.dtype[Any], drawn: np.random.Generator
 ) -> tuple[npt.NDArray[Any], ...]:
-    """Inputs as their loss wants them: probabilities are away from 0 and 1, rows of them add up to 1."""
+    """Valid inputs of a loss: probabilities stay away from 0 and 1, and rows of them add up to 1."""
     axis = class_axis(len(shape))
     if loss in ("bce", "self_information"):
         input = drawn.uniform(0.05, 0.95, shape)
@@ -115,7 +115,7 @@ def _operands(
         input = np.log(_probabilities(shape, axis, dtype, drawn))
     else:
         input = 3 * drawn.standard_normal(shape)
-    # As an array that numpy owns: a client may tell those from others.
+    # An array that owns its memory: a client may treat views differently.
     first = np.ascontiguousarray(input.astype(dtype))
     if len(METHODS[loss].tensors) == 1:
         return (first,)
@@ -132,5 +132,5 @@ def _probabilities(
 ) -> npt.NDArray[np.float64]:
     exponentials = np.exp(drawn.standard_normal(shape))
     probabilities: npt.NDArray[np.float64] = exponentials / exponentials.sum(axis=axis, keepdims=True)
-    # Below the least normal number a kernel may flush to 0, whose logarithm is another matter.
+    # Below the least normal number a kernel may flush to 0, which has no finite logarithm.
     return np.maximum(probabilities, 2e-4 if dtype == np.float16 else 0.0)

@@ -1,4 +1,4 @@
-"""Where a server listens: what an address means, and whether it is free."""
+"""Listening addresses: how they are written, whether they are local, whether they are free."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def is_local(address: str) -> bool:
         return True
     try:
         return ip_address(host).is_loopback
-    except ValueError:  # a name, which may point anywhere
+    except ValueError:  # a name, which may resolve to any address
         return False
 
 
 def check_free(address: str) -> None:
-    """Raises OSError with a sentence where something listens at `address` already.
+    """Raises OSError with a sentence if something listens on `address` already.
 
-    gRPC would take a Unix socket's path over from a running server in silence, and would tell of a port only after the
-    kernels were compiled.
+    gRPC would silently take over a Unix socket's path from a running server, and would report a busy port only after
+    the kernels were compiled.
     """
     if address.startswith("unix:"):
         path = address.removeprefix("unix:").removeprefix("//")
@@ -63,9 +63,9 @@ def check_free(address: str) -> None:
 
 
 def reserve(address: str, stack: ExitStack) -> str:
-    """Binds a TCP address for processes that share it, without listening; port 0 is picked here. It, with its port.
+    """Binds a TCP address that several processes will share, without listening. Returns it with its port.
 
-    stack: holds the address. Raises OSError with a sentence.
+    Port 0 becomes a free port here. stack: keeps the address bound. Raises OSError with a sentence.
     """
     check_free(address)
     host, port = split(address)
