@@ -11,7 +11,7 @@ from lossd.request.build import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LOSSES = ROOT / "docs/losses"
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
@@ -40,6 +40,30 @@ def test_links_lead_somewhere(path: Path) -> None:
             broken.append(f"{name}#{heading}" if heading else name)
 
     assert broken == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tables_are_whole(path: Path) -> None:
+    """Every row has as many cells as its head: a bar inside a cell, even inside code, would begin another one."""
+    # Code between fences is no table.
+    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    tables = re.findall(r"^\|.*\n\|[-: |]+\|\n(?:\|.*\n?)*", text, re.MULTILINE)
+    uneven = [rows[0] for rows in map(str.splitlines, tables) if len(set(map(cells, rows))) > 1]
+
+    assert uneven == []
+
+
+def cells(row: str) -> int:
+    """Bars that are not escaped: GitHub ends a cell at each."""
+    return len(re.findall(r"(?<!\\)\|", row))
+
+
+def test_the_glossary_is_short() -> None:
+    """At most 25 words: who has to learn more of them does not."""
+    glossary = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("## Glossary")[2]
+    words = re.findall(r"^\| ([^|]+) \|", glossary, re.MULTILINE)[1:]
+
+    assert 0 < len([word for word in words if not word.startswith("-")]) <= 25
 
 
 def anchors(path: Path) -> set[str]:
