@@ -1,4 +1,4 @@
-"""Rows of every kind, and elementwise formulas, on Triton: against autograd in float64, and closed answers."""
+"""Rows of every kind, and elementwise formulas, on Triton: against PyTorch in float64, and closed answers."""
 
 from __future__ import annotations
 
@@ -7,23 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends import Backend
 from lossd_server.jobs.job import Computed, Fault, Formula, Job, Kind, Reducing, Reduction
 from lossd_server.tensors.array import Array
-from tests.backends.triton_jobs import (
-    DTYPES,
-    alone,
-    array,
-    assert_close,
-    assert_relative,
-    exact,
-    indices,
-    rows_job,
-    view,
-)
+from tests.backends.expected import DTYPES, exact, expected
+from tests.backends.triton_jobs import alone, array, assert_close, assert_relative, indices, rows_job, view
 
 INF, NAN = float("inf"), float("nan")
 NONE = Reducing(reduction=Reduction.NONE)
@@ -36,19 +26,6 @@ def values_of(kind: Kind, rng: np.random.Generator, shape: tuple[int, ...], dtyp
     if kind is Kind.PROBABILITIES:
         return array(rng.uniform(0.01, 1, shape), dtype)
     return array(rng.normal(0, 2, shape) if kind is Kind.LOGITS else -rng.exponential(2, shape), dtype)
-
-
-def logs(x: torch.Tensor, kind: Kind) -> torch.Tensor:
-    """ln q along dimension 1."""
-    if kind is Kind.LOGITS:
-        return x.log_softmax(1)
-    if kind is Kind.COUNTS:
-        return (x / x.sum(1, keepdim=True)).log()
-    return x.log() if kind is Kind.PROBABILITIES else x
-
-
-def leaf(operand: Array) -> torch.Tensor:
-    return torch.from_numpy(exact(operand)).requires_grad_()
 
 
 @pytest.mark.parametrize(
@@ -71,17 +48,13 @@ def test_divergence_of_rows(
         Formula.KL_ROWS, x, target=t, input_kind=kind, target_kind=target_kind, upstream=view(g), reducing=NONE,
         target_gradient=True,
     )  # fmt: skip
-    computed = alone(triton, job, 0.5)
+    computed, wanted = alone(triton, job, 0.5), expected(job, 0.5)
 
-    u, v = leaf(x), leaf(t)
-    p = logs(v, target_kind)
-    loss = p.exp() * (p - logs(u, kind))
-    du, dv = torch.autograd.grad((0.5 * loss * torch.from_numpy(g)).sum(), (u, v))
     storage = DTYPES[dtype]
-    assert_close(computed.values, loss.detach(), storage, 4)
-    assert_close(computed.losses, loss.detach().sum(1), np.float64, 8 if storage is np.float64 else 1e9)
-    assert_close(computed.input_gradient, du, storage, 4)
-    assert_close(computed.target_gradient, dv, storage, 8)
+    assert_close(computed.values, wanted.values, storage, 4)
+    assert_close(computed.losses, wanted.losses, np.float64, 8 if storage is np.float64 else 1e9)
+    assert_close(computed.input_gradient, wanted.input_gradient, storage, 4)
+    assert_close(computed.target_gradient, wanted.target_gradient, storage, 8)
 
 
 @pytest.mark.parametrize("kind", [Kind.LOG_PROBABILITIES, Kind.PROBABILITIES, Kind.COUNTS])
@@ -97,25 +70,17 @@ def test_cross_entropy_of_other_kinds(triton: Backend, kind: Kind, shape: tuple[
     shared: dict[str, Any] = {
         "input_kind": kind, "class_weight": w, "row_weight": r, "row_upstream": g, "label_smoothing": 0.1,
     }  # fmt: skip
-    by_class = alone(triton, rows_job(Formula.CROSS_ENTROPY_KINDS_INDEX, x, target=indices(y), **shared), 0.5)
-    job = rows_job(
+    by_class = rows_job(Formula.CROSS_ENTROPY_KINDS_INDEX, x, target=indices(y), **shared)
+    by_distribution = rows_job(
         Formula.CROSS_ENTROPY_KINDS_DISTRIBUTION, x, target=t, target_gradient=True, weight_gradient=True, **shared
     )
-    by_distribution = alone(triton, job, 0.5)
 
-    u, v, weight = leaf(x), leaf(t), torch.from_numpy(w.astype(np.float64)).requires_grad_()
-    hot = torch.nn.functional.one_hot(torch.from_numpy(y), shape[1]).movedim(-1, 1).double()
-    row, upstream = (torch.from_numpy(part).reshape(shape[0], shape[2]) for part in (r, g))
-    for computed, target in ((by_class, hot), (by_distribution, v)):
-        shares = weight[None, :, None] * (0.9 * target + 0.1 / shape[1])
-        loss = -row * (shares * logs(u, kind)).sum(1)
-        scaled = (0.5 * loss * upstream).sum()
-        (du,) = torch.autograd.grad(scaled, (u,), retain_graph=True)
-        assert_relative(computed.losses, loss.detach().reshape(-1), 1e-13 if storage is np.float64 else 2e-6)
-        assert_close(computed.input_gradient, du, storage, 2)
-    dv, dw = torch.autograd.grad(scaled, (v, weight))
-    assert_close(by_distribution.target_gradient, dv, storage, 2)
-    assert_close(by_distribution.weight_gradient, dw, np.float64, 4 if storage is np.float64 else 1e9)
+    for job in (by_class, by_distribution):
+        computed, wanted = alone(triton, job, 0.5), expected(job, 0.5)
+        assert_relative(computed.losses, wanted.losses, 1e-13 if storage is np.float64 else 2e-6)
+        assert_close(computed.input_gradient, wanted.input_gradient, storage, 2)
+    assert_close(computed.target_gradient, wanted.target_gradient, storage, 2)
+    assert_close(computed.weight_gradient, wanted.weight_gradient, np.float64, 4 if storage is np.float64 else 1e9)
 
 
 def test_nll_takes_one_entry_a_row(triton: Backend) -> None:
@@ -146,30 +111,23 @@ def test_elementwise_formulas(triton: Backend, dtype: int) -> None:
     linear, log = Kind.PROBABILITIES, Kind.LOG_PROBABILITIES
     storage = DTYPES[dtype]
     g = rng.normal(size=(300, 1, 1)).astype(storage)
-    functions: dict[Formula, Any] = {
-        Formula.SELF_INFORMATION: lambda u: -u.log(),
-        Formula.SIGMOID: torch.sigmoid,
-        Formula.LOG_SIGMOID: torch.nn.functional.logsigmoid,
-    }
-    for formula, function in functions.items():
+    for formula in (Formula.SELF_INFORMATION, Formula.SIGMOID, Formula.LOG_SIGMOID):
         x = values_of(linear if formula is Formula.SELF_INFORMATION else log, rng, (300, 1, 1), dtype)
-        computed = alone(triton, elements(formula, exact(x), dtype=dtype, upstream=view(g)))
-        u = leaf(x)
-        result = function(u)
-        (du,) = torch.autograd.grad((result * torch.from_numpy(g)).sum(), (u,))
-        assert_close(computed.values if formula.activation else computed.losses, result.detach(), storage)
-        assert_close(computed.input_gradient, du, storage)
+        job = elements(formula, exact(x), dtype=dtype, upstream=view(g))
+        computed, wanted = alone(triton, job), expected(job, 1.0)
+        if formula.activation:
+            assert_close(computed.values, wanted.values, storage)
+        else:
+            assert_close(computed.losses, wanted.losses, storage)
+        assert_close(computed.input_gradient, wanted.input_gradient, storage)
     for kind, target_kind in product((linear, log), repeat=2):
         x, t = values_of(kind, rng, (300, 1, 1), dtype), values_of(target_kind, rng, (300, 1, 1), dtype)
         kinds = {"input_kind": kind, "target_kind": target_kind}
-        computed = alone(triton, elements(Formula.KL, exact(x), exact(t), dtype, upstream=view(g), **kinds))
-        u, v = leaf(x), leaf(t)
-        p = logs(v, target_kind)
-        loss = p.exp() * (p - logs(u, kind))
-        du, dv = torch.autograd.grad((loss * torch.from_numpy(g)).sum(), (u, v))
-        assert_close(computed.losses, loss.detach(), storage)
-        assert_close(computed.input_gradient, du, storage)
-        assert_close(computed.target_gradient, dv, storage)
+        job = elements(Formula.KL, exact(x), exact(t), dtype, upstream=view(g), **kinds)
+        computed, wanted = alone(triton, job), expected(job, 1.0)
+        assert_close(computed.losses, wanted.losses, storage)
+        assert_close(computed.input_gradient, wanted.input_gradient, storage)
+        assert_close(computed.target_gradient, wanted.target_gradient, storage)
 
 
 def kl(backend: Backend, kind: Kind, x: Any, target_kind: Kind, t: Any) -> Computed:

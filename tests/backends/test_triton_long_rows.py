@@ -6,22 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends import Backend
 from lossd_server.jobs.job import Formula, Job, Launch
-from tests.backends.triton_jobs import (
-    DTYPES,
-    alone,
-    array,
-    assert_close,
-    assert_relative,
-    bits,
-    exact,
-    indices,
-    rows_job,
-)
+from tests.backends.expected import DTYPES, exact, expected
+from tests.backends.triton_jobs import alone, array, assert_close, assert_relative, bits, indices, rows_job
 
 INF, NAN = float("inf"), float("nan")
 LONG = 20_001  # three pieces, the last of them short; not a whole number of 16 bytes
@@ -43,19 +33,13 @@ def test_index(triton: Backend, dtype: int, smoothing: float) -> None:
     x, y = rng.normal(0, 3, (3, LONG)), np.array([5, -100, LONG - 1])
     w, r = rng.random(LONG).astype(np.float32), rng.random(3)
     job = index_job(x, y, dtype, class_weight=w, row_weight=r, label_smoothing=smoothing, z_loss=0.01, outputs=OUTPUTS)
-    computed = alone(triton, job, 0.5)
+    computed, wanted = alone(triton, job, 0.5), expected(job, 0.5)
 
-    logits = torch.from_numpy(exact(job.input)[:, :, 0]).requires_grad_()
-    weight, kept = torch.from_numpy(w.astype(np.float64)), torch.tensor([True, False, True])
-    logs = logits.log_softmax(1)
-    hot = torch.nn.functional.one_hot(torch.tensor([5, 0, LONG - 1]), LONG) * (1 - smoothing) + smoothing / LONG
-    loss = torch.from_numpy(r) * (-(weight * hot * logs).sum(1) + 0.01 * logits.logsumexp(1) ** 2) * kept
-    (du,) = torch.autograd.grad(0.5 * loss.sum(), (logits,))
-    assert_relative(computed.losses, loss.detach(), 1e-6)
-    assert_close(computed.input_gradient, du, DTYPES[dtype], 2)
-    assert_relative(computed.outputs["lse"], logits.logsumexp(1).detach(), 5e-7)
-    assert_relative(computed.outputs["entropy"], -(logs.exp() * logs).sum(1).detach(), 1e-6)
-    assert computed.outputs["argmax"].tolist() == logits.argmax(1).tolist()
+    assert_relative(computed.losses, wanted.losses, 1e-6)
+    assert_close(computed.input_gradient, wanted.input_gradient, DTYPES[dtype], 2)
+    assert_relative(computed.outputs["lse"], wanted.outputs["lse"], 5e-7)
+    assert_relative(computed.outputs["entropy"], wanted.outputs["entropy"], 1e-6)
+    assert computed.outputs["argmax"].tolist() == exact(job.input).argmax(1).reshape(-1).tolist()
 
 
 @pytest.mark.parametrize("dtype", [pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_BFLOAT16])
@@ -66,16 +50,12 @@ def test_distribution(triton: Backend, dtype: int) -> None:
     job = rows_job(
         Formula.CROSS_ENTROPY_DISTRIBUTION, x, target=t, target_gradient=True, weight_gradient=True, label_smoothing=0.2
     )
-    computed = alone(triton, job)
+    computed, wanted = alone(triton, job), expected(job, 1.0)
 
-    u, v = torch.from_numpy(exact(x)).requires_grad_(), torch.from_numpy(exact(t)).requires_grad_()
-    w = torch.ones(LONG, dtype=torch.float64).requires_grad_()
-    row = -(w[None, :, None] * (0.8 * v + 0.2 / LONG) * u.log_softmax(1)).sum(1)
-    du, dv, dw = torch.autograd.grad(row.sum(), (u, v, w))
-    assert_relative(computed.losses, row.detach().reshape(-1), 1e-6)
-    assert_close(computed.input_gradient, du, DTYPES[dtype], 2)
-    assert_close(computed.target_gradient, dv, np.float32, 2)
-    assert_relative(computed.weight_gradient, dw, 1e-6)
+    assert_relative(computed.losses, wanted.losses, 1e-6)
+    assert_close(computed.input_gradient, wanted.input_gradient, DTYPES[dtype], 2)
+    assert_close(computed.target_gradient, wanted.target_gradient, np.float32, 2)
+    assert_relative(computed.weight_gradient, wanted.weight_gradient, 1e-6)
 
 
 @pytest.mark.parametrize("formula", [Formula.ENTROPY_LOGITS, Formula.SOFTMAX, Formula.LOG_SOFTMAX])
@@ -83,17 +63,14 @@ def test_other_formulas(triton: Backend, formula: Formula) -> None:
     """Entropy with its gradient, and activations, of rows in pieces."""
     x = array(np.random.default_rng(3).normal(0, 3, (2, LONG, 1)))
     entropy = formula is Formula.ENTROPY_LOGITS
-    computed = alone(triton, rows_job(formula, x, input_gradient=entropy))
+    job = rows_job(formula, x, input_gradient=entropy)
+    computed, wanted = alone(triton, job), expected(job, 1.0)
 
-    u = torch.from_numpy(exact(x)).requires_grad_()
-    logs = u.log_softmax(1)
     if entropy:
-        row = -(logs.exp() * logs).sum(1)
-        (du,) = torch.autograd.grad(row.sum(), (u,))
-        assert_relative(computed.losses, row.detach().reshape(-1), 1e-6)
-        assert_close(computed.input_gradient, du, np.float32, 2)
+        assert_relative(computed.losses, wanted.losses, 1e-6)
+        assert_close(computed.input_gradient, wanted.input_gradient, np.float32, 2)
     else:
-        assert_close(computed.values, (logs if formula is Formula.LOG_SOFTMAX else logs.exp()).detach())
+        assert_close(computed.values, wanted.values)
 
 
 def test_confident_rows_in_pieces(triton: Backend) -> None:

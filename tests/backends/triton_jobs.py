@@ -12,15 +12,8 @@ from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends import Backend
 from lossd_server.jobs.job import Computed, Formula, Job, Kind, Launch, Layout
 from lossd_server.tensors.array import STORAGE, Array, View
+from tests.backends.expected import DTYPES
 
-Float64 = npt.NDArray[np.float64]
-DTYPES: dict[int, Any] = {
-    pb.DATA_TYPE_FLOAT64: np.float64,
-    pb.DATA_TYPE_FLOAT32: np.float32,
-    pb.DATA_TYPE_FLOAT16: np.float16,
-    pb.DATA_TYPE_BFLOAT16: ml_dtypes.bfloat16,
-    pb.DATA_TYPE_FLOAT8_E5M2: ml_dtypes.float8_e5m2,
-}
 WIRE = {np.dtype(np.float32): pb.DATA_TYPE_FLOAT32, np.dtype(np.float64): pb.DATA_TYPE_FLOAT64}
 # The largest error over the largest entry: 4 ulp of float32, 8 of float64, half an ulp and a little of 16 bits.
 ERROR = {np.float64: 1.8e-15, np.float32: 4.8e-7, np.float16: 5e-4, ml_dtypes.bfloat16: 4e-3}
@@ -41,12 +34,6 @@ def view(values: npt.NDArray[Any]) -> View:
     """A view that broadcasts nothing."""
     strides = tuple(stride // values.itemsize for stride in values.strides)
     return View(values.reshape(-1), WIRE[values.dtype], values.shape, strides)
-
-
-def exact(operand: Array) -> Float64:
-    """What the operand really holds."""
-    values: Float64 = operand.values.view(DTYPES[operand.dtype]).astype(np.float64).reshape(operand.shape)
-    return values
 
 
 def rows_job(formula: Formula, x: Array, **options: Any) -> Job:
@@ -99,12 +86,14 @@ def bits(computed: Computed) -> list[bytes | None]:
 def assert_close(actual: npt.NDArray[Any] | None, expected: Any, dtype: Any = np.float32, ulps: float = 1.0) -> None:
     """Flat storage of `dtype` against an array of any shape. ulps: times ERROR."""
     assert actual is not None
+    assert expected is not None
     wanted = np.asarray(expected, np.float64)
     error = np.abs(actual.view(dtype).astype(np.float64) - wanted.reshape(-1)).max()
     assert error <= ulps * ERROR[dtype] * np.abs(wanted).max()
 
 
-def assert_relative(actual: npt.NDArray[Any] | None, expected: npt.ArrayLike, rtol: float) -> None:
-    """Entry by entry."""
+def assert_relative(actual: npt.NDArray[Any] | None, expected: npt.ArrayLike | None, rtol: float) -> None:
+    """Entry by entry, against an array of any shape."""
     assert actual is not None
-    np.testing.assert_allclose(actual, np.asarray(expected), rtol=rtol)
+    assert expected is not None
+    np.testing.assert_allclose(actual, np.reshape(np.asarray(expected), actual.shape), rtol=rtol)

@@ -99,3 +99,14 @@ def test_dim_of_entropy(numba: Backend) -> None:
     for dim in (0, 1, 2, -1, -3):
         asked = Asked("entropy", (x,), {"kind": "logits", "dim": dim, "reduction": "none", "grad": True})
         assert_agrees(answer(numba, "entropy", x, **asked.options), asked)
+
+
+@pytest.mark.parametrize("method", ["softmax", "log_softmax"])
+def test_dim_of_activations(numba: Backend, method: str) -> None:
+    """So it does for softmaxes, in every dtype, with an upstream gradient; a scalar is a row of one class."""
+    rng = np.random.default_rng(7)
+    for dtype, shape in ((np.float32, (2, 3, 4)), (np.float64, (5, 37)), (np.float16, (3, 4)), (np.float32, ())):
+        x, g = rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
+        for dim in (None, *range(-x.ndim, x.ndim)):
+            asked = Asked(method, (x,), {"dim": dim, "grad": True, "grad_output": g})
+            assert_agrees(answer(numba, method, x, **asked.options), asked)

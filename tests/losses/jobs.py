@@ -1,7 +1,8 @@
-"""Small jobs, and their answers from the reference backend."""
+"""Small jobs, and their answers from the CPU backend."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,27 @@ import numpy.typing as npt
 
 from lossd.v1 import service_pb2 as service
 from lossd.v1.loss_pb2 import GRADIENT_INPUT
+from lossd_server.backends.numba import NumbaBackend
 from lossd_server.engine.evaluate import evaluate
 from lossd_server.errors import InvalidRequest
-from lossd_server.jobs.job import Answer, Job, JobSummary
+from lossd_server.jobs.job import Answer, Computed, Job, JobSummary, Launch
 from tests.losses.checked import check
 from tests.losses.messages import tensor
-from tests.losses.reference import Reference
 
 LOGITS = np.random.default_rng(1).normal(size=(6, 5))
 TARGET = np.array([0, 4, 2, -100, 1, 2])
+
+
+class Recording(NumbaBackend):
+    """The CPU backend on the caller's thread; `launched` is what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.launched: list[Launch] = []
+
+    def run(self, launches: Sequence[Launch]) -> list[Computed]:
+        self.launched += launches
+        return super().run(launches)
 
 
 def cross_entropy(logits: Any = LOGITS, target: Any = TARGET, weight: Any = None, **fields: Any) -> Job:
@@ -43,14 +56,14 @@ def bce(p: Any, t: Any, **fields: Any) -> Job:
 
 def answer(job: Job) -> Answer:
     """The job's answer, alone."""
-    (only,) = evaluate(Reference(), [job])
+    (only,) = evaluate(Recording(), [job])
     assert isinstance(only, Answer), only
     return only
 
 
 def refusal(job: Job) -> InvalidRequest:
     """The refusal that the job's values get."""
-    (only,) = evaluate(Reference(), [job])
+    (only,) = evaluate(Recording(), [job])
     assert isinstance(only, InvalidRequest)
     return only
 

@@ -1,4 +1,4 @@
-"""Answers of every formula: losses, denominators, gradients and by-products, over a backend of plain formulas."""
+"""Answers of every formula: losses, denominators, gradients and by-products, on the CPU backend."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from lossd.v1 import tensor_pb2 as pb
 from lossd_server.engine.evaluate import evaluate
 from lossd_server.jobs.job import Answer
 from tests.losses.checked import check
-from tests.losses.jobs import answer, close, summary
+from tests.losses.jobs import Recording, answer, close, summary
 from tests.losses.messages import tensor, zeros
-from tests.losses.reference import Reference
 from tests.losses.requests import (
     F64,
     I64,
@@ -234,7 +233,7 @@ def test_self_information_is_in_the_bases_unit() -> None:
 def test_empty_inputs_never_reach_the_backend(make: Callable[..., Any], fields: Any, mean: Any) -> None:
     """Mean NaN, none empty, gradients empty; a class weight's is zeros."""
     request = make(input=zeros(0, 3), **fields)
-    backend = Reference()
+    backend = Recording()
     (result,) = evaluate(backend, [check(rpc(request), request)])
 
     assert isinstance(result, Answer)
@@ -265,6 +264,6 @@ def test_rows_of_counts_of_no_class_are_refused(make: Any, kind: int) -> None:
     request = make(input=zeros(2, 0), target=target, kind=kind)
     if make is cross_entropy:
         request.target.CopyFrom(tensor([-100, -100], "int64"))
-    (result,) = evaluate(Reference(), [check(rpc(request), request)])
+    (result,) = evaluate(Recording(), [check(rpc(request), request)])
 
     assert "the counts of input's row[0] sum to 0" in str(result)

@@ -1,4 +1,4 @@
-"""Denominators, scales and sums: what the host does round the kernels, over a backend of plain numpy."""
+"""Denominators, scales and sums: what the host does round the kernels, on the CPU backend."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from lossd_server.engine.evaluate import evaluate
 from lossd_server.jobs.job import Answer
 from lossd_server.jobs.reduction import weights_of
 from tests.losses.checked import check
-from tests.losses.jobs import LOGITS, TARGET, answer, bce, cross_entropy, summary
+from tests.losses.jobs import LOGITS, TARGET, Recording, answer, bce, cross_entropy, summary
 from tests.losses.messages import tensor, zeros
-from tests.losses.reference import Reference
 
 NONE, MEAN, SUM = 1, 2, 3
 NAN = float("nan")
@@ -136,7 +135,7 @@ def test_an_empty_input_never_reaches_the_backend(
     truth = functional.cross_entropy(
         torch.zeros(shape), torch.zeros(target, dtype=torch.float32 if floats else torch.int64), reduction=name
     )
-    backend = Reference()
+    backend = Recording()
     (result,) = evaluate(backend, [check("CrossEntropy", request)])
 
     assert isinstance(result, Answer)
@@ -166,7 +165,7 @@ def test_a_signalling_nan_is_a_nan() -> None:
 def test_what_a_backend_raises_passes_through() -> None:
     """It is the whole batch's: whoever made the batch takes it apart."""
 
-    class Exhausted(Reference):
+    class Exhausted(Recording):
         def run(self, launches: Any) -> Any:
             raise MemoryError
 
@@ -177,7 +176,7 @@ def test_what_a_backend_raises_passes_through() -> None:
 def test_sums_keep_what_an_addition_rounds_off() -> None:
     """1e16 + 1 − 1e16 + 1 + 1 + 1 is 4; in float64, from the left and without care, it would be 3."""
 
-    class Given(Reference):
+    class Given(Recording):
         def run(self, launches: Any) -> Any:
             (result,) = super().run(launches)
             result.losses = np.array([1e16, 1.0, -1e16, 1.0, 1.0, 1.0])
@@ -192,7 +191,7 @@ def test_sums_keep_what_an_addition_rounds_off() -> None:
 def test_a_sum_beyond_float32_is_infinite() -> None:
     """The loss is float32; the summary says the sum all the same."""
 
-    class Huge(Reference):
+    class Huge(Recording):
         def run(self, launches: Any) -> Any:
             (result,) = super().run(launches)
             result.chunk_sums = np.array([1e300])

@@ -13,9 +13,8 @@ from lossd_server.engine.evaluate import evaluate
 from lossd_server.errors import ServerError
 from lossd_server.jobs.job import Answer, Job
 from tests.losses.checked import check
-from tests.losses.jobs import answer, bce, counts, cross_entropy, refusal
+from tests.losses.jobs import Recording, answer, bce, counts, cross_entropy, refusal
 from tests.losses.messages import tensor, zeros
-from tests.losses.reference import Reference
 
 NAN = float("nan")
 
@@ -108,7 +107,7 @@ def test_nll_and_other_kinds_hold_classes_to_their_range(label: int) -> None:
 
 def test_a_refused_job_costs_its_neighbours_nothing() -> None:
     """Each answer stands at its job's place; one pass takes what is left."""
-    backend = Reference()
+    backend = Recording()
     jobs = [
         cross_entropy(),
         cross_entropy(target=np.full(6, 9)),

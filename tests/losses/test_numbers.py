@@ -18,9 +18,8 @@ from lossd_server.jobs.slicing import slice_job
 from lossd_server.losses.conversion import TAKEN
 from lossd_server.tensors.array import STORAGE
 from tests.losses.checked import check
-from tests.losses.jobs import answer, refusal
+from tests.losses.jobs import Recording, answer, refusal
 from tests.losses.messages import tensor
-from tests.losses.reference import Reference
 from tests.losses.requests import rpc
 
 ROWS, CLASSES = 200, 700  # of bools: above what is done at once
@@ -127,7 +126,7 @@ def test_values_that_are_wrong_cost_their_own_job_alone(kind: str) -> None:
     good = check(rpc(SAME["counts"][0]), SAME["counts"][0])
 
     assert sentence in refusal(job).message
-    answers = evaluate(Reference(), [good, job, good])
+    answers = evaluate(Recording(), [good, job, good])
     assert isinstance(answers[1], InvalidRequest)
     assert not isinstance(answers[0], InvalidRequest)
     assert not isinstance(answers[2], InvalidRequest)
@@ -137,8 +136,8 @@ def test_a_part_of_a_large_request_is_made_ready_alone() -> None:
     """What comes before the part that holds the wrong value is computed."""
     job = replace(REFUSED["bools"][0])
     carry = carry_of_parts(job)
-    (first,) = evaluate(Reference(), [slice_job(job, 0, 100)], [carry])  # type: ignore[list-item]
-    (second,) = evaluate(Reference(), [slice_job(job, 100, 100)], [first.carry])  # type: ignore[union-attr]
+    (first,) = evaluate(Recording(), [slice_job(job, 0, 100)], [carry])  # type: ignore[list-item]
+    (second,) = evaluate(Recording(), [slice_job(job, 100, 100)], [first.carry])  # type: ignore[union-attr]
 
     assert isinstance(second, InvalidRequest)
     assert "target[50, 3] = 2 is no bool" in second.message

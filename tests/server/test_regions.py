@@ -23,8 +23,8 @@ from lossd_server.shared_memory.mapped_region import MappedRegion, NotTaken, map
 from lossd_server.shared_memory.registry import MAX_REGIONS, RegionRegistry, bounds
 from lossd_server.tensors.request_fields import Fields, fields_of
 from lossd_server.wire import codec
+from tests.losses.jobs import Recording
 from tests.losses.messages import tensor, zeros
-from tests.losses.reference import Reference
 from tests.server.memfds import PAGE, memfd
 
 OWNER = object()
@@ -287,7 +287,7 @@ def test_an_answer_with_a_placed_gradient(regions: RegionRegistry, gradient: Any
     length = 8 if gradient == loss.GRADIENT_WEIGHT else 16
     there = regions.job("CrossEntropy", cross_entropy(**sent, placements=[placement(token, 64, length, gradient)]))
     here = regions.job("CrossEntropy", cross_entropy(**sent))
-    placed, plain = evaluate(Reference(), [there, here])
+    placed, plain = evaluate(Recording(), [there, here])
     assert isinstance(placed, Answer)
     assert isinstance(plain, Answer)
     size = len(codec.encode(placed, 1, 1, 1, 1))
