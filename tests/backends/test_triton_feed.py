@@ -15,6 +15,7 @@ from lossd_server.backends.triton.device import Interpreter, device_error
 from lossd_server.backends.triton.pinned_memory import Pinned
 from lossd_server.jobs.job import Fault, Formula, Launch, Reducing, Reduction
 from tests.backends.triton_jobs import array, bits, indices, rows_job, some
+from tests.waiting import until
 
 NONE = Reducing(reduction=Reduction.NONE)
 
@@ -93,8 +94,7 @@ def test_a_range_stays_registered_while_it_is_read() -> None:
     with ThreadPoolExecutor(1) as threads:
         with pinned.reading():
             removed = threads.submit(pinned.remove, values.ctypes.data)
-            while pinned.holds(values):
-                pass
+            until(lambda: not pinned.holds(values), "nobody who comes later finds the range")
             with pinned.reading():
                 assert not removed.done()
         removed.result()

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from textwrap import dedent
 
+from tests.waiting import WAIT_S
+
 
 def run(source: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs `source` with every warning shown; stdout and stderr are text."""
+    """Runs `source` with every warning shown, until it ends; stdout and stderr are text."""
     environment = os.environ | {"PYTHONWARNINGS": "always", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.run(
-        [sys.executable, "-c", dedent(source), *arguments], env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", dedent(source), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=2 * WAIT_S, check=False)

@@ -14,6 +14,7 @@ import lossd
 from lossd_server.errors import InvalidRequest
 from tests.client.programs import run
 from tests.client.stand_in import StandIn
+from tests.waiting import WAIT_S
 
 X = np.full((2, 3), 1.5, np.float32)
 
@@ -97,11 +98,11 @@ def test_cancelling_a_task_cancels_its_call(server: StandIn) -> None:
 
     async def work(client: lossd.aio.Client) -> None:
         task = asyncio.ensure_future(client.entropy(X))
-        await asyncio.to_thread(server.entered.wait, 10)
+        assert await asyncio.to_thread(server.entered.wait, WAIT_S)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await asyncio.to_thread(server.abandoned.wait, 10)
+        assert await asyncio.to_thread(server.abandoned.wait, WAIT_S)
 
     use(server, work)
 
@@ -112,7 +113,7 @@ def test_closing_ends_calls_under_way(server: StandIn) -> None:
 
     async def work(client: lossd.aio.Client) -> None:
         task = asyncio.ensure_future(client.entropy(X))
-        await asyncio.to_thread(server.entered.wait, 10)
+        assert await asyncio.to_thread(server.entered.wait, WAIT_S)
         await client.close()
         with pytest.raises(lossd.Unavailable, match="this client is closed"):
             await task

@@ -13,6 +13,7 @@ import lossd
 from lossd_server.errors import GoingAway, InvalidRequest
 from tests.client.programs import run
 from tests.client.stand_in import StandIn
+from tests.waiting import WAIT_S, until_awaited
 
 X = np.full((2, 3), 1.5, np.float32)
 
@@ -37,8 +38,12 @@ def use(server: StandIn, work: Callable[[lossd.aio.Client], Awaitable[Any]]) -> 
 
 async def sharing(client: lossd.aio.Client, server: StandIn) -> None:
     """Makes calls until they share a stream, with answers."""
-    while not server.streams or not server.streams[-1]:
+
+    async def shared() -> bool:
         await several(client, 4)
+        return bool(server.streams and server.streams[-1])
+
+    await until_awaited(shared, "calls at once share a stream")
 
 
 async def several(client: lossd.aio.Client, count: int, **options: Any) -> list[Any]:
@@ -72,10 +77,14 @@ def test_calls_one_after_the_other_come_to_share(server: StandIn) -> None:
 
     async def main() -> None:
         async with lossd.aio.Client(server.address) as client:
-            await client.entropy(X)
-            assert server.rpcs == ["Entropy"]
-            while not server.streams:
+
+            async def shared() -> bool:
                 assert float(await client.entropy(X)) == 1.5
+                return bool(server.streams)
+
+            assert not await shared()
+            assert server.rpcs == ["Entropy"]
+            await until_awaited(shared, "calls one after the other share a stream")
 
     asyncio.run(main())
 
@@ -140,8 +149,12 @@ def test_calls_on_a_stream_that_is_cut_go_by_themselves(server: StandIn) -> None
 
     async def work(client: lossd.aio.Client) -> None:
         before = unary(server)
-        while unary(server) == before:
+
+        async def alone() -> bool:
             assert [float(one) for one in await several(client, 8)] == list(range(8))
+            return unary(server) > before
+
+        await until_awaited(alone, "calls go by themselves when their stream is cut")
 
     use(server, work)
 
@@ -163,7 +176,7 @@ def test_each_call_has_its_deadline(server: StandIn) -> None:
     async def work(client: lossd.aio.Client) -> None:
         server.held = True
         assert all(isinstance(one, lossd.DeadlineExceeded) for one in await several(client, 4, timeout=0.2))
-        assert await asyncio.to_thread(server.abandoned.wait, 10)
+        assert await asyncio.to_thread(server.abandoned.wait, WAIT_S)
         server.held = False
 
         assert [float(one) for one in await several(client, 4)] == list(range(4))
@@ -177,7 +190,7 @@ def test_a_cancelled_task_drops_its_answer(server: StandIn) -> None:
     async def work(client: lossd.aio.Client) -> None:
         server.held = True
         tasks = [asyncio.ensure_future(client.entropy(np.full((1, 4), i, np.float32))) for i in range(4)]
-        await asyncio.to_thread(server.entered.wait, 10)
+        assert await asyncio.to_thread(server.entered.wait, WAIT_S)
         tasks[0].cancel()
         await asyncio.sleep(0)
         server.release.set()
@@ -195,12 +208,12 @@ def test_cancelling_all_of_them_ends_the_stream(server: StandIn) -> None:
     async def work(client: lossd.aio.Client) -> None:
         server.held = True
         tasks = [asyncio.ensure_future(client.entropy(X)) for _ in range(4)]
-        await asyncio.to_thread(server.entered.wait, 10)
+        assert await asyncio.to_thread(server.entered.wait, WAIT_S)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-        assert await asyncio.to_thread(server.abandoned.wait, 10)
+        assert await asyncio.to_thread(server.abandoned.wait, WAIT_S)
 
     use(server, work)
 
@@ -211,7 +224,7 @@ def test_closing_ends_calls_that_share(server: StandIn) -> None:
     async def work(client: lossd.aio.Client) -> None:
         server.held = True
         tasks = [asyncio.ensure_future(client.entropy(X)) for _ in range(4)]
-        await asyncio.to_thread(server.entered.wait, 10)
+        assert await asyncio.to_thread(server.entered.wait, WAIT_S)
         await client.close()
         for one in await asyncio.gather(*tasks, return_exceptions=True):
             assert isinstance(one, lossd.Unavailable)
@@ -271,11 +284,17 @@ def test_a_stream_that_carries_nothing_is_closed(server: StandIn, monkeypatch: p
     async def work(client: lossd.aio.Client) -> None:
         shared = client._connection()._shared
         assert shared is not None
-        while shared.is_open:
-            await asyncio.sleep(0)
-        before = len(server.streams)
-        while len(server.streams) == before:
+
+        async def closed() -> bool:
+            return not shared.is_open
+
+        async def another() -> bool:
             assert [float(one) for one in await several(client, 4)] == list(range(4))
+            return len(server.streams) > before
+
+        await until_awaited(closed, "a stream that carries nothing is closed")
+        before = len(server.streams)
+        await until_awaited(another, "later calls open another stream")
 
     use(server, work)
 
@@ -287,7 +306,11 @@ def test_a_stream_that_is_always_busy_is_replaced(server: StandIn, monkeypatch: 
 
     async def work(client: lossd.aio.Client) -> None:
         before = len(server.streams)
-        while len(server.streams) < before + 2:
+
+        async def replaced() -> bool:
             assert [float(one) for one in await several(client, 8)] == list(range(8))
+            return len(server.streams) >= before + 2
+
+        await until_awaited(replaced, "a busy stream is replaced, and its successor too")
 
     use(server, work)

@@ -17,6 +17,7 @@ from lossd.rpc import protocol
 from lossd_server.errors import GoingAway, InvalidRequest, Overloaded
 from tests.client.programs import run
 from tests.client.stand_in import StandIn
+from tests.waiting import WAIT_S
 
 X = np.full((2, 3), 1.5, np.float32)
 Y = np.zeros(2, np.int64)
@@ -115,7 +116,7 @@ def test_a_call_ends_with_its_deadline(server: StandIn, client: lossd.Client) ->
     with pytest.raises(lossd.DeadlineExceeded):
         client.entropy(X, timeout=0.2)
 
-    assert server.abandoned.wait(10)
+    assert server.abandoned.wait(WAIT_S)
 
 
 def test_a_server_that_refuses_connections_is_unavailable() -> None:
@@ -162,7 +163,7 @@ def test_closing_ends_calls_under_way(server: StandIn) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.entropy, X)
-        assert server.entered.wait(10)
+        assert server.entered.wait(WAIT_S)
         client.close()
 
         with pytest.raises(lossd.Unavailable, match="this client is closed"):

@@ -13,6 +13,7 @@ import lossd
 from lossd.routing import block_plan
 from lossd_server.errors import GoingAway, InvalidRequest, Overloaded
 from tests.client.stand_in import StandIn
+from tests.waiting import WAIT_S
 
 X = np.arange(4000, dtype=np.float32).reshape(1000, 4) + 1
 
@@ -97,7 +98,7 @@ def test_a_timeout_bounds_the_whole_stream(server: StandIn, entropy: Any) -> Non
     with pytest.raises(lossd.DeadlineExceeded):
         entropy(X, timeout=0.2)
 
-    assert server.abandoned.wait(10)
+    assert server.abandoned.wait(WAIT_S)
 
 
 def test_a_stream_that_stands_still_is_given_up(server: StandIn) -> None:
@@ -110,7 +111,7 @@ def test_a_stream_that_stands_still_is_given_up(server: StandIn) -> None:
     ):
         client.entropy(X, transport="stream")
 
-    assert server.abandoned.wait(10)
+    assert server.abandoned.wait(WAIT_S)
 
 
 def test_closing_the_client_ends_a_stream(server: StandIn) -> None:
@@ -120,7 +121,7 @@ def test_closing_the_client_ends_a_stream(server: StandIn) -> None:
     async def main() -> None:
         client = lossd.aio.Client(server.address)
         task = asyncio.ensure_future(client.entropy(X, transport="stream"))
-        await asyncio.to_thread(server.entered.wait, 10)
+        assert await asyncio.to_thread(server.entered.wait, WAIT_S)
         await client.close()
         with pytest.raises(lossd.Unavailable, match="this client is closed"):
             await task
@@ -135,10 +136,10 @@ def test_cancelling_a_task_cancels_its_stream(server: StandIn) -> None:
     async def main() -> None:
         async with lossd.aio.Client(server.address) as client:
             task = asyncio.ensure_future(client.entropy(X, transport="stream"))
-            await asyncio.to_thread(server.entered.wait, 10)
+            assert await asyncio.to_thread(server.entered.wait, WAIT_S)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert await asyncio.to_thread(server.abandoned.wait, 10)
+            assert await asyncio.to_thread(server.abandoned.wait, WAIT_S)
 
     asyncio.run(main())

@@ -14,6 +14,7 @@ from lossd.rpc import protocol
 from lossd.streaming.map_window import WINDOW_BYTES
 from lossd_server.errors import InvalidRequest, Overloaded
 from tests.client.stand_in import StandIn
+from tests.waiting import WAIT_S
 
 WRONG = InvalidRequest("target[0] = 9 is outside [0, 3)", reason="CLASS_OUT_OF_RANGE", field="target")
 FULL = Overloaded("the server is full", reason="OVERLOADED", retry_after_s=0.001)
@@ -150,7 +151,7 @@ def test_a_stream_that_stands_still_is_given_up(server: StandIn, mapped: Any) ->
     with pytest.raises(lossd.DeadlineExceeded, match=r"stood still for 0\.2 s"):
         mapped([x(0)], timeout=0.2)
 
-    assert server.abandoned.wait(10)
+    assert server.abandoned.wait(WAIT_S)
 
 
 def test_the_window_bounds_what_is_read(server: StandIn) -> None:

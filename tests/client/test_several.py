@@ -18,6 +18,7 @@ from lossd.request.build import build
 from lossd.rpc.retry import Retry
 from tests.client.stand_in import StandIn
 from tests.server.test_workers import children, instances, two_workers
+from tests.waiting import until, until_awaited
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
 Y = [0, 1, 2]
@@ -39,14 +40,21 @@ def at_once(client: lossd.Client, count: int, call: Callable[[int], Any]) -> lis
 
 def opened(client: lossd.Client) -> lossd.Client:
     """The client, after as many calls at once as it takes to reach both processes."""
-    while len(client._opened().all) < 2:
+
+    def both() -> bool:
         at_once(client, 8, lambda _: client.cross_entropy(X, Y))
+        return len(client._opened().all) == 2
+
+    until(both, "calls at once reach both processes")
     return client
 
 
 async def opened_aio(client: lossd.aio.Client) -> lossd.aio.Client:
-    while len(client._opened().all) < 2:
+    async def both() -> bool:
         await asyncio.gather(*[client.cross_entropy(X, Y) for _ in range(8)])
+        return len(client._opened().all) == 2
+
+    await until_awaited(both, "calls at once reach both processes")
     return client
 
 

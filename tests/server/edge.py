@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lossd_server.jobs.job import Computed, Job, Launch
+from tests.waiting import WAIT_S
 
 POISON = -666  # an ignore_index that makes `run` raise RuntimeError
 GLUTTON = -667  # an ignore_index that makes `run` raise MemoryError
@@ -24,7 +25,7 @@ class EdgeBackend:
         self.inline_bytes = inline_bytes
         self.gate = threading.Event()
         self.gate.set()
-        self.entered = threading.Semaphore(0)  # released at each entry of `run`
+        self._entered = threading.Semaphore(0)  # released at each entry of `run`
         self.runs: list[list[Job]] = []
         self.threads: set[str] = set()
 
@@ -35,13 +36,18 @@ class EdgeBackend:
         jobs = [launch.job for launch in launches]
         self.runs.append(jobs)
         self.threads.add(threading.current_thread().name)
-        self.entered.release()
+        self._entered.release()
         self.gate.wait()
         if any(job.ignore_index == POISON for job in jobs):
             raise RuntimeError(f"a bug at {SECRET}")
         if any(job.ignore_index == GLUTTON for job in jobs):
             raise MemoryError
         return [_zeros(job) for job in jobs]
+
+    def until_entered(self) -> None:
+        """Waits for the next entry of `run` that nobody has waited for yet."""
+        if not self._entered.acquire(timeout=WAIT_S):
+            raise TimeoutError(f"no batch reached the backend within {WAIT_S:.0f} s")
 
     def prepare(self, job: Job, computed: Computed) -> None:
         """Nothing: every batch goes through `run`."""

@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 import numpy as np
 import numpy.typing as npt
-import pytest
 
 from lossd.shared_memory.arena import Arena
 from lossd.v1 import loss_pb2 as loss
@@ -21,6 +20,7 @@ from lossd_server.backends import Backend
 from lossd_server.config.settings import Settings
 from lossd_server.embedded import EmbeddedServer
 from tests.losses.messages import WIRE
+from tests.waiting import until
 
 Array = npt.NDArray[Any]
 
@@ -60,14 +60,19 @@ class Host:
         found = self.stub.GetServerInfo(service.GetServerInfoRequest()).statistics
         return found.inflight_bytes, found.inflight_requests
 
-    def until(self, holds: Callable[[], bool]) -> None:
+    def given_back(self) -> None:
+        """Waits until the server holds nothing."""
+        self.until(lambda: self.inflight() == (0, 0), "the server holds nothing")
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
         """Asks the server things until something holds that it does in a later turn."""
-        for _ in range(20_000):
-            if holds():
-                return
+
+        def after_a_turn() -> bool:
             gc.collect()
             self.inflight()
-        pytest.fail("it never held")
+            return holds()
+
+        until(after_a_turn, what)
 
 
 @contextmanager

@@ -28,11 +28,12 @@ def memfd(size: int = PAGE, *, seals: int = SEALS, filled: bool = True, flags: i
 
 
 class Peer:
-    """One connection. Every receive ends after a bound, so that a silent server fails a test."""
+    """One connection. Every receive and send ends after a bound, so that a silent server fails a test."""
 
     def __init__(self, path: str, *, greeted: bool = True) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 30, 0))
+        for bounded in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.socket.setsockopt(socket.SOL_SOCKET, bounded, struct.pack("@ll", 30, 0))
         self.socket.connect(path)
         if greeted:
             self.socket.send(socket_protocol.HELLO)

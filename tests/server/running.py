@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from lossd.v1.service_pb2_grpc import LossServiceStub
 from lossd_server.backends import Backend
 from lossd_server.config.settings import Settings
 from lossd_server.server import Server
+from tests.waiting import until_awaited
 
 
 @asynccontextmanager
@@ -79,3 +80,44 @@ async def held(channel: grpc.aio.Channel) -> tuple[int, int]:
     """Bytes and requests that the server holds."""
     statistics = (await stub(channel).GetServerInfo(GetServerInfoRequest())).statistics
     return statistics.inflight_bytes, statistics.inflight_requests
+
+
+async def until_held(channel: grpc.aio.Channel, expected: tuple[int, int]) -> None:
+    """Waits until the server holds these bytes and requests."""
+    await _until(channel, lambda now: now == expected, f"{expected}")
+
+
+async def until_requests(channel: grpc.aio.Channel, least: int) -> None:
+    """Waits until the server holds at least so many requests."""
+    await _until(channel, lambda now: now[1] >= least, f"{least} requests")
+
+
+async def until_bytes(channel: grpc.aio.Channel, least: int) -> None:
+    """Waits until the server holds at least so many bytes."""
+    await _until(channel, lambda now: now[0] >= least, f"{least} bytes")
+
+
+async def settled(channel: grpc.aio.Channel, questions: int) -> tuple[int, int]:
+    """What the server holds when it holds the same after so many questions more."""
+    seen = (-1, -1)
+
+    async def same() -> bool:
+        nonlocal seen
+        before, seen = seen, await held(channel)
+        for _ in range(questions):
+            await held(channel)
+        return seen == before
+
+    await until_awaited(same, lambda: f"what the server holds comes to rest; now {seen}")
+    return seen
+
+
+async def _until(channel: grpc.aio.Channel, holds: Callable[[tuple[int, int]], bool], what: str) -> None:
+    now = (-1, -1)
+
+    async def found() -> bool:
+        nonlocal now
+        now = await held(channel)
+        return holds(now)
+
+    await until_awaited(found, lambda: f"the server holds {what}; it holds {now}")

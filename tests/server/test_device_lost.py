@@ -16,6 +16,7 @@ from lossd_server.jobs.job import Computed, Launch
 from tests.server.edge import EdgeBackend
 from tests.server.messages import cross_entropy
 from tests.server.running import details, finished, refused, serving, stub
+from tests.waiting import WAIT_S
 
 PROGRAM = """
 import sys
@@ -53,18 +54,9 @@ def test_every_caller_is_told_to_go_elsewhere() -> None:
 
 
 def test_the_process_ends() -> None:
-    """After the first lost batch health checks get NOT_SERVING, or nobody; the exit status is 1, with a sentence."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
-        env={"PYTHONPATH": ":".join(sys.path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    address = process.stdout.readline().removeprefix("listening on ").strip()
+    """After the first lost batch a watcher of its health hears NOT_SERVING; it exits with status 1 and a sentence."""
 
-    async def run() -> None:
+    async def run(address: str) -> None:
         async with grpc.aio.insecure_channel(address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             watched = health.Watch(  # type: ignore[attr-defined] # the stubs lack it
@@ -74,8 +66,19 @@ def test_the_process_ends() -> None:
             await refused(stub(channel).CrossEntropy(cross_entropy()))
             assert (await watched.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
 
-    asyncio.run(run())
-    _, said = process.communicate(timeout=60)
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            asyncio.run(run(process.stdout.readline().removeprefix("listening on ").strip()))
+            _, said = process.communicate(timeout=WAIT_S)
+        finally:
+            process.kill()
 
     assert process.returncode == 1
     assert "the device is lost" in said

@@ -11,7 +11,7 @@ import grpc.aio
 from lossd.v1 import service_pb2 as service
 from tests.server.edge import EdgeBackend
 from tests.server.messages import cross_entropy
-from tests.server.running import details, finished, held, raw_stream, refused, serving, stub
+from tests.server.running import details, finished, held, raw_stream, refused, serving, stub, until_held, until_requests
 
 
 def test_deadline() -> None:
@@ -22,11 +22,10 @@ def test_deadline() -> None:
         async with serving(backend) as (_, channel):
             backend.gate.clear()
             first = finished(stub(channel).CrossEntropy(cross_entropy()))
-            await asyncio.to_thread(backend.entered.acquire)
+            await asyncio.to_thread(backend.until_entered)
             alone = await held(channel)
             error = await refused(stub(channel).CrossEntropy(cross_entropy(), timeout=0.05))
-            while await held(channel) != alone:
-                pass
+            await until_held(channel, alone)
             backend.gate.set()
             await first
             await stub(channel).CrossEntropy(cross_entropy(5))
@@ -45,11 +44,10 @@ def test_servers_own_deadline() -> None:
         async with serving(backend, max_deadline_s=1000.0) as (server, channel):
             backend.gate.clear()
             first = finished(stub(channel).CrossEntropy(cross_entropy()))
-            await asyncio.to_thread(backend.entered.acquire)
+            await asyncio.to_thread(backend.until_entered)
             server.service.expire(time.monotonic() + 999.0)
             second = finished(stub(channel).CrossEntropy(cross_entropy()))
-            while (await held(channel))[1] < 2:
-                pass
+            await until_requests(channel, 2)
             await refused(stub(channel).CrossEntropy(service.CrossEntropyRequest()))  # went past where the second is
             server.service.expire(time.monotonic() + 1001.0)
             error = await refused(second)
@@ -71,16 +69,14 @@ def test_cancellation() -> None:
         async with serving(backend) as (_, channel):
             backend.gate.clear()
             first = finished(stub(channel).CrossEntropy(cross_entropy()))
-            await asyncio.to_thread(backend.entered.acquire)
+            await asyncio.to_thread(backend.until_entered)
             alone = await held(channel)
             calls = [stub(channel).CrossEntropy(cross_entropy()) for _ in range(10)]
             endings = [finished(call) for call in calls]
-            while (await held(channel))[1] < 11:
-                pass
+            await until_requests(channel, 11)
             for call in calls:
                 call.cancel()
-            while await held(channel) != alone:
-                pass
+            await until_held(channel, alone)
             backend.gate.set()
             await first
             await asyncio.gather(*endings, return_exceptions=True)
@@ -98,8 +94,7 @@ def test_body_that_does_not_come() -> None:
         async with serving(EdgeBackend(), max_body_s=1000.0) as (server, channel):
             call = raw_stream(channel, "CrossEntropy")()
             ending = finished(call)
-            while (await held(channel))[1] < 1:
-                pass
+            await until_requests(channel, 1)
             assert await held(channel) == (16 << 20, 1)
             server.service.expire(time.monotonic() + 1001.0)
             error = await refused(ending)
@@ -119,8 +114,7 @@ def test_readers_wait_for_each_other() -> None:
         async with serving(EdgeBackend(), **limits) as (_, channel):
             slow = [raw_stream(channel, "CrossEntropy")() for _ in range(2)]
             endings = [finished(call) for call in slow]
-            while (await held(channel))[1] < 2:
-                pass
+            await until_requests(channel, 2)
             waiting = [finished(stub(channel).CrossEntropy(cross_entropy())) for _ in range(5)]
             gone = stub(channel).CrossEntropy(cross_entropy())
             gone_ending = finished(gone)
@@ -145,7 +139,7 @@ def test_stopping() -> None:
         async with serving(backend) as (server, channel):
             backend.gate.clear()
             accepted = finished(stub(channel).CrossEntropy(cross_entropy()))
-            await asyncio.to_thread(backend.entered.acquire)
+            await asyncio.to_thread(backend.until_entered)
             stopping = asyncio.ensure_future(server.service.drain(60.0))
             await asyncio.sleep(0)
             error = await refused(stub(channel).CrossEntropy(cross_entropy()))
@@ -167,11 +161,9 @@ def test_cancelled_while_sending() -> None:
         async with serving(EdgeBackend()) as (_, channel):
             call = raw_stream(channel, "CrossEntropy")()
             ending = finished(call)
-            while (await held(channel))[1] < 1:
-                pass
+            await until_requests(channel, 1)
             call.cancel()
-            while await held(channel) != (0, 0):
-                pass
+            await until_held(channel, (0, 0))
             await asyncio.gather(ending, return_exceptions=True)
 
             assert (await stub(channel).CrossEntropy(cross_entropy())).summary.count == 4

@@ -48,7 +48,7 @@ def test_check_under_load() -> None:
         async with serving(backend, max_inflight_requests=1) as (_, channel):
             backend.gate.clear()
             first = finished(stub(channel).CrossEntropy(cross_entropy()))
-            await asyncio.to_thread(backend.entered.acquire)
+            await asyncio.to_thread(backend.until_entered)
             error = await refused(stub(channel).CrossEntropy(cross_entropy()))
             answer = await health(channel).Check(HealthCheckRequest())
             backend.gate.set()

@@ -21,8 +21,9 @@ from lossd_server.backends import Backend
 from lossd_server.streaming.session import MAX_OPEN
 from tests.losses.messages import tensor
 from tests.server.hostile import ROWS, hostile, requests
-from tests.server.running import held, serving, stub
+from tests.server.running import held, serving, settled, stub, until_held
 from tests.server.streaming import Talk, converse, failures, messages, opened, reason, whole
+from tests.waiting import until_awaited
 
 MIB = 1 << 20
 SEVERAL = 40  # sequences to a server
@@ -56,11 +57,6 @@ async def exchanged(channel: grpc.aio.Channel, bodies: Sequence[bytes]) -> tuple
     return await call.code(), found, await call.details()
 
 
-async def until(channel: grpc.aio.Channel, holds: tuple[int, int]) -> None:
-    while await held(channel) != holds:
-        pass
-
-
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(0, 1 << 32), min_size=SEVERAL // 4, max_size=SEVERAL))
 def test_changed_messages(numba: Backend, seeds: list[int]) -> None:
@@ -82,7 +78,7 @@ def test_changed_messages(numba: Backend, seeds: list[int]) -> None:
             answer = whole(request, await bystander.rest(), 1)
 
             assert answer.input_gradient == (await alone(channel, request)).input_gradient
-            await until(channel, (0, 0))
+            await until_held(channel, (0, 0))
 
     asyncio.run(run())
 
@@ -104,7 +100,7 @@ def test_a_malformed_message_after_large_answers(numba: Backend) -> None:
                     pass
 
             assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
-            await until(channel, (0, 0))
+            await until_held(channel, (0, 0))
 
     asyncio.run(run())
 
@@ -139,7 +135,7 @@ def test_huge_shapes_without_data(numba: Backend) -> None:
             assert (await held(channel))[0] <= 4 * MIB
             assert (await alone(channel, requests()[0][0])).summary.count == ROWS
             talk.call.cancel()
-            await until(channel, (0, 0))
+            await until_held(channel, (0, 0))
 
     asyncio.run(run())
 
@@ -158,18 +154,17 @@ def test_many_streams_that_are_never_read(numba: Backend) -> None:
                 for number in range(50):
                     await talk.send(pb.StreamRequest(open=opened(large, number)))
 
+            async def given_up() -> bool:
+                server.service.expire(time.monotonic() + 1e6)
+                return await held(channel) == (0, 0)  # who waited for room is not read by its client either
+
             sending = [asyncio.ensure_future(send(talk)) for talk in talks]
-            before = (-1, -1)
-            while (now := await held(channel)) != before:
-                before = now
-                for _ in range(50):
-                    await held(channel)
+            now = await settled(channel, 50)
             answers = [await alone(channel, requests()[0][0]) for _ in range(20)]
 
             assert now[0] <= 24 * MIB
             assert [one.summary.count for one in answers] == [ROWS] * 20
-            while await held(channel) != (0, 0):  # who waited for room is not read by its client either
-                server.service.expire(time.monotonic() + 1e6)
+            await until_awaited(given_up, "the server holds nothing of streams that are never read")
             for one in sending:
                 one.cancel()
             await asyncio.wait(sending)
@@ -189,7 +184,7 @@ def test_streams_in_a_budget_of_one_message(numba: Backend) -> None:
             answers = await asyncio.gather(*(converse(channel, of) for of in sent))
 
             assert [whole(request, one, 1).summary.count for one in answers] == [1 << 18] * 16
-            await until(channel, (0, 0))
+            await until_held(channel, (0, 0))
 
     asyncio.run(run())
 

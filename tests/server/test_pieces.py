@@ -100,7 +100,7 @@ def test_a_small_job_runs_between_pieces() -> None:
         async with working(backend) as worker:
             backend.gate.clear()
             huge = worker.submit(job(*HUGE), NEVER)
-            await asyncio.to_thread(backend.entered.acquire)
+            await asyncio.to_thread(backend.until_entered)
             small = worker.submit(job(3), NEVER)
             backend.gate.set()
             await asyncio.gather(huge.reply, small.reply)
@@ -119,11 +119,10 @@ def test_nobody_waits_any_more(ending: str) -> None:
         backend = EdgeBackend()
         async with working(backend) as worker:
             backend.gate.clear()
-            huge = worker.submit(job(*HUGE), time.monotonic() + 0.05 if ending == "deadline" else NEVER)
-            await asyncio.to_thread(backend.entered.acquire)
+            huge = worker.submit(job(*HUGE), NEVER)
+            await asyncio.to_thread(backend.until_entered)
             if ending == "deadline":
-                while time.monotonic() < huge.deadline:
-                    await asyncio.sleep(0)
+                huge.deadline = time.monotonic()
             else:
                 huge.reply.cancel()
                 huge.abandon()

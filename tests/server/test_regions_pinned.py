@@ -6,6 +6,7 @@ import threading
 
 from tests.server.handing_over import against
 from tests.server.memfds import PAGE, connected
+from tests.waiting import WAIT_S
 
 
 class Pins:
@@ -36,7 +37,7 @@ def test_regions_are_pinned_from_beginning_to_end() -> None:
         with connected(path) as peer:
             peer.give(PAGE)
             peer.give(2 * PAGE)
-        pins.empty.wait(30)
+        assert pins.empty.wait(WAIT_S)
 
     against(talk, pinning=pins)
 
@@ -51,6 +52,6 @@ def test_a_region_that_cannot_be_pinned_is_taken() -> None:
         with connected(path) as peer:
             assert peer.give(3 * PAGE)
             assert peer.give(PAGE)
-        pins.empty.wait(30)
+        assert pins.empty.wait(WAIT_S)
 
     assert against(talk, pinning=pins) == 0

@@ -140,19 +140,15 @@ def test_tokens(host: Host) -> None:
         small = service.CrossEntropyRequest(input=ended, target=tensor([0], "int64"))
         assert code(host.stub.CrossEntropy, small) is grpc.StatusCode.OK
 
-    host.until(lambda: code(host.stub.CrossEntropy, small) is grpc.StatusCode.NOT_FOUND)
+    host.until(lambda: code(host.stub.CrossEntropy, small) is grpc.StatusCode.NOT_FOUND, "the token ends")
     with pytest.raises(grpc.RpcError) as caught:
         host.stub.CrossEntropy(service.CrossEntropyRequest(input=guessed, target=target))
     error: Any = caught.value
     assert error.code() is grpc.StatusCode.NOT_FOUND
     assert code(host.stub.CrossEntropy, service.CrossEntropyRequest(input=there, target=target)) is grpc.StatusCode.OK
     host.regions.close()
-    host.until(
-        lambda: (
-            code(host.stub.CrossEntropy, service.CrossEntropyRequest(input=there, target=target))
-            is grpc.StatusCode.NOT_FOUND
-        )
-    )
+    known = service.CrossEntropyRequest(input=there, target=target)
+    host.until(lambda: code(host.stub.CrossEntropy, known) is grpc.StatusCode.NOT_FOUND, "the regions end")
     assert x[0, 0] == LOGITS[0, 0]
 
 
@@ -212,10 +208,10 @@ def test_copies_are_charged() -> None:
         request = service.CrossEntropyRequest(input=tensor(np.zeros((1000, 8))), target=target)
         backend.gate.clear()
         answer = host.stub.CrossEntropy.future(request)
-        backend.entered.acquire()
+        backend.until_entered()
         held = host.inflight()
         backend.gate.set()
         answer.result()
 
         assert held == (request.ByteSize() + 8000, 1)
-        host.until(lambda: host.inflight() == (0, 0))
+        host.given_back()

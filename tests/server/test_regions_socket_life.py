@@ -20,6 +20,7 @@ from lossd_server.shared_memory.registry import RegionRegistry
 from lossd_server.shared_memory.socket_server import SocketServer, group_of
 from tests.server.handing_over import INSTANCE, MOST, against, alive, listening
 from tests.server.memfds import PAGE, Peer, connected, descriptors, mappings, memfd
+from tests.waiting import until
 
 
 def test_a_silent_client() -> None:
@@ -145,6 +146,13 @@ def test_group_of() -> None:
         group_of("no such group")
 
 
+def served(path: str) -> bool:
+    """Whether a client is greeted."""
+    with connected(path, greeted=False) as peer:
+        peer.socket.send(socket_protocol.HELLO)
+        return peer.hear() != b""
+
+
 def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections over the cap are closed at once; a place that comes free is taken."""
     monkeypatch.setattr("lossd_server.shared_memory.socket_server.MAX_CONNECTIONS", 2)
@@ -154,11 +162,7 @@ def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
             with connected(path, greeted=False) as third:
                 assert third.hear() == b""
             first.close()
-            while True:
-                with connected(path, greeted=False) as again:
-                    again.socket.send(socket_protocol.HELLO)
-                    if again.hear():
-                        return
+            until(lambda: served(path), "the place that came free is taken")
 
     against(talk)
 

@@ -70,7 +70,7 @@ def test_beside_what_is_streamed(numba: Backend) -> None:
         found = ends(host, messages(mixed, 1, ("input",), (0, 3, 8)))
 
         assert found[1].loss == whole.loss
-        host.until(lambda: host.inflight() == (0, 0))
+        host.given_back()
 
 
 def test_an_unknown_token_fails_alone(numba: Backend) -> None:
@@ -103,4 +103,4 @@ def test_copies_are_charged() -> None:
         assert len(found) == 50
         assert 40 < len(refused) < 50
         assert {one.code for one in refused} == {8}
-        host.until(lambda: host.inflight() == (0, 0))
+        host.given_back()

@@ -161,7 +161,7 @@ def test_a_killed_client() -> None:
         )
         assert victim.stdout is not None
         token = bytes.fromhex(victim.stdout.readline())
-        backend.entered.acquire()
+        backend.until_entered()
         victim.kill()
         victim.wait()
         victim.stdout.close()
@@ -169,11 +169,14 @@ def test_a_killed_client() -> None:
         there = pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[1, 2], shared_memory=place)
         again = service.EntropyRequest(input=there)
         malformed = service.EntropyRequest(input=there, kind=77)  # type: ignore[arg-type]  # told before it is computed
-        host.until(lambda: code(host.stub.Entropy, malformed) is grpc.StatusCode.NOT_FOUND)
+        host.until(lambda: code(host.stub.Entropy, malformed) is grpc.StatusCode.NOT_FOUND, "the token ends")
         held = mappings()
         backend.gate.set()
         backend.runs.clear()
-        host.until(lambda: mappings() == before and descriptors() <= files and host.inflight() == (0, 0))
+        host.until(
+            lambda: mappings() == before and descriptors() <= files and host.inflight() == (0, 0),
+            "the region goes with its job",
+        )
 
         assert held == before + 1
         assert code(host.stub.Entropy, again) is grpc.StatusCode.NOT_FOUND

@@ -19,6 +19,7 @@ import pytest
 from lossd.v1.service_pb2_grpc import LossServiceStub
 from lossd_server.config.address import check_free
 from tests.server.messages import cross_entropy
+from tests.waiting import WAIT_S
 
 SOURCES = Path(__file__).parents[2]
 
@@ -29,6 +30,13 @@ def command(*flags: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{SOURCES / 'client'}{os.pathsep}{SOURCES / 'server'}"}
+
+
+def run(*flags: str) -> subprocess.CompletedProcess[str]:
+    """A server that ends by itself."""
+    return subprocess.run(
+        command(*flags), env=environment(), capture_output=True, text=True, timeout=WAIT_S, check=False
+    )
 
 
 @contextmanager
@@ -62,7 +70,7 @@ def test_what_it_prints(tmp_path: Path) -> None:
         assert lines[2][1] == "numba\n"
         assert "drain_s=9" in lines[3][1]
         assert counts == [4, 4]
-        assert child.wait() == 0
+        assert child.wait(WAIT_S) == 0
 
 
 def test_sigterm_under_load() -> None:
@@ -86,14 +94,14 @@ def test_sigterm_under_load() -> None:
         threads = [threading.Thread(target=load, args=(index,)) for index in range(4)]
         for thread in threads:
             thread.start()
-        enough.wait()
+        assert enough.wait(WAIT_S)
         child.send_signal(signal.SIGTERM)
         for thread in threads:
             thread.join()
 
         assert lost == []
         assert sum(answered) >= 20
-        assert child.wait() == 0
+        assert child.wait(WAIT_S) == 0
 
 
 def test_second_server_on_the_port() -> None:
@@ -102,7 +110,7 @@ def test_second_server_on_the_port() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        second = subprocess.run(command("--listen", address), capture_output=True, text=True, env=environment())
+        second = run("--listen", address)
 
         assert second.returncode == 1
         assert second.stderr == f"lossd serve: cannot listen on {address}: Address already in use\n"
@@ -122,7 +130,7 @@ def test_second_server_on_the_socket(tmp_path: Path) -> None:
 
 def test_usage() -> None:
     """A setting that cannot be used is one sentence and status 2."""
-    bad = subprocess.run(command("--listen", "0.0.0.0:1"), capture_output=True, text=True, env=environment())
+    bad = run("--listen", "0.0.0.0:1")
 
     assert bad.returncode == 2
     assert bad.stderr.startswith("lossd serve: listen = '0.0.0.0:1' can be reached from other machines")

@@ -14,7 +14,7 @@ from lossd_server import losses
 from lossd_server.backends import Backend
 from tests.server.edge import GLUTTON, POISON, SECRET, EdgeBackend
 from tests.server.messages import bce, cross_entropy
-from tests.server.running import details, finished, held, raw, raw_stream, refused, serving, stub
+from tests.server.running import details, finished, held, raw, raw_stream, refused, serving, stub, until_requests
 
 
 def reason(error: grpc.aio.AioRpcError) -> str:
@@ -151,7 +151,7 @@ def test_full() -> None:
             announced = (("lossd-request-bytes", str(size)),)
             first = stub(channel).CrossEntropy(request, metadata=announced)
             first_answer = finished(first)
-            await asyncio.to_thread(backend.entered.acquire)
+            await asyncio.to_thread(backend.until_entered)
             error = await refused(stub(channel).CrossEntropy(request, metadata=announced))
             backend.gate.set()
 
@@ -190,10 +190,9 @@ def test_batch_grows_while_busy() -> None:
         async with serving(backend) as (_, channel):
             backend.gate.clear()
             calls = [finished(stub(channel).CrossEntropy(cross_entropy()))]
-            await asyncio.to_thread(backend.entered.acquire)
+            await asyncio.to_thread(backend.until_entered)
             calls += [finished(stub(channel).CrossEntropy(cross_entropy())) for _ in range(5)]
-            while (await held(channel))[1] < 6:
-                pass
+            await until_requests(channel, 6)
             # All six are held; those behind the first are in line once a later call has been through the same path.
             await refused(stub(channel).CrossEntropy(service.CrossEntropyRequest()))
             backend.gate.set()

@@ -20,8 +20,9 @@ from tests.losses.messages import tensor
 from tests.server.edge import EdgeBackend
 from tests.server.messages import cross_entropy as small
 from tests.server.running import details as of_call
-from tests.server.running import finished, held, serving, stub
+from tests.server.running import finished, held, serving, stub, until_bytes, until_held, until_requests
 from tests.server.streaming import Talk, block, details, end, messages, opened, reason
+from tests.waiting import until_awaited
 
 BOTH = ["input", "target"]
 MIB = 1 << 20
@@ -30,12 +31,6 @@ MIB = 1 << 20
 def cross_entropy(rows: int = 6, classes: int = 4, **fields: Any) -> Any:
     target = tensor(np.arange(rows) % classes, "int64")
     return pb.CrossEntropyRequest(input=tensor(np.zeros((rows, classes))), target=target, **fields)
-
-
-async def until(channel: grpc.aio.Channel, *expected: tuple[int, int]) -> None:
-    """Waits until the server holds what is expected."""
-    while await held(channel) not in expected:
-        pass
 
 
 def test_an_end_without_End(numba: Backend) -> None:
@@ -65,7 +60,7 @@ def test_an_evaluation_that_has_ended_is_answered_after_the_last_message() -> No
             await talk.send(*messages(cross_entropy(), 1, BOTH, [0, 2, 6]))
             await talk.send(pb.StreamRequest(open=opened(cross_entropy(), 2)))
             await talk.call.done_writing()
-            await asyncio.to_thread(backend.entered.acquire)
+            await asyncio.to_thread(backend.until_entered)
             backend.gate.set()
 
             assert {(await talk.receive()).result.evaluation_id for _ in range(2)} == {1, 2}
@@ -103,11 +98,10 @@ def test_cancellation() -> None:
             talk = Talk(channel)
             await talk.send(*messages(cross_entropy(), 1, BOTH, [0, 1, 2, 3, 4, 5, 6]))
             await talk.send(pb.StreamRequest(opens=pb.Opens(opens=[opened(cross_entropy(5), n) for n in range(2, 9)])))
-            await asyncio.to_thread(backend.entered.acquire)
-            while (await held(channel))[0] < 7 * cross_entropy(5).ByteSize():
-                pass
+            await asyncio.to_thread(backend.until_entered)
+            await until_bytes(channel, 7 * cross_entropy(5).ByteSize())
             talk.call.cancel()
-            await until(channel, (0, 0))
+            await until_held(channel, (0, 0))
             backend.gate.set()
             await stub(channel).CrossEntropy(small(7))
 
@@ -126,9 +120,8 @@ def test_a_vanished_client() -> None:
             async with grpc.aio.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as other:
                 talk = Talk(other)
                 await talk.send(*list(messages(cross_entropy(), 1, ["input"], [0, 2, 6]))[:2])
-                while (await held(channel))[1] < 1:
-                    pass
-            await until(channel, (0, 0))
+                await until_requests(channel, 1)
+            await until_held(channel, (0, 0))
         await server.stop(10.0, linger_s=0.0)
 
     asyncio.run(run())
@@ -141,8 +134,7 @@ def test_a_client_that_stalls(numba: Backend) -> None:
         async with serving(numba, max_stream_idle_s=1000.0) as (server, channel):
             talk = Talk(channel)
             await talk.send(*list(messages(cross_entropy(), 1, ["input"], [0, 2, 6]))[:2])
-            while (await held(channel))[1] < 1:
-                pass
+            await until_requests(channel, 1)
             server.service.expire(time.monotonic() + 999.0)
             assert (await held(channel))[1] == 1
             server.service.expire(time.monotonic() + 1001.0)
@@ -166,7 +158,7 @@ def test_an_idle_stream_lives_on(numba: Backend) -> None:
             talk = Talk(channel)
             await talk.send(*messages(cross_entropy(), 1, BOTH, [0, 6]))
             await talk.receive()
-            await until(channel, (0, 0))
+            await until_held(channel, (0, 0))
             server.service.expire(time.monotonic() + 1e6)
             await talk.send(*messages(cross_entropy(), 2, BOTH, [0, 6]))
             (answered,) = await talk.rest()
@@ -193,15 +185,17 @@ def test_a_client_that_does_not_read() -> None:
                     await talk.send(pb.StreamRequest(open=opened(request, sent)))
                     sent += 1
 
-            sending = asyncio.ensure_future(send())
-            before = -1
-            while before != sent or sent < 8:  # until it comes to a stand
+            async def at_a_stand() -> bool:
                 before = sent
                 for _ in range(50):
                     await held(channel)
+                return before == sent >= 8
+
+            sending = asyncio.ensure_future(send())
+            await until_awaited(at_a_stand, lambda: f"8 messages go, and then no more; {sent} went")
             assert (await held(channel))[0] <= 64 * MIB
             server.service.expire(time.monotonic() + 1001.0)
-            await until(channel, (0, 0))
+            await until_held(channel, (0, 0))
             while (one := await _read(talk)) is not None:
                 assert one.HasField("result")
             with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
@@ -234,8 +228,7 @@ def test_going_away() -> None:
             await idle.send(end(7))
             await idle.receive()
             await talk.send(*sequence[:2])
-            while (await held(channel))[1] < 0 or not backend.runs:
-                await held(channel)
+            await asyncio.to_thread(backend.until_entered)
             draining = finished(server.service.drain(60.0))
             with pytest.raises(grpc.aio.AioRpcError) as ended:
                 await idle.receive()
@@ -268,7 +261,7 @@ def test_the_calls_own_deadline() -> None:
             talk = Talk(channel, timeout=0.3)
             await talk.send(*list(messages(cross_entropy(), 1, BOTH, [0, 2, 4, 6]))[:3])
             assert await talk.call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            await until(channel, (0, 0))
+            await until_held(channel, (0, 0))
             backend.gate.set()
 
     asyncio.run(run())

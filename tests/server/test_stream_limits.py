@@ -15,7 +15,7 @@ from lossd.v1 import service_pb2 as pb
 from lossd_server.backends import Backend
 from tests.losses.messages import tensor
 from tests.server.edge import EdgeBackend
-from tests.server.running import held, serving
+from tests.server.running import held, serving, settled, until_held
 from tests.server.streaming import Talk, details, failures, messages, opened, reason
 
 BOTH = ["input", "target"]
@@ -25,12 +25,6 @@ MIB = 1 << 20
 def cross_entropy(rows: int = 6, classes: int = 4, **fields: Any) -> Any:
     target = tensor(np.arange(rows) % classes, "int64")
     return pb.CrossEntropyRequest(input=tensor(np.zeros((rows, classes))), target=target, **fields)
-
-
-async def until(channel: grpc.aio.Channel, *expected: tuple[int, int]) -> None:
-    """Waits until the server holds what is expected."""
-    while await held(channel) not in expected:
-        pass
 
 
 def test_no_more_is_read_than_is_computed() -> None:
@@ -45,12 +39,8 @@ def test_no_more_is_read_than_is_computed() -> None:
             other = list(messages(cross_entropy(), 2, BOTH, [0, 6]))
             talk = Talk(channel)
             sending = asyncio.ensure_future(talk.send(other[0], *messages(request, 1, BOTH, cuts), *other[1:]))
-            await asyncio.to_thread(backend.entered.acquire)
-            before = (-1, -1)
-            while (now := await held(channel)) != before:
-                before = now
-                for _ in range(20):
-                    await held(channel)
+            await asyncio.to_thread(backend.until_entered)
+            now = await settled(channel, 20)
             assert 8 * MIB <= now[0] < 11 * MIB
             assert now[1] == 1
             server.service.expire(time.monotonic() + 1e6)  # evaluation 2 does not wait for its client
@@ -74,7 +64,7 @@ def test_streams_wait_for_room() -> None:
             request = cross_entropy(8, 1 << 16)  # 2 MiB
             talks = [Talk(channel) for _ in range(6)]
             sending = [asyncio.ensure_future(talk.send(*messages(request, 1, BOTH, [0, 4, 8]))) for talk in talks]
-            await asyncio.to_thread(backend.entered.acquire)
+            await asyncio.to_thread(backend.until_entered)
             most = 0
             for _ in range(200):
                 most = max(most, (await held(channel))[0])
@@ -105,7 +95,7 @@ def test_opens_that_hold_too_much() -> None:
             assert "RetryInfo" in details(refused[0])
             assert (await held(channel))[1] == 1
             talk.call.cancel()
-            await until(channel, (0, 0))
+            await until_held(channel, (0, 0))
 
     asyncio.run(run())
 

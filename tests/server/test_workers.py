@@ -25,6 +25,7 @@ from lossd_server.processes.shared_counters import SharedCounters
 from lossd_server.processes.supervisor import last_words, share
 from tests.server.messages import cross_entropy
 from tests.server.test_serve import environment, process
+from tests.waiting import until
 
 CHANNEL = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 200)]
 
@@ -40,8 +41,12 @@ def info(address: str) -> service_pb2.GetServerInfoResponse:
 def instances(address: str, count: int) -> set[str]:
     """The processes that answer there, as soon as there are `count` of them."""
     found: set[str] = set()
-    while len(found) < count:
+
+    def reached() -> bool:
         found.add(info(address).instance_id)
+        return len(found) == count
+
+    until(reached, f"{count} processes answer at {address}")
     return found
 
 
@@ -88,15 +93,11 @@ def test_a_killed_worker_is_replaced() -> None:
         for _ in range(8):
             with grpc.insecure_channel(address, options=CHANNEL) as channel:
                 LossServiceStub(channel).CrossEntropy(cross_entropy(), timeout=30, wait_for_ready=True)
-        counted = 0
-        while counted < 8:  # a worker tells the others ten times a second
-            counted = info(address).statistics.completed
+        # A worker tells the others ten times a second.
+        until(lambda: info(address).statistics.completed == 8, "the other worker knows of all 8 calls")
         os.kill(children(child.pid)[0], signal.SIGKILL)
-        seen: set[str] = set()
-        while not seen - before:
-            seen.add(info(address).instance_id)
+        until(lambda: info(address).instance_id not in before, "a new process answers")
 
-        assert len(seen - before) == 1
         assert info(address).statistics.completed == 8
         assert len(children(child.pid)) == 2
 
