@@ -27,18 +27,14 @@ from triton.compiler import ASTSource
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends.triton.kernel_variants import KERNELS, Configuration
 from lossd_server.backends.triton.kernels import softmax_split_rows
-from lossd_server.backends.triton.variant_choice import HELD_REGISTERS, afterwards, choose_variant
+from lossd_server.backends.triton.variant_choice import afterwards, choose_variant
 from lossd_server.jobs.job import Formula, Job, Kind, Layout
 from lossd_server.tensors.array import STORAGE, Array
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 CLASSES = (10, 32, 64, 100, 256, 512, 1000, 2048, 4096, 8192, 16384, 50257)
 DTYPES = {"bf16": pb.DATA_TYPE_BFLOAT16, "f32": pb.DATA_TYPE_FLOAT32}
-PHASES = {
-    "sums": softmax_split_rows.SUM.value,
-    "finish": softmax_split_rows.FINISH.value,
-    "held": softmax_split_rows.HELD.value,
-}
+PHASES = {"sums": softmax_split_rows.SUM.value, "finish": softmax_split_rows.FINISH.value}
 HEADER = ("variant", "warps", "registers", "spilled B", "shared B", "instructions", "LDG.128", "LDG", "STG.128", "STG")
 
 
@@ -90,8 +86,7 @@ def _phases(name: str, variant: Configuration) -> Iterator[tuple[str, Configurat
         yield name, variant
         return
     for phase, number in PHASES.items():
-        registers = HELD_REGISTERS if phase == "held" else variant.registers
-        yield f"{name}, {phase}", replace(variant, phase=number, registers=registers)
+        yield f"{name}, {phase}", replace(variant, phase=number)
 
 
 def examined(variant: Configuration, target: int) -> tuple[dict[str, int], str]:
@@ -137,7 +132,7 @@ def main() -> None:
     for name, variant in variants():
         if re.search(options.only, name):
             numbers, ptx = examined(variant, options.target)
-            if variant.phase != PHASES["held"] and re.search(r"\b(atom|red)\.", ptx):
+            if re.search(r"\b(atom|red)\.", ptx):
                 sys.exit(f"{name} has atomics")
             print("|", name, "|", " | ".join(str(numbers[column]) for column in HEADER[1:]), "|", flush=True)
 

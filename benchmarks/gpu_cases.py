@@ -53,8 +53,6 @@ class Laid:
     out: torch.Tensor
 
     def launch(self) -> None:
-        if self.batch.zeroed is not None:
-            self.out.view(torch.uint8)[self.batch.zeroed[0] : self.batch.zeroed[1]].zero_()
         for configuration, first, count in self.batch.groups:
             launch_variant(configuration, self.memory, self.out, first, count, self.batch.work)
 
@@ -88,11 +86,11 @@ class Laid:
         return rows.view(layout.rows, pitch)[:, : layout.classes]
 
 
-def laid(jobs: Sequence[Job], device: str, held: bool = False, deviation: float = 2.0) -> Laid:
+def laid(jobs: Sequence[Job], device: str, deviation: float = 2.0) -> Laid:
     """Descriptors, work list and small operands copied over, logits random on the device, results poisoned."""
     scale = [1.0 / max(1, job.layout.rows) for job in jobs]
     launches = [Launch(job, factor) for job, factor in zip(jobs, scale, strict=True)]
-    batch = DeviceBatch(launches, held, lambda values: values.nbytes > STAGED_BYTES)
+    batch = DeviceBatch(launches, lambda values: values.nbytes > STAGED_BYTES)
     staged = torch.empty(batch.staged_words, dtype=torch.int64)
     batch.fill(staged.numpy())
     memory = torch.empty(batch.words, dtype=torch.int64, device=device)

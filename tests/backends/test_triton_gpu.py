@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_size_is_right() -> None:
-    """The benchmark's checks: every C and dtype, more than 2³² elements, long rows both ways, all of it written."""
+    """The benchmark's checks: every C and dtype, more than 2³² elements, all of it written."""
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "gpu.py", "--part", "correctness"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},

@@ -32,19 +32,17 @@ class DeviceBatch:
     """The layout of one batch. `words` and `result_words` are the sizes, in int64 words, of its two buffers.
 
     staged_words: of the first, what `fill` writes; the operands in `direct`, which are copied from where they lie, come
-    after it. groups: kernel variant, its first work item, how many: to be launched in this order. zeroed: bytes of the
-    second that must be 0. held: long rows' pieces wait for each other.
+    after it. groups: kernel variant, its first work item, how many: to be launched in this order.
     """
 
     def __init__(
         self,
         launches: Sequence[Launch],
-        held: bool = False,
         direct: Callable[[npt.NDArray[Any]], bool] = lambda values: False,
     ) -> None:
         self.jobs = [launch.job for launch in launches]
         self._variants = [choose_variant(job) for job in self.jobs]
-        runs_of_variants = plan_launches(self.jobs, self._variants, held)
+        runs_of_variants = plan_launches(self.jobs, self._variants)
         self.groups: list[tuple[Configuration, int, int]] = []
         self._runs: list[tuple[Configuration, int, Run]] = []  # with its first work item
         items = 0
@@ -61,9 +59,6 @@ class DeviceBatch:
         self._table = np.full((len(self.jobs), WORDS), -1, np.int64)
         for launch, variant, row in zip(launches, self._variants, self._table, strict=True):
             packing.describe(launch, variant, row)
-        self.zeroed: tuple[int, int] | None = None
-        if held:
-            self.zeroed = packing.count_pieces(self._table)
         self._pieces = packing.pieces
         self.staged_words = -(-packing.operands.size // 8)
         self.direct = packing.put_direct(self._table)

@@ -128,13 +128,6 @@ class Packing:
             row[descriptor.PARTIALS.value] = self.results.reserve(partials * 4)
         self._room(row, launch)
 
-    def count_pieces(self, rows: npt.NDArray[np.int64]) -> tuple[int, int]:
-        """Room to count a long row's pieces that are done, for every descriptor that has pieces: first byte and end."""
-        begin = self.results.reserve(0)
-        for row in rows[rows[:, descriptor.PIECES.value] > 0]:
-            row[descriptor.DONE.value] = self.results.reserve(int(row[descriptor.ROWS.value]) * 4)
-        return begin, self.results.size
-
     def _room(self, row: npt.NDArray[np.int64], launch: Launch) -> None:
         """Offsets of what the kernels write."""
         job = launch.job

@@ -59,9 +59,8 @@ POS_WEIGHT = tl.constexpr(42)
 UPSTREAM = tl.constexpr(49)
 PARTIALS = tl.constexpr(56)  # PARTIAL float32 for each piece of a long row
 PIECES = tl.constexpr(57)  # pieces of a row
-PITCH = tl.constexpr(59)  # entries from one item of dimension 0 to the next, in the input and whatever lies like it
-WEIGHT_START = tl.constexpr(60)  # float64 a class: what the class weights' gradient begins with
-DONE = tl.constexpr(58)  # int32 a row: pieces whose sums are written, of launches that wait for each other
+PITCH = tl.constexpr(58)  # entries from one item of dimension 0 to the next, in the input and whatever lies like it
+WEIGHT_START = tl.constexpr(59)  # float64 a class: what the class weights' gradient begins with
 
 # A broadcast view of up to three dimensions (…, middle, last): element i lies at
 # i//(middle·last)·s0 + i//last%middle·s1 + i%last·s2.

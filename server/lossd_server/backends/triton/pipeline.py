@@ -15,7 +15,6 @@ from lossd_server.backends.triton.batch import DeviceBatch
 from lossd_server.backends.triton.device import STREAMS, Device, device_error, view_of
 from lossd_server.backends.triton.kernel_variants import launch_variant
 from lossd_server.backends.triton.operand_conversion import words
-from lossd_server.backends.triton.work_list import HOLD_LONG_ROWS
 from lossd_server.jobs.job import Computed, Fault, Launch
 from lossd_server.jobs.slicing import items, piece_items, slice_job
 
@@ -68,11 +67,10 @@ def batches(launches: Sequence[Launch], budget: int = BATCH_BYTES) -> Iterator[l
 
 
 def run_launches(
-    device: Device, launches: Sequence[Launch], direct: Callable[[npt.NDArray[Any]], bool], held: bool = HOLD_LONG_ROWS
+    device: Device, launches: Sequence[Launch], direct: Callable[[npt.NDArray[Any]], bool]
 ) -> list[Computed]:
     """Computes every launch, in order. While one batch is computed, the next is packed and copied over, and the last
-    copied back. direct: whether the device may copy an operand from where it lies. held: as of `DeviceBatch`. Raises as
-    `Backend.run`.
+    copied back. direct: whether the device may copy an operand from where it lies. Raises as `Backend.run`.
     """
     found: list[list[tuple[LaunchSlice, Computed]]] = [[] for _ in launches]
     flights: deque[Flight] = deque()
@@ -86,7 +84,7 @@ def run_launches(
 
     try:
         for pieces in batches(launches):
-            batch = DeviceBatch([piece.launch for piece in pieces], held, direct)
+            batch = DeviceBatch([piece.launch for piece in pieces], direct)
             size = batch.words * 8
             if len(flights) == STREAMS:
                 land()
@@ -117,8 +115,6 @@ def _begin(device: Device, pieces: list[LaunchSlice], batch: DeviceBatch) -> Fli
             source = source.view(-1, piece.row_bytes)
         device.upload(source, target)
     out = device.memory(batch.result_words)
-    if batch.zeroed is not None:
-        out.view(torch.uint8)[batch.zeroed[0] : batch.zeroed[1]].zero_()
     for configuration, first, count in batch.groups:
         launch_variant(configuration, memory, out, first, count, batch.work)
     results = device.download(out)

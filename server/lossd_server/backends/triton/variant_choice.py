@@ -37,19 +37,16 @@ SHAPES: dict[str, tuple[tuple[int, int, int, int], ...]] = {
     "kinds": ((32, 32, 32, 4), (1024, 2, 1024, 4), (2**63, 1, 2048, 8)),
 }
 PIECE_WARPS = 8
-HELD_PIECES = 64  # of one row, that may wait for each other
 ELEMENTWISE_WARPS = 8
 ELEMENT_WARPS = 16  # of elements without weights: 8 a lane
 CLASS_BLOCK = 128  # classes of a work item of the class weights' gradient
 CLASS_WARPS = 4
 LONGEST = 16384  # classes of a row in registers; longer ones are cut into pieces of half of it
 LONGEST_HEAVY = 4096  # the same where more than one number an entry is kept; pieces of as many
-# The most registers of a thread: six programs of four warps share a multiprocessor, and nothing is spilled. A program
-# that waits for others holds its piece beside all else.
+# The most registers of a thread: six programs of four warps share a multiprocessor, and nothing is spilled.
 REGISTERS = 80
 WIDE_REGISTERS = 112  # with 64 entries a lane
 HEAVY_REGISTERS = 128  # with by-products, or two tensors
-HELD_REGISTERS = 160
 DENSE = 64  # classes up to which rows in registers lie dense, not at a pitch of whole vectors
 
 SOFTMAX = frozenset(

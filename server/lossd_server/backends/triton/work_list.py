@@ -10,25 +10,13 @@ import numpy.typing as npt
 
 from lossd_server.backends.triton.kernel_variants import Configuration
 from lossd_server.backends.triton.kernels import softmax_split_rows
-from lossd_server.backends.triton.variant_choice import (
-    HELD_PIECES,
-    HELD_REGISTERS,
-    afterwards,
-    chunk_elements,
-    pieces_of,
-    pitch_of,
-    runs,
-    tiles,
-)
+from lossd_server.backends.triton.variant_choice import afterwards, chunk_elements, pieces_of, pitch_of, runs, tiles
 from lossd_server.jobs.job import Job
 from lossd_server.tensors.array import STORAGE
 
 # Bytes of long rows that are summed before their gradients are taken: they are read again, from L2 where they still
 # lie there. Half of 50 MB, since a line that the other half of the chip asks for is kept twice.
 GROUP_BYTES = 24 << 20
-# Whether a long row's pieces wait for each other instead, which reads the row once. Off until it has been measured, and
-# seen to end, on a GPU: docs/decisions/0013-gpu.md.
-HOLD_LONG_ROWS = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +62,7 @@ class Run:
         work[:, 3] = (held << 32) | (0 if configuration.kernel == "elements" else layout.classes)
 
 
-def plan_launches(
-    jobs: Sequence[Job], variants: Sequence[Configuration], held: bool
-) -> list[tuple[Configuration, list[Run]]]:
+def plan_launches(jobs: Sequence[Job], variants: Sequence[Configuration]) -> list[tuple[Configuration, list[Run]]]:
     """The launches in their order, each with its runs: one a variant, save for long rows whose gradient is wanted."""
     first: dict[Configuration, list[Run]] = {}
     long: dict[Configuration, list[int]] = {}
@@ -92,27 +78,23 @@ def plan_launches(
             later.setdefault(last, []).append(Run(number, 0, count))
     launches = list(first.items())
     for variant, members in long.items():
-        launches += _of_long_rows(jobs, members, variant, held)
+        launches += _of_long_rows(jobs, members, variant)
     return launches + list(later.items())
 
 
 def _of_long_rows(
-    jobs: Sequence[Job], members: list[int], variant: Configuration, held: bool
+    jobs: Sequence[Job], members: list[int], variant: Configuration
 ) -> list[tuple[Configuration, list[Run]]]:
     """Sums and gradients of long rows by turns, so many rows at a time that what is read again is still in L2."""
     finish = replace(variant, phase=softmax_split_rows.FINISH.value)
     launches: list[tuple[Configuration, list[Run]]] = []
     sums: list[Run] = []
     ends: list[Run] = []
-    waiting: list[Run] = []
     room = GROUP_BYTES
     for number in members:
         job = jobs[number]
         count, rows = pieces_of(job, variant), job.layout.rows
         wanted = job.input_gradient or job.target_gradient or job.formula.activation
-        if held and count <= HELD_PIECES and wanted:
-            waiting.append(Run(number, 0, rows * count))
-            continue
         if not wanted:  # nothing is read again: its rows need not be together
             sums.append(Run(number, 0, rows * count))
             ends.append(Run(number, 0, rows, count))
@@ -130,6 +112,4 @@ def _of_long_rows(
                 sums, ends, room = [], [], GROUP_BYTES
     if sums:
         launches += [(variant, sums), (finish, ends)]
-    if waiting:
-        launches.append((replace(variant, phase=softmax_split_rows.HELD.value, registers=HELD_REGISTERS), waiting))
     return launches

@@ -2,8 +2,7 @@
 
 A piece's sums are relative to its own maximum; a row's are the pieces', in their order, each times exp(m_j − m). As
 two launches: SUM leaves a piece's sums, FINISH puts them together and reads the piece again (from L2 where the rows
-of a launch fit there) for the gradient. HELD is both in one launch: the piece stays in registers while the row's
-other pieces are waited for.
+of a launch fit there) for the gradient.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import triton.language as tl
 
 from lossd_server.backends.triton.descriptor import (
     CROSS_ENTROPY_INDEX,
-    DONE,
     ENTROPY_LOGITS,
     FAULTS,
     LOG_SOFTMAX,
@@ -42,7 +40,6 @@ from lossd_server.backends.triton.kernels.softmax_epilogue import row_measures, 
 # PHASE
 SUM = tl.constexpr(1)
 FINISH = tl.constexpr(2)
-HELD = tl.constexpr(3)
 PARTIALS_BLOCK = tl.constexpr(64)  # pieces whose sums are put together at a time
 
 
@@ -52,7 +49,7 @@ def column(
 ) -> tl.tensor:
     """Number `number` of the pieces from `begin` on: [1, PARTIALS_BLOCK]."""
     j = begin + tl.arange(0, PARTIALS_BLOCK)[None, :]
-    return tl.load(partials + j * PARTIAL + number, mask=j < pieces, other=other, cache_modifier=".cg")
+    return tl.load(partials + j * PARTIAL + number, mask=j < pieces, other=other)
 
 
 @triton.jit
@@ -140,7 +137,7 @@ def row_pieces(
     u = x
     if SPREAD:
         u = shares(base, job, y, c, inside, first, lane, mask, FORMULA, TARGET_DTYPE)
-    if PHASE != FINISH:
+    if PHASE == SUM:
         m = row_max(x)
         _, rest, ties, gaps, total, others, curve = tile_sums(x, m, u, SPREAD, OUTPUTS or FORMULA == ENTROPY_LOGITS)
         own = partials + piece * PARTIAL + tl.arange(0, 1)
@@ -153,14 +150,7 @@ def row_pieces(
         tl.store(own + 6, curve)
         if OUTPUTS:
             tl.store(own + 7, first_maximum(x, m, c).to(tl.float32, bitcast=True))
-    if PHASE == HELD:
-        tl.debug_barrier()  # the sums are written by one thread, and counted by one
-        done = (results + tl.load(job + DONE)).to(tl.pointer_type(tl.int32)) + tile // pieces
-        tl.atomic_add(done, 1, sem="release", scope="gpu")
-        while tl.atomic_add(done, 0, sem="acquire", scope="gpu") < pieces:
-            pass
-        tl.debug_barrier()
-    if PHASE != SUM:
+    else:
         m, rest, ties, gaps, total, others, curve, at_first = row_sums(partials, pieces)
         log_d, inverse, rest_share, undefined = row_measures(m, rest + (ties - 1.0))
         curve = curve * inverse
