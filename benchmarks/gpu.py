@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 
 import gpu_record
-from gpu_cases import Clock, Laid, index_job, laid, ragged_shapes
+from gpu_cases import BatchOnDevice, Clock, batch_on_device, index_job, ragged_shapes
 from gpu_peers import PEERS
 
 CLASSES = (10, 100, 256, 1000, 4096, 32000, 50257, 128256, 262144)
@@ -66,7 +66,7 @@ def moved_bytes(rows: int, classes: int, itemsize: int, gradient: bool) -> int:
     return rows * classes * itemsize * (1 + gradient) + 16 * rows
 
 
-def check(one: Laid, number: int, dtype: str, name: str) -> None:
+def check(one: BatchOnDevice, number: int, dtype: str, name: str) -> None:
     """First and last rows of a job against float64; a wrong answer ends the run."""
     job = one.batch.jobs[number]
     assert job.target is not None
@@ -105,14 +105,14 @@ def correctness(run: Run) -> None:
         for classes in run.classes:
             rows = max(3, sizes(run, classes, dtype)[0] // 64)
             name = f"({rows}, {classes}) {dtype}"
-            one = laid([index_job(rows, classes, dtype, True)], run.device, deviation=4.0)
+            one = batch_on_device([index_job(rows, classes, dtype, True)], run.device, deviation=4.0)
             one.launch()
             check(one, 0, dtype, name)
             print(f"correct      {name}", flush=True)
     if run.device == "cuda" and torch.cuda.mem_get_info()[0] > 5 * HUGE_ELEMENTS:
         for classes in (1000, 50257):
             rows = HUGE_ELEMENTS // classes + 1
-            one = laid([index_job(rows, classes, "bfloat16", True)], run.device)
+            one = batch_on_device([index_job(rows, classes, "bfloat16", True)], run.device)
             one.launch()
             check(one, 0, "bfloat16", f"({rows}, {classes}) bfloat16")
             print(f"correct      ({rows}, {classes}) bfloat16: more than 2**32 elements", flush=True)
@@ -126,7 +126,7 @@ def kernels(run: Run) -> None:
         for classes in run.classes:
             rows, itemsize = sizes(run, classes, dtype)
             for gradient in (False, True):
-                one = laid([index_job(rows, classes, dtype, gradient)], run.device)
+                one = batch_on_device([index_job(rows, classes, dtype, gradient)], run.device)
                 one.launch()
                 name = f"({rows}, {classes}) {dtype}{' + gradient' * gradient}"
                 check(one, 0, dtype, name)
@@ -143,7 +143,7 @@ def peers(run: Run) -> None:
         for classes in run.classes:
             rows, itemsize = sizes(run, classes, dtype)
             for gradient in (False, True):
-                one = laid([index_job(rows, classes, dtype, gradient)], run.device)
+                one = batch_on_device([index_job(rows, classes, dtype, gradient)], run.device)
                 x = one.rows(0).contiguous()
                 job = one.batch.jobs[0]
                 assert job.target is not None
@@ -172,11 +172,11 @@ def ragged(run: Run, count: int) -> None:
     shapes = ragged_shapes(count)
     for gradient in (False, True):
         jobs = [index_job(rows, classes, "float32", gradient) for rows, classes in shapes]
-        together = laid(jobs, run.device)
+        together = batch_on_device(jobs, run.device)
         together.launch()
         for number in range(0, count, max(1, count // 20)):
             check(together, number, "float32", f"request {number} of a ragged batch")
-        alone = [laid([job], run.device) for job in jobs]
+        alone = [batch_on_device([job], run.device) for job in jobs]
         tensors = [one.rows(0).contiguous() for one in alone]
         targets = [torch.from_numpy(job.target.values).to(run.device) for job in jobs if job.target is not None]
         longest, total = max(c for _, c in shapes), sum(r for r, _ in shapes)
@@ -186,7 +186,7 @@ def ragged(run: Run, count: int) -> None:
             padded[row : row + tensor.shape[0], : tensor.shape[1]] = tensor
             row += tensor.shape[0]
         of_padded = index_job(total, longest, "float32", gradient)
-        own_padded = laid([of_padded], run.device)
+        own_padded = batch_on_device([of_padded], run.device)
         moved = sum(moved_bytes(rows, classes, 4, gradient) for rows, classes in shapes)
         y = torch.cat(targets)
         works: dict[str, tuple[Callable[[], object], bool]] = {
@@ -203,7 +203,7 @@ def ragged(run: Run, count: int) -> None:
             run.note("ragged", title, moved, ms, spread, requests=count, gradient=gradient, way=name)
 
 
-def _launches(alone: list[Laid]) -> Callable[[], object]:
+def _launches(alone: list[BatchOnDevice]) -> Callable[[], object]:
     def work() -> None:
         for one in alone:
             one.launch()

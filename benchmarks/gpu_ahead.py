@@ -25,9 +25,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.backends.triton.kernel_variants import KERNELS, Configuration
+from lossd_server.backends.triton.kernel_variants import KERNELS, KernelVariant
 from lossd_server.backends.triton.kernels import softmax_split_rows
-from lossd_server.backends.triton.variant_choice import afterwards, choose_variant
+from lossd_server.backends.triton.variant_choice import choose_variant, class_weight_gradient_variant
 from lossd_server.jobs.job import Formula, Job, Kind, Layout
 from lossd_server.tensors.array import STORAGE, Array
 
@@ -49,7 +49,7 @@ def job(formula: Formula, classes: int, dtype: int, inner: int = 1, **options: A
     return Job(rpc="", formula=formula, layout=Layout(*shape), compute=compute, input=ones, target=target, **options)
 
 
-def variants() -> Iterator[tuple[str, Configuration]]:
+def variants() -> Iterator[tuple[str, KernelVariant]]:
     """Those that requests meet most, by name."""
     for short, dtype in DTYPES.items():
         for classes in CLASSES:
@@ -76,20 +76,20 @@ def variants() -> Iterator[tuple[str, Configuration]]:
             strided = job(Formula.CROSS_ENTROPY_DISTRIBUTION, classes, dtype, inner=3, weight_gradient=True)
             yield f"strided rows {short} {classes}", choose_variant(strided)
             yield f"kinds {short} {classes}", choose_variant(job(Formula.KL_ROWS, classes, dtype))
-        last = afterwards(strided)
+        last = class_weight_gradient_variant(strided)
         assert last is not None
         yield f"class weights {short}", last
 
 
-def _phases(name: str, variant: Configuration) -> Iterator[tuple[str, Configuration]]:
-    if variant.kernel != "pieces":
+def _phases(name: str, variant: KernelVariant) -> Iterator[tuple[str, KernelVariant]]:
+    if variant.kernel != "softmax_split_rows":
         yield name, variant
         return
     for phase, number in PHASES.items():
         yield f"{name}, {phase}", replace(variant, phase=number)
 
 
-def examined(variant: Configuration, target: int) -> tuple[dict[str, int], str]:
+def examined(variant: KernelVariant, target: int) -> tuple[dict[str, int], str]:
     """The table's numbers, and the PTX."""
     constants = variant.constants
     signature = {"words": "*i64", "out": "*i64", "item": "i64", "work": "i64"} | dict.fromkeys(constants, "constexpr")

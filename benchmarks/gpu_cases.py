@@ -45,7 +45,7 @@ def index_job(rows: int, classes: int, dtype: str, gradient: bool, **options: An
 
 
 @dataclass(frozen=True)
-class Laid:
+class BatchOnDevice:
     """A batch in device memory: `launch` computes it, again and again."""
 
     batch: DeviceBatch
@@ -86,7 +86,7 @@ class Laid:
         return rows.view(layout.rows, pitch)[:, : layout.classes]
 
 
-def laid(jobs: Sequence[Job], device: str, deviation: float = 2.0) -> Laid:
+def batch_on_device(jobs: Sequence[Job], device: str, deviation: float = 2.0) -> BatchOnDevice:
     """Descriptors, work list and small operands copied over, logits random on the device, results poisoned."""
     scale = [1.0 / max(1, job.layout.rows) for job in jobs]
     launches = [Launch(job, factor) for job, factor in zip(jobs, scale, strict=True)]
@@ -95,7 +95,7 @@ def laid(jobs: Sequence[Job], device: str, deviation: float = 2.0) -> Laid:
     batch.fill(staged.numpy())
     memory = torch.empty(batch.words, dtype=torch.int64, device=device)
     memory[: batch.staged_words].copy_(staged)
-    found = Laid(batch, memory, torch.empty(batch.result_words, dtype=torch.int64, device=device))
+    found = BatchOnDevice(batch, memory, torch.empty(batch.result_words, dtype=torch.int64, device=device))
     found.poison()
     generator = torch.Generator(device).manual_seed(1)
     for number in range(len(jobs)):

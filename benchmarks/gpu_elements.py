@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gpu_cases import DTYPES, TORCH, laid
+from gpu_cases import DTYPES, TORCH, batch_on_device
 from lossd_server.jobs.job import Formula, Job, Layout
 from lossd_server.tensors.array import STORAGE, Array
 
@@ -41,7 +41,7 @@ def elementwise_cases(elements: int, device: str) -> Iterator[Case]:
                 target=operand() if two else None,
                 input_gradient=gradient,
             )
-            one = laid([job], device, deviation=2.0)
+            one = batch_on_device([job], device, deviation=2.0)
             x = one.rows(0)
             if two:
                 one.rows(0, target=True).uniform_(0, 1)

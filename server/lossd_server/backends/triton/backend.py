@@ -8,10 +8,10 @@ import torch
 import triton
 
 from lossd_server.backends.triton.device import Cuda, Device, Interpreter
-from lossd_server.backends.triton.kernels.softmax_general import softmax_rows
-from lossd_server.backends.triton.pinned_memory import Pinned
+from lossd_server.backends.triton.kernels.softmax_general import softmax_general_kernel
+from lossd_server.backends.triton.pinned_memory import PinnedRegions
 from lossd_server.backends.triton.pipeline import run_launches
-from lossd_server.backends.triton.warmup import rehearsals
+from lossd_server.backends.triton.warmup import warmup_launches
 from lossd_server.jobs.job import Computed, Job, Launch
 
 
@@ -26,16 +26,16 @@ class TritonBackend:
 
     def __init__(self, worker: int = 0) -> None:
         """worker: the number of the GPU, among those that the process sees."""
-        interpreted = not isinstance(softmax_rows, triton.JITFunction)
+        interpreted = not isinstance(softmax_general_kernel, triton.JITFunction)
         if not interpreted and not torch.cuda.is_available():
             raise RuntimeError("there is no CUDA device, and Triton's interpreter is off (TRITON_INTERPRET=1)")
         self._device: Device = Interpreter() if interpreted else Cuda(worker)
-        self._pinned = Pinned(self._device)
+        self._pinned = PinnedRegions(self._device)
         self.device = self._device.description
 
     def warm_up(self, report: Callable[[str], None]) -> None:
         """Compiles or loads the kernel variants that most requests need, by running each once."""
-        for title, launch in rehearsals():
+        for title, launch in warmup_launches():
             report(f"triton: {title}")
             self.run([launch])
 

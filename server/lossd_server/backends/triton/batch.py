@@ -13,11 +13,11 @@ import numpy.typing as npt
 from triton.language import constexpr
 
 from lossd_server.backends.triton import descriptor
-from lossd_server.backends.triton.batch_layout import OUTPUTS, Packing
-from lossd_server.backends.triton.kernel_variants import Configuration
+from lossd_server.backends.triton.batch_layout import OUTPUTS, BatchLayout
+from lossd_server.backends.triton.kernel_variants import KernelVariant
 from lossd_server.backends.triton.operand_conversion import words
-from lossd_server.backends.triton.variant_choice import choose_variant, pitch_of, runs
-from lossd_server.backends.triton.work_list import Run, plan_launches
+from lossd_server.backends.triton.variant_choice import choose_variant, row_pitch, runs_per_chunk
+from lossd_server.backends.triton.work_list import TileRange, plan_launches
 from lossd_server.jobs.job import Computed, Fault, Formula, Job, Launch
 from lossd_server.tensors.array import STORAGE
 
@@ -43,27 +43,27 @@ class DeviceBatch:
         self.jobs = [launch.job for launch in launches]
         self._variants = [choose_variant(job) for job in self.jobs]
         runs_of_variants = plan_launches(self.jobs, self._variants)
-        self.groups: list[tuple[Configuration, int, int]] = []
-        self._runs: list[tuple[Configuration, int, Run]] = []  # with its first work item
+        self.groups: list[tuple[KernelVariant, int, int]] = []
+        self._runs: list[tuple[KernelVariant, int, TileRange]] = []  # with its first work item
         items = 0
-        for configuration, members in runs_of_variants:
+        for variant, members in runs_of_variants:
             begin = items
             for run in members:
-                self._runs.append((configuration, items, run))
+                self._runs.append((variant, items, run))
                 items += run.count
-            self.groups.append((configuration, begin, items - begin))
+            self.groups.append((variant, begin, items - begin))
         self.items = items
         self.work = len(self.jobs) * WORDS
         self._work_end = self.work + ITEM * items
-        packing = Packing(self._work_end * 8, FAULTS * items * 8, direct)
+        layout = BatchLayout(self._work_end * 8, FAULTS * items * 8, direct)
         self._table = np.full((len(self.jobs), WORDS), -1, np.int64)
         for launch, variant, row in zip(launches, self._variants, self._table, strict=True):
-            packing.describe(launch, variant, row)
-        self._pieces = packing.pieces
-        self.staged_words = -(-packing.operands.size // 8)
-        self.direct = packing.put_direct(self._table)
-        self.words = -(-packing.operands.size // 16) * 2  # whole vectors
-        self.result_words = -(-packing.results.size // 16) * 2  # whole vectors
+            layout.describe(launch, variant, row)
+        self._pieces = layout.pieces
+        self.staged_words = -(-layout.operands.size // 8)
+        self.direct = layout.place_direct_operands(self._table)
+        self.words = -(-layout.operands.size // 16) * 2  # whole vectors
+        self.result_words = -(-layout.results.size // 16) * 2  # whole vectors
 
     def word(self, number: int, word: int) -> int:
         """A word of a job's descriptor."""
@@ -73,11 +73,9 @@ class DeviceBatch:
         """Writes descriptors, work list and operands into `buffer`, of `staged_words` words."""
         buffer[: self.work] = self._table.reshape(-1)
         work = buffer[self.work : self._work_end].reshape(-1, ITEM)
-        for configuration, first, run in self._runs:
+        for variant, first, run in self._runs:
             job = self.jobs[run.job]
-            run.fill(
-                work[first : first + run.count], job, configuration, int(self._table[run.job, descriptor.INPUT.value])
-            )
+            run.fill(work[first : first + run.count], job, variant, int(self._table[run.job, descriptor.INPUT.value]))
         raw = buffer.view(np.uint8)
         for piece in self._pieces:
             values = words(piece.values)
@@ -105,10 +103,10 @@ class DeviceBatch:
                 yield _computed(job, self._variants[number], self._table[number], raw)
 
 
-def _computed(job: Job, variant: Configuration, row: npt.NDArray[np.int64], raw: npt.NDArray[np.uint8]) -> Computed:
+def _computed(job: Job, variant: KernelVariant, row: npt.NDArray[np.int64], raw: npt.NDArray[np.uint8]) -> Computed:
     """A job's results, found by its descriptor."""
     layout = job.layout
-    pitch = pitch_of(job, variant)
+    pitch = row_pitch(job, variant)
 
     def taken(word: constexpr, dtype: np.dtype[Any], count: int) -> npt.NDArray[Any] | None:
         offset = int(row[word.value])
@@ -137,7 +135,7 @@ def _computed(job: Job, variant: Configuration, row: npt.NDArray[np.int64], raw:
         computed.outputs[name] = raw[offset : offset + layout.rows * dtype.itemsize].view(dtype)
     if job.formula.elementwise and not job.formula.activation:
         computed.losses, computed.values = computed.values, None
-        run_sums = taken(descriptor.RUN_SUMS, FLOAT64, layout.chunks * runs(job))
+        run_sums = taken(descriptor.RUN_SUMS, FLOAT64, layout.chunks * runs_per_chunk(job))
         assert run_sums is not None
         # A running sum adds in order; numpy's sum does not.
         computed.chunk_sums = (

@@ -10,15 +10,15 @@ import numpy.typing as npt
 
 from lossd.contract import gradient_dtype
 from lossd_server.backends.triton import descriptor
-from lossd_server.backends.triton.kernel_variants import Configuration
-from lossd_server.backends.triton.operand_conversion import dtype_code, readable, strided
+from lossd_server.backends.triton.kernel_variants import KernelVariant
+from lossd_server.backends.triton.operand_conversion import collapse_view, convert_operand, dtype_code
 from lossd_server.backends.triton.variant_choice import (
     INDEXED,
-    chunk_elements,
+    blocks_per_row,
     compute_of,
-    pieces_of,
-    pitch_of,
-    runs,
+    elements_per_chunk,
+    row_pitch,
+    runs_per_chunk,
 )
 from lossd_server.jobs.job import Formula, Job, Kind, Launch
 from lossd_server.tensors.array import STORAGE, Array, View
@@ -39,7 +39,7 @@ OUTPUTS: dict[str, tuple[int, np.dtype[Any]]] = {
 }
 
 
-class Extent:
+class BumpAllocator:
     """A buffer being laid out."""
 
     def __init__(self, size: int) -> None:
@@ -66,19 +66,19 @@ class CopiedOperand(NamedTuple):
         return self.values.nbytes // self.row_bytes * self.pitch_bytes if self.pitch_bytes else self.values.nbytes
 
 
-class Packing:
+class BatchLayout:
     """Lays jobs out one after the other. `pieces`: every operand that is copied in."""
 
     def __init__(self, operand_bytes: int, result_bytes: int, direct: Callable[[npt.NDArray[Any]], bool]) -> None:
-        self.operands = Extent(operand_bytes)
-        self.results = Extent(result_bytes)
+        self.operands = BumpAllocator(operand_bytes)
+        self.results = BumpAllocator(result_bytes)
         self.pieces: list[CopiedOperand] = []
         self._is_direct = direct
         self._direct: list[tuple[int, int, CopiedOperand]] = []  # job, word of its offset
         self._jobs = 0
         self._pitch = 0  # entries from one row of the job to the next, where that is not C
 
-    def put_direct(self, rows: npt.NDArray[np.int64]) -> list[CopiedOperand]:
+    def place_direct_operands(self, rows: npt.NDArray[np.int64]) -> list[CopiedOperand]:
         """Room after all else for the operands that are not copied in; their offsets go into the descriptors."""
         placed = []
         for job, word, piece in self._direct:
@@ -87,12 +87,12 @@ class Packing:
             placed.append(piece._replace(offset=offset))
         return placed
 
-    def describe(self, launch: Launch, configuration: Configuration, row: npt.NDArray[np.int64]) -> None:
+    def describe(self, launch: Launch, variant: KernelVariant, row: npt.NDArray[np.int64]) -> None:
         """Fills a descriptor, all of whose words are −1, and takes room for the job's operands and results."""
         job = launch.job
         layout = job.layout
         self._jobs += 1
-        pitch = pitch_of(job, configuration)
+        pitch = row_pitch(job, variant)
         row[descriptor.PITCH.value] = pitch * layout.inner
         self._pitch = pitch if pitch != layout.classes else 0
         row[descriptor.FORMULA.value] = job.formula.value
@@ -122,10 +122,10 @@ class Packing:
         self._view(row, descriptor.WEIGHT.value, job.weight, job)
         self._view(row, descriptor.POS_WEIGHT.value, job.pos_weight, job)
         self._view(row, descriptor.UPSTREAM.value, job.upstream, job)
-        if configuration.kernel == "pieces":
-            row[descriptor.PIECES.value] = pieces_of(job, configuration)
-            partials = layout.rows * pieces_of(job, configuration) * descriptor.PARTIAL.value
-            row[descriptor.PARTIALS.value] = self.results.reserve(partials * 4)
+        if variant.kernel == "softmax_split_rows":
+            row[descriptor.ROW_BLOCKS.value] = blocks_per_row(job, variant)
+            partials = layout.rows * blocks_per_row(job, variant) * descriptor.SUMS_PER_BLOCK.value
+            row[descriptor.BLOCK_SUMS.value] = self.results.reserve(partials * 4)
         self._room(row, launch)
 
     def _room(self, row: npt.NDArray[np.int64], launch: Launch) -> None:
@@ -133,12 +133,12 @@ class Packing:
         job = launch.job
         layout = job.layout
         if job.formula.elementwise:
-            row[descriptor.CHUNK.value] = chunk_elements(job)
-            row[descriptor.RUNS.value] = runs(job)
+            row[descriptor.CHUNK.value] = elements_per_chunk(job)
+            row[descriptor.RUNS.value] = runs_per_chunk(job)
         if job.formula.activation:
             self._elements(row, descriptor.VALUES.value, gradient_dtype(job.input.dtype), job)
         elif job.formula.elementwise:
-            row[descriptor.RUN_SUMS.value] = self.results.reserve(layout.chunks * runs(job) * 8)
+            row[descriptor.RUN_SUMS.value] = self.results.reserve(layout.chunks * runs_per_chunk(job) * 8)
         else:
             row[descriptor.LOSSES.value] = self.results.reserve(layout.rows * 8)
         if (
@@ -162,7 +162,7 @@ class Packing:
 
     def _operand(self, row: npt.NDArray[np.int64], word: int, values: npt.NDArray[Any], dtype: int, job: Job) -> None:
         """The offset at `word`, the dtype after it."""
-        taken, row[word + 1] = readable(values, dtype, job.compute)
+        taken, row[word + 1] = convert_operand(values, dtype, job.compute)
         piece = CopiedOperand(0, taken)
         if self._pitch and word in (descriptor.INPUT.value, descriptor.TARGET.value):
             piece = CopiedOperand(0, taken, job.layout.classes * taken.itemsize, self._pitch * taken.itemsize)
@@ -175,7 +175,7 @@ class Packing:
     def _view(self, row: npt.NDArray[np.int64], word: int, view: View | None, job: Job) -> None:
         if view is None:
             return
-        values, strides = strided(view)
+        values, strides = collapse_view(view)
         self._operand(row, word + descriptor.VIEW_OFFSET.value, values, view.dtype, job)
         row[word + descriptor.VIEW_MIDDLE.value : word + descriptor.VIEW_MIDDLE.value + len(strides)] = strides
 

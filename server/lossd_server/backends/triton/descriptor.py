@@ -17,7 +17,7 @@ from lossd_server.jobs.job import Formula, Kind
 
 WORDS = tl.constexpr(64)  # words of a descriptor
 ITEM = tl.constexpr(4)  # words of a work item
-PARTIAL = tl.constexpr(8)  # numbers that a piece of a long row leaves
+SUMS_PER_BLOCK = tl.constexpr(8)  # numbers that a piece of a long row leaves
 
 FORMULA = tl.constexpr(0)
 ROWS = tl.constexpr(1)  # rows; elements in the elementwise family
@@ -57,8 +57,8 @@ CORRECT = tl.constexpr(34)  # uint8
 WEIGHT = tl.constexpr(35)  # views: 7 words each
 POS_WEIGHT = tl.constexpr(42)
 UPSTREAM = tl.constexpr(49)
-PARTIALS = tl.constexpr(56)  # PARTIAL float32 for each piece of a long row
-PIECES = tl.constexpr(57)  # pieces of a row
+BLOCK_SUMS = tl.constexpr(56)  # PARTIAL float32 for each piece of a long row
+ROW_BLOCKS = tl.constexpr(57)  # pieces of a row
 PITCH = tl.constexpr(58)  # entries from one item of dimension 0 to the next, in the input and whatever lies like it
 WEIGHT_START = tl.constexpr(59)  # float64 a class: what the class weights' gradient begins with
 

@@ -172,7 +172,7 @@ def device_error(error: Exception, size: int) -> Exception:
     return error
 
 
-def view_of(values: npt.NDArray[np.uint8]) -> torch.Tensor:
+def as_tensor(values: npt.NDArray[np.uint8]) -> torch.Tensor:
     """Bytes as a tensor without a copy, read-only ones too (it is only read). They must outlive the tensor."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the array is read-only

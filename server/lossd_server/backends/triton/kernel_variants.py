@@ -10,12 +10,12 @@ import triton.language as tl
 
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends.triton.kernels import softmax_split_rows
-from lossd_server.backends.triton.kernels.class_weight_gradient import class_sums
-from lossd_server.backends.triton.kernels.distributions import kinds_rows
-from lossd_server.backends.triton.kernels.elementwise_general import elementwise_runs
-from lossd_server.backends.triton.kernels.elementwise_in_registers import element_runs
-from lossd_server.backends.triton.kernels.softmax_general import softmax_rows
-from lossd_server.backends.triton.kernels.softmax_in_registers import resident_rows
+from lossd_server.backends.triton.kernels.class_weight_gradient import class_weight_gradient_kernel
+from lossd_server.backends.triton.kernels.distributions import distributions_kernel
+from lossd_server.backends.triton.kernels.elementwise_general import elementwise_general_kernel
+from lossd_server.backends.triton.kernels.elementwise_in_registers import elementwise_in_registers_kernel
+from lossd_server.backends.triton.kernels.softmax_general import softmax_general_kernel
+from lossd_server.backends.triton.kernels.softmax_in_registers import softmax_in_registers_kernel
 
 TYPES: dict[int, Any] = {
     pb.DATA_TYPE_FLOAT16: tl.float16,
@@ -25,13 +25,12 @@ TYPES: dict[int, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Configuration:
+class KernelVariant:
     """A compiled variant of a kernel. tile: rows of a work item; block: classes of a step, or elements of a run.
 
-    Of tiles in registers (kernels resident, pieces, elements): formula; whether every class has its weight in the loss
-    (spread); whether by-products are wanted; dtypes of the input, of the target's distribution, of the values; entries
-    of an access (vector); whether a row's last one is padded; lanes of a row; phase of pieces.py; the most registers a
-    thread may take (0: no limit).
+    Of tiles in registers: formula; whether every class has a weight in the loss (soft_labels); whether by-products are
+    wanted; dtypes of the input, of the target's distribution, of the values; entries of an access (vector); whether a
+    row's last one is padded; lanes of a row; phase of split rows; the most registers a thread may take (0: no limit).
     """
 
     kernel: str  # of KERNELS
@@ -40,7 +39,7 @@ class Configuration:
     block: int
     warps: int
     formula: int = 0
-    spread: bool = False
+    soft_labels: bool = False
     outputs: bool = False
     dtype: int = 0
     target_dtype: int = 0
@@ -54,7 +53,7 @@ class Configuration:
     @property
     def held(self) -> bool:
         """Whether the tile is held in registers."""
-        return self.kernel in ("resident", "pieces", "elements")
+        return self.kernel in ("softmax_in_registers", "softmax_split_rows", "elementwise_in_registers")
 
     @property
     def run(self) -> int:
@@ -70,51 +69,51 @@ class Configuration:
     @property
     def constants(self) -> dict[str, Any]:
         """The kernel's constexpr arguments."""
-        if self.kernel == "elements":
+        if self.kernel == "elementwise_in_registers":
             return {
                 "FORMULA": self.formula,
                 "DTYPE": TYPES[self.dtype],
                 "TARGET_DTYPE": TYPES[self.target_dtype],
                 "VALUE_DTYPE": TYPES[self.value_dtype],
-                "VEC": self.vector,
+                "VECTOR": self.vector,
                 "RUN": self.block,
             }
         if self.held:
             constants: dict[str, Any] = {
                 "FORMULA": self.formula,
-                "SPREAD": self.spread,
+                "SOFT_LABELS": self.soft_labels,
                 "OUTPUTS": self.outputs,
                 "DTYPE": TYPES[self.dtype],
                 "TARGET_DTYPE": TYPES[self.target_dtype],
-                "VEC": self.vector,
+                "VECTOR": self.vector,
                 "PADDED": self.padded,
                 "BLOCK": self.block,
             }
             return constants | (
-                {"PHASE": self.phase} if self.kernel == "pieces" else {"TILE": self.tile, "L": self.run}
+                {"PHASE": self.phase} if self.kernel == "softmax_split_rows" else {"TILE": self.tile, "STEP": self.run}
             )
         constants = {"COMPUTE": tl.float64 if self.compute == "float64" else tl.float32}
-        if self.kernel == "elementwise":
+        if self.kernel == "elementwise_general":
             return constants | {"RUN": self.block}
-        if self.kernel == "weights":
+        if self.kernel == "class_weight_gradient":
             return constants | {"BLOCK": self.block}
         return constants | {"TILE": self.tile, "BLOCK": self.block}
 
 
 KERNELS: dict[str, Any] = {
-    "resident": resident_rows,
-    "pieces": softmax_split_rows.row_pieces,
-    "softmax": softmax_rows,
-    "kinds": kinds_rows,
-    "elements": element_runs,
-    "elementwise": elementwise_runs,
-    "weights": class_sums,
+    "softmax_in_registers": softmax_in_registers_kernel,
+    "softmax_split_rows": softmax_split_rows.softmax_split_rows_kernel,
+    "softmax_general": softmax_general_kernel,
+    "distributions": distributions_kernel,
+    "elementwise_in_registers": elementwise_in_registers_kernel,
+    "elementwise_general": elementwise_general_kernel,
+    "class_weight_gradient": class_weight_gradient_kernel,
 }
 
 
 def launch_variant(
-    configuration: Configuration, words: torch.Tensor, out: torch.Tensor, first: int, count: int, work: int
+    variant: KernelVariant, words: torch.Tensor, out: torch.Tensor, first: int, count: int, work: int
 ) -> None:
     """Launches `count` work items from number `first` on; `work` is the word at which the work list begins."""
-    kernel = KERNELS[configuration.kernel]
-    kernel[(count,)](words, out, first, work, **configuration.constants, **configuration.options)
+    kernel = KERNELS[variant.kernel]
+    kernel[(count,)](words, out, first, work, **variant.constants, **variant.options)

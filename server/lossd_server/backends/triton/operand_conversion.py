@@ -23,12 +23,12 @@ def dtype_code(compute: np.dtype[Any]) -> int:
     return pb.DATA_TYPE_FLOAT64 if compute == np.float64 else pb.DATA_TYPE_FLOAT32
 
 
-def read_as(dtype: int, compute: np.dtype[Any]) -> int:
+def kernel_dtype(dtype: int, compute: np.dtype[Any]) -> int:
     """The dtype that kernels read an operand of `dtype` in."""
     return dtype if dtype in DIRECT else dtype_code(compute)
 
 
-def readable(values: npt.NDArray[Any], dtype: int, compute: np.dtype[Any]) -> tuple[npt.NDArray[Any], int]:
+def convert_operand(values: npt.NDArray[Any], dtype: int, compute: np.dtype[Any]) -> tuple[npt.NDArray[Any], int]:
     """`values` and their dtype as kernels read them: bool, integers and 8-bit floats become `compute`."""
     if dtype in DIRECT:
         return values, dtype
@@ -38,8 +38,8 @@ def readable(values: npt.NDArray[Any], dtype: int, compute: np.dtype[Any]) -> tu
     return values.astype(compute), dtype_code(compute)
 
 
-def strided(view: View) -> tuple[npt.NDArray[Any], tuple[int, int, int, int, int]]:
-    """A view's values and (middle, last, s0, s1, s2), as table.py has them.
+def collapse_view(view: View) -> tuple[npt.NDArray[Any], tuple[int, int, int, int, int]]:
+    """A view's values and (middle, last, s0, s1, s2), as descriptor.py has them.
 
     Neighbouring dimensions that one stride covers become one; a view that still has more than three is written out.
     """

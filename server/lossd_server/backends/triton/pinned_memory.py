@@ -15,7 +15,7 @@ from lossd_server.backends.triton.device import Device
 DIRECT_BYTES = 1 << 16  # smaller operands are packed: a copy of its own costs more than moving them
 
 
-class Pinned:
+class PinnedRegions:
     """The ranges registered, by address. Thread-safe."""
 
     def __init__(self, device: Device) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from lossd_server.backends.triton.batch import DeviceBatch
-from lossd_server.backends.triton.device import STREAMS, Device, device_error, view_of
+from lossd_server.backends.triton.device import STREAMS, Device, as_tensor, device_error
 from lossd_server.backends.triton.kernel_variants import launch_variant
 from lossd_server.backends.triton.operand_conversion import words
 from lossd_server.jobs.job import Computed, Fault, Launch
@@ -21,7 +21,7 @@ from lossd_server.jobs.slicing import items, piece_items, slice_job
 # Bytes read and written by one batch: a few hundred microseconds of PCIe, so that the first copy is not waited for
 # long, and launches do not show.
 BATCH_BYTES = 16 << 20
-OF_ROWS = frozenset({Fault.CLASS_OUT_OF_RANGE, Fault.EMPTY_COUNTS})  # whose index is a row's
+ROW_FAULTS = frozenset({Fault.CLASS_OUT_OF_RANGE, Fault.EMPTY_COUNTS})  # whose index is a row's
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class LaunchSlice:
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
+class BatchInFlight:
     """A batch on its way. kept: what copies still read."""
 
     pieces: list[LaunchSlice]
@@ -45,7 +45,7 @@ class Flight:
     kept: tuple[torch.Tensor, ...]
 
 
-def batches(launches: Sequence[Launch], budget: int = BATCH_BYTES) -> Iterator[list[LaunchSlice]]:
+def make_batches(launches: Sequence[Launch], budget: int = BATCH_BYTES) -> Iterator[list[LaunchSlice]]:
     """The launches in batches of about `budget` bytes, in order; a larger job in pieces.
 
     Not where its class weights have a gradient: that is one sum over all rows.
@@ -73,55 +73,55 @@ def run_launches(
     copied back. direct: whether the device may copy an operand from where it lies. Raises as `Backend.run`.
     """
     found: list[list[tuple[LaunchSlice, Computed]]] = [[] for _ in launches]
-    flights: deque[Flight] = deque()
+    in_flight: deque[BatchInFlight] = deque()
     size = 0
 
     def land() -> None:
-        flight = flights.popleft()
-        device.wait(flight.mark)
-        for piece, computed in zip(flight.pieces, flight.batch.results(flight.results.numpy()), strict=True):
+        oldest = in_flight.popleft()
+        device.wait(oldest.mark)
+        for piece, computed in zip(oldest.pieces, oldest.batch.results(oldest.results.numpy()), strict=True):
             found[piece.number].append((piece, computed))
 
     try:
-        for pieces in batches(launches):
+        for pieces in make_batches(launches):
             batch = DeviceBatch([piece.launch for piece in pieces], direct)
             size = batch.words * 8
-            if len(flights) == STREAMS:
+            if len(in_flight) == STREAMS:
                 land()
             with device.turn():
-                flights.append(_begin(device, pieces, batch))
-        while flights:
+                in_flight.append(_begin(device, pieces, batch))
+        while in_flight:
             land()
     except Exception as error:
         meaning = device_error(error, size)
         if isinstance(meaning, MemoryError):
-            for flight in flights:  # nothing may be freed that a copy still reads
-                device.wait(flight.mark)
+            for oldest in in_flight:  # nothing may be freed that a copy still reads
+                device.wait(oldest.mark)
         raise meaning from error
-    return [_joined(parts) for parts in found]
+    return [_join_slices(parts) for parts in found]
 
 
-def _begin(device: Device, pieces: list[LaunchSlice], batch: DeviceBatch) -> Flight:
+def _begin(device: Device, pieces: list[LaunchSlice], batch: DeviceBatch) -> BatchInFlight:
     staged = device.staging(batch.staged_words)
     batch.fill(staged.numpy())
     memory = device.memory(batch.words)
     device.upload(staged, memory[: batch.staged_words])
     raw = memory.view(torch.uint8)
     for piece in batch.direct:
-        source = view_of(words(piece.values))
+        source = as_tensor(words(piece.values))
         target = raw[piece.offset : piece.offset + piece.size]
         if piece.pitch_bytes:
             target = target.view(-1, piece.pitch_bytes)[:, : piece.row_bytes]
             source = source.view(-1, piece.row_bytes)
         device.upload(source, target)
     out = device.memory(batch.result_words)
-    for configuration, first, count in batch.groups:
-        launch_variant(configuration, memory, out, first, count, batch.work)
+    for variant, first, count in batch.groups:
+        launch_variant(variant, memory, out, first, count, batch.work)
     results = device.download(out)
-    return Flight(pieces, batch, results, device.mark(), (staged, memory, out))
+    return BatchInFlight(pieces, batch, results, device.mark(), (staged, memory, out))
 
 
-def _joined(parts: list[tuple[LaunchSlice, Computed]]) -> Computed:
+def _join_slices(parts: list[tuple[LaunchSlice, Computed]]) -> Computed:
     """The results of a job's pieces as one; the first fault, at its place in the whole."""
     if len(parts) == 1:
         return parts[0][1]
@@ -130,7 +130,7 @@ def _joined(parts: list[tuple[LaunchSlice, Computed]]) -> Computed:
             kind, index = computed.fault
             layout = piece.launch.job.layout
             count = items(piece.launch.job)
-            each = (layout.rows if kind in OF_ROWS else layout.elements) // count
+            each = (layout.rows if kind in ROW_FAULTS else layout.elements) // count
             return Computed(fault=(kind, index + piece.first * each))
 
     def joined(take: Callable[[Computed], npt.NDArray[Any] | None]) -> npt.NDArray[Any] | None:

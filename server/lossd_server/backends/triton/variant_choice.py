@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.backends.triton.kernel_variants import Configuration
+from lossd_server.backends.triton.kernel_variants import KernelVariant
 from lossd_server.backends.triton.kernels import softmax_split_rows
-from lossd_server.backends.triton.operand_conversion import read_as
+from lossd_server.backends.triton.operand_conversion import kernel_dtype
 from lossd_server.jobs.job import RUN, Formula, Job, Layout
 from lossd_server.tensors.array import STORAGE
 
 # Largest C, then rows of a tile, classes of a block, warps, lanes of a row. Rows in registers: 32 entries a lane, so
 # that the gradient's exponentials stay there and several programs share a multiprocessor.
-RESIDENT: tuple[tuple[int, int, int, int, int], ...] = (
+REGISTER_TILES: tuple[tuple[int, int, int, int, int], ...] = (
     (16, 128, 16, 4, 2),
     (32, 128, 32, 4, 2),
     (64, 64, 64, 4, 2),
@@ -32,17 +32,17 @@ RESIDENT: tuple[tuple[int, int, int, int, int], ...] = (
     (16384, 1, 16384, 16, 512),
 )
 # The others: about 2,048 entries a step, rows of one block where C is small.
-SHAPES: dict[str, tuple[tuple[int, int, int, int], ...]] = {
-    "softmax": ((16, 64, 16, 4), (64, 32, 64, 4), (256, 8, 256, 4), (1024, 2, 1024, 4), (2**63, 1, 2048, 8)),
-    "kinds": ((32, 32, 32, 4), (1024, 2, 1024, 4), (2**63, 1, 2048, 8)),
+GENERAL_TILES: dict[str, tuple[tuple[int, int, int, int], ...]] = {
+    "softmax_general": ((16, 64, 16, 4), (64, 32, 64, 4), (256, 8, 256, 4), (1024, 2, 1024, 4), (2**63, 1, 2048, 8)),
+    "distributions": ((32, 32, 32, 4), (1024, 2, 1024, 4), (2**63, 1, 2048, 8)),
 }
-PIECE_WARPS = 8
+SPLIT_WARPS = 8
 ELEMENTWISE_WARPS = 8
 ELEMENT_WARPS = 16  # of elements without weights: 8 a lane
 CLASS_BLOCK = 128  # classes of a work item of the class weights' gradient
 CLASS_WARPS = 4
-LONGEST = 16384  # classes of a row in registers; longer ones are cut into pieces of half of it
-LONGEST_HEAVY = 4096  # the same where more than one number an entry is kept; pieces of as many
+MOST_CLASSES = 16384  # classes of a row in registers; longer ones are cut into pieces of half of it
+MOST_CLASSES_HEAVY = 4096  # the same where more than one number an entry is kept; pieces of as many
 # The most registers of a thread: six programs of four warps share a multiprocessor, and nothing is spilled.
 REGISTERS = 80
 WIDE_REGISTERS = 112  # with 64 entries a lane
@@ -66,7 +66,7 @@ def compute_of(job: Job) -> np.dtype[Any]:
     return np.dtype(np.float64) if job.softcap > 0 else job.compute
 
 
-class Traits(NamedTuple):
+class VariantKey(NamedTuple):
     """What the choice of a variant depends on."""
 
     formula: Formula
@@ -80,17 +80,17 @@ class Traits(NamedTuple):
     graded: bool  # the input's gradient is wanted
 
 
-def choose_variant(job: Job) -> Configuration:
+def choose_variant(job: Job) -> KernelVariant:
     """The variant for `job`; of long rows in pieces the one that sums."""
     target = job.target if job.formula not in INDEXED else None
     plain = job.layout.inner == 1 and job.weight is None and job.pos_weight is None and job.upstream is None
-    return _chosen(
-        Traits(
+    return _variant_of(
+        VariantKey(
             job.formula,
             job.layout.classes,
             compute_of(job).name,
-            read_as(job.input.dtype, job.compute),
-            read_as((target or job.input).dtype, job.compute),
+            kernel_dtype(job.input.dtype, job.compute),
+            kernel_dtype((target or job.input).dtype, job.compute),
             job.label_smoothing > 0,
             bool(job.outputs),
             plain,
@@ -100,29 +100,29 @@ def choose_variant(job: Job) -> Configuration:
 
 
 @lru_cache(4096)
-def _chosen(job: Traits) -> Configuration:
+def _variant_of(job: VariantKey) -> KernelVariant:
     if job.formula.elementwise:
         if job.plain and job.compute == "float32":
             return _elements(job)
-        return Configuration("elementwise", job.compute, 1, RUN, ELEMENTWISE_WARPS)
+        return KernelVariant("elementwise_general", job.compute, 1, RUN, ELEMENTWISE_WARPS)
     if job.formula in SOFTMAX:
         # An activation's gradient takes a view of any strides.
         short = job.classes < 2**31 and not (job.formula.activation and job.graded)
         if job.plain and job.compute == "float32" and short:
             return _registers(job)
-    kernel = "softmax" if job.formula in SOFTMAX else "kinds"
-    _, tile, block, warps = next(shape for shape in SHAPES[kernel] if job.classes <= shape[0])
-    return Configuration(kernel, job.compute, tile, block, warps)
+    kernel = "softmax_general" if job.formula in SOFTMAX else "distributions"
+    _, tile, block, warps = next(shape for shape in GENERAL_TILES[kernel] if job.classes <= shape[0])
+    return KernelVariant(kernel, job.compute, tile, block, warps)
 
 
-def _entries_of_16_bytes(job: Traits) -> int:
+def _entries_of_16_bytes(job: VariantKey) -> int:
     return 16 // min(STORAGE[job.dtype].itemsize, STORAGE[job.target_dtype].itemsize)
 
 
-def _elements(job: Traits) -> Configuration:
+def _elements(job: VariantKey) -> KernelVariant:
     chunk = Layout(1, job.classes, 1).chunk_items * job.classes  # a whole one: the same of any part of the job
-    return Configuration(
-        "elements",
+    return KernelVariant(
+        "elementwise_in_registers",
         "float32",
         1,
         RUN,
@@ -135,21 +135,21 @@ def _elements(job: Traits) -> Configuration:
     )
 
 
-def _registers(job: Traits) -> Configuration:
-    spread = job.formula is Formula.CROSS_ENTROPY_DISTRIBUTION
-    spread |= job.formula is Formula.CROSS_ENTROPY_INDEX and job.smoothed
+def _registers(job: VariantKey) -> KernelVariant:
+    soft_labels = job.formula is Formula.CROSS_ENTROPY_DISTRIBUTION
+    soft_labels |= job.formula is Formula.CROSS_ENTROPY_INDEX and job.smoothed
     full = _entries_of_16_bytes(job)
     vector = full if job.classes > DENSE else gcd(job.classes, full)
-    heavy = spread or job.outputs or job.formula is Formula.ENTROPY_LOGITS  # keep more numbers an entry
+    heavy = soft_labels or job.outputs or job.formula is Formula.ENTROPY_LOGITS  # keep more numbers an entry
     halves = STORAGE[job.dtype].itemsize == 2 and not heavy  # 64 entries a lane: what is done once a row costs less
-    longest = LONGEST_HEAVY if heavy else LONGEST
+    longest = MOST_CLASSES_HEAVY if heavy else MOST_CLASSES
     if job.classes > longest:
         piece = longest if heavy else longest // 2
-        found = Configuration(
-            "pieces", "float32", 1, piece, PIECE_WARPS // (1 + halves), phase=softmax_split_rows.SUM.value
+        found = KernelVariant(
+            "softmax_split_rows", "float32", 1, piece, SPLIT_WARPS // (1 + halves), phase=softmax_split_rows.SUM.value
         )
     else:
-        _, tile, block, warps, lanes = next(shape for shape in RESIDENT if job.classes <= shape[0])
+        _, tile, block, warps, lanes = next(shape for shape in REGISTER_TILES if job.classes <= shape[0])
         if heavy and tile > 1:
             tile, lanes = tile // 2, lanes * 2
         elif heavy:
@@ -158,11 +158,13 @@ def _registers(job: Traits) -> Configuration:
             warps //= 2
         elif halves and block == 1024:
             tile, lanes = tile * 2, lanes // 2
-        found = Configuration("resident", "float32", tile, block, warps, lanes=block if tile == 1 else lanes)
+        found = KernelVariant(
+            "softmax_in_registers", "float32", tile, block, warps, lanes=block if tile == 1 else lanes
+        )
     return replace(
         found,
         formula=job.formula.value,
-        spread=spread,
+        soft_labels=soft_labels,
         outputs=job.outputs,
         dtype=job.dtype,
         target_dtype=job.target_dtype,
@@ -172,7 +174,7 @@ def _registers(job: Traits) -> Configuration:
     )
 
 
-def _registers_of(job: Traits, found: Configuration, heavy: bool) -> int:
+def _registers_of(job: VariantKey, found: KernelVariant, heavy: bool) -> int:
     """As few as nothing is spilled with."""
     if found.warps == 16:
         return 64
@@ -185,41 +187,41 @@ def _registers_of(job: Traits, found: Configuration, heavy: bool) -> int:
     return HEAVY_REGISTERS if job.outputs or job.formula is Formula.CROSS_ENTROPY_DISTRIBUTION else REGISTERS
 
 
-def pitch_of(job: Job, configuration: Configuration) -> int:
+def row_pitch(job: Job, variant: KernelVariant) -> int:
     """Entries from one row to the next in the batch's buffers: C, or C up to whole vectors."""
-    if configuration.kernel not in ("resident", "pieces"):
+    if variant.kernel not in ("softmax_in_registers", "softmax_split_rows"):
         return job.layout.classes
-    return ceil(job.layout.classes / configuration.vector) * configuration.vector
+    return ceil(job.layout.classes / variant.vector) * variant.vector
 
 
-def afterwards(job: Job) -> Configuration | None:
+def class_weight_gradient_variant(job: Job) -> KernelVariant | None:
     """The variant of the kernel that runs once all others of the batch have: the class weights' gradient."""
     if not job.weight_gradient:
         return None
-    return Configuration("weights", compute_of(job).name, 1, CLASS_BLOCK, CLASS_WARPS)
+    return KernelVariant("class_weight_gradient", compute_of(job).name, 1, CLASS_BLOCK, CLASS_WARPS)
 
 
-def pieces_of(job: Job, configuration: Configuration) -> int:
+def blocks_per_row(job: Job, variant: KernelVariant) -> int:
     """Pieces of a long row."""
-    return ceil(job.layout.classes / configuration.block)
+    return ceil(job.layout.classes / variant.block)
 
 
-def tiles(job: Job, configuration: Configuration) -> int:
+def tiles(job: Job, variant: KernelVariant) -> int:
     """Work items of `job`."""
-    if configuration.kernel == "weights":
-        return ceil(job.layout.classes / configuration.block)
-    if configuration.kernel == "pieces":
-        return job.layout.rows * pieces_of(job, configuration)
+    if variant.kernel == "class_weight_gradient":
+        return ceil(job.layout.classes / variant.block)
+    if variant.kernel == "softmax_split_rows":
+        return job.layout.rows * blocks_per_row(job, variant)
     if job.formula.elementwise:
-        return job.layout.chunks * runs(job)
-    return ceil(job.layout.rows / configuration.tile)
+        return job.layout.chunks * runs_per_chunk(job)
+    return ceil(job.layout.rows / variant.tile)
 
 
-def chunk_elements(job: Job) -> int:
+def elements_per_chunk(job: Job) -> int:
     """Elements of a whole chunk of the elementwise family; of the job where it has less than one."""
     return min(job.layout.chunk_items, job.layout.outer) * job.layout.classes
 
 
-def runs(job: Job) -> int:
+def runs_per_chunk(job: Job) -> int:
     """Runs of a chunk of the elementwise family."""
-    return ceil(chunk_elements(job) / RUN)
+    return ceil(elements_per_chunk(job) / RUN)

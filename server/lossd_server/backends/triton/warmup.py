@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.backends.triton.variant_choice import LONGEST, RESIDENT, SHAPES
+from lossd_server.backends.triton.variant_choice import GENERAL_TILES, MOST_CLASSES, REGISTER_TILES
 from lossd_server.jobs.job import Formula, Job, Launch, Layout
 from lossd_server.tensors.array import STORAGE, Array
 
@@ -23,18 +23,18 @@ NAMES: dict[int, str] = {
     pb.DATA_TYPE_FLOAT16: "float16",
     pb.DATA_TYPE_FLOAT64: "float64",
 }
-KERNELS = {Formula.CROSS_ENTROPY_DISTRIBUTION: "softmax", Formula.KL_ROWS: "kinds"}
+KERNELS = {Formula.CROSS_ENTROPY_DISTRIBUTION: "softmax_general", Formula.KL_ROWS: "distributions"}
 
 
-def rehearsals() -> Iterator[tuple[str, Launch]]:
+def warmup_launches() -> Iterator[tuple[str, Launch]]:
     """Title and launch of each."""
     for dtype in (pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_BFLOAT16, pb.DATA_TYPE_FLOAT16):
-        for classes in [*(largest for largest, *_ in RESIDENT), LONGEST + 8]:
+        for classes in [*(largest for largest, *_ in REGISTER_TILES), MOST_CLASSES + 8]:
             yield _one(Formula.CROSS_ENTROPY_INDEX, classes, dtype)
     for dtype in (pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64):
         for formula, kernel in KERNELS.items():
             # One number of classes for each shape; 4 more than the last bound but one for the open-ended shape.
-            for classes in [4, *(largest + 4 for largest, *_ in SHAPES[kernel][:-1])]:
+            for classes in [4, *(largest + 4 for largest, *_ in GENERAL_TILES[kernel][:-1])]:
                 yield _one(formula, classes, dtype, inner=2, weight_gradient=formula is not Formula.KL_ROWS)
         yield _one(Formula.BCE_WITH_LOGITS, 4, dtype)
 

@@ -40,14 +40,14 @@ def quotient(a: tl.tensor, b: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
 
 @triton.jit
 def exp(x: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
-    """eˣ, to 2–3 ulp, 0 for −inf, NaN for NaN; float32: as `exp_of_gap`, 0 below e^−87."""
+    """eˣ, to 2–3 ulp, 0 for −inf, NaN for NaN; float32: as `exp_nonpositive`, 0 below e^−87."""
     if tl.float32 == COMPUTE:
         x = tl.where(x < -200.0, -200.0, x)
         x = tl.where(x > 200.0, 200.0, x)
         h = x * LOG2_E
         power = tl.exp2(h)
-        lost = fused(h, tl.full([], -LN_2, tl.float32), x)
-        return tl.where(power == float("inf"), power, fused(power, lost, power))
+        lost = fma(h, tl.full([], -LN_2, tl.float32), x)
+        return tl.where(power == float("inf"), power, fma(power, lost, power))
     else:
         return tl.exp(x)
 
@@ -92,7 +92,7 @@ def tanh_slope(x: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def fused(a: tl.tensor, b: tl.tensor, c: tl.tensor) -> tl.tensor:
+def fma(a: tl.tensor, b: tl.tensor, c: tl.tensor) -> tl.tensor:
     """a·b + c of float32, rounded once."""
     if INTERPRETED:
         return (a.to(tl.float64) * b + c).to(tl.float32)
@@ -101,7 +101,7 @@ def fused(a: tl.tensor, b: tl.tensor, c: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def exp_of_gap(t: tl.tensor) -> tl.tensor:
+def exp_nonpositive(t: tl.tensor) -> tl.tensor:
     """eᵗ of float32 t ≤ 0, −inf or NaN: the hardware's 2^h, h = t·log₂e rounded, times 1 + (t − h·ln 2).
 
     What h lost comes back by a fused multiply-add, so the error is the hardware's 2 ulp and 2e-9·|t|, where h alone
@@ -109,9 +109,9 @@ def exp_of_gap(t: tl.tensor) -> tl.tensor:
     """
     t = tl.maximum(t, -200.0, propagate_nan=tl.PropagateNan.ALL)  # −inf − −inf would be NaN below
     h = t * LOG2_E
-    lost = fused(h, tl.full([], -LN_2, tl.float32), t)
+    lost = fma(h, tl.full([], -LN_2, tl.float32), t)
     power = tl.exp2(h)
-    return fused(power, lost, power)
+    return fma(power, lost, power)
 
 
 @triton.jit
@@ -129,11 +129,11 @@ def log_of_sum(rest: tl.tensor, inverse: tl.tensor) -> tl.tensor:
     """ln(1 + rest) of float32 rest ≥ 0, given about 1/(1 + rest): ln d, and what d lost of `rest` over d."""
     d = 1.0 + rest
     lost = rest - (d - 1.0)  # exact
-    return fused(lost, inverse, tl.log(d))
+    return fma(lost, inverse, tl.log(d))
 
 
 @triton.jit
-def rounded(value: tl.tensor, DTYPE: tl.constexpr) -> tl.tensor:
+def round_to(value: tl.tensor, DTYPE: tl.constexpr) -> tl.tensor:
     """float32 to DTYPE, to nearest even: by hand where the interpreter would cut off."""
     if INTERPRETED and tl.bfloat16 == DTYPE:
         bits = value.to(tl.uint32, bitcast=True)

@@ -19,12 +19,12 @@ from lossd_server.backends.triton.descriptor import (
     WORDS,
 )
 from lossd_server.backends.triton.kernels.arithmetic import times
-from lossd_server.backends.triton.kernels.normalisers import depth
-from lossd_server.backends.triton.kernels.row_access import class_offsets, logits, row_factors, smoothed
+from lossd_server.backends.triton.kernels.normalisers import gap
+from lossd_server.backends.triton.kernels.row_access import class_offsets, logits, row_factors, smoothed_target
 
 
 @triton.jit(do_not_specialize=["item", "work"])
-def class_sums(
+def class_weight_gradient_kernel(
     words: tl.tensor,
     out: tl.tensor,
     item: tl.tensor,
@@ -53,9 +53,9 @@ def class_sums(
         _, index, mask = class_offsets(job, row, begin, BLOCK)
         x = logits(base, job, job + INPUT, index, mask, COMPUTE)
         m = tl.load(states + 2 * row).to(COMPUTE)[:, None]
-        nats = depth(x, m, kind, COMPUTE) + tl.load(states + 2 * row + 1).to(COMPUTE)[:, None]
+        nats = gap(x, m, kind, COMPUTE) + tl.load(states + 2 * row + 1).to(COMPUTE)[:, None]
         _, factor = row_factors(base, job, row)
-        u = smoothed(base, job, index, mask, COMPUTE).to(tl.float64)
+        u = smoothed_target(base, job, index, mask, COMPUTE).to(tl.float64)
         total += times(factor[:, None], times(u, nats.to(tl.float64)))
     out_at = (results + tl.load(job + WEIGHT_GRADIENT)).to(tl.pointer_type(tl.float64))
     tl.store(out_at + c, total, mask=exists)

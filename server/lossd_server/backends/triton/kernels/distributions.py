@@ -1,9 +1,9 @@
 """Rows of any kind of numbers: CrossEntropy of other kinds than logits, NLL, KLDivergence by rows, Entropy.
 
-Operands are read as standing.py has them: −ln q_c = depth_c + ln d, q_c = e_c/d, with a the first maximum.
-With u_c what the row's loss holds of −ln q_c (`mass`; s_c·t_c for KLDivergence), the gradient is (Σ u)·q_c − u_c by
-logits, −u_c by log-probabilities, that of logits over k_c by counts, −u_c/q_c by probabilities.
-Entropy's is (depth_c − Σ q·depth)/(m·d) by counts, −ln q_c − 1 by probabilities.
+Operands are read as normalisers.py has them: −ln q_c = gap_c + ln d, q_c = e_c/d, with a the first maximum.
+With u_c what the row's loss holds of −ln q_c (`weighted_target`; s_c·t_c for KLDivergence), the gradient is
+(Σ u)·q_c − u_c by logits, −u_c by log-probabilities, that of logits over k_c by counts, −u_c/q_c by probabilities.
+Entropy's is (gap_c − Σ q·gap)/(m·d) by counts, −ln q_c − 1 by probabilities.
 """
 
 from __future__ import annotations
@@ -44,28 +44,28 @@ from lossd_server.backends.triton.descriptor import (
 )
 from lossd_server.backends.triton.kernels.arithmetic import divide, log, log1p, quotient, times
 from lossd_server.backends.triton.kernels.formulas import log_ratio, slope_of_probability
-from lossd_server.backends.triton.kernels.normalisers import depth, standing, unnormalised
+from lossd_server.backends.triton.kernels.normalisers import gap, normaliser, unnormalised
 from lossd_server.backends.triton.kernels.row_access import (
     class_offsets,
     class_weight,
-    labels,
-    mass,
-    place_of,
+    entry_offsets,
+    load_labels,
     row_factors,
     store_rows,
+    weighted_target,
 )
 from lossd_server.backends.triton.kernels.typed_memory import load_number, load_operand, load_view, store
 
 
 @triton.jit
-def beyond(h: tl.tensor, h_top: tl.tensor, c: tl.tensor, a: tl.tensor) -> tl.tensor:
+def minus_top(h: tl.tensor, h_top: tl.tensor, c: tl.tensor, a: tl.tensor) -> tl.tensor:
     """h − h_a, exactly 0 at c = a however the compiler contracts products; h where that is infinite."""
     h_top = tl.where(tl.abs(h_top) == float("inf"), 0.0, h_top)
     return tl.where((c[None, :] == a[:, None]) & (tl.abs(h) != float("inf")), 0.0, h - h_top)
 
 
 @triton.jit
-def compared(
+def target_and_log_ratio(
     x: tl.tensor,
     m: tl.tensor,
     kind: tl.tensor,
@@ -81,7 +81,7 @@ def compared(
 ) -> tuple[tl.tensor, tl.tensor]:
     """p and ln p − ln q of entries z and x: [TILE, BLOCK] each."""
     p = unnormalised(z, tm, t_kind, COMPUTE) * p_top
-    ratio = log_ratio(p, depth(x, m, kind, COMPUTE) + (log_d - t_log_d), depth(z, tm, t_kind, COMPUTE))
+    ratio = log_ratio(p, gap(x, m, kind, COMPUTE) + (log_d - t_log_d), gap(z, tm, t_kind, COMPUTE))
     if (kind == COUNTS) & (t_kind == PROBABILITIES):
         # One logarithm has fewer roundings than three, save at the maximum, where q may be near 1.
         direct = divide(p, unnormalised(x, m, kind, COMPUTE) * q_top, COMPUTE)
@@ -90,7 +90,7 @@ def compared(
 
 
 @triton.jit(do_not_specialize=["item", "work"])
-def kinds_rows(
+def distributions_kernel(
     words: tl.tensor,
     out: tl.tensor,
     item: tl.tensor,
@@ -99,7 +99,7 @@ def kinds_rows(
     TILE: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """One program: TILE rows of one job, BLOCK classes at a time. Arguments as of `softmax_rows`."""
+    """One program: TILE rows of one job, BLOCK classes at a time. Arguments as of `softmax_general_kernel`."""
     number = item + tl.program_id(0)
     job = words + tl.load(words + work + ITEM * number) * WORDS
     base = words.to(tl.pointer_type(tl.uint8))
@@ -114,13 +114,13 @@ def kinds_rows(
     divergence = formula == KL_ROWS
     linear = (kind == PROBABILITIES) | (kind == COUNTS)
 
-    y, dropped, no_class = labels(base, job, row, TILE)
-    m, a, rest, wrong = standing(base, job, job + INPUT, kind, row, COMPUTE, TILE, BLOCK)
+    y, dropped, no_class = load_labels(base, job, row, TILE)
+    m, a, rest, wrong = normaliser(base, job, job + INPUT, kind, row, COMPUTE, TILE, BLOCK)
     negative = tl.full([TILE], NO_FAULT, tl.int64)
     empty = tl.full([TILE], NO_FAULT, tl.int64)
     undefined = row < 0
     if kind == COUNTS:
-        at, _ = place_of(job, row, wrong)
+        at, _ = entry_offsets(job, row, wrong)
         negative = tl.where(live & (wrong != NO_FAULT), tl.min(at, 1), negative)
         empty = tl.where(live & (m <= 0), row, empty)
     if kind == LOGITS:
@@ -141,7 +141,7 @@ def kinds_rows(
     ta = a
     t_rest = tl.zeros([TILE], COMPUTE)
     if divergence:
-        tm, ta, t_rest, t_wrong = standing(base, job, job + TARGET, t_kind, row, COMPUTE, TILE, BLOCK)
+        tm, ta, t_rest, t_wrong = normaliser(base, job, job + TARGET, t_kind, row, COMPUTE, TILE, BLOCK)
         if t_kind == LOGITS:
             undefined = undefined | (t_wrong != NO_FAULT) | (tm == float("inf")) | (tm == float("-inf"))
     t_log_d = log1p(t_rest, COMPUTE)[:, None]
@@ -149,9 +149,9 @@ def kinds_rows(
     added = tl.where(tl.load(job + UPSTREAM) >= 0, 1.0, 0.0).to(COMPUTE)
     h_top = tl.zeros([TILE, 1], COMPUTE)
     if divergence & (t_kind == LOGITS):
-        at, exists = place_of(job, row, ta)
+        at, exists = entry_offsets(job, row, ta)
         x = load_operand(base, job + INPUT, at, exists, COMPUTE)
-        h_top = (depth(x, m[:, None], kind, COMPUTE) + (log_d - t_log_d)) + added
+        h_top = (gap(x, m[:, None], kind, COMPUTE) + (log_d - t_log_d)) + added
         h_top = times(load_view(base, job + UPSTREAM, at, exists, COMPUTE), h_top)
 
     # The loss, Σ u, Σ_{c≠a} u, and Σ p·(h − h_a). NLL reads one entry of its row.
@@ -165,13 +165,13 @@ def kinds_rows(
         if formula == NLL:
             mask = mask & (c[None, :] == y[:, None])
         x = load_operand(base, job + INPUT, index, mask, COMPUTE)
-        h = depth(x, m[:, None], kind, COMPUTE)
+        h = gap(x, m[:, None], kind, COMPUTE)
         top = c[None, :] == a[:, None]
         if entropy:
             term = times(unnormalised(x, m[:, None], kind, COMPUTE), h)
         elif divergence:
             z = load_operand(base, job + TARGET, index, mask, COMPUTE)
-            p, ratio = compared(
+            p, ratio = target_and_log_ratio(
                 x, m[:, None], kind, q_top[:, None], log_d, z, tm[:, None], t_kind, p_top, t_log_d, top, COMPUTE
             )
             s = load_view(base, job + UPSTREAM, index, mask, COMPUTE)
@@ -179,11 +179,11 @@ def kinds_rows(
             if values >= 0:
                 store(results, values, index, mask, tl.load(job + VALUES_DTYPE), term)
             u = tl.where(mask, times(s, p), 0.0)
-            curve_lanes += tl.where(mask, times(p, beyond(times(s, ratio + added), h_top, c, ta)), 0.0)
+            curve_lanes += tl.where(mask, times(p, minus_top(times(s, ratio + added), h_top, c, ta)), 0.0)
             total_lanes += u
             others_lanes += tl.where(top, 0.0, u)
         else:
-            u = mass(base, job, y, c, index, mask, COMPUTE)
+            u = weighted_target(base, job, y, c, index, mask, COMPUTE)
             term = times(u, h + log_d)
             total_lanes += u
             others_lanes += tl.where(top, 0.0, u)
@@ -194,7 +194,7 @@ def kinds_rows(
     curve = tl.sum(curve_lanes, 1)[:, None]
     if entropy:
         loss = divide(loss, d, COMPUTE)
-    mean_depth = loss[:, None]
+    mean_gap = loss[:, None]
     if entropy:
         loss += tl.sum(log_d, 1)
     weight, factor = row_factors(base, job, row)
@@ -214,14 +214,14 @@ def kinds_rows(
             drawn = total
         less = one
         if kind == COUNTS:
-            less = tl.sum(mean_depth, 1)
+            less = tl.sum(mean_gap, 1)
         for begin in range(0, classes, BLOCK):
             c, index, mask = class_offsets(job, row, begin, BLOCK)
             reading = mask
             if formula == NLL:
                 reading = mask & (c[None, :] == y[:, None])
             x = load_operand(base, job + INPUT, index, reading, COMPUTE)
-            h = depth(x, m[:, None], kind, COMPUTE)
+            h = gap(x, m[:, None], kind, COMPUTE)
             e = unnormalised(x, m[:, None], kind, COMPUTE)
             top = c[None, :] == a[:, None]
             s = tl.full([TILE, BLOCK], 1.0, COMPUTE)
@@ -230,7 +230,7 @@ def kinds_rows(
             if divergence:
                 z = load_operand(base, job + TARGET, index, mask, COMPUTE)
                 s = load_view(base, job + UPSTREAM, index, mask, COMPUTE)
-                p, ratio = compared(
+                p, ratio = target_and_log_ratio(
                     x, m[:, None], kind, q_top[:, None], log_d, z, tm[:, None], t_kind, p_top, t_log_d, top, COMPUTE
                 )
             if dx_offset >= 0:
@@ -240,7 +240,7 @@ def kinds_rows(
                     if divergence:
                         u = times(s, p)
                     else:
-                        u = mass(base, job, y, c, index, mask, COMPUTE)
+                        u = weighted_target(base, job, y, c, index, mask, COMPUTE)
                     at_top = times(others, q_top)[:, None] - times(u, rest_q[:, None])
                     if linear:
                         dx = times(drawn, q_top)[:, None] - quotient(u, e, COMPUTE)
@@ -253,7 +253,7 @@ def kinds_rows(
             if dt_offset >= 0:
                 if divergence:
                     if t_kind == LOGITS:
-                        dt = times(p, beyond(times(s, ratio + added), h_top, c, ta) - curve)
+                        dt = times(p, minus_top(times(s, ratio + added), h_top, c, ta) - curve)
                     elif t_kind == LOG_PROBABILITIES:
                         dt = times(s, times(p, 1.0 + ratio))
                     else:

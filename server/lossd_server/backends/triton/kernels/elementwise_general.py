@@ -31,15 +31,15 @@ from lossd_server.backends.triton.descriptor import (
     WORDS,
 )
 from lossd_server.backends.triton.kernels.arithmetic import times
-from lossd_server.backends.triton.kernels.formulas import element, outside
+from lossd_server.backends.triton.kernels.formulas import element_loss, invalid_elements
 from lossd_server.backends.triton.kernels.typed_memory import load, load_number, load_view, store
 
 
 @triton.jit(do_not_specialize=["item", "work"])
-def elementwise_runs(
+def elementwise_general_kernel(
     words: tl.tensor, out: tl.tensor, item: tl.tensor, work: tl.tensor, COMPUTE: tl.constexpr, RUN: tl.constexpr
 ) -> None:
-    """One program: one run of one chunk of one job. Arguments as of `softmax_rows`."""
+    """One program: one run of one chunk of one job. Arguments as of `softmax_general_kernel`."""
     number = item + tl.program_id(0)
     job = words + tl.load(words + work + ITEM * number) * WORDS
     base = words.to(tl.pointer_type(tl.uint8))
@@ -58,13 +58,13 @@ def elementwise_runs(
     w = load_view(base, job + WEIGHT, index, mask, COMPUTE)
 
     formula = tl.load(job + FORMULA)
-    bad_input, bad_target = outside(formula, x, t)
+    bad_input, bad_target = invalid_elements(formula, x, t)
     fault = out + FAULTS * number
     tl.store(fault, tl.min(tl.where(mask & bad_input, index, NO_FAULT), 0))
     tl.store(fault + 1, tl.min(tl.where(mask & bad_target, index, NO_FAULT), 0))
     tl.store(fault + 2, NO_FAULT)
 
-    value, dx, dt = element(job, formula, x, t, pw, COMPUTE, True)
+    value, dx, dt = element_loss(job, formula, x, t, pw, COMPUTE, True)
     value = times(w, value)
     run_sums = tl.load(job + RUN_SUMS)
     if run_sums >= 0:

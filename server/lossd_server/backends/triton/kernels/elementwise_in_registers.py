@@ -24,13 +24,13 @@ from lossd_server.backends.triton.descriptor import (
     TARGET_GRADIENT,
     VALUES,
 )
-from lossd_server.backends.triton.kernels.formulas import element, outside
-from lossd_server.backends.triton.kernels.register_tile import load_tile, padded_length, store_tile, work_item
+from lossd_server.backends.triton.kernels.formulas import element_loss, invalid_elements
+from lossd_server.backends.triton.kernels.register_tile import load_tile, load_work_item, padded_length, store_tile
 from lossd_server.backends.triton.kernels.typed_memory import load_number
 
 
 @triton.jit(do_not_specialize=["item", "work"])
-def element_runs(
+def elementwise_in_registers_kernel(
     words: tl.tensor,
     out: tl.tensor,
     item: tl.tensor,
@@ -39,16 +39,16 @@ def element_runs(
     DTYPE: tl.constexpr,
     TARGET_DTYPE: tl.constexpr,
     VALUE_DTYPE: tl.constexpr,
-    VEC: tl.constexpr,
+    VECTOR: tl.constexpr,
     RUN: tl.constexpr,
 ) -> None:
     """One program: one run of one chunk of one job. VALUE_DTYPE: of losses kept, or of an activation."""
     number = item + tl.program_id(0)
-    job, tile, start, count, _ = work_item(words, number, work)
+    job, tile, start, count, _ = load_work_item(words, number, work)
     base = words.to(tl.pointer_type(tl.uint8))
     results = out.to(tl.pointer_type(tl.uint8))
     at = tl.arange(0, RUN)
-    mask = at < padded_length(count, VEC)
+    mask = at < padded_length(count, VECTOR)
     inside = at < count
     x = load_tile(base, start, at, mask, DTYPE)
     runs = tl.load(job + RUNS)
@@ -61,13 +61,13 @@ def element_runs(
     fault = out + FAULTS * number
     tl.store(fault + 2, NO_FAULT)
     if FORMULA == BCE:
-        bad_input, bad_target = outside(FORMULA, x, t)
+        bad_input, bad_target = invalid_elements(FORMULA, x, t)
         tl.store(fault, tl.min(tl.where(inside & bad_input, first + at, NO_FAULT), 0))
         tl.store(fault + 1, tl.min(tl.where(inside & bad_target, first + at, NO_FAULT), 0))
     else:
         tl.store(fault, NO_FAULT)
         tl.store(fault + 1, NO_FAULT)
-    value, dx, dt = element(job, FORMULA, x, t, x, tl.float32, False)
+    value, dx, dt = element_loss(job, FORMULA, x, t, x, tl.float32, False)
     run_sums = tl.load(job + RUN_SUMS)
     if run_sums >= 0:
         sums = (results + run_sums).to(tl.pointer_type(tl.float64))

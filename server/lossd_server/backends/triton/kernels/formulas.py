@@ -1,7 +1,7 @@
 """The elementwise losses and activations: one formula each, giving (value, d/d input, d/d target), all [RUN].
 
 Weights, scales, reductions, dtypes and layouts are the kernel's affair. A new one is a function, and a line of
-`element`.
+`element_loss`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lossd_server.backends.triton.descriptor import (
 from lossd_server.backends.triton.kernels.arithmetic import (
     divide,
     exp,
-    exp_of_gap,
+    exp_nonpositive,
     log,
     log1p,
     log_of_sum,
@@ -47,10 +47,10 @@ def bce(p: tl.tensor, t: tl.tensor, COMPUTE: tl.constexpr) -> tuple[tl.tensor, t
 
 
 @triton.jit
-def sides(x: tl.tensor, COMPUTE: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+def sigmoid_parts(x: tl.tensor, COMPUTE: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """σ(x), σ(−x) and log1p(z), z = exp(−|x|): nothing cancels."""
     if tl.float32 == COMPUTE:
-        z = exp_of_gap(-tl.abs(x))
+        z = exp_nonpositive(-tl.abs(x))
         near = reciprocal(1.0 + z)
         far = z * near
         tail = log_of_sum(z, near)
@@ -69,7 +69,7 @@ def bce_with_logits(
     """pw·t·sp(−x) + (1 − t)·sp(x), sp(x) = max(x, 0) + log1p(z); d/dt takes sp(−x) − sp(x) = −x out."""
     above = tl.where(x > 0, x, 0.0)
     below = tl.where(x < 0, -x, 0.0)
-    p, q, tail = sides(x, COMPUTE)
+    p, q, tail = sigmoid_parts(x, COMPUTE)
     if WEIGHTED:
         t_pw = times(pw, t)
         loss = times(t_pw, below + tail) + times(1.0 - t, above + tail)
@@ -125,7 +125,7 @@ def kl(job: tl.tensor, x: tl.tensor, t: tl.tensor, COMPUTE: tl.constexpr) -> tup
 
 
 @triton.jit
-def element(
+def element_loss(
     job: tl.tensor,
     formula: tl.tensor,
     x: tl.tensor,
@@ -146,16 +146,16 @@ def element(
         value = -log(x, COMPUTE)
         dx = divide(tl.full(x.shape, -1.0, COMPUTE), x, COMPUTE)
     elif formula == LOG_SIGMOID:
-        _, dx, tail = sides(x, COMPUTE)
+        _, dx, tail = sigmoid_parts(x, COMPUTE)
         value = tl.where(x < 0, x, 0.0) - tail
     else:
-        value, q, _ = sides(x, COMPUTE)
+        value, q, _ = sigmoid_parts(x, COMPUTE)
         dx = value * q
     return value, dx, dt
 
 
 @triton.jit
-def outside(formula: tl.tensor, x: tl.tensor, t: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
+def invalid_elements(formula: tl.tensor, x: tl.tensor, t: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
     """Elements that the formula does not take: BCE's input and target outside [0, 1], or NaN."""
     bad_input = x < float("-inf")
     bad_target = bad_input

@@ -1,7 +1,7 @@
-"""An operand of any kind, read as −ln q_c = depth_c + ln d, q_c = e_c/d. Device functions.
+"""An operand of any kind, read as −ln q_c = gap_c + ln d, q_c = e_c/d. Device functions.
 
-    LOGITS: depth m − x, e = exp(x − m)     LOG_PROBABILITIES: depth −u, e = exp(u), d = 1
-    COUNTS: depth −ln(k/m), e = k/m         PROBABILITIES: depth −ln q, e = q, d = 1
+    LOGITS: gap m − x, e = exp(x − m)     LOG_PROBABILITIES: gap −u, e = exp(u), d = 1
+    COUNTS: gap −ln(k/m), e = k/m         PROBABILITIES: gap −ln q, e = q, d = 1
 with m the row's maximum, a its first index, rest = Σ_{c≠a} e_c, d = 1 + rest: q_a = 1/d, 1 − q_a = rest/d.
 """
 
@@ -12,12 +12,12 @@ import triton.language as tl
 
 from lossd_server.backends.triton.descriptor import CLASSES, COUNTS, LOG_PROBABILITIES, LOGITS, NO_FAULT, PROBABILITIES
 from lossd_server.backends.triton.kernels.arithmetic import divide, exp, log, log1p
-from lossd_server.backends.triton.kernels.row_access import class_offsets, peak
+from lossd_server.backends.triton.kernels.row_access import class_offsets, max_and_argmax
 from lossd_server.backends.triton.kernels.typed_memory import load_operand
 
 
 @triton.jit
-def depth(x: tl.tensor, m: tl.tensor, kind: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
+def gap(x: tl.tensor, m: tl.tensor, kind: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
     """−ln e. x/m from m/2 to m by the difference x − m, which is exact there."""
     if (kind == LOGITS) | (kind == LOG_PROBABILITIES):
         h = m - x
@@ -38,7 +38,7 @@ def unnormalised(x: tl.tensor, m: tl.tensor, kind: tl.tensor, COMPUTE: tl.conste
 
 
 @triton.jit
-def standing(
+def normaliser(
     base: tl.tensor,
     job: tl.tensor,
     operand: tl.tensor,
@@ -59,7 +59,7 @@ def standing(
     if kind == PROBABILITIES:
         m = tl.full([TILE], 1.0, COMPUTE)
     if (kind == LOGITS) | (kind == COUNTS):
-        m, a, wrong = peak(base, job, operand, row, least, COMPUTE, TILE, BLOCK)
+        m, a, wrong = max_and_argmax(base, job, operand, row, least, COMPUTE, TILE, BLOCK)
         lanes = tl.zeros([TILE, BLOCK], COMPUTE)
         for begin in range(0, tl.load(job + CLASSES), BLOCK):
             c, index, mask = class_offsets(job, row, begin, BLOCK)

@@ -23,14 +23,14 @@ from lossd_server.backends.triton.descriptor import (
     TARGET,
     WORDS,
 )
-from lossd_server.backends.triton.kernels.arithmetic import exp_of_gap, rounded
+from lossd_server.backends.triton.kernels.arithmetic import exp_nonpositive, round_to
 from lossd_server.backends.triton.kernels.typed_memory import load_number
 
 NEVER = tl.constexpr(2147483647)  # larger than any class
 
 
 @triton.jit
-def work_item(
+def load_work_item(
     words: tl.tensor, number: tl.tensor, work: tl.tensor
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
     """Descriptor, tile, byte offset of the tile's first entry, its rows (or entries), classes."""
@@ -60,26 +60,26 @@ def row_max(x: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def places(TILE: tl.constexpr, BLOCK: tl.constexpr, L: tl.constexpr) -> tuple[tl.tensor, tl.tensor]:
+def tile_indices(TILE: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr) -> tuple[tl.tensor, tl.tensor]:
     """Classes [J, 1, L], J = BLOCK/L, and rows [TILE]."""
-    j = tl.arange(0, BLOCK // L) * L
-    return j[:, None, None] + tl.arange(0, L)[None, None, :], tl.arange(0, TILE)
+    j = tl.arange(0, BLOCK // STEP) * STEP
+    return j[:, None, None] + tl.arange(0, STEP)[None, None, :], tl.arange(0, TILE)
 
 
 @triton.jit
-def padded_length(count: tl.tensor, VEC: tl.constexpr) -> tl.tensor:
+def padded_length(count: tl.tensor, VECTOR: tl.constexpr) -> tl.tensor:
     """`count` entries up to whole vectors: the pitch of rows of so many."""
-    return (count + (VEC - 1)) // VEC * VEC
+    return (count + (VECTOR - 1)) // VECTOR * VECTOR
 
 
 @triton.jit
-def typed(base: tl.tensor, offset: tl.tensor, DTYPE: tl.constexpr) -> tl.tensor:
+def aligned_pointer(base: tl.tensor, offset: tl.tensor, DTYPE: tl.constexpr) -> tl.tensor:
     """A pointer to whole 16 bytes."""
     return tl.multiple_of((base + offset).to(tl.pointer_type(DTYPE)), 16)
 
 
 @triton.jit
-def placed(start: tl.tensor, at: tl.tensor) -> tl.tensor:
+def tile_pointers(start: tl.tensor, at: tl.tensor) -> tl.tensor:
     """Pointers to entries `at`. Of a tile of several rows the compiler is told what makes it give the lanes to the
     entries of a row first, then to rows, and leave j to registers: it orders dimensions by how many neighbours follow
     each other in memory (L along a row; 2 rows is not so, and nothing else comes of it).
@@ -93,7 +93,7 @@ def placed(start: tl.tensor, at: tl.tensor) -> tl.tensor:
 @triton.jit
 def load_tile(base: tl.tensor, offset: tl.tensor, at: tl.tensor, mask: tl.tensor, DTYPE: tl.constexpr) -> tl.tensor:
     """Entries as float32, 0 where masked."""
-    return tl.load(placed(typed(base, offset, DTYPE), at), mask=mask, other=0.0).to(tl.float32)
+    return tl.load(tile_pointers(aligned_pointer(base, offset, DTYPE), at), mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -107,7 +107,7 @@ def load_logits(
     PADDED: tl.constexpr,
 ) -> tl.tensor:
     """Entries as float32, −inf outside; `mask` takes whole vectors, of which the last may be PADDED."""
-    x = tl.load(placed(typed(base, offset, DTYPE), at), mask=mask, other=float("-inf")).to(tl.float32)
+    x = tl.load(tile_pointers(aligned_pointer(base, offset, DTYPE), at), mask=mask, other=float("-inf")).to(tl.float32)
     if PADDED:
         x = tl.where(inside, x, float("-inf"))
     return x
@@ -118,11 +118,11 @@ def store_tile(
     base: tl.tensor, offset: tl.tensor, at: tl.tensor, mask: tl.tensor, value: tl.tensor, DTYPE: tl.constexpr
 ) -> None:
     """Writes float32 rounded once."""
-    tl.store(placed(typed(base, offset, DTYPE), at), rounded(value, DTYPE), mask=mask)
+    tl.store(tile_pointers(aligned_pointer(base, offset, DTYPE), at), round_to(value, DTYPE), mask=mask)
 
 
 @triton.jit
-def shares(
+def weighted_target_tile(
     base: tl.tensor,
     job: tl.tensor,
     y: tl.tensor,
@@ -140,7 +140,7 @@ def shares(
     # No branches: what one of them gives would not have the tile's layout.
     weights = tl.load(job + CLASS_WEIGHT)
     weight_at = (base + tl.maximum(weights, 0)).to(tl.pointer_type(tl.float32)) + c
-    w = tl.load(placed(weight_at, tl.zeros_like(at)), mask=inside & (weights >= 0), other=1.0)
+    w = tl.load(tile_pointers(weight_at, tl.zeros_like(at)), mask=inside & (weights >= 0), other=1.0)
     if FORMULA == CROSS_ENTROPY_DISTRIBUTION:
         start = tl.load(job + TARGET) + first * (DTYPE.primitive_bitwidth // 8)
         t = load_tile(base, start, at, mask, DTYPE)
@@ -154,14 +154,14 @@ def shares(
 
 @triton.jit
 def tile_sums(
-    x: tl.tensor, m: tl.tensor, u: tl.tensor, SPREAD: tl.constexpr, CURVED: tl.constexpr
+    x: tl.tensor, m: tl.tensor, u: tl.tensor, SOFT_LABELS: tl.constexpr, CURVED: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
     """e = exp(x − m): [J, TILE, L], and of each row, with the tile's maximum m: [TILE] each
 
     Σ e below m · entries equal to m · Σ u·(m − x) · Σ u · Σ u below m · Σ e·(m − x), for CURVED.
     """
     base = rowwise(tl.where(m == float("-inf"), 0.0, m))
-    e = exp_of_gap(x - base)
+    e = exp_nonpositive(x - base)
     # 1 and 0 as numbers: e of a maximum is exactly 1, and a select would keep a predicate an element.
     one = tl.where(x == base, 1.0, 0.0)
     ties = row_sum(one)
@@ -171,7 +171,7 @@ def tile_sums(
     total = zero
     others = zero
     curve = zero
-    if SPREAD:
+    if SOFT_LABELS:
         gaps = row_sum(tl.where(u == 0, 0.0, u * (base - x)))
         total = row_sum(u)
         others = row_sum(tl.where(x == base, 0.0, u))
@@ -181,7 +181,7 @@ def tile_sums(
 
 
 @triton.jit
-def first_maximum(x: tl.tensor, m: tl.tensor, c: tl.tensor) -> tl.tensor:
+def tile_argmax(x: tl.tensor, m: tl.tensor, c: tl.tensor) -> tl.tensor:
     """The first class whose entry is the maximum: [TILE], int32; −1 where one is NaN."""
     first = tl.where(x == rowwise(m), c, NEVER)
     return tl.min(tl.min(tl.where(x == x, first, -1), 0), 1)

@@ -45,7 +45,7 @@ def class_offsets(
 
 
 @triton.jit
-def place_of(job: tl.tensor, row: tl.tensor, c: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
+def entry_offsets(job: tl.tensor, row: tl.tensor, c: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
     """Flat indices of class c of each row, and which of them exist: [TILE, 1] each."""
     classes = tl.load(job + CLASSES)
     inner = tl.load(job + INNER)
@@ -67,7 +67,7 @@ def logits(
 
 
 @triton.jit
-def peak(
+def max_and_argmax(
     base: tl.tensor,
     job: tl.tensor,
     operand: tl.tensor,
@@ -96,7 +96,7 @@ def peak(
 
 
 @triton.jit
-def labels(
+def load_labels(
     base: tl.tensor, job: tl.tensor, row: tl.tensor, TILE: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Each row's class (−1 where the target is none), which rows are dropped, and their number where it is a fault."""
@@ -126,7 +126,9 @@ def class_weight(base: tl.tensor, job: tl.tensor, c: tl.tensor, COMPUTE: tl.cons
 
 
 @triton.jit
-def smoothed(base: tl.tensor, job: tl.tensor, index: tl.tensor, mask: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
+def smoothed_target(
+    base: tl.tensor, job: tl.tensor, index: tl.tensor, mask: tl.tensor, COMPUTE: tl.constexpr
+) -> tl.tensor:
     """t' = (1 − ε)·t + ε/C: [TILE, BLOCK]."""
     keep = load_number(job + KEEP_BITS).to(COMPUTE)
     smooth = load_number(job + SMOOTH_BITS).to(COMPUTE)
@@ -134,7 +136,7 @@ def smoothed(base: tl.tensor, job: tl.tensor, index: tl.tensor, mask: tl.tensor,
 
 
 @triton.jit
-def mass(
+def weighted_target(
     base: tl.tensor,
     job: tl.tensor,
     y: tl.tensor,
@@ -147,7 +149,7 @@ def mass(
     w = class_weight(base, job, c, COMPUTE)[None, :]
     formula = tl.load(job + FORMULA)
     if (formula == CROSS_ENTROPY_DISTRIBUTION) | (formula == CROSS_ENTROPY_KINDS_DISTRIBUTION):
-        u = times(w, smoothed(base, job, index, mask, COMPUTE))
+        u = times(w, smoothed_target(base, job, index, mask, COMPUTE))
     else:
         keep = load_number(job + KEEP_BITS).to(COMPUTE)
         smooth = load_number(job + SMOOTH_BITS).to(COMPUTE)
@@ -174,7 +176,7 @@ def store_rows(results: tl.tensor, offset: tl.tensor, row: tl.tensor, live: tl.t
 
 
 @triton.jit
-def picked(
+def load_picked(
     base: tl.tensor,
     job: tl.tensor,
     start: tl.tensor,

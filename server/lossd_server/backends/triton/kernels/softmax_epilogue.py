@@ -25,14 +25,14 @@ from lossd_server.backends.triton.descriptor import (
     VALUES,
     Z_LOSS_BITS,
 )
-from lossd_server.backends.triton.kernels.arithmetic import exp_of_gap, fused, log_of_sum, reciprocal, times
+from lossd_server.backends.triton.kernels.arithmetic import exp_nonpositive, fma, log_of_sum, reciprocal, times
 from lossd_server.backends.triton.kernels.register_tile import rowwise, store_tile
 from lossd_server.backends.triton.kernels.row_access import class_weight, row_factors, store_rows
 from lossd_server.backends.triton.kernels.typed_memory import load_number, load_rows
 
 
 @triton.jit
-def row_measures(m: tl.tensor, rest: tl.tensor) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
+def row_normaliser(m: tl.tensor, rest: tl.tensor) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
     """ln d, 1/d, rest/d of d = 1 + rest, and the rows that are NaN: [TILE] each."""
     inverse = reciprocal(1.0 + rest)
     undefined = (rest != rest) | (tl.abs(m) == float("inf"))
@@ -62,7 +62,7 @@ def write_rows(
     if FORMULA == ENTROPY_LOGITS:
         loss = (curve + log_d).to(tl.float64)
     else:
-        loss = fused(total, log_d, gaps).to(tl.float64)
+        loss = fma(total, log_d, gaps).to(tl.float64)
         z_loss = load_number(job + Z_LOSS_BITS)
         if z_loss != 0:
             lse = m.to(tl.float64) + log_d.to(tl.float64)
@@ -114,7 +114,7 @@ def write_elements(
     total: tl.tensor,
     others: tl.tensor,
     curve: tl.tensor,
-    SPREAD: tl.constexpr,
+    SOFT_LABELS: tl.constexpr,
     FORMULA: tl.constexpr,
     DTYPE: tl.constexpr,
     TARGET_DTYPE: tl.constexpr,
@@ -146,7 +146,7 @@ def write_elements(
                 p = e * rowwise(inverse)
                 slope = tl.where(e == 0, 0.0, p * ((rowwise(m) - x) - rowwise(curve)))
                 dx = tl.where(rowwise(undefined), nan, rowwise(scale) * slope)
-            elif SPREAD:
+            elif SOFT_LABELS:
                 # At a single maximum 1 − p is rest/d, and Σ u − u the sum of the others.
                 p = e * rowwise(inverse)
                 at_top = rowwise(others * inverse) - u * rowwise(rest_share)
@@ -156,7 +156,7 @@ def write_elements(
                 dx = tl.where(rowwise(dropped), 0.0, dx)
             else:
                 # One class is picked: every other one's gradient is e times one factor of its row.
-                p_y = exp_of_gap(x_y - m) * inverse
+                p_y = exp_nonpositive(x_y - m) * inverse
                 at_y = total * tl.where(x_y == m, -rest_share, p_y - 1.0) + pull * p_y
                 at_y = scale * tl.where(undefined, nan, at_y)
                 share = scale * (tl.where(undefined, nan, total + pull) * inverse)
@@ -165,7 +165,7 @@ def write_elements(
                     dx = tl.where(rowwise(dropped), 0.0, dx)
             store_tile(results, dx_offset + offset, at, mask, dx, DTYPE)
         dt_offset = tl.load(job + TARGET_GRADIENT)
-        if SPREAD and FORMULA != CROSS_ENTROPY_INDEX:  # noqa: SIM102 # the compiler's, the other the device's
+        if SOFT_LABELS and FORMULA != CROSS_ENTROPY_INDEX:  # noqa: SIM102 # the compiler's, the other the device's
             if dt_offset >= 0:
                 w = class_weight(base, job, c, tl.float32)
                 nats = tl.where(rowwise(undefined), nan, (rowwise(m) - x) + rowwise(log_d))

@@ -2,7 +2,7 @@
 
 With a = the first index of the maximum m: e_c = exp(x_c − m), rest = Σ_{c≠a} e_c, d = 1 + rest, and
 −log p_c = (m − x_c) + log1p(rest): two terms ≥ 0. Gradients have two forms:
-with u_c the weight of class c in the row (`mass`; −g_c for LogSoftmax): (Σ u)·p_c − u_c, at c = a
+with u_c the weight of class c in the row (`weighted_target`; −g_c for LogSoftmax): (Σ u)·p_c − u_c, at c = a
 (Σ_{k≠a} u_k)/d − u_a·rest/d; with v_c = m − x_c (Entropy), g_c − g_a (Softmax): p_c·(v_c − Σ p·v), where v_a = 0.
 """
 
@@ -44,19 +44,19 @@ from lossd_server.backends.triton.kernels.arithmetic import divide, exp, log1p, 
 from lossd_server.backends.triton.kernels.row_access import (
     class_offsets,
     class_weight,
-    labels,
+    entry_offsets,
+    load_labels,
     logits,
-    mass,
-    peak,
-    place_of,
+    max_and_argmax,
     row_factors,
     store_rows,
+    weighted_target,
 )
 from lossd_server.backends.triton.kernels.typed_memory import load_number, load_operand, load_view, store
 
 
 @triton.jit(do_not_specialize=["item", "work"])
-def softmax_rows(
+def softmax_general_kernel(
     words: tl.tensor,
     out: tl.tensor,
     item: tl.tensor,
@@ -80,16 +80,16 @@ def softmax_rows(
     live = row < tl.load(job + ROWS)
     curved = (formula == ENTROPY_LOGITS) | (formula == SOFTMAX)  # gradients of the second form
 
-    y, dropped, fault = labels(base, job, row, TILE)
+    y, dropped, fault = load_labels(base, job, row, TILE)
     tl.store(out + FAULTS * number, tl.min(fault, 0))
     tl.store(out + FAULTS * number + 1, NO_FAULT)
     tl.store(out + FAULTS * number + 2, NO_FAULT)
 
-    m, a, nan_at = peak(base, job, job + INPUT, row, float("-inf"), COMPUTE, TILE, BLOCK)
+    m, a, nan_at = max_and_argmax(base, job, job + INPUT, row, float("-inf"), COMPUTE, TILE, BLOCK)
     undefined = (nan_at != NO_FAULT) | (m == float("inf")) | (m == float("-inf"))
     g_top = tl.zeros([TILE, 1], COMPUTE)
     if formula == SOFTMAX:
-        at, exists = place_of(job, row, a)
+        at, exists = entry_offsets(job, row, a)
         g_top = load_view(base, job + UPSTREAM, at, exists, COMPUTE)
 
     # Pass 2: rest, Σ u, Σ_{k≠a} u, and Σ u·(m − x) or Σ e·v.
@@ -112,7 +112,7 @@ def softmax_rows(
             if formula == LOG_SOFTMAX:
                 u = tl.where(mask, -load_view(base, job + UPSTREAM, index, mask, COMPUTE), 0.0)
             else:
-                u = mass(base, job, y, c, index, mask, COMPUTE)
+                u = weighted_target(base, job, y, c, index, mask, COMPUTE)
                 sum_lanes += tl.where(mask, times(u, gap), 0.0)
             total_lanes += u
             others_lanes += tl.where(top, 0.0, u)
@@ -167,7 +167,7 @@ def softmax_rows(
                     if formula == LOG_SOFTMAX:
                         u = -load_view(base, job + UPSTREAM, index, mask, COMPUTE)
                     else:
-                        u = mass(base, job, y, c, index, mask, COMPUTE)
+                        u = weighted_target(base, job, y, c, index, mask, COMPUTE)
                     at_top = times(others, p_top)[:, None] - times(u, rest_p[:, None])
                     dx = tl.where(top, at_top, times(total[:, None], p) - u) + times(pull[:, None], p)
                 dx = tl.where(undefined[:, None], float("nan"), dx)

@@ -11,36 +11,36 @@ import triton
 import triton.language as tl
 
 from lossd_server.backends.triton.descriptor import (
+    BLOCK_SUMS,
     CROSS_ENTROPY_INDEX,
     ENTROPY_LOGITS,
     FAULTS,
     LOG_SOFTMAX,
     NO_FAULT,
-    PARTIAL,
-    PARTIALS,
-    PIECES,
+    ROW_BLOCKS,
     SOFTMAX,
+    SUMS_PER_BLOCK,
 )
-from lossd_server.backends.triton.kernels.arithmetic import exp_of_gap
+from lossd_server.backends.triton.kernels.arithmetic import exp_nonpositive
 from lossd_server.backends.triton.kernels.register_tile import (
     NEVER,
-    first_maximum,
     load_logits,
+    load_work_item,
     padded_length,
-    places,
     row_max,
     rowwise,
-    shares,
+    tile_argmax,
+    tile_indices,
     tile_sums,
-    work_item,
+    weighted_target_tile,
 )
-from lossd_server.backends.triton.kernels.row_access import labels, picked
-from lossd_server.backends.triton.kernels.softmax_epilogue import row_measures, write_elements, write_rows
+from lossd_server.backends.triton.kernels.row_access import load_labels, load_picked
+from lossd_server.backends.triton.kernels.softmax_epilogue import row_normaliser, write_elements, write_rows
 
 # PHASE
 SUM = tl.constexpr(1)
 FINISH = tl.constexpr(2)
-PARTIALS_BLOCK = tl.constexpr(64)  # pieces whose sums are put together at a time
+COMBINED_BLOCKS = tl.constexpr(64)  # pieces whose sums are put together at a time
 
 
 @triton.jit
@@ -48,8 +48,8 @@ def column(
     partials: tl.tensor, begin: tl.tensor, pieces: tl.tensor, number: tl.constexpr, other: tl.constexpr
 ) -> tl.tensor:
     """Number `number` of the pieces from `begin` on: [1, PARTIALS_BLOCK]."""
-    j = begin + tl.arange(0, PARTIALS_BLOCK)[None, :]
-    return tl.load(partials + j * PARTIAL + number, mask=j < pieces, other=other)
+    j = begin + tl.arange(0, COMBINED_BLOCKS)[None, :]
+    return tl.load(partials + j * SUMS_PER_BLOCK + number, mask=j < pieces, other=other)
 
 
 @triton.jit
@@ -59,9 +59,9 @@ def row_sums(
     """The row's maximum, and Σ e below it, entries equal to it, Σ u·(m − x), Σ u, Σ u below it, Σ e·(m − x), its first
     class: [1] each.
     """
-    zeros = tl.zeros([1, PARTIALS_BLOCK], tl.float32)
+    zeros = tl.zeros([1, COMBINED_BLOCKS], tl.float32)
     best = zeros + float("-inf")
-    for begin in range(0, pieces, PARTIALS_BLOCK):
+    for begin in range(0, pieces, COMBINED_BLOCKS):
         best = tl.maximum(best, column(partials, begin, pieces, 0, float("-inf")))
     m = tl.max(best, 1)
     rest = zeros
@@ -70,15 +70,15 @@ def row_sums(
     total = zeros
     others = zeros
     curve = zeros
-    first = tl.full([1, PARTIALS_BLOCK], NEVER, tl.int32)
-    for begin in range(0, pieces, PARTIALS_BLOCK):
+    first = tl.full([1, COMBINED_BLOCKS], NEVER, tl.int32)
+    for begin in range(0, pieces, COMBINED_BLOCKS):
         m_j = column(partials, begin, pieces, 0, float("-inf"))
         rest_j = column(partials, begin, pieces, 1, 0.0)
         ties_j = column(partials, begin, pieces, 2, 0.0)
         u_j = column(partials, begin, pieces, 4, 0.0)
         top = m_j == m[:, None]
         below = tl.where(top, 0.0, m[:, None] - m_j)
-        shrink = exp_of_gap(-below)
+        shrink = exp_nonpositive(-below)
         e_j = tl.where(top, rest_j, (rest_j + ties_j) * shrink)
         rest += e_j
         ties += tl.where(top, ties_j, 0.0)
@@ -96,51 +96,55 @@ def row_sums(
 
 
 @triton.jit(do_not_specialize=["item", "work"])
-def row_pieces(
+def softmax_split_rows_kernel(
     words: tl.tensor,
     out: tl.tensor,
     item: tl.tensor,
     work: tl.tensor,
     FORMULA: tl.constexpr,
-    SPREAD: tl.constexpr,
+    SOFT_LABELS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     DTYPE: tl.constexpr,
     TARGET_DTYPE: tl.constexpr,
-    VEC: tl.constexpr,
+    VECTOR: tl.constexpr,
     PADDED: tl.constexpr,
     BLOCK: tl.constexpr,
     PHASE: tl.constexpr,
 ) -> None:
-    """One program: one piece of one row. Arguments as of `resident_rows`."""
+    """One program: one piece of one row. Arguments as of `softmax_in_registers_kernel`."""
     number = item + tl.program_id(0)
-    job, tile, start, count, classes = work_item(words, number, work)
+    job, tile, start, count, classes = load_work_item(words, number, work)
     base = words.to(tl.pointer_type(tl.uint8))
     results = out.to(tl.pointer_type(tl.uint8))
-    pieces = tl.load(job + PIECES)
+    pieces = tl.load(job + ROW_BLOCKS)
     piece = tile % pieces
     row = tile // pieces + tl.arange(0, 1).to(tl.int64)
     leads = piece == 0  # writes what there is one of a row
     live = (row >= 0) & leads
     begin = piece * BLOCK
-    lane, _ = places(1, BLOCK, BLOCK)
+    lane, _ = tile_indices(1, BLOCK, BLOCK)
     c = begin.to(tl.int32) + lane
-    mask = lane < padded_length(count, VEC)
+    mask = lane < padded_length(count, VECTOR)
     inside = lane < count
-    first = tile // pieces * padded_length(classes, VEC) + begin
-    partials = (results + tl.load(job + PARTIALS)).to(tl.pointer_type(tl.float32)) + tile // pieces * pieces * PARTIAL
+    first = tile // pieces * padded_length(classes, VECTOR) + begin
+    partials = (results + tl.load(job + BLOCK_SUMS)).to(
+        tl.pointer_type(tl.float32)
+    ) + tile // pieces * pieces * SUMS_PER_BLOCK
 
-    y, dropped, fault = labels(base, job, row, 1)
+    y, dropped, fault = load_labels(base, job, row, 1)
     tl.store(out + FAULTS * number, tl.min(fault, 0))
     tl.store(out + FAULTS * number + 1, NO_FAULT)
     tl.store(out + FAULTS * number + 2, NO_FAULT)
     x = load_logits(base, start, lane, mask, inside, DTYPE, PADDED)
     u = x
-    if SPREAD:
-        u = shares(base, job, y, c, inside, first, lane, mask, FORMULA, TARGET_DTYPE)
+    if SOFT_LABELS:
+        u = weighted_target_tile(base, job, y, c, inside, first, lane, mask, FORMULA, TARGET_DTYPE)
     if PHASE == SUM:
         m = row_max(x)
-        _, rest, ties, gaps, total, others, curve = tile_sums(x, m, u, SPREAD, OUTPUTS or FORMULA == ENTROPY_LOGITS)
-        own = partials + piece * PARTIAL + tl.arange(0, 1)
+        _, rest, ties, gaps, total, others, curve = tile_sums(
+            x, m, u, SOFT_LABELS, OUTPUTS or FORMULA == ENTROPY_LOGITS
+        )
+        own = partials + piece * SUMS_PER_BLOCK + tl.arange(0, 1)
         tl.store(own, m)
         tl.store(own + 1, rest)
         tl.store(own + 2, ties)
@@ -149,15 +153,15 @@ def row_pieces(
         tl.store(own + 5, others)
         tl.store(own + 6, curve)
         if OUTPUTS:
-            tl.store(own + 7, first_maximum(x, m, c).to(tl.float32, bitcast=True))
+            tl.store(own + 7, tile_argmax(x, m, c).to(tl.float32, bitcast=True))
     else:
         m, rest, ties, gaps, total, others, curve, at_first = row_sums(partials, pieces)
-        log_d, inverse, rest_share, undefined = row_measures(m, rest + (ties - 1.0))
+        log_d, inverse, rest_share, undefined = row_normaliser(m, rest + (ties - 1.0))
         curve = curve * inverse
         x_y = m
-        if not SPREAD and FORMULA == CROSS_ENTROPY_INDEX:
+        if not SOFT_LABELS and FORMULA == CROSS_ENTROPY_INDEX:
             row_start = start - begin * (DTYPE.primitive_bitwidth // 8)
-            x_y, total = picked(base, job, row_start, tl.zeros([1], tl.int64), y, dropped == 0, DTYPE)
+            x_y, total = load_picked(base, job, row_start, tl.zeros([1], tl.int64), y, dropped == 0, DTYPE)
             gaps = tl.where(total == 0, 0.0, total * (m - x_y))
         if FORMULA != SOFTMAX and FORMULA != LOG_SOFTMAX:
             write_rows(
@@ -178,8 +182,8 @@ def row_pieces(
                 FORMULA,
                 OUTPUTS,
             )
-        e = exp_of_gap(x - rowwise(m))
+        e = exp_nonpositive(x - rowwise(m))
         write_elements(
             base, job, results, row, y, dropped, x, e, u, c, first, lane, mask, m, x_y, ties, log_d, inverse,
-            rest_share, undefined, total, others, curve, SPREAD, FORMULA, DTYPE, TARGET_DTYPE,
+            rest_share, undefined, total, others, curve, SOFT_LABELS, FORMULA, DTYPE, TARGET_DTYPE,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The feed: jobs in batches that overlap, large ones in pieces, operands copied from where they lie, lost devices."""
+"""The pipeline: batches that overlap, large jobs in slices, operands copied from where they lie, lost devices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from lossd_server.backends import DeviceLost
 from lossd_server.backends.triton import pipeline
 from lossd_server.backends.triton.device import Interpreter, device_error
-from lossd_server.backends.triton.pinned_memory import Pinned
+from lossd_server.backends.triton.pinned_memory import PinnedRegions
 from lossd_server.jobs.job import Fault, Formula, Launch, Reducing, Reduction
 from tests.backends.triton_jobs import array, bits, indices, rows_job, some
 from tests.waiting import until
@@ -37,8 +37,8 @@ def test_a_job_in_pieces_has_the_bits_of_the_whole(monkeypatch: pytest.MonkeyPat
     """However small the batches are, every result is that of one batch."""
     device = Interpreter()
     whole = [bits(computed) for computed in pipeline.run_launches(device, launches(), nothing)]
-    cut = pipeline.batches
-    monkeypatch.setattr(pipeline, "batches", lambda launches: cut(launches, 10_000))
+    cut = pipeline.make_batches
+    monkeypatch.setattr(pipeline, "make_batches", lambda launches: cut(launches, 10_000))
     pieces = [bits(computed) for computed in pipeline.run_launches(device, launches(), nothing)]
 
     assert len(list(cut(launches(), 10_000))) > len(launches())
@@ -62,8 +62,8 @@ def test_a_fault_of_a_piece_is_at_its_place_in_the_whole(
         job = rows_job(Formula.CROSS_ENTROPY_INDEX, array(x), target=indices(y))
     else:
         job = rows_job(Formula.BCE, array(x), target=array(np.ones_like(x)))
-    cut = pipeline.batches
-    monkeypatch.setattr(pipeline, "batches", lambda launches: cut(launches, 10_000))
+    cut = pipeline.make_batches
+    monkeypatch.setattr(pipeline, "make_batches", lambda launches: cut(launches, 10_000))
 
     assert pipeline.run_launches(Interpreter(), [Launch(job, 1.0)], nothing)[0].fault == fault
 
@@ -71,7 +71,7 @@ def test_a_fault_of_a_piece_is_at_its_place_in_the_whole(
 def test_operands_are_copied_from_where_they_lie() -> None:
     """Of a registered range, dense or at a pitch of its own; what lies elsewhere, or is small, is packed."""
     device = Interpreter()
-    pinned = Pinned(device)
+    pinned = PinnedRegions(device)
     jobs = [some(Formula.CROSS_ENTROPY_DISTRIBUTION, (64, classes, 1)) for classes in (65, 300, 512)]
     packed = [bits(computed) for computed in pipeline.run_launches(device, [Launch(job, 1.0) for job in jobs], nothing)]
     inputs = [job.input.values for job in jobs]
@@ -88,7 +88,7 @@ def test_operands_are_copied_from_where_they_lie() -> None:
 
 def test_a_range_stays_registered_while_it_is_read() -> None:
     """`remove` waits for who reads at that moment, and for nobody who comes later."""
-    pinned = Pinned(Interpreter())
+    pinned = PinnedRegions(Interpreter())
     values = np.zeros(1 << 16, np.uint8)
     pinned.add(values.ctypes.data, values.nbytes)
     with ThreadPoolExecutor(1) as threads:
