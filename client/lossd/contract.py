@@ -6,9 +6,13 @@ dtypes are `lossd.v1.DataType` values.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar, cast
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from lossd.v1 import tensor_pb2 as pb
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import EnumDescriptor
 
 DataTypeT = TypeVar("DataTypeT", bound=int)
 
@@ -22,6 +26,16 @@ FAULT_AROUND = 1 << 16
 # Floats that kernels read where they lie; 8-bit ones are widened first.
 READ_IN_PLACE = frozenset({pb.DATA_TYPE_FLOAT16, pb.DATA_TYPE_BFLOAT16, pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64})
 _ELEMENTWISE_WEIGHTS = frozenset({"weight", "pos_weight"})
+
+
+@cache
+def value_names(enum: EnumDescriptor) -> dict[int, str]:
+    """{2: "log_probabilities", …} for Kind: what people call an enum's values, without the prefix that the wire has.
+
+    The value 0, which says nothing, is left out.
+    """
+    prefix = enum.values[0].name.removesuffix("UNSPECIFIED")
+    return {value.number: value.name.removeprefix(prefix).lower() for value in enum.values if value.number}
 
 
 def gradient_dtype(dtype: DataTypeT) -> DataTypeT:

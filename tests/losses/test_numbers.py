@@ -113,7 +113,7 @@ def counts_with(value: int) -> Job:
 
 
 REFUSED = {
-    "bools": (bools_with_a_two(), "target[150, 3] = 2 is no bool"),
+    "bools": (bools_with_a_two(), "target[150, 3] = 2 is not a bool"),
     "a negative count": (counts_with(-1), "target[150, 0] = -1 is outside [0, inf)"),
     "no counts": (counts_with(0), "the counts of target's row[150] sum to 0"),
 }
@@ -140,4 +140,4 @@ def test_a_part_of_a_large_request_is_made_ready_alone() -> None:
     (second,) = evaluate(Recording(), [slice_job(job, 100, 100)], [first.carry])  # type: ignore[union-attr]
 
     assert isinstance(second, InvalidRequest)
-    assert "target[50, 3] = 2 is no bool" in second.message
+    assert "target[50, 3] = 2 is not a bool" in second.message

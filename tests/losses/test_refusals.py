@@ -8,7 +8,7 @@ import pytest
 
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.errors import InvalidRequest, NotServed
-from tests.losses.checked import check
+from tests.losses.checked import check, is_plain
 from tests.losses.messages import raw, zeros
 from tests.losses.requests import (
     BOOL,
@@ -30,8 +30,13 @@ TENSORS = [
     # What an attacker declares: found in Python ints, before anything is allocated.
     (cross_entropy(input=None), "input", "MISSING_FIELD", "input is missing"),
     (cross_entropy(target=None), "target", "MISSING_FIELD", "target is missing"),
-    (cross_entropy(input=pb.Tensor(shape=[8, 16])), "input", "UNKNOWN_ENUM", "input.dtype = 0 is no DataType"),
-    (cross_entropy(input=raw([8], 99, 32)), "input", "UNKNOWN_ENUM", "input.dtype = 99 is no DataType"),
+    (
+        cross_entropy(input=pb.Tensor(shape=[8, 16])),
+        "input",
+        "UNKNOWN_ENUM",
+        "input.dtype = 0 is not a value of DataType",
+    ),
+    (cross_entropy(input=raw([8], 99, 32)), "input", "UNKNOWN_ENUM", "input.dtype = 99 is not a value of DataType"),
     (cross_entropy(input=raw([-8, 16], F32, 512)), "input", "INVALID_SHAPE", "input.shape[0] = -8 is outside [0, "),
     (cross_entropy(input=raw([8, -1], F32, 0)), "input", "INVALID_SHAPE", "input.shape[1] = -1 is outside [0, "),
     (bce(input=raw([0, 2**62], F32, 0)), "input", "INVALID_SHAPE", f"input.shape[1] = {2**62} is outside [0, "),
@@ -44,20 +49,20 @@ TENSORS = [
         cross_entropy(input=raw([2**20, 2**20], F32, 4)),
         "input",
         "LENGTH_MISMATCH",
-        f"input.data has 4 bytes, but shape [1048576, 1048576] of DATA_TYPE_FLOAT32 takes {2**42}",
+        f"input.data has 4 bytes, but shape [1048576, 1048576] of float32 takes {2**42}",
     ),
     (
         cross_entropy(target=raw([8], I64, 60)),
         "target",
         "LENGTH_MISMATCH",
-        "target.data has 60 bytes, but shape [8] of DATA_TYPE_INT64 takes 64",
+        "target.data has 60 bytes, but shape [8] of int64 takes 64",
     ),
     (cross_entropy(target=pb.Tensor(dtype=I64, shape=[8])), "target", "LENGTH_MISMATCH", "has 0 bytes"),
     (
         bce(target=pb.Tensor(dtype=BOOL, shape=[8, 16], data=bytes(35) + b"\x02" + bytes(92))),
         "target",
         "INVALID_BOOL",
-        "target[2, 3] = 2 is no bool: 0 or 1 is",
+        "target[2, 3] = 2 is not a bool: 0 or 1",
     ),
     (
         bce(input=pb.Tensor(dtype=F32, shape=[8, 16], streamed=pb.Streamed())),
@@ -73,23 +78,23 @@ SHAPES = [
         cross_entropy(target=zeros(7, dtype=I64)),
         "target",
         "SHAPE_MISMATCH",
-        "target has shape [7], but [8] is expected of class indices (integer dtype) for input of shape [8, 16]",
+        "target has shape [7], but must have shape [8]: one class index for each row of the input of shape [8, 16]",
     ),
-    (cross_entropy(target=zeros(8, 16, dtype=I64)), "target", "SHAPE_MISMATCH", "[8] is expected of class indices"),
-    (cross_entropy(target=zeros(8, 1, dtype=I64)), "target", "SHAPE_MISMATCH", "[8] is expected of class indices"),
-    (cross_entropy(target=zeros(dtype=I64)), "target", "SHAPE_MISMATCH", "[8] is expected of class indices"),
-    (cross_entropy(target=zeros(8)), "target", "SHAPE_MISMATCH", "[8, 16] is expected of a distribution"),
-    (cross_entropy(input=zeros(5), target=zeros(2, dtype=I64)), "target", "SHAPE_MISMATCH", "[] is expected"),
-    (cross_entropy(input=zeros(5), target=zeros(1)), "target", "SHAPE_MISMATCH", "[5] is expected"),
+    (cross_entropy(target=zeros(8, 16, dtype=I64)), "target", "SHAPE_MISMATCH", "must have shape [8]: one class index"),
+    (cross_entropy(target=zeros(8, 1, dtype=I64)), "target", "SHAPE_MISMATCH", "must have shape [8]: one class index"),
+    (cross_entropy(target=zeros(dtype=I64)), "target", "SHAPE_MISMATCH", "must have shape [8]: one class index"),
+    (cross_entropy(target=zeros(8)), "target", "SHAPE_MISMATCH", "must have shape [8, 16]: "),
+    (cross_entropy(input=zeros(5), target=zeros(2, dtype=I64)), "target", "SHAPE_MISMATCH", "must have shape []"),
+    (cross_entropy(input=zeros(5), target=zeros(1)), "target", "SHAPE_MISMATCH", "must have shape [5]"),
     (
         cross_entropy(weight=zeros(15)),
         "weight",
         "SHAPE_MISMATCH",
-        "weight has shape [15], but [16] is expected of a class weight for 16 classes",
+        "weight has shape [15], but must have shape [16]: one weight for each of 16 classes",
     ),
-    (cross_entropy(weight=zeros(16, 1)), "weight", "SHAPE_MISMATCH", "[16] is expected"),
-    (cross_entropy(weight=zeros()), "weight", "SHAPE_MISMATCH", "[16] is expected"),
-    (bce(target=zeros(8, 1)), "target", "SHAPE_MISMATCH", "target has shape [8, 1], but [8, 16] is expected"),
+    (cross_entropy(weight=zeros(16, 1)), "weight", "SHAPE_MISMATCH", "must have shape [16]"),
+    (cross_entropy(weight=zeros()), "weight", "SHAPE_MISMATCH", "must have shape [16]"),
+    (bce(target=zeros(8, 1)), "target", "SHAPE_MISMATCH", "target has shape [8, 1], but must have shape [8, 16]"),
     (
         bce(weight=zeros(8)),
         "weight",
@@ -103,24 +108,34 @@ SHAPES = [
         cross_entropy(grad_output=zeros(8)),
         "grad_output",
         "SHAPE_MISMATCH",
-        "grad_output has shape [8], but [] is expected of a loss of reduction MEAN",
+        "grad_output has shape [8], but must have shape []: that of the loss with reduction mean",
     ),
-    (cross_entropy(grad_output=zeros(), reduction=1), "grad_output", "SHAPE_MISMATCH", "[8] is expected"),
-    (bce(grad_output=zeros(16), reduction=1), "grad_output", "SHAPE_MISMATCH", "[8, 16] is expected"),
+    (cross_entropy(grad_output=zeros(), reduction=1), "grad_output", "SHAPE_MISMATCH", "must have shape [8]"),
+    (bce(grad_output=zeros(16), reduction=1), "grad_output", "SHAPE_MISMATCH", "must have shape [8, 16]"),
 ]
-INDICES_NEED = "target is of DATA_TYPE_FLOAT32, but an integer dtype for target_kind KIND_INDICES is taken"
+INDICES_NEED = "target has dtype float32, but must have an integer dtype with target_kind indices"
 DTYPES = [
-    (cross_entropy(input=zeros(8, 16, dtype=I32)), "input", "DTYPE_NOT_TAKEN", "input is of DATA_TYPE_INT32, but a fl"),
-    (cross_entropy(target=zeros(8, dtype=BOOL)), "target", "DTYPE_NOT_TAKEN", "target is of DATA_TYPE_BOOL, but an in"),
-    (cross_entropy(target_kind=3), "target", "DTYPE_NOT_TAKEN", "a float dtype for target_kind KIND_PROBABILITIES"),
+    (
+        cross_entropy(input=zeros(8, 16, dtype=I32)),
+        "input",
+        "DTYPE_NOT_TAKEN",
+        "input has dtype int32, but must have a fl",
+    ),
+    (
+        cross_entropy(target=zeros(8, dtype=BOOL)),
+        "target",
+        "DTYPE_NOT_TAKEN",
+        "target has dtype bool, but must have an in",
+    ),
+    (cross_entropy(target_kind=3), "target", "DTYPE_NOT_TAKEN", "a float dtype with target_kind probabilities"),
     (distribution(target_kind=5), "target", "DTYPE_NOT_TAKEN", INDICES_NEED),
-    (cross_entropy(weight=zeros(16, dtype=I64)), "weight", "DTYPE_NOT_TAKEN", "weight is of DATA_TYPE_INT64"),
-    (cross_entropy(grad_output=zeros(dtype=I64)), "grad_output", "DTYPE_NOT_TAKEN", "grad_output is of DATA_TYPE_INT"),
-    (entropy(input=zeros(8, 16, dtype=I64)), "input", "DTYPE_NOT_TAKEN", "integer dtype for kind KIND_COUNTS"),
-    (entropy(input=zeros(8, 16, dtype=BOOL), kind=4), "input", "DTYPE_NOT_TAKEN", "input is of DATA_TYPE_BOOL"),
-    (bce(input=zeros(8, 16, dtype=BOOL)), "input", "DTYPE_NOT_TAKEN", "input is of DATA_TYPE_BOOL"),
-    (bce(weight=zeros(16, dtype=I32)), "weight", "DTYPE_NOT_TAKEN", "weight is of DATA_TYPE_INT32"),
-    (bce_with_logits(pos_weight=zeros(dtype=BOOL)), "pos_weight", "DTYPE_NOT_TAKEN", "pos_weight is of DATA_TYPE_B"),
+    (cross_entropy(weight=zeros(16, dtype=I64)), "weight", "DTYPE_NOT_TAKEN", "weight has dtype int64"),
+    (cross_entropy(grad_output=zeros(dtype=I64)), "grad_output", "DTYPE_NOT_TAKEN", "grad_output has dtype int64"),
+    (entropy(input=zeros(8, 16, dtype=I64)), "input", "DTYPE_NOT_TAKEN", "integer dtype with kind counts"),
+    (entropy(input=zeros(8, 16, dtype=BOOL), kind=4), "input", "DTYPE_NOT_TAKEN", "input has dtype bool"),
+    (bce(input=zeros(8, 16, dtype=BOOL)), "input", "DTYPE_NOT_TAKEN", "input has dtype bool"),
+    (bce(weight=zeros(16, dtype=I32)), "weight", "DTYPE_NOT_TAKEN", "weight has dtype int32"),
+    (bce_with_logits(pos_weight=zeros(dtype=BOOL)), "pos_weight", "DTYPE_NOT_TAKEN", "pos_weight has dtype bool"),
 ]
 OPTIONS = [
     (cross_entropy(label_smoothing=-0.1), "label_smoothing", "OPTION_OUT_OF_RANGE", "= -0.1 is outside [0, 1]"),
@@ -135,26 +150,41 @@ OPTIONS = [
     (bce(normalizer=-1.0), "normalizer", "OPTION_OUT_OF_RANGE", "normalizer = -1.0 is outside (0, inf)"),
     (bce(normalizer=INF), "normalizer", "OPTION_OUT_OF_RANGE", "normalizer = inf is outside (0, inf)"),
     (bce(normalizer=NAN), "normalizer", "OPTION_OUT_OF_RANGE", "normalizer = nan is outside (0, inf)"),
-    (bce(normalizer=2.0, reduction=3), "normalizer", "OPTION_NOT_TAKEN", "normalizer is given with reduction SUM"),
-    (bce(normalizer=2.0, reduction=1), "normalizer", "OPTION_NOT_TAKEN", "normalizer is given with reduction NONE"),
+    (bce(normalizer=2.0, reduction=3), "normalizer", "OPTION_NOT_TAKEN", "normalizer is given with reduction sum"),
+    (bce(normalizer=2.0, reduction=1), "normalizer", "OPTION_NOT_TAKEN", "normalizer is given with reduction none"),
     (entropy(dim=2), "dim", "OPTION_OUT_OF_RANGE", "dim = 2 is outside [-2, 1] for input of shape [8, 16]"),
     (entropy(dim=-3), "dim", "OPTION_OUT_OF_RANGE", "dim = -3 is outside [-2, 1]"),
     (distribution(ignore_index=0), "ignore_index", "OPTION_NOT_TAKEN", "ignore_index = 0 is not taken with a distr"),
-    (cross_entropy(reduction=9), "reduction", "UNKNOWN_ENUM", "reduction = 9 is no Reduction"),
-    (cross_entropy(reduction=-1), "reduction", "UNKNOWN_ENUM", "reduction = -1 is no Reduction"),
-    (cross_entropy(empty_mean=9), "empty_mean", "UNKNOWN_ENUM", "empty_mean = 9 is no EmptyMean"),
-    (cross_entropy(kind=9), "kind", "UNKNOWN_ENUM", "kind = 9 is no Kind"),
-    (cross_entropy(target_kind=9), "target_kind", "UNKNOWN_ENUM", "target_kind = 9 is no Kind"),
-    (cross_entropy(gradients=[9]), "gradients", "UNKNOWN_ENUM", "gradients[0] = 9 is no Gradient"),
-    (cross_entropy(gradients=[1, 0]), "gradients", "UNKNOWN_ENUM", "gradients[1] = 0 is no Gradient"),
+    (cross_entropy(reduction=9), "reduction", "UNKNOWN_ENUM", "reduction = 9 is not a value of Reduction"),
+    (cross_entropy(reduction=-1), "reduction", "UNKNOWN_ENUM", "reduction = -1 is not a value of Reduction"),
+    (cross_entropy(empty_mean=9), "empty_mean", "UNKNOWN_ENUM", "empty_mean = 9 is not a value of EmptyMean"),
+    (cross_entropy(kind=9), "kind", "UNKNOWN_ENUM", "kind = 9 is not a value of Kind"),
+    (cross_entropy(target_kind=9), "target_kind", "UNKNOWN_ENUM", "target_kind = 9 is not a value of Kind"),
+    (cross_entropy(gradients=[9]), "gradients", "UNKNOWN_ENUM", "gradients[0] = 9 is not a value of Gradient"),
+    (cross_entropy(gradients=[1, 0]), "gradients", "UNKNOWN_ENUM", "gradients[1] = 0 is not a value of Gradient"),
     (cross_entropy(gradients=[1] * 9), "gradients", "OPTION_OUT_OF_RANGE", "gradients has 9 entries, at most 8"),
-    (cross_entropy(kind=5), "kind", "OPTION_NOT_TAKEN", "kind = KIND_INDICES is not taken by CrossEntropy"),
-    (cross_entropy(target_kind=1), "target_kind", "OPTION_NOT_TAKEN", "target_kind = KIND_LOGITS is not taken by"),
-    (entropy(kind=2), "kind", "OPTION_NOT_TAKEN", "kind = KIND_LOG_PROBABILITIES is not taken by Entropy"),
-    (cross_entropy(gradients=[2]), "gradients", "GRADIENT_NOT_TAKEN", "GRADIENT_TARGET, but class indices have none"),
+    (cross_entropy(kind=5), "kind", "OPTION_NOT_TAKEN", "kind = indices is not taken by CrossEntropy"),
+    (cross_entropy(target_kind=1), "target_kind", "OPTION_NOT_TAKEN", "target_kind = logits is not taken by"),
+    (entropy(kind=2), "kind", "OPTION_NOT_TAKEN", "kind = log_probabilities is not taken by Entropy"),
+    (
+        cross_entropy(gradients=[2]),
+        "gradients",
+        "GRADIENT_NOT_TAKEN",
+        "the gradient of target is asked for, but class indices have none",
+    ),
     (cross_entropy(gradients=[3]), "gradients", "GRADIENT_NOT_TAKEN", "with distribution targets only"),
-    (entropy(gradients=[2]), "gradients", "GRADIENT_NOT_TAKEN", "GRADIENT_TARGET, but Entropy has no target"),
-    (bce(gradients=[3]), "gradients", "GRADIENT_NOT_TAKEN", "GRADIENT_WEIGHT, but the weight of BCE has none"),
+    (
+        entropy(gradients=[2]),
+        "gradients",
+        "GRADIENT_NOT_TAKEN",
+        "the gradient of target is asked for, but Entropy has no target",
+    ),
+    (
+        bce(gradients=[3]),
+        "gradients",
+        "GRADIENT_NOT_TAKEN",
+        "the gradient of weight is asked for, but the weight of BCE has none",
+    ),
     (
         bce(target=zeros(8, 16, dtype=BOOL), gradients=[2]),
         "gradients",
@@ -168,7 +198,7 @@ OPTIONS = [
         "counts of an integer dtype have none",
     ),
     *(
-        (make(reduction=4), "reduction", "OPTION_NOT_TAKEN", "reduction = REDUCTION_BATCHMEAN is not taken by")
+        (make(reduction=4), "reduction", "OPTION_NOT_TAKEN", "reduction = batchmean is not taken by")
         for make in (cross_entropy, entropy, bce, bce_with_logits)
     ),
 ]
@@ -184,6 +214,7 @@ def test_a_wrong_request_is_told_field_value_and_bound(request_: Any, field: str
 
     assert (refused.value.field, refused.value.reason) == (field, reason)
     assert sentence in refused.value.message
+    assert is_plain(refused.value)
     assert len(refused.value.message) < 300
     assert sum(map(len, refused.value.metadata.values())) < 1000
 

@@ -55,11 +55,12 @@ def _layout(fields: Fields, formula: Formula, shape: tuple[int, ...]) -> Layout:
     dim = fields.get("dim")
     if formula.elementwise:
         if dim is not None:
+            name = formula.name.lower()
             raise InvalidRequest(
-                f"dim = {dim} is not taken by {formula.name}, which has no class dimension",
+                f"dim = {dim} is not taken by {name}, which has no class dimension",
                 reason="OPTION_NOT_TAKEN",
                 field="dim",
-                metadata={"value": dim, "function": formula.name},
+                metadata={"value": dim, "function": name},
             )
         return elements(shape)
     layout, _ = rows(shape or (1,), dim)  # PyTorch takes a scalar for a row of one class

@@ -39,10 +39,10 @@ def read_outputs(fields: Fields, kind: Kind, by_index: bool) -> AuxiliaryOutputs
     if kind is not Kind.LOGITS:
         given = next(option for option in sorted(OPTIONS) if option in fields)
         raise InvalidRequest(
-            f"{given} is given with kind KIND_{kind.name}, but it needs KIND_LOGITS",
+            f"{given} is given with kind {kind.name.lower()}, but it needs kind logits",
             reason="OPTION_NOT_TAKEN",
             field=given,
-            metadata={"option": given, "kind": f"KIND_{kind.name}"},
+            metadata={"option": given, "kind": kind.name.lower()},
         )
     softcap = 0.0
     if "softcap" in fields:
@@ -61,9 +61,9 @@ def _outputs(fields: Fields, by_index: bool) -> frozenset[str]:
             options.name_of(pb.Output, value, f"outputs[{position}]")
         if value == pb.OUTPUT_CORRECT and not by_index:
             raise InvalidRequest(
-                "outputs asks for OUTPUT_CORRECT, but a distribution target has no one class to be met",
+                "outputs include correct, but a distribution has no single class for the argmax to meet",
                 reason="OPTION_NOT_TAKEN",
                 field="outputs",
-                metadata={"value": "OUTPUT_CORRECT"},
+                metadata={"value": "correct"},
             )
     return frozenset(OUTPUTS[value] for value in asked)

@@ -16,4 +16,4 @@ def count_operand(fields: Fields, field: str, kind_field: str, counts: bool) -> 
     array = operands.operand(fields, field)
     if array.dtype in FLOATS or (counts and array.dtype in INTEGERS):
         return array
-    raise operands.dtype_not_taken(array, field, f"a float dtype, or an integer dtype for {kind_field} KIND_COUNTS,")
+    raise operands.dtype_not_taken(array, field, f"a float dtype, or an integer dtype with {kind_field} counts")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from lossd.contract import IGNORE_INDEX, gradient_dtype
+from lossd.contract import IGNORE_INDEX, gradient_dtype, value_names
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.errors import InvalidRequest
 from lossd_server.jobs.job import Formula, Job, Kind
 from lossd_server.losses import auxiliary_outputs, class_targets, counts, options, rowwise
 from lossd_server.losses.conversion import ready
-from lossd_server.losses.operands import dtype_not_taken, operand, optional_float_operand
-from lossd_server.losses.shapes import require, rows
+from lossd_server.losses.operands import dtype_name, dtype_not_taken, operand, optional_float_operand
+from lossd_server.losses.shapes import mismatch, rows
 from lossd_server.tensors.array import FLOATS, INTEGERS, Array
 from lossd_server.tensors.dtypes import DATA_TYPE, compute_dtype
 from lossd_server.tensors.request_fields import Fields
@@ -25,6 +25,7 @@ TARGET_DTYPES: dict[int, tuple[frozenset[int], str]] = {
     pb.KIND_PROBABILITIES: (FLOATS, "a float dtype"),
     pb.KIND_COUNTS: (FLOATS | INTEGERS, "a float or integer dtype"),
 }
+ONE_HOT = "pass the class indices, or a float dtype to have them taken for distributions"
 NO_GRADIENT: dict[int, dict[int, str]] = {
     pb.KIND_INDICES: class_targets.NO_TARGET_GRADIENT
     | {pb.GRADIENT_WEIGHT: "a class weight has one with distribution targets only"},
@@ -51,9 +52,9 @@ def check(fields: Fields) -> Job:
     none = NO_GRADIENT[target_kind]
     gradients = options.gradients(fields, none | counts.NO_INPUT_GRADIENT if sent.dtype in INTEGERS else none)
     if by_index:
-        target = class_targets.indices(target, sent.shape, loss_shape)
-    else:
-        require(target.shape, sent.shape, "target", f"a distribution for input of shape {list(sent.shape)}")
+        target = class_targets.indices(target, sent.shape, loss_shape, ONE_HOT)
+    elif target.shape != sent.shape:
+        raise mismatch(target.shape, sent.shape, "target", _why_distribution(target, sent.shape, loss_shape))
     class_weight = class_targets.weights(weight, layout, compute)
     by_row = rowwise.row_weight(row_weight, loss_shape)
     wanted = auxiliary_outputs.read_outputs(fields, kind, by_index)
@@ -104,9 +105,18 @@ def _target_kind(fields: Fields, target: Array) -> int:
         raise dtype_not_taken(target, "target", "an integer dtype for class indices or a float dtype for distributions")
     dtypes, taken = TARGET_DTYPES[stated]
     if target.dtype not in dtypes:
-        name = pb.Kind.Name(stated)  # type: ignore[arg-type]  # enum values are ints to us
-        raise dtype_not_taken(target, "target", f"{taken} for target_kind {name}")
+        name = value_names(pb.Kind.DESCRIPTOR)[stated]
+        raise dtype_not_taken(target, "target", f"{taken} with target_kind {name}")
     return stated
+
+
+def _why_distribution(target: Array, input_shape: tuple[int, ...], rows: tuple[int, ...]) -> str:
+    """Why a target must have the input's shape: it may be class indices in a dtype that says otherwise."""
+    because = "that of the input, a distribution for each row"
+    if target.dtype not in FLOATS or target.shape not in (rows, input_shape[:-1]):
+        return because
+    name = dtype_name(target.dtype)
+    return f"a {name} target is taken for a distribution; class indices must have an integer dtype, such as int64"
 
 
 def _ignore_index(fields: Fields, by_index: bool) -> int:
@@ -114,7 +124,7 @@ def _ignore_index(fields: Fields, by_index: bool) -> int:
     ignored: int = fields.get("ignore_index", IGNORE_INDEX)
     if not by_index and ignored >= 0:
         raise InvalidRequest(
-            f"ignore_index = {ignored} is not taken with a distribution target: class indices have one",
+            f"ignore_index = {ignored} is not taken with a distribution target: only class indices have one",
             reason="OPTION_NOT_TAKEN",
             field="ignore_index",
             metadata={"value": ignored},

@@ -24,7 +24,7 @@ def check(rpc: str, fields: Fields, formula: Formula) -> Job:
     """
     sent = float_operand(fields, "input")
     target = operand(fields, "target")
-    require(target.shape, sent.shape, "target", "the target: the input's shape")
+    require(target.shape, sent.shape, "target", "that of the input, since nothing broadcasts")
     weight = optional_float_operand(fields, "weight")
     pos_weight = optional_float_operand(fields, "pos_weight")
     grad_output = optional_float_operand(fields, "grad_output")

@@ -33,7 +33,7 @@ def check(fields: Fields) -> Job:
     target_kind = options.choice(RPC, fields, "target_kind", pb.Kind, TARGET_KINDS)
     sent = counts.count_operand(fields, "input", "kind", input_kind is Kind.COUNTS)
     target = counts.count_operand(fields, "target", "target_kind", target_kind is Kind.COUNTS)
-    require(target.shape, sent.shape, "target", "the target: the input's shape")
+    require(target.shape, sent.shape, "target", "that of the input, since nothing broadcasts")
     grad_output = optional_float_operand(fields, "grad_output")
     compute = compute_dtype(sent, target, grad_output)
     none = NO_GRADIENT

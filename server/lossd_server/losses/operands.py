@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lossd.contract import value_names
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.errors import InvalidRequest, NotServed
 from lossd_server.tensors.array import FLOATS, STORAGE, Array
@@ -28,7 +29,7 @@ def operand(fields: Fields, field: str) -> Array:
     stored = STORAGE.get(dtype)
     if stored is None:
         raise InvalidRequest(
-            f"{field}.dtype = {dtype} is no DataType",
+            f"{field}.dtype = {dtype} is not a value of DataType",
             reason="UNKNOWN_ENUM",
             field=field,
             metadata={"value": dtype, "enum": "DataType"},
@@ -66,15 +67,15 @@ def optional_float_operand(fields: Fields, field: str) -> Array | None:
 
 
 def dtype_name(dtype: int) -> str:
-    """DATA_TYPE_FLOAT32 for 22."""
-    return pb.DataType.Name(dtype)  # type: ignore[arg-type]  # enum values are ints to us
+    """float32 for 22."""
+    return value_names(pb.DataType.DESCRIPTOR)[dtype]
 
 
 def dtype_not_taken(array: Array, field: str, taken: str) -> InvalidRequest:
-    """`taken` says what the field takes: "a float dtype"."""
+    """taken: what the field must have: "a float dtype"."""
     name = dtype_name(array.dtype)
     return InvalidRequest(
-        f"{field} is of {name}, but {taken} is taken",
+        f"{field} has dtype {name}, but must have {taken}",
         reason="DTYPE_NOT_TAKEN",
         field=field,
         metadata={"dtype": name, "taken": taken},

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from math import isfinite, log
 from typing import Any, TypeVar
 
+from lossd.contract import value_names
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.errors import InvalidRequest
 from lossd_server.jobs.job import Kind, Reducing, Reduction
-from lossd_server.losses.shapes import require
+from lossd_server.losses.shapes import mismatch
 from lossd_server.tensors.array import Array
 from lossd_server.tensors.dtypes import FLOAT64, widen
 from lossd_server.tensors.request_fields import Fields
@@ -44,9 +45,10 @@ def choice(rpc: str, fields: Fields, field: str, enum: Any, taken: Mapping[int, 
     if value in taken:
         return taken[value]
     name = name_of(enum, value, field)
-    names = ", ".join(enum.Name(number) for number in taken if number)
+    words = value_names(enum.DESCRIPTOR)
+    names = ", ".join(words[number] for number in taken if number)
     raise InvalidRequest(
-        f"{field} = {name} is not taken by {rpc}: {names}",
+        f"{field} = {name} is not taken by {rpc}, which takes {names}",
         reason="OPTION_NOT_TAKEN",
         field=field,
         metadata={"value": name, "rpc": rpc, "taken": names},
@@ -61,7 +63,7 @@ def gradients(fields: Fields, none: Mapping[int, str]) -> Sequence[int]:
             continue
         name = name_of(pb.Gradient, value, f"gradients[{position}]")
         raise InvalidRequest(
-            f"gradients asks for {name}, but {none[value]}",
+            f"the gradient of {name} is asked for, but {none[value]}",
             reason="GRADIENT_NOT_TAKEN",
             field="gradients",
             metadata={"value": name, "because": none[value]},
@@ -128,17 +130,20 @@ def reducing(
     normalizer = None
     if "normalizer" in fields:
         if reduction is not Reduction.MEAN:
+            said = _reduction_word(fields, reduction)
             raise InvalidRequest(
-                f"normalizer is given with reduction {reduction.name}, but only a mean has a denominator",
+                f"normalizer is given with reduction {said}, but only a mean has a denominator",
                 reason="OPTION_NOT_TAKEN",
                 field="normalizer",
-                metadata={"value": fields["normalizer"], "reduction": reduction.name},
+                metadata={"value": fields["normalizer"], "reduction": said},
             )
         normalizer = bounded_number(fields, "normalizer", 0.0, "(0, inf)", low=0.0, high=float("inf"), open_low=True)
     upstream = 1.0
     if grad_output is not None:
         shape = loss_shape if reduction is Reduction.NONE else ()
-        require(grad_output.shape, shape, "grad_output", f"a loss of reduction {reduction.name}")
+        if grad_output.shape != shape:
+            because = f"that of the loss with reduction {_reduction_word(fields, reduction)}"
+            raise mismatch(grad_output.shape, shape, "grad_output", because)
         if reduction is not Reduction.NONE:
             upstream = float(widen(grad_output.values, grad_output.dtype, FLOAT64)[0])
     return Reducing(
@@ -150,13 +155,19 @@ def reducing(
     )
 
 
+def _reduction_word(fields: Fields, reduction: Reduction) -> str:
+    """What the request says, which for batchmean is not what is done; else the loss's default."""
+    return value_names(pb.Reduction.DESCRIPTOR).get(fields.get("reduction", 0), reduction.name.lower())
+
+
 def name_of(enum: Any, value: int, field: str) -> str:
-    """The enum value's name; refused where it has none, or where it says nothing, as 0 does."""
-    if value == 0 or value not in enum.values():
+    """What people call the enum value; refused where it has no name, or where it says nothing, as 0 does."""
+    words = value_names(enum.DESCRIPTOR)
+    if value not in words:
         raise InvalidRequest(
-            f"{field} = {value} is no {enum.DESCRIPTOR.name}",
+            f"{field} = {value} is not a value of {enum.DESCRIPTOR.name}",
             reason="UNKNOWN_ENUM",
             field=field.partition("[")[0],
             metadata={"value": value, "enum": enum.DESCRIPTOR.name},
         )
-    return str(enum.Name(value))
+    return words[value]

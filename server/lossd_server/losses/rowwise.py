@@ -22,5 +22,5 @@ def row_weight(weight: Array | None, loss_shape: tuple[int, ...]) -> npt.NDArray
     """One weight a row, in the rows' C order."""
     if weight is None:
         return None
-    require(weight.shape, loss_shape, "row_weight", "one weight a row")
+    require(weight.shape, loss_shape, "row_weight", "one weight for each row")
     return widen(weight.values, weight.dtype, FLOAT64)

@@ -61,7 +61,7 @@ def elements(shape: tuple[int, ...]) -> Layout:
 
 
 def require(shape: tuple[int, ...], expected: tuple[int, ...], field: str, because: str) -> None:
-    """Refuses `field` unless it is of the `expected` shape. because: "a class weight for 10 classes"."""
+    """Refuses `field` unless it is of the `expected` shape. because: "one weight for each of 10 classes"."""
     if shape != expected:
         raise mismatch(shape, expected, field, because)
 
@@ -69,7 +69,7 @@ def require(shape: tuple[int, ...], expected: tuple[int, ...], field: str, becau
 def mismatch(shape: tuple[int, ...], expected: tuple[int, ...], field: str, because: str) -> InvalidRequest:
     """What `require` raises: for where the reason would cost more than the comparison."""
     return InvalidRequest(
-        f"{field} has shape {list(shape)}, but {list(expected)} is expected of {because}",
+        f"{field} has shape {list(shape)}, but must have shape {list(expected)}: {because}",
         reason="SHAPE_MISMATCH",
         field=field,
         metadata={"shape": list(shape), "expected": list(expected), "because": because},
