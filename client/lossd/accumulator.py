@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from lossd.errors import InvalidArgument
+from lossd.request.option_values import unknown_value
 from lossd.results import Result, Summary
 
 
@@ -27,10 +27,7 @@ class Accumulator:
 
     def __init__(self, reduction: Literal["mean", "sum"] = "mean") -> None:
         if reduction not in ("mean", "sum"):
-            sentence = f"reduction = {reduction!r} is none of mean, sum"
-            raise InvalidArgument(
-                sentence, field="reduction", reason="UNKNOWN_ENUM", metadata={"value": str(reduction)}
-            )
+            raise unknown_value("reduction", reduction, ("mean", "sum"))
         self.reduction = reduction
         # 16 bytes a result: what makes the sums exact.
         self._loss_sums = array("d")

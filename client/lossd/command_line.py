@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from lossd.request.option_values import unknown_value
+
 
 class CommandParser(argparse.ArgumentParser):
     """A mistake is answered with the usage in one line, where help is, and the mistake. Exit status 2.
@@ -28,7 +30,7 @@ def one_of(noun: str, names: tuple[str, ...]) -> Callable[[str], str]:
     def read(text: str) -> str:
         name = text.replace("-", "_")
         if name not in names:
-            raise argparse.ArgumentTypeError(f"unknown {noun} {text!r}; expected one of {', '.join(names)}")
+            raise argparse.ArgumentTypeError(str(unknown_value(noun, text, names)))
         return name
 
     return read

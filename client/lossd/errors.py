@@ -31,7 +31,7 @@ class Error(Exception):
 
     field: the option or tensor at fault, as on the wire ("target"), or "". reason: UPPER_SNAKE, for programs.
     metadata: every variable of the sentence. retry_after_s: what the server asked to wait, or None. request_id: of the
-    server's log, or "".
+    server's log, or "". details: gRPC's own words, where a call failed on its way, or "".
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Error(Exception):
         metadata: Mapping[str, str] | None = None,
         retry_after_s: float | None = None,
         request_id: str = "",
+        details: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -51,6 +52,7 @@ class Error(Exception):
         self.metadata = dict(metadata or {})
         self.retry_after_s = retry_after_s
         self.request_id = request_id
+        self.details = details
 
 
 class InvalidArgument(Error, ValueError):
@@ -101,6 +103,18 @@ _CLASSES: dict[grpc.StatusCode, type[Error]] = {
 }
 
 
+# What a status means that no lossd server has explained.
+_ON_THE_WAY: dict[grpc.StatusCode, str] = {
+    grpc.StatusCode.UNAVAILABLE: "the server cannot be reached, or the connection to it was lost",
+    grpc.StatusCode.CANCELLED: "the call was cancelled before its answer",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "no answer within the deadline",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "the request or its answer is larger than one message may be",
+    grpc.StatusCode.UNIMPLEMENTED: "no such method is served: is it a lossd server of this version?",
+    grpc.StatusCode.UNAUTHENTICATED: "the caller's identity is missing or was not accepted",
+    grpc.StatusCode.PERMISSION_DENIED: "the caller is not permitted to do this",
+}
+
+
 def error_class(code: grpc.StatusCode, retry_after_s: float | None) -> type[Error]:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return TooLarge if retry_after_s is None else Overloaded
@@ -132,9 +146,10 @@ def from_status(code: grpc.StatusCode, message: str, details: Iterable[AnyMessag
 def from_rpc(
     code: grpc.StatusCode, message: str | None, trailers: Iterable[tuple[str, str | bytes]] | None, address: str
 ) -> Error:
-    """The exception for a call that failed: its details lie in the trailing metadata.
+    """The exception for a call that failed: the server's words lie in the trailing metadata.
 
-    A status without details was made on the way, not by a lossd server: its sentence says which address it is about.
+    A status without them was made on the way, not by a lossd server: the sentence says which address it is about and
+    what the code means, and what gRPC says is in `details`.
     """
     from google.protobuf.message import DecodeError
     from google.rpc.status_pb2 import Status
@@ -146,5 +161,7 @@ def from_rpc(
                 status.ParseFromString(value)
             except DecodeError:
                 status.Clear()
-    sentence = message or code.name
-    return from_status(code, sentence if status.details else f"{address}: {sentence}", status.details)
+    if status.details:
+        return from_status(code, message or code.name, status.details)
+    meaning = _ON_THE_WAY.get(code, f"the call failed, with status {code.name}")
+    return error_class(code, None)(f"{address}: {meaning}", details=message or "")

@@ -57,5 +57,5 @@ def test_infinite_losses_of_both_signs_are_nan() -> None:
 def test_other_reductions_are_refused() -> None:
     """By name."""
     wrong: Any = "none"
-    with pytest.raises(lossd.InvalidArgument, match="reduction = 'none' is none of mean, sum"):
+    with pytest.raises(lossd.InvalidArgument, match="reduction must be 'mean' or 'sum', not 'none'"):
         lossd.Accumulator(wrong)

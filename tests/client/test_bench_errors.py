@@ -147,7 +147,7 @@ USAGE = [
     (["--raw", "--empty"], "cannot be combined with --empty"),
     (["--map", "--raw"], "--map streams"),
     (["--map", "--rate", "5"], "--map is a closed loop"),
-    (["--loss", "softmax"], "unknown loss 'softmax'; expected one of cross_entropy"),
+    (["--loss", "softmax"], "loss must be 'cross_entropy', "),
     (["--reduction", "batchmean"], "only with kl_divergence"),
     (["--window-s", "5", "--max-s", "1"], "shorter than one window"),
     (["--seed", "-1"], "-1 must not be negative"),

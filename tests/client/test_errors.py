@@ -82,16 +82,32 @@ def test_every_code_has_a_class(code: grpc.StatusCode) -> None:
 
 @pytest.mark.parametrize("trailers", [None, (), (("grpc-status-details-bin", b"\xff\xff"),), (("x", "y"),)])
 def test_a_status_without_details_names_the_address(trailers: tuple[tuple[str, str | bytes], ...] | None) -> None:
-    """It was made on the way, and the sentence says to whom."""
-    error = from_rpc(grpc.StatusCode.UNAVAILABLE, "connection refused", trailers, "127.0.0.1:1")
+    """It was made on the way: the sentence says to whom, gRPC's own words are kept beside it."""
+    error = from_rpc(grpc.StatusCode.UNAVAILABLE, "UNKNOWN: ipv4:127.0.0.1:1: refused", trailers, "127.0.0.1:1")
 
-    assert str(error) == "127.0.0.1:1: connection refused"
+    assert str(error) == "127.0.0.1:1: the server cannot be reached, or the connection to it was lost"
+    assert error.details == "UNKNOWN: ipv4:127.0.0.1:1: refused"
+
+
+@pytest.mark.parametrize("code", grpc.StatusCode)
+def test_no_sentence_has_grpcs_own_words(code: grpc.StatusCode) -> None:
+    """Every code means something by itself, in one line."""
+    error = from_rpc(code, "Stream removed\n(UNKNOWN:…)", None, "a:1")
+
+    assert str(error).startswith("a:1: ")
+    assert not any(word in str(error) for word in ("Stream", "UNKNOWN:", "\n"))
+    assert error.details == "Stream removed\n(UNKNOWN:…)"
+
+
+def test_the_servers_sentence_has_no_details() -> None:
+    """They are gRPC's, not the server's."""
+    assert received(server.InvalidRequest("a sentence", reason="REASON")).details == ""
 
 
 @pytest.mark.parametrize("kind", MIRROR.values())
 def test_errors_survive_pickling(kind: type[lossd.Error]) -> None:
     """With everything they carry: they cross process pools."""
-    error = kind("s", field="f", reason="R", metadata={"a": "b"}, retry_after_s=1.0, request_id="id")
+    error = kind("s", field="f", reason="R", metadata={"a": "b"}, retry_after_s=1.0, request_id="id", details="d")
 
     copy = pickle.loads(pickle.dumps(error))
 

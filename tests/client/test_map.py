@@ -140,7 +140,7 @@ def test_a_server_that_stays_away_raises(server: StandIn, mapped: Any) -> None:
     """Unavailable, once the time without progress is over."""
     server.cuts.extend([0] * 1000)
 
-    with pytest.raises(lossd.Unavailable, match=r"cut on the way|broke off"):
+    with pytest.raises(lossd.Unavailable, match=r"was lost|broke off"):
         mapped([x(0)], timeout=0.2)
 
 
@@ -254,7 +254,7 @@ def test_wrong_options_are_refused_at_once(client: lossd.Client, options: dict[s
 
 def test_an_unknown_method_is_refused_at_once(client: lossd.Client) -> None:
     """Naming the known ones."""
-    with pytest.raises(lossd.InvalidArgument, match="none of entropy"):
+    with pytest.raises(lossd.InvalidArgument, match="method must be 'entropy', "):
         client.map("mse", [])
 
 

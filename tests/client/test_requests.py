@@ -17,6 +17,9 @@ from lossd.v1 import loss_pb2, service_pb2
 
 X = np.zeros((2, 3), np.float32)
 Y = np.zeros(2, np.int64)
+REDUCTIONS = "'none', 'mean', 'sum' or 'batchmean'"
+GRADS = "True, False, 'input', 'target' or 'weight'"
+OUTPUTS = "'lse', 'entropy', 'argmax' or 'correct'"
 TYPED = {
     "entropy": options.Entropy,
     "cross_entropy": options.CrossEntropy,
@@ -132,6 +135,31 @@ def test_an_option_of_another_method_is_a_type_error(method: str, given: dict[st
         build(method, *[X] * len(METHODS[method].tensors), **given)
 
 
+@pytest.mark.parametrize(
+    "method, given, meant",
+    [
+        ("cross_entropy", "lable_smoothing", "label_smoothing"),
+        ("cross_entropy", "weights", "weight"),
+        ("bce", "Reduction", "reduction"),
+        ("bce_with_logits", "pos_weights", "pos_weight"),
+        ("kl_divergence", "log_targets", "log_target"),
+        ("nll", "size_avg", "size_average"),
+        ("entropy", "trasport", "transport"),
+        ("softmax", "dims", "dim"),
+    ],
+)
+def test_an_option_that_is_nearly_one_is_told(method: str, given: str, meant: str) -> None:
+    """The nearest name among all that the method takes."""
+    with pytest.raises(TypeError, match=rf"'{given}'; did you mean '{meant}'\?$"):
+        build(method, *[X] * len(METHODS[method].tensors), **{given: 1})
+
+
+def test_an_option_that_is_like_no_other_gets_no_suggestion() -> None:
+    """Nothing is better than nonsense."""
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'xyz'$"):
+        build("bce", X, X, xyz=1)
+
+
 @pytest.mark.parametrize("operands", [(X,), (X, Y, Y)])
 def test_the_number_of_tensors_is_checked(operands: tuple[Any, ...]) -> None:
     """Neither fewer nor more than the method has."""
@@ -142,15 +170,17 @@ def test_the_number_of_tensors_is_checked(operands: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize(
     "given, sentence",
     [
-        ({"reduction": "average"}, "reduction = 'average' is none of none, mean, sum, batchmean"),
-        ({"reduction": "MEAN"}, "reduction = 'MEAN' is none of"),
-        ({"kind": 3}, "kind = 3 is none of logits, log_probabilities, probabilities, counts, indices"),
-        ({"grad": "inputs"}, "grad = 'inputs' is none of input, target, weight"),
-        ({"grad": 1}, "grad = 1 is none of"),
-        ({"outputs": ["argmin"]}, "outputs = 'argmin' is none of lse, entropy, argmax, correct"),
-        ({"label_smoothing": "0.1"}, "label_smoothing = '0.1' is not a number"),
-        ({"ignore_index": 1.0}, "ignore_index = 1.0 is not an integer"),
-        ({"ignore_index": 2**63}, "ignore_index = 9223372036854775808 does not fit 64 bits"),
+        ({"reduction": "avg"}, f"reduction must be {REDUCTIONS}, not 'avg'"),
+        ({"reduction": "MEAN"}, f"reduction must be {REDUCTIONS}, not 'MEAN'; did you mean 'mean'?"),
+        ({"kind": 3}, "kind must be 'logits', 'log_probabilities', 'probabilities', 'counts' or 'indices', not 3"),
+        ({"grad": "inputs"}, f"grad must be {GRADS}, not 'inputs'; did you mean 'input'?"),
+        ({"grad": ["input", None]}, f"grad must be {GRADS}, not None"),
+        ({"grad": 1}, f"grad must be {GRADS}, not 1"),
+        ({"outputs": ["argmin"]}, f"outputs must be {OUTPUTS}, not 'argmin'; did you mean 'argmax'?"),
+        ({"reduction": X}, f"reduction must be {REDUCTIONS}, not array([[0., 0., 0.], [0., 0., 0.]], dtype=float32)"),
+        ({"label_smoothing": "0.1"}, "label_smoothing must be a number, not '0.1'"),
+        ({"ignore_index": 1.0}, "ignore_index must be an integer, not 1.0"),
+        ({"ignore_index": 2**63}, "ignore_index must fit 64 bits, not be 9223372036854775808"),
     ],
 )
 def test_an_unknown_value_names_its_option_and_the_known_ones(given: dict[str, Any], sentence: str) -> None:
@@ -158,12 +188,26 @@ def test_an_unknown_value_names_its_option_and_the_known_ones(given: dict[str, A
     error = refused("cross_entropy", X, Y, **given)
 
     assert error.field == next(iter(given))
-    assert str(error).startswith(sentence)
+    assert str(error) == sentence
+
+
+def test_a_long_value_is_cut_short() -> None:
+    """The sentence is for reading: one line, whatever was given."""
+    sentence = str(refused("bce", X, X, reduction=np.zeros((50, 50))))
+
+    assert sentence.endswith("…")
+    assert "\n" not in sentence
+    assert len(sentence) < 200
 
 
 def test_an_unknown_method_names_the_known_ones() -> None:
     """For callers that have it from data."""
-    assert str(refused("mse", X, Y)).startswith("method = 'mse' is none of entropy, cross_entropy, bce")
+    assert str(refused("mse", X, Y)).startswith("method must be 'entropy', 'cross_entropy', 'bce'")
+
+
+def test_a_method_that_is_nearly_one_is_told() -> None:
+    """As options are."""
+    assert str(refused("crossentropy", X, Y)).endswith("not 'crossentropy'; did you mean 'cross_entropy'?")
 
 
 def test_a_missing_tensor_is_named() -> None:

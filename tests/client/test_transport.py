@@ -111,7 +111,9 @@ def test_too_large_for_everything_else_is_shared() -> None:
 
 def test_an_unknown_transport_names_the_known_ones() -> None:
     """InvalidArgument naming the option."""
-    with pytest.raises(lossd.InvalidArgument, match="is none of auto, unary, stream, shared_memory") as caught:
+    with pytest.raises(
+        lossd.InvalidArgument, match="must be 'auto', 'unary', 'stream' or 'shared_memory', not "
+    ) as caught:
         transport.checked("tcp")
 
     assert caught.value.field == "transport"

@@ -11,14 +11,23 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from typing import Any
 
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from lossd import wire
+from lossd import contract, wire
 from lossd.errors import InvalidArgument, TooLarge
 from lossd.options import Tensor, TensorName
 from lossd.request import gradient_outputs, legacy_reduction, tensors
-from lossd.request.option_values import enumeration, enumerations, flag, integer_option, number_option
+from lossd.request.option_values import (
+    did_you_mean,
+    enumeration,
+    enumerations,
+    flag,
+    integer_option,
+    number_option,
+    shown_value,
+    unknown_value,
+)
 from lossd.request.tensors import Operand
 from lossd.v1 import loss_pb2, service_pb2
 
@@ -140,7 +149,7 @@ def build(method: str, /, *operands: Tensor, out: gradient_outputs.Given = None,
     """
     spec = METHODS.get(method)
     if spec is None:
-        raise _unknown_method(method)
+        raise unknown_value("method", method, tuple(METHODS))
     if len(operands) != len(spec.tensors):
         expected = ", ".join(spec.tensors)
         raise TypeError(f"{method}() takes {len(spec.tensors)} tensors ({expected}), not {len(operands)}")
@@ -229,27 +238,32 @@ def _messages(method: str) -> tuple[type[Message], type[Message], dict[str, Writ
     return request, getattr(service_pb2, f"{spec.rpc}Response"), writers
 
 
+def option_names(method: str) -> list[str]:
+    """Every keyword that a method takes."""
+    spec = METHODS[method]
+    names = [name for name in _messages(method)[2] if name not in spec.tensors]
+    if spec.function:  # the client's activations are values alone
+        return [*(name for name in names if not name.startswith("grad")), "timeout", "transport"]
+    names += ["size_average", "reduce"] if spec.legacy else []
+    names += ["log_target"] if spec.log_target else []
+    return [*names, "out", "progress", "timeout", "transport"]
+
+
 def _writer(entry: FieldDescriptor) -> Write:
     if entry.message_type is not None:
         return tensors.take
     if entry.enum_type is None:
         return _NUMBERS[entry.type]
-    values = _values(entry.enum_type)
+    values = {name: number for number, name in contract.value_names(entry.enum_type).items()}
     if entry.name == "gradients":
         return partial(_gradients, values)
     return partial(enumerations if entry.name == "outputs" else enumeration, values)
 
 
-def _values(enum: EnumDescriptor) -> dict[str, int]:
-    """{"log_probabilities": KIND_LOG_PROBABILITIES, …}: without the prefix that buf's rules ask for."""
-    prefix = enum.values[0].name.removesuffix("UNSPECIFIED")
-    return {value.name.removeprefix(prefix).lower(): value.number for value in enum.values if value.number}
-
-
 def _gradients(values: dict[str, int], name: str, value: Any) -> list[int]:
     if isinstance(value, bool):
         return [loss_pb2.GRADIENT_INPUT] if value else []
-    return enumerations(values, name, value)
+    return enumerations(values, name, value, also=(True, False))
 
 
 def _replace_log_target(options: dict[str, Any]) -> None:
@@ -258,15 +272,11 @@ def _replace_log_target(options: dict[str, Any]) -> None:
     if log_target is None or not flag("log_target", log_target):
         return
     if options.get("target_kind") not in (None, "log_probabilities"):
-        sentence = f"log_target = True contradicts target_kind = {options['target_kind']!r}"
+        sentence = f"log_target = True contradicts target_kind = {shown_value(options['target_kind'])}"
         raise InvalidArgument(sentence, field="log_target", reason="CONTRADICTION")
     options["target_kind"] = "log_probabilities"
 
 
 def _unexpected(method: str, name: str) -> TypeError:
-    return TypeError(f"{method}() got an unexpected keyword argument {name!r}")
-
-
-def _unknown_method(method: str) -> InvalidArgument:
-    sentence = f"method = {method!r} is none of {', '.join(METHODS)}"
-    return InvalidArgument(sentence, field="method", reason="UNKNOWN_ENUM", metadata={"value": str(method)})
+    known = option_names(method)
+    return TypeError(f"{method}() got an unexpected keyword argument {name!r}{did_you_mean(name, known)}")

@@ -59,8 +59,8 @@ def check_outputs(
 
 def _place(name: str, given: Tensor, gradients: tuple[str, ...], operands: Mapping[str, Operand]) -> GradientOutput:
     if name not in gradients:
-        asked = ", ".join(gradients) if gradients else "none"
-        raise _refused(f"out has an array for the gradient of {name}, but grad asks for {asked}")
+        asked = ", ".join(gradients) or "none"
+        raise _refused(f"out has an array for the gradient of {name}, but grad asks for {asked}: give grad={name!r}")
     dtype, shape = expected(name, operands)
     array = _numpy(given)
     if not isinstance(array, np.ndarray):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from operator import index
 from typing import Any
 
@@ -18,7 +18,7 @@ def number_option(name: str, value: Any) -> float:
             return float(value)
         except (TypeError, ValueError, OverflowError, RuntimeError):
             pass
-    raise _refused(name, value, "is not a number", "WRONG_TYPE")
+    raise _refused(name, value, f"{name} must be a number, not", "WRONG_TYPE")
 
 
 def integer_option(name: str, value: Any) -> int:
@@ -26,32 +26,66 @@ def integer_option(name: str, value: Any) -> int:
     try:
         whole = index(value)
     except TypeError:
-        raise _refused(name, value, "is not an integer", "WRONG_TYPE") from None
+        raise _refused(name, value, f"{name} must be an integer, not", "WRONG_TYPE") from None
     if whole not in _INT64:
-        raise _refused(name, value, "does not fit 64 bits", "OPTION_OUT_OF_RANGE")
+        raise _refused(name, value, f"{name} must fit 64 bits, not be", "OPTION_OUT_OF_RANGE")
     return whole
 
 
 def flag(name: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    raise _refused(name, value, "is neither True nor False", "WRONG_TYPE")
+    raise _refused(name, value, f"{name} must be True or False, not", "WRONG_TYPE")
 
 
-def enumeration(values: Mapping[str, int], name: str, value: Any) -> int:
-    """The number of the enum value that the string `value` names."""
+def enumeration(values: Mapping[str, int], name: str, value: Any, also: tuple[object, ...] = ()) -> int:
+    """The number of the enum value that the string `value` names. also: what else the option may be."""
     chosen = values.get(value) if isinstance(value, str) else None
     if chosen is None:
-        raise _refused(name, value, f"is none of {', '.join(values)}", "UNKNOWN_ENUM")
+        raise unknown_value(name, value, (*also, *values))
     return chosen
 
 
-def enumerations(values: Mapping[str, int], name: str, value: Any) -> list[int]:
+def enumerations(values: Mapping[str, int], name: str, value: Any, also: tuple[object, ...] = ()) -> list[int]:
     """The same of one name or of several, each once, in their order."""
     names = value if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
-    return list(dict.fromkeys(enumeration(values, name, one) for one in names))
+    return list(dict.fromkeys(enumeration(values, name, one, also) for one in names))
 
 
-def _refused(name: str, value: Any, what: str, reason: str) -> InvalidArgument:
-    shown = repr(value).splitlines()[0][:80]
-    return InvalidArgument(f"{name} = {shown} {what}", field=name, reason=reason, metadata={"value": shown})
+def unknown_value(name: str, value: object, known: Collection[object]) -> InvalidArgument:
+    """The refusal of a value that is none of `known`: "reduction must be 'mean' or 'sum', not 'men'; did you …"."""
+    shown = shown_value(value)
+    return InvalidArgument(
+        f"{name} must be {alternatives(known)}, not {shown}{did_you_mean(value, known)}",
+        field=name,
+        reason="UNKNOWN_ENUM",
+        metadata={"value": shown, "taken": ", ".join(map(str, known))},
+    )
+
+
+def alternatives(known: Iterable[object]) -> str:
+    """'mean', 'sum' or 'none', as Python writes them."""
+    *others, last = map(repr, known)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def did_you_mean(value: object, known: Iterable[object]) -> str:
+    """The end of a sentence that names the string among `known` that is nearest to `value`, if any is near."""
+    from difflib import get_close_matches  # only a mistake needs it
+
+    if not isinstance(value, str):
+        return ""
+    near = get_close_matches(value.lower(), [one for one in known if isinstance(one, str)], n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def shown_value(value: object) -> str:
+    """The value as Python writes it, in one line of at most 80 characters."""
+    shown = " ".join(repr(value).split())
+    return shown if len(shown) <= 80 else f"{shown[:79]}…"
+
+
+def _refused(name: str, value: Any, must: str, reason: str) -> InvalidArgument:
+    """must: the sentence up to the value."""
+    shown = shown_value(value)
+    return InvalidArgument(f"{must} {shown}", field=name, reason=reason, metadata={"value": shown})

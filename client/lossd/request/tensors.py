@@ -148,7 +148,7 @@ def _as_numpy(field: str, value: Tensor) -> npt.NDArray[Any]:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        _refuse(field, f"is no array: {error}".splitlines()[0], "NOT_AN_ARRAY")
+        _refuse(field, f"is not an array: {error}".splitlines()[0], "NOT_AN_ARRAY")
 
 
 def _refuse_dtype(field: str, name: str) -> NoReturn:
@@ -175,7 +175,8 @@ def adopt(dtype: pb.DataType.ValueType, shape: tuple[int, ...], memory: Any, *, 
             return _adopt_torch(dtype, shape, memory)
         return np.ndarray(shape, numpy_dtype(dtype), memory)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        sentence = f"the answer holds a tensor of dtype {dtype}, shape {shape} in {len(memory)} bytes: {error}"
+        name = NAMES.get(dtype, dtype)
+        sentence = f"the answer holds a tensor of dtype {name}, shape {list(shape)} in {len(memory)} bytes: {error}"
         raise InternalError(sentence, reason="MALFORMED_ANSWER") from None
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from lossd.errors import InvalidArgument, TooLarge
 from lossd.options import Progress, Transport
 from lossd.request.build import Call
+from lossd.request.option_values import unknown_value
 from lossd.routing import shared_memory_limits
 from lossd.routing.block_plan import HEADERS_BYTES, BlockPlan, answer_bytes, plan_blocks
 from lossd.rpc.server_limits import MessageLimits
@@ -33,8 +34,7 @@ def checked(transport: str | None) -> Transport:
         if transport == known:
             chosen: Transport = known
             return chosen
-    sentence = f"transport = {transport!r} is none of {', '.join(get_args(Transport))}"
-    raise InvalidArgument(sentence, field="transport", reason="UNKNOWN_ENUM", metadata={"value": repr(transport)})
+    raise unknown_value("transport", transport, get_args(Transport))
 
 
 def taken(options: Mapping[str, Any]) -> tuple[Transport, Progress | None, dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from lossd.errors import Error, InvalidArgument
 from lossd.request.build import METHODS, Call, build
-from lossd.request.option_values import integer_option
+from lossd.request.option_values import integer_option, unknown_value
 from lossd.streaming.exchange import Evaluation
 
 Errors = Literal["raise", "yield"]
@@ -23,8 +23,7 @@ class MapWindow:
 
     def __init__(self, method: str, options: Mapping[str, Any], most: int, errors: str) -> None:
         if errors not in get_args(Errors):
-            sentence = f"errors = {errors!r} is none of {', '.join(get_args(Errors))}"
-            raise InvalidArgument(sentence, field="errors", reason="UNKNOWN_ENUM", metadata={"value": repr(errors)})
+            raise unknown_value("errors", errors, get_args(Errors))
         self._most = integer_option("window", most)
         if self._most < 1:
             sentence = f"window = {most} is less than 1"
