@@ -21,7 +21,10 @@ MIRRORS = (
     ("client/lossd/client.py", "client/lossd/aio.py"),
     ("client/lossd/connection/connection.py", "client/lossd/connection/aio_connection.py"),
     ("client/lossd/connection/pool.py", "client/lossd/connection/aio_pool.py"),
-    ("client/lossd/streaming/stream.py", "client/lossd/streaming/aio_stream.py"),
+    ("client/lossd/streaming/reconnecting_stream.py", "client/lossd/streaming/aio_reconnecting_stream.py"),
+    ("client/lossd/concurrency/tasks.py", "client/lossd/concurrency/threads.py"),
+    ("client/lossd/connection/aio_channel.py", "client/lossd/connection/channel.py"),
+    ("client/lossd/streaming/aio_pipe.py", "client/lossd/streaming/pipe.py"),
     ("client/lossd/errors.py", "server/lossd_server/errors.py"),
 )
 # Functions that every file of a kind has.

@@ -1,19 +1,18 @@
-"""The client that is awaited: the verbs and options of `lossd.Client`."""
+"""The asynchronous client: the methods of `lossd.Client`, to await."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
 from math import inf
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from lossd import info, results
+from lossd.concurrency.tasks import PerOwner, iterate, owner, run_blocking, sleep
 from lossd.connection.aio_connection import Connection
 from lossd.connection.aio_pool import ConnectionPool
 from lossd.embedded import Embedded
@@ -26,31 +25,30 @@ from lossd.results import Result
 from lossd.routing.choose_transport import checked, is_small, taken
 from lossd.routing.route import MOST_LOST, Route, report_finished, route
 from lossd.rpc import protocol
-from lossd.rpc import target as channel
 from lossd.rpc.retry import Retry, deadline_s
+from lossd.rpc.target import EMBEDDED, UNLIMITED_BYTES, target
 from lossd.shared_memory import session
-from lossd.streaming import map_window as mapping
-from lossd.streaming.aio_stream import ResumingStream
+from lossd.streaming.aio_reconnecting_stream import ReconnectingStream
 from lossd.streaming.exchange import Evaluation
-from lossd.streaming.map_window import MapWindow
-from lossd.streaming.multiplex_policy import may_join
+from lossd.streaming.map_window import WINDOW, Errors, MapWindow
 
 
 class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
-    """`async with lossd.aio.Client("127.0.0.1:50051") as client: …`; arguments as `lossd.Client`'s.
+    """Computes losses on a server: `async with lossd.aio.Client("127.0.0.1:50051") as client: …`.
 
-    "embedded" blocks the constructor until its server is ready. Cancelling an awaiting task cancels its call on the
-    server. A channel belongs to its event loop: a client used in a second loop opens a second one there.
+    address: `host:port`, `dns:///name:port` (round robin), `unix:path`, or "embedded": a server in this process.
+    timeout: seconds for a call that names none; for one that streams, seconds without progress. max_response_bytes: the
+    largest answer in one message, and what the server is told not to exceed.
+    Cancelling a task that awaits a call cancels it on the server. Each event loop that uses the client has connections
+    of its own. "embedded" blocks the constructor until its server is ready.
     """
 
-    def __init__(
-        self, address: str, *, timeout: float = 60.0, max_response_bytes: int = channel.UNLIMITED_BYTES
-    ) -> None:
+    def __init__(self, address: str, *, timeout: float = 60.0, max_response_bytes: int = UNLIMITED_BYTES) -> None:
         self._timeout_s = deadline_s(timeout)
         self._max_response_bytes = max_response_bytes
-        self._connections: WeakKeyDictionary[asyncio.AbstractEventLoop, ConnectionPool] = WeakKeyDictionary()
-        self._embedded = Embedded(self, self._connections) if address == channel.EMBEDDED else None
-        self._target = channel.target(self._embedded.address if self._embedded else address)
+        self._connections = PerOwner[ConnectionPool]()
+        self._embedded = Embedded(self, self._connections) if address == EMBEDDED else None
+        self._target = target(self._embedded.address if self._embedded else address)
         self._lifetime = protocol.Lifetime()
 
     async def info(self, *, timeout: float | None = None) -> ServerInfo:
@@ -68,21 +66,21 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
         method: str,
         items: Iterable[Any] | AsyncIterable[Any],
         *,
-        window: int = mapping.WINDOW,
-        errors: mapping.Errors = "raise",
+        window: int = WINDOW,
+        errors: Errors = "raise",
         timeout: float | None = None,
         transport: Transport | None = None,
         **options: Any,
     ) -> AsyncIterator[Any]:
         """The results of `method` ("cross_entropy") on many items, in their order, over one stream.
 
-        items: tuples of the method's tensors, dicts of tensors and options, or single tensors; read by the caller's
+        items: tuples of the method's tensors, dicts of tensors and options, or single tensors; read in the caller's
         thread, at most `window` ahead (and 64 MiB of them). options: of every item. A failed item raises at its place,
         which ends the generator; errors="yield" gives the Error instead of its result and goes on. timeout: seconds
         without progress. An exception of `items` passes through. Closing the generator cancels what is under way.
         """
         idle_s = self._timeout_s if timeout is None else deadline_s(timeout)
-        return self._map(MapWindow(method, options, window, errors), _iterate(items), checked(transport), idle_s)
+        return self._map(MapWindow(method, options, window, errors), iterate(items), checked(transport), idle_s)
 
     async def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
         """An uninitialised array that the server can read and write where it lies, so that no call copies it.
@@ -108,11 +106,11 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
     async def close(self) -> None:
         """Ends the connection; calls that are under way raise Unavailable. A second time does nothing."""
         self._lifetime.closed = True
-        connections = self._connections.pop(asyncio.get_running_loop(), None)
+        connections = self._connections.pop(owner(), None)
         if connections is not None:
             await connections.close()
         if self._embedded is not None:
-            await asyncio.to_thread(self._embedded.close)
+            await run_blocking(self._embedded.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,11 +127,11 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
         asked, progress, options = taken(options)
         call, retry = build(method, *operands, **options), self._retry(timeout)
         if is_small(call, asked):
-            result = await self._small(call, may_join(call, asked), retry, start_s)
+            result = await self._small(call, asked, retry, start_s)
             report_finished(call, progress)
             return result
-        connection, lost = self._opened().large(call), 0
-        connection.in_flight += 1
+        connections, lost = self._opened(), 0
+        connection = connections.take_sharing(call)
         try:
             while True:
                 way = await self._route(connection, call, asked, retry, lost)
@@ -153,60 +151,49 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
                     report_finished(call, progress)
                     return result
         finally:
-            connection.in_flight -= 1
+            connections.leave(connection)
 
-    async def _small(self, call: Call, joins: bool, retry: Retry, start_s: float) -> Result:
-        """By the stream that small calls share, or by itself. joins: whether it may share."""
+    async def _small(self, call: Call, asked: Transport, retry: Retry, start_s: float) -> Result:
+        """As often as it may be repeated; after a failure by another connection, if there is one."""
         failed: Connection | None = None
         while True:
             connections = self._opened()
-            connection = connections.small(failed)
-            connection.in_flight += 1
+            connection = connections.take(failed)
             try:
-                if connection.in_flight > 1 or connection.wants_stream:
-                    connections.learn(connection)
-                shared = connection.shared(start_s) if joins else None
-                if shared is None:
-                    answer = await connection.attempt(call.rpc, call.body(), retry.remaining_s())
-                    return results.read_result(call, answer, time.perf_counter() - start_s)
-                result = await shared.ask(call, start_s, retry.remaining_s())
-                if result is not None:
-                    return result
-                # The stream is over: by itself it goes, or hears why it cannot.
-                joins = False
-                continue
+                return await connection.attempt_small(call, asked, retry, start_s)
             except Error as error:
                 wait_s = retry.wait_s(error)
                 failed = connection
             finally:
-                connection.in_flight -= 1
-            await asyncio.sleep(wait_s)
+                connections.leave(connection)
+            await sleep(wait_s)
 
     async def _activate(
         self, method: str, operand: Tensor, options: Mapping[str, Any], timeout: float | None
     ) -> Tensor:
-        return (await self._evaluate(method, (operand,), options, timeout)).loss
+        result = await self._evaluate(method, (operand,), options, timeout)
+        return result.loss
 
     async def _streamed(self, connection: Connection, evaluation: Evaluation, timeout: float | None) -> Result:
-        async with await self._link(connection, timeout, self._timeout_s if timeout is None else inf) as link:
-            await link.add(evaluation)
+        async with await self._open_stream(connection, timeout, self._timeout_s if timeout is None else inf) as stream:
+            await stream.add(evaluation)
             while evaluation.outcome is None:
-                await link.take(wait=True)
+                await stream.take(wait=True)
         return evaluation.result()
 
     async def _map(
         self, window: MapWindow, items: AsyncIterator[Any], asked: Transport, idle_s: float
     ) -> AsyncIterator[Any]:
         connection = self._connection()
-        async with await self._link(connection, idle_s, idle_s) as link:
+        async with await self._open_stream(connection, idle_s, idle_s) as stream:
             while True:
                 while window.is_ready:
                     yield window.pop()
                 wants = window.wants
-                for evaluation in await link.take(wait=not wants) if link.is_busy else ():
-                    await self._settle(connection, evaluation, asked, idle_s, link)
+                for evaluation in await stream.take(wait=not wants) if stream.is_busy else ():
+                    await self._settle(connection, evaluation, asked, idle_s, stream)
                 if wants:
-                    await self._read(connection, window, items, asked, idle_s, link)
+                    await self._read(connection, window, items, asked, idle_s, stream)
                 elif window.is_empty:
                     return
 
@@ -217,7 +204,7 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
         items: AsyncIterator[Any],
         asked: Transport,
         idle_s: float,
-        link: ResumingStream,
+        stream: ReconnectingStream,
     ) -> None:
         """The next item, on its way."""
         try:
@@ -237,21 +224,27 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
             return
         evaluation = Evaluation(way, start_s)
         window.add(evaluation)
-        await link.add(evaluation)
+        await stream.add(evaluation)
 
     async def _settle(
-        self, connection: Connection, evaluation: Evaluation, asked: Transport, idle_s: float, link: ResumingStream
+        self,
+        connection: Connection,
+        evaluation: Evaluation,
+        asked: Transport,
+        idle_s: float,
+        stream: ReconnectingStream,
     ) -> None:
         """Sends again, without shared memory, what failed because the server does not know the memory."""
         if isinstance(evaluation.outcome, Error) and evaluation.route.is_lost(evaluation.outcome):
             connection.forget()
             evaluation.take(await self._route(connection, evaluation.route.original, asked, Retry(idle_s), MOST_LOST))
-            await link.add(evaluation)
+            await stream.add(evaluation)
 
-    async def _link(self, connection: Connection, timeout: float | None, idle_s: float) -> ResumingStream:
+    async def _open_stream(self, connection: Connection, timeout: float | None, idle_s: float) -> ReconnectingStream:
         retry = Retry(self._timeout_s if timeout is None else deadline_s(timeout), bounded=idle_s == inf)
-        most = (await connection.known(retry)).limits.max_message_bytes
-        return ResumingStream(connection.start, connection.explain, retry, idle_s, most)
+        server = await connection.known(retry)
+        most = server.limits.max_message_bytes
+        return ReconnectingStream(connection.start, connection.explain, retry, idle_s, most)
 
     def _retry(self, timeout: float | None) -> Retry:
         return Retry(self._timeout_s if timeout is None else deadline_s(timeout))
@@ -261,8 +254,8 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
         while True:
             server = await connection.known(retry)
             try:
-                # Large arrays may be copied there.
-                return await asyncio.to_thread(route, call, asked, server, connection.sharing, lost)
+                # It may copy large arrays.
+                return await run_blocking(route, call, asked, server, connection.sharing, lost)
             except Error as error:
                 if not session.is_lost(error):
                     raise
@@ -270,25 +263,18 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
                 connection.forget()
 
     def _connection(self) -> Connection:
-        """The first, or where there are several the least busy."""
-        return self._opened().small(None)
+        """The least busy."""
+        return self._opened().least_busy
 
     def _opened(self) -> ConnectionPool:
-        loop = asyncio.get_running_loop()
-        connections = self._connections.get(loop)
+        """Its connections; the first call opens them."""
+        mine = owner()
+        connections = self._connections.get(mine)
         if connections is None:
             if self._lifetime.closed:
                 raise protocol.closed_error()
             target, most, lifetime = self._target, self._max_response_bytes, self._lifetime
-            connections = ConnectionPool(lambda: Connection(target, most, lifetime), target.may_be_several)
-            self._connections[loop] = connections
+            made = ConnectionPool(lambda: Connection(target, most, lifetime), target.may_be_several)
+            # Whoever comes first: `setdefault` is atomic, and needs no lock that a fork could leave held.
+            connections = self._connections.setdefault(mine, made)
         return connections
-
-
-async def _iterate(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Any]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item

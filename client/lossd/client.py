@@ -1,8 +1,7 @@
-"""The client that blocks."""
+"""The blocking client."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd import info, results
+from lossd.concurrency.threads import PerOwner, iterate, owner, run_blocking, sleep
 from lossd.connection.connection import Connection
 from lossd.connection.pool import ConnectionPool
 from lossd.embedded import Embedded
@@ -25,32 +25,29 @@ from lossd.results import Result
 from lossd.routing.choose_transport import checked, is_small, taken
 from lossd.routing.route import MOST_LOST, Route, report_finished, route
 from lossd.rpc import protocol
-from lossd.rpc import target as channel
 from lossd.rpc.retry import Retry, deadline_s
+from lossd.rpc.target import EMBEDDED, UNLIMITED_BYTES, target
 from lossd.shared_memory import session
-from lossd.streaming import map_window as mapping
 from lossd.streaming.exchange import Evaluation
-from lossd.streaming.map_window import MapWindow
-from lossd.streaming.stream import ResumingStream
+from lossd.streaming.map_window import WINDOW, Errors, MapWindow
+from lossd.streaming.reconnecting_stream import ReconnectingStream
 
 
 class Client(Methods[Result, Tensor]):
-    """`with lossd.Client("127.0.0.1:50051") as client: …`; thread-safe. A forked child opens its own connection.
+    """Computes losses on a server: `with lossd.Client("127.0.0.1:50051") as client: …`.
 
     address: `host:port`, `dns:///name:port` (round robin), `unix:path`, or "embedded": a server in this process.
     timeout: seconds for a call that names none; for one that streams, seconds without progress. max_response_bytes: the
     largest answer in one message, and what the server is told not to exceed.
+    Thread-safe. A forked child opens connections of its own.
     """
 
-    def __init__(
-        self, address: str, *, timeout: float = 60.0, max_response_bytes: int = channel.UNLIMITED_BYTES
-    ) -> None:
+    def __init__(self, address: str, *, timeout: float = 60.0, max_response_bytes: int = UNLIMITED_BYTES) -> None:
         self._timeout_s = deadline_s(timeout)
         self._max_response_bytes = max_response_bytes
-        # By process, since a channel does not survive a fork. A child keeps its parent's, untouched.
-        self._connections: dict[int, ConnectionPool] = {}
-        self._embedded = Embedded(self, self._connections) if address == channel.EMBEDDED else None
-        self._target = channel.target(self._embedded.address if self._embedded else address)
+        self._connections = PerOwner[ConnectionPool]()
+        self._embedded = Embedded(self, self._connections) if address == EMBEDDED else None
+        self._target = target(self._embedded.address if self._embedded else address)
         self._lifetime = protocol.Lifetime()
 
     def info(self, *, timeout: float | None = None) -> ServerInfo:
@@ -68,21 +65,21 @@ class Client(Methods[Result, Tensor]):
         method: str,
         items: Iterable[Any],
         *,
-        window: int = mapping.WINDOW,
-        errors: mapping.Errors = "raise",
+        window: int = WINDOW,
+        errors: Errors = "raise",
         timeout: float | None = None,
         transport: Transport | None = None,
         **options: Any,
     ) -> Iterator[Any]:
         """The results of `method` ("cross_entropy") on many items, in their order, over one stream.
 
-        items: tuples of the method's tensors, dicts of tensors and options, or single tensors; read by the caller's
+        items: tuples of the method's tensors, dicts of tensors and options, or single tensors; read in the caller's
         thread, at most `window` ahead (and 64 MiB of them). options: of every item. A failed item raises at its place,
         which ends the generator; errors="yield" gives the Error instead of its result and goes on. timeout: seconds
         without progress. An exception of `items` passes through. Closing the generator cancels what is under way.
         """
         idle_s = self._timeout_s if timeout is None else deadline_s(timeout)
-        return self._map(MapWindow(method, options, window, errors), iter(items), checked(transport), idle_s)
+        return self._map(MapWindow(method, options, window, errors), iterate(items), checked(transport), idle_s)
 
     def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
         """An uninitialised array that the server can read and write where it lies, so that no call copies it.
@@ -108,11 +105,11 @@ class Client(Methods[Result, Tensor]):
     def close(self) -> None:
         """Ends the connection; calls that are under way raise Unavailable. A second time does nothing."""
         self._lifetime.closed = True
-        connections = self._connections.pop(os.getpid(), None)
+        connections = self._connections.pop(owner(), None)
         if connections is not None:
             connections.close()
         if self._embedded is not None:
-            self._embedded.close()
+            run_blocking(self._embedded.close)
 
     def __enter__(self) -> Self:
         return self
@@ -129,7 +126,7 @@ class Client(Methods[Result, Tensor]):
         asked, progress, options = taken(options)
         call, retry = build(method, *operands, **options), self._retry(timeout)
         if is_small(call, asked):
-            result = self._small(call, retry, start_s)
+            result = self._small(call, asked, retry, start_s)
             report_finished(call, progress)
             return result
         connections, lost = self._opened(), 0
@@ -140,9 +137,8 @@ class Client(Methods[Result, Tensor]):
                 if way.cut is not None:
                     return self._streamed(connection, Evaluation(way, start_s, progress), timeout)
                 try:
-                    result = results.read_result(
-                        way.call, connection.answer(call.rpc, way.call.body(), retry), time.perf_counter() - start_s
-                    )
+                    answer = connection.answer(call.rpc, way.call.body(), retry)
+                    result = results.read_result(way.call, answer, time.perf_counter() - start_s)
                 except BaseException as error:
                     way.ended(error)
                     if not way.is_lost(error):
@@ -156,43 +152,43 @@ class Client(Methods[Result, Tensor]):
         finally:
             connections.leave(connection)
 
-    def _small(self, call: Call, retry: Retry, start_s: float) -> Result:
+    def _small(self, call: Call, asked: Transport, retry: Retry, start_s: float) -> Result:
+        """As often as it may be repeated; after a failure by another connection, if there is one."""
         failed: Connection | None = None
-        body = call.body()
         while True:
             connections = self._opened()
             connection = connections.take(failed)
             try:
-                answer = connection.attempt(call.rpc, body, retry.remaining_s())
-                return results.read_result(call, answer, time.perf_counter() - start_s)
+                return connection.attempt_small(call, asked, retry, start_s)
             except Error as error:
                 wait_s = retry.wait_s(error)
                 failed = connection
             finally:
                 connections.leave(connection)
-            time.sleep(wait_s)
+            sleep(wait_s)
 
     def _activate(self, method: str, operand: Tensor, options: Mapping[str, Any], timeout: float | None) -> Tensor:
-        return self._evaluate(method, (operand,), options, timeout).loss
+        result = self._evaluate(method, (operand,), options, timeout)
+        return result.loss
 
     def _streamed(self, connection: Connection, evaluation: Evaluation, timeout: float | None) -> Result:
-        with self._link(connection, timeout, self._timeout_s if timeout is None else inf) as link:
-            link.add(evaluation)
+        with self._open_stream(connection, timeout, self._timeout_s if timeout is None else inf) as stream:
+            stream.add(evaluation)
             while evaluation.outcome is None:
-                link.take(wait=True)
+                stream.take(wait=True)
         return evaluation.result()
 
     def _map(self, window: MapWindow, items: Iterator[Any], asked: Transport, idle_s: float) -> Iterator[Any]:
         connection = self._connection()
-        with self._link(connection, idle_s, idle_s) as link:
+        with self._open_stream(connection, idle_s, idle_s) as stream:
             while True:
                 while window.is_ready:
                     yield window.pop()
                 wants = window.wants
-                for evaluation in link.take(wait=not wants) if link.is_busy else ():
-                    self._settle(connection, evaluation, asked, idle_s, link)
+                for evaluation in stream.take(wait=not wants) if stream.is_busy else ():
+                    self._settle(connection, evaluation, asked, idle_s, stream)
                 if wants:
-                    self._read(connection, window, items, asked, idle_s, link)
+                    self._read(connection, window, items, asked, idle_s, stream)
                 elif window.is_empty:
                     return
 
@@ -203,7 +199,7 @@ class Client(Methods[Result, Tensor]):
         items: Iterator[Any],
         asked: Transport,
         idle_s: float,
-        link: ResumingStream,
+        stream: ReconnectingStream,
     ) -> None:
         """The next item, on its way."""
         try:
@@ -223,21 +219,27 @@ class Client(Methods[Result, Tensor]):
             return
         evaluation = Evaluation(way, start_s)
         window.add(evaluation)
-        link.add(evaluation)
+        stream.add(evaluation)
 
     def _settle(
-        self, connection: Connection, evaluation: Evaluation, asked: Transport, idle_s: float, link: ResumingStream
+        self,
+        connection: Connection,
+        evaluation: Evaluation,
+        asked: Transport,
+        idle_s: float,
+        stream: ReconnectingStream,
     ) -> None:
         """Sends again, without shared memory, what failed because the server does not know the memory."""
         if isinstance(evaluation.outcome, Error) and evaluation.route.is_lost(evaluation.outcome):
             connection.forget()
             evaluation.take(self._route(connection, evaluation.route.original, asked, Retry(idle_s), MOST_LOST))
-            link.add(evaluation)
+            stream.add(evaluation)
 
-    def _link(self, connection: Connection, timeout: float | None, idle_s: float) -> ResumingStream:
+    def _open_stream(self, connection: Connection, timeout: float | None, idle_s: float) -> ReconnectingStream:
         retry = Retry(self._timeout_s if timeout is None else deadline_s(timeout), bounded=idle_s == inf)
-        most = connection.known(retry).limits.max_message_bytes
-        return ResumingStream(connection.start, connection.explain, retry, idle_s, most)
+        server = connection.known(retry)
+        most = server.limits.max_message_bytes
+        return ReconnectingStream(connection.start, connection.explain, retry, idle_s, most)
 
     def _retry(self, timeout: float | None) -> Retry:
         return Retry(self._timeout_s if timeout is None else deadline_s(timeout))
@@ -247,7 +249,8 @@ class Client(Methods[Result, Tensor]):
         while True:
             server = connection.known(retry)
             try:
-                return route(call, asked, server, connection.sharing, lost)
+                # It may copy large arrays.
+                return run_blocking(route, call, asked, server, connection.sharing, lost)
             except Error as error:
                 if not session.is_lost(error):
                     raise
@@ -259,13 +262,14 @@ class Client(Methods[Result, Tensor]):
         return self._opened().least_busy
 
     def _opened(self) -> ConnectionPool:
-        pid = os.getpid()
-        connections = self._connections.get(pid)
+        """Its connections; the first call opens them."""
+        mine = owner()
+        connections = self._connections.get(mine)
         if connections is None:
             if self._lifetime.closed:
                 raise protocol.closed_error()
             target, most, lifetime = self._target, self._max_response_bytes, self._lifetime
-            # Whoever comes first: `setdefault` is atomic, and needs no lock that a fork could leave held.
             made = ConnectionPool(lambda: Connection(target, most, lifetime), target.may_be_several)
-            connections = self._connections.setdefault(pid, made)
+            # Whoever comes first: `setdefault` is atomic, and needs no lock that a fork could leave held.
+            connections = self._connections.setdefault(mine, made)
         return connections

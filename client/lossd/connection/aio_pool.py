@@ -1,11 +1,12 @@
-"""The awaitable client's connections in one event loop. See `balancing` for which a call takes."""
+"""A client's connections to one address. See `balancing` for which a call takes."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Lock
 
+from lossd.concurrency.tasks import Background, start_background, stop_background
 from lossd.connection.aio_connection import Connection
 from lossd.connection.balancing import LEARN_S, is_new, least_busy, wants_another
 from lossd.errors import Error
@@ -20,67 +21,84 @@ class ConnectionPool:
     """
 
     def __init__(self, connect: Callable[[], Connection], may_be_several: bool) -> None:
-        self.all = [connect()]
         self._connect = connect
         self._may_be_several = may_be_several
-        self._learning: asyncio.Task[None] | None = None
+        # Guards `all`, its calls under way, and who learns; never held while waiting.
+        self._lock = Lock()
+        self.all: tuple[Connection, ...] = (connect(),)
+        self._background: Background | None = None
+        self._learning = False
         self._tries = 0
-        self._settled = False
+        self._settled = not may_be_several
         self._closed = False
 
-    def small(self, failed: Connection | None) -> Connection:
-        """For a small call; failed: the connection that it was tried with last."""
-        return least_busy(self.all, failed)
-
-    def large(self, call: Call) -> Connection:
-        """For any other call: the connection in whose shared memory it lies, if any."""
-        if len(self.all) > 1:
-            for one in self.all:
-                if one.sharing.holds(call):
-                    return one
+    @property
+    def least_busy(self) -> Connection:
         return least_busy(self.all)
 
-    def learn(self, connection: Connection) -> None:
-        """Beside the calls: asks the server for what many calls at once need to know, and opens connections.
+    def take(self, failed: Connection | None = None) -> Connection:
+        """For a call, until it is left; failed: the connection that the call was tried with last."""
+        with self._lock:
+            connection = least_busy(self.all, failed)
+            connection.in_flight += 1
+            wants = connection.wants_server or (connection.in_flight > 1 and not self._settled)
+            learns = wants and not self._learning
+            if learns:
+                self._learning = True
+        if learns:
+            # Beside the calls, which wait for none of it.
+            self._background = start_background(lambda: self._learn(connection))
+        return connection
 
-        connection: which carries such calls.
-        """
-        if self._learning is None and (connection.server is None or not self._settled):
-            self._learning = asyncio.get_running_loop().create_task(self._learn(connection))
-            self._learning.add_done_callback(self._learned)
+    def take_sharing(self, call: Call) -> Connection:
+        """As `take`: the connection in whose shared memory the call lies, if any."""
+        holding = [one for one in self.all if one.sharing.holds(call)] if len(self.all) > 1 else []
+        if not holding:
+            return self.take()
+        with self._lock:
+            holding[0].in_flight += 1
+        return holding[0]
 
-    def _learned(self, _: asyncio.Task[None]) -> None:
-        self._learning = None
+    def leave(self, connection: Connection) -> None:
+        with self._lock:
+            connection.in_flight -= 1
 
     async def _learn(self, connection: Connection) -> None:
-        with suppress(Error):  # the calls themselves say what is the matter
-            workers = (await connection.known(Retry(LEARN_S))).workers
-            workers = workers if self._may_be_several else 1
-            while wants_another(len(self.all), self._in_flight, workers, self._tries):
-                self._tries += 1
-                await self._another()
-            # No number of calls at once would open more.
-            self._settled = not wants_another(len(self.all), workers, workers, self._tries)
+        """Asks the server what many calls at once need to know, and opens connections."""
+        try:
+            with suppress(Error):  # the calls themselves say what is the matter
+                server = await connection.known(Retry(LEARN_S))
+                workers = server.workers if self._may_be_several else 1
+                while wants_another(len(self.all), self._in_flight, workers, self._tries):
+                    self._tries += 1
+                    await self._another()
+                # No number of calls at once would open more.
+                self._settled = not wants_another(len(self.all), workers, workers, self._tries)
+        finally:
+            self._learning = False
 
     @property
     def _in_flight(self) -> int:
         return sum(one.in_flight for one in self.all)
 
     async def _another(self) -> None:
-        another = self._connect()
+        another, added = self._connect(), False
         try:
             server = await another.known(Retry(LEARN_S))
-            known = {one.server.instance_id for one in self.all if one.server is not None}
-            if not self._closed and is_new(server.instance_id, known):
-                self.all.append(another)
+            with self._lock:
+                known = {one.server.instance_id for one in self.all if one.server is not None}
+                if not self._closed and is_new(server.instance_id, known):
+                    self.all = (*self.all, another)
+                    added = True
         finally:
-            if another not in self.all:
+            if not added:
                 await another.close()
 
     async def close(self) -> None:
-        self._closed = True
-        if self._learning is not None:
-            self._learning.cancel()
-            await asyncio.gather(self._learning, return_exceptions=True)
+        """Ends the calls of all of them. A second time does nothing."""
+        with self._lock:
+            self._closed = True
+        if self._background is not None:
+            await stop_background(self._background)
         for one in self.all:
             await one.close()

@@ -1,11 +1,12 @@
-"""The blocking client's connections in one process. See `balancing` for which a call takes."""
+"""A client's connections to one address. See `balancing` for which a call takes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Lock, Thread
+from threading import Lock
 
+from lossd.concurrency.threads import Background, start_background, stop_background
 from lossd.connection.balancing import LEARN_S, is_new, least_busy, wants_another
 from lossd.connection.connection import Connection
 from lossd.errors import Error
@@ -14,15 +15,18 @@ from lossd.rpc.retry import Retry
 
 
 class ConnectionPool:
-    """One at first; more where several processes serve the address and calls are under way at once. Thread-safe.
+    """One at first; more where several processes serve the address and calls are under way at once.
 
     may_be_several: False where no further connection could reach another process.
     """
 
     def __init__(self, connect: Callable[[], Connection], may_be_several: bool) -> None:
         self._connect = connect
+        self._may_be_several = may_be_several
+        # Guards `all`, its calls under way, and who learns; never held while waiting.
         self._lock = Lock()
         self.all: tuple[Connection, ...] = (connect(),)
+        self._background: Background | None = None
         self._learning = False
         self._tries = 0
         self._settled = not may_be_several
@@ -37,11 +41,13 @@ class ConnectionPool:
         with self._lock:
             connection = least_busy(self.all, failed)
             connection.in_flight += 1
-            learns = connection.in_flight > 1 and not self._settled and not self._learning
-            self._learning = self._learning or learns
+            wants = connection.wants_server or (connection.in_flight > 1 and not self._settled)
+            learns = wants and not self._learning
+            if learns:
+                self._learning = True
         if learns:
             # Beside the calls, which wait for none of it.
-            Thread(target=self._learn, name="lossd-connect", daemon=True).start()
+            self._background = start_background(lambda: self._learn(connection))
         return connection
 
     def take_sharing(self, call: Call) -> Connection:
@@ -57,10 +63,12 @@ class ConnectionPool:
         with self._lock:
             connection.in_flight -= 1
 
-    def _learn(self) -> None:
+    def _learn(self, connection: Connection) -> None:
+        """Asks the server what many calls at once need to know, and opens connections."""
         try:
             with suppress(Error):  # the calls themselves say what is the matter
-                workers = self.all[0].known(Retry(LEARN_S)).workers
+                server = connection.known(Retry(LEARN_S))
+                workers = server.workers if self._may_be_several else 1
                 while wants_another(len(self.all), self._in_flight, workers, self._tries):
                     self._tries += 1
                     self._another()
@@ -87,7 +95,10 @@ class ConnectionPool:
                 another.close()
 
     def close(self) -> None:
+        """Ends the calls of all of them. A second time does nothing."""
         with self._lock:
             self._closed = True
+        if self._background is not None:
+            stop_background(self._background)
         for one in self.all:
             one.close()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # Evaluations that share a message, and their bytes: a message costs 0.1 ms whatever is in it.
 MOST_TOGETHER = 128
 MOST_TOGETHER_BYTES = 1 << 19
+# Answers that wait to be looked at: more would hold more memory, fewer would stop the wire between two looks.
+MOST_RECEIVED = 4
 # Of an entry beside its elements: shapes, tags, options.
 ENTRY_BYTES = 512
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -103,6 +105,11 @@ class Exchange:
     def unsent(self) -> int:
         """Evaluations of which nothing was sent."""
         return len(self._outbox)
+
+    @property
+    def unanswered(self) -> int:
+        """Evaluations that have not ended."""
+        return len(self._outbox) + len(self._open)
 
     def next_message(self) -> bytes | None:
         """What the pipe shall take now; None where there is nothing to send. Reads the arrays it sends."""

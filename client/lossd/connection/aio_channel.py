@@ -1,0 +1,125 @@
+"""The asynchronous client's gRPC channel: an attempt of an RPC, the start of a stream, and what their failures mean."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from lossd import results
+from lossd.errors import Error, Unavailable, from_rpc
+from lossd.options import Transport
+from lossd.request.build import Call
+from lossd.results import Result
+from lossd.rpc import protocol
+from lossd.rpc.retry import Retry
+from lossd.rpc.target import Target
+from lossd.streaming.multiplex_policy import MultiplexPolicy, may_join
+from lossd.streaming.multiplexed import SharedStream
+from lossd.v1 import service_pb2
+
+# What grpc.aio says of a message that could not be written, in place of the status that ended the call.
+_WRITE_FAILED = "Internal error from Core"
+
+
+class Channel:
+    """Of one event loop, to one server process.
+
+    server: what the server said of itself, None before it was asked. in_flight: calls under way. wants_server: whether
+    small calls would share a stream if it were known what the server takes.
+    """
+
+    def __init__(self, target: Target, max_response_bytes: int, lifetime: protocol.Lifetime) -> None:
+        self._address = target.address
+        self._max_response_bytes = max_response_bytes
+        self._lifetime = lifetime
+        self._channel = grpc.aio.insecure_channel(target.address, options=target.arguments(max_response_bytes))
+        # No serializers: bodies are built once for all attempts, and answers parsed after the call.
+        self._rpcs: dict[str, Any] = {name: self._channel.unary_unary(path) for name, path in protocol.PATHS.items()}
+        self._stream: Any = self._channel.stream_stream(protocol.STREAM)
+        self.server: service_pb2.GetServerInfoResponse | None = None
+        self.in_flight = 0
+        self.wants_server = False
+        self._multiplexing = MultiplexPolicy(possible=not target.round_robin)
+        self._shared: SharedStream | None = None
+
+    async def attempt(self, rpc: str, body: bytes, timeout_s: float) -> bytes:
+        """The answer's bytes. Raises Error."""
+        try:
+            answer: bytes = await self._rpcs[rpc](
+                body, timeout=timeout_s, metadata=protocol.metadata(len(body), self._max_response_bytes)
+            )
+            return answer
+        except grpc.aio.AioRpcError as failure:
+            error = self.explain(failure)
+        except grpc.aio.UsageError:
+            # The channel was closed by another task between these lines.
+            error = protocol.closed_error()
+        except asyncio.CancelledError:
+            # Closing the channel cancels its calls; only a task that is being cancelled itself wants to know.
+            task = asyncio.current_task()
+            if not self._lifetime.closed or task is None or task.cancelling():
+                raise
+            error = protocol.closed_error()
+        raise error
+
+    async def attempt_small(self, call: Call, asked: Transport, retry: Retry, start_s: float) -> Result:
+        """The result of a small call: by the stream that such calls share, or by itself. Raises Error."""
+        shared = self._shared_stream(start_s) if may_join(call, asked) else None
+        if shared is not None:
+            result = await shared.ask(call, start_s, retry.remaining_s())
+            if result is not None:
+                return result
+            # The stream is over: the call goes by itself, or hears why it cannot.
+        answer = await self.attempt(call.rpc, call.body(), retry.remaining_s())
+        return results.read_result(call, answer, time.perf_counter() - start_s)
+
+    def _shared_stream(self, now_s: float) -> SharedStream | None:
+        """The stream that a small call takes which begins now; None where it goes by itself."""
+        if self._shared is not None and self._shared.is_open:
+            return self._shared
+        wants = self._multiplexing.wants(self.in_flight, now_s)
+        self.wants_server = wants and self.server is None
+        if not wants or self.server is None:
+            return None
+        try:
+            call = self.start(None)
+        except Error:
+            return None
+        self._shared = SharedStream(call, self.server.limits.max_message_bytes, self._shared_ended)
+        return self._shared
+
+    def _shared_ended(self, failed: bool, answered: bool) -> None:
+        self._multiplexing.ended(failed, answered, time.perf_counter())
+
+    def start(self, timeout_s: float | None) -> Any:
+        """A Stream call. Raises Error."""
+        try:
+            return self._stream(timeout=timeout_s, metadata=protocol.stream_metadata(self._max_response_bytes))
+        except grpc.aio.UsageError:
+            # The channel was closed by another task between these lines.
+            raise protocol.closed_error() from None
+
+    def explain(self, failure: BaseException) -> Error:
+        """The Error of what an RPC raised, or of an Error."""
+        error: Error
+        if isinstance(failure, grpc.aio.AioRpcError) and failure.details() == _WRITE_FAILED:
+            error = Unavailable(f"{self._address}: the stream broke off", reason="STREAM_ENDED")
+        elif isinstance(failure, grpc.aio.AioRpcError):
+            error = from_rpc(failure.code(), failure.details(), failure.trailing_metadata(), self._address)
+        else:
+            assert isinstance(failure, Error)
+            error = failure
+        return protocol.explained(error, closed=self._lifetime.closed, is_ready=self._is_ready, address=self._address)
+
+    def _is_ready(self) -> bool:
+        return self._channel.get_state() is grpc.ChannelConnectivity.READY
+
+    async def close(self) -> None:
+        """Ends its calls. A second time does nothing."""
+        if self._shared is not None:
+            await self._shared.close()
+        await self._channel.close()

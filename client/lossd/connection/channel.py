@@ -1,0 +1,97 @@
+"""The blocking client's gRPC channel: an attempt of an RPC, the start of a stream, and what their failures mean."""
+
+from __future__ import annotations
+
+import time
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import grpc
+
+from lossd import results
+from lossd.errors import Error, from_rpc
+from lossd.options import Transport
+from lossd.request.build import Call
+from lossd.results import Result
+from lossd.rpc import protocol
+from lossd.rpc.retry import Retry
+from lossd.rpc.target import Target
+from lossd.streaming.pipe import Pipe
+from lossd.v1 import service_pb2
+
+
+class Channel:
+    """Of one process, to one server process. Thread-safe.
+
+    server: what the server said of itself, None before it was asked. in_flight: calls under way; whoever counts them
+    holds the pool's lock. wants_server: False, since small calls share no stream here.
+    """
+
+    def __init__(self, target: Target, max_response_bytes: int, lifetime: protocol.Lifetime) -> None:
+        self._address = target.address
+        self._max_response_bytes = max_response_bytes
+        self._lifetime = lifetime
+        self._channel = grpc.insecure_channel(target.address, options=target.arguments(max_response_bytes))
+        # No serializers: bodies are built once for all attempts, and answers parsed after the call.
+        self._rpcs: dict[str, Any] = {name: self._channel.unary_unary(path) for name, path in protocol.PATHS.items()}
+        self._stream: Any = self._channel.stream_stream(protocol.STREAM)
+        self.server: service_pb2.GetServerInfoResponse | None = None
+        self.in_flight = 0
+        self.wants_server = False
+
+    def attempt(self, rpc: str, body: bytes, timeout_s: float) -> bytes:
+        """The answer's bytes. Raises Error."""
+        try:
+            answer: bytes = self._rpcs[rpc](
+                body, timeout=timeout_s, metadata=protocol.metadata(len(body), self._max_response_bytes)
+            )
+            return answer
+        except grpc.RpcError as failure:
+            error = self.explain(failure)
+        except ValueError:
+            # grpc's word for a channel that was closed by another thread between these lines.
+            error = protocol.closed_error()
+        raise error
+
+    def attempt_small(self, call: Call, asked: Transport, retry: Retry, start_s: float) -> Result:
+        """The result of a small call. Raises Error.
+
+        It goes by itself whatever `asked` says: on a shared stream it would wait for two other threads.
+        """
+        answer = self.attempt(call.rpc, call.body(), retry.remaining_s())
+        return results.read_result(call, answer, time.perf_counter() - start_s)
+
+    def start(self, pipe: Pipe, timeout_s: float | None) -> Any:
+        """A Stream call that sends what `pipe` iterates over. Raises Error."""
+        try:
+            return self._stream(pipe, timeout=timeout_s, metadata=protocol.stream_metadata(self._max_response_bytes))
+        except ValueError:
+            # grpc's word for a channel that was closed by another thread between these lines.
+            raise protocol.closed_error() from None
+
+    def explain(self, failure: BaseException) -> Error:
+        """The Error of what an RPC raised, or of an Error."""
+        if isinstance(failure, grpc.RpcError):
+            # What a call raises is a Call too, which the type of RpcError does not say.
+            status: Any = failure
+            error = from_rpc(status.code(), status.details(), status.trailing_metadata(), self._address)
+        else:
+            assert isinstance(failure, Error)
+            error = failure
+        return protocol.explained(error, closed=self._lifetime.closed, is_ready=self._is_ready, address=self._address)
+
+    def _is_ready(self) -> bool:
+        """Asked after failures only: the question costs a thread for a moment."""
+        states: SimpleQueue[grpc.ChannelConnectivity] = SimpleQueue()
+        self._channel.subscribe(states.put)
+        try:
+            # The first state comes at once, and never where another thread has just closed the channel.
+            return states.get(timeout=1.0) is grpc.ChannelConnectivity.READY
+        except Empty:
+            return False
+        finally:
+            self._channel.unsubscribe(states.put)
+
+    def close(self) -> None:
+        """Ends its calls. A second time does nothing."""
+        self._channel.close()
