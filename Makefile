@@ -8,15 +8,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: help demo test check check-style check-types check-layers check-proto check-layout check-docs fuzz format proto proto-baseline exactness curves performance clean
+.PHONY: help demo test check check-style check-types check-layers check-proto check-unasync check-layout check-docs fuzz format unasync proto proto-baseline exactness curves performance clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo     start a server, evaluate real data, compare with reference values"
 	@echo "make test     every test (installs PyTorch)"
-	@echo "make check    style, types, layers, the proto and its generated code"
+	@echo "make check    style, types, layers, the proto, and whether generated code is fresh"
 	@echo "make fuzz     the codec against the generated classes, FUZZ_SECONDS=60 long"
 	@echo "make format   write the code as the style check wants it"
+	@echo "make unasync  generate the blocking client from the asynchronous one"
 	@echo "make proto    generate client/lossd/v1 from proto/"
 	@echo "make exactness, make curves    make the tables and pictures of docs/ anew"
 	@echo "make performance               measure lossd beside its peers, write docs/performance.md"
@@ -28,7 +29,7 @@ demo: .venv/demo
 test: .venv/dev
 	@$(BIN)/python -m pytest $(PYTEST)
 
-check: check-style check-types check-layers check-proto check-layout check-docs
+check: check-style check-types check-layers check-proto check-unasync check-layout check-docs
 
 check-style: .venv/dev
 	$(BIN)/ruff check
@@ -45,6 +46,9 @@ check-proto: .venv/dev .venv/protoc/made
 	$(BIN)/buf breaking proto --against proto/baseline.binpb
 	$(BIN)/python tools/generate.py --check
 
+check-unasync: .venv/dev
+	$(BIN)/python tools/unasync.py --check
+
 check-layout: .venv/made
 	$(BIN)/python tools/lengths.py
 	$(BIN)/python tools/layout.py
@@ -60,6 +64,9 @@ fuzz: .venv/fuzz
 format: .venv/dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+unasync: .venv/dev
+	$(BIN)/python tools/unasync.py
 
 proto: .venv/dev .venv/protoc/made
 	$(BIN)/python tools/generate.py

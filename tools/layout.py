@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from unasync import TWINS
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (ROOT / "client/lossd", ROOT / "server/lossd_server")
 GENERATED = ROOT / "client/lossd/v1"
@@ -18,10 +20,7 @@ MOST_FILES = 20
 # Pairs of trees in which one name means one thing.
 MIRRORS = (
     ("server/lossd_server/backends/numba/", "server/lossd_server/backends/triton/"),
-    ("client/lossd/client.py", "client/lossd/aio.py"),
-    ("client/lossd/connection/connection.py", "client/lossd/connection/aio_connection.py"),
-    ("client/lossd/connection/pool.py", "client/lossd/connection/aio_pool.py"),
-    ("client/lossd/streaming/reconnecting_stream.py", "client/lossd/streaming/aio_reconnecting_stream.py"),
+    *TWINS.items(),
     ("client/lossd/concurrency/tasks.py", "client/lossd/concurrency/threads.py"),
     ("client/lossd/connection/aio_channel.py", "client/lossd/connection/channel.py"),
     ("client/lossd/streaming/aio_pipe.py", "client/lossd/streaming/pipe.py"),
