@@ -1,4 +1,4 @@
-"""The text of docs/performance.md, from the figures of performance.py. Measures nothing."""
+"""Writes docs/performance.md from the figures of performance.py. Measures nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gpu_page
+import overview
 import tables
 from goals import GOALS, Goal
 from machine import BUSY_LOAD
@@ -17,29 +18,32 @@ GPU = "gpu.json"
 Parts = Mapping[str, Mapping[str, Any]]
 # By part: the name in docs/pictures, and what it shows. plots.py draws them.
 PICTURES = {
-    "small": ("performance-load", "Throughput and latency of small requests by load: lossd, Triton, a bare echo"),
+    "small": ("performance-load", "Throughput and latency of small requests by load: lossd, Triton, an echo server"),
     "memory": ("performance-memory", "Resident memory of the server while a long stream passes"),
     "batch": ("performance-batch", "Cost of a small request by the size of its batch: lossd and torch"),
     "sizes": ("performance-sizes", "Cost and throughput of an evaluation by its size, by every transport and peer"),
 }
 HEAD = """\
 # Performance
+"""
+HOW = """\
+## How this was measured
 
-Written by one command, which lets lossd and its peers take turns on one machine:
+One command measures lossd and its peers in turns on one machine, and writes this page:
 
 ```
 make performance
 ```
 
-Read the ratios: absolute times are those of one machine on one day. A figure is the median of alternated rounds (at \
-least five), client and server share the cores, nothing is pinned, and every answer was compared with float64. \
+Compare ratios, since absolute times are those of one machine on one day. A figure is the median of at least five \
+alternated rounds. Client and server share the cores, nothing is pinned, and every answer was compared with float64. \
 [What the peers are](../benchmarks/README.md#performancepy-everything-beside-its-peers); \
-[the figures themselves](performance).
+[the figures as JSON](performance).
 """
 
 
 def load(results: Path) -> Parts:
-    """By part: what was found, and what surrounded it. gpu.json is another program's, of another machine."""
+    """By part: its figures, and where they were taken. gpu.json is written by another program, on another machine."""
     files = [path for path in sorted(results.glob("*.json")) if path.name != GPU]
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
 
@@ -51,13 +55,13 @@ def load_gpu(results: Path) -> dict[str, Any] | None:
 
 
 def reasons(results: Path) -> dict[str, str]:
-    """By goal: why it is missed."""
+    """By goal: why it was missed."""
     file = results / "reasons.toml"
     return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def text(parts: Parts, why: Mapping[str, str], gpu: Mapping[str, Any] | None = None) -> str:
-    sections = [HEAD, *around(parts), *goals(parts, why)]
+    sections = [HEAD, *overview.section(parts), HOW, *around(parts), *goals(parts, why)]
     for part, section in tables.SECTIONS.items():
         if part in parts:
             sections.append(section(parts[part]["found"]))
@@ -95,25 +99,25 @@ def around(parts: Parts) -> Iterator[str]:
         }
         yield tables.table(("", ""), list(rows.items()), "--")
         if it["load"] > BUSY_LOAD:
-            yield f"**The machine was busy (load {it['load']:.1f} before the start): these figures say little.**\n"
+            yield f"**The machine was busy (load {it['load']:.1f} at the start): these figures are not reliable.**\n"
     if quick := [part for part, whole in parts.items() if whole["quick"]]:
-        yield f"**Taken with `--quick`, which shows that it works and nothing else: {', '.join(quick)}.**\n"
+        yield f"**Measured with `--quick`, which only shows that it works: {', '.join(quick)}.**\n"
 
 
 def goals(parts: Parts, why: Mapping[str, str]) -> Iterator[str]:
-    """Every goal beside its figure; below, why some are missed."""
+    """Every goal with its figure; below, why some are missed."""
     rows: list[tuple[str, ...]] = []
     walls: list[str] = []
     for goal in GOALS:
         figure, verdict = read(goal, parts)
         if verdict == "**missed**":
-            walls.append(f"{len(walls) + 1}. *{goal.what}:* {why.get(goal.name, 'no reason found yet.')}")
+            walls.append(f"{len(walls) + 1}. *{goal.what}:* {why.get(goal.name, 'the reason is not known yet.')}")
             verdict += f" ({len(walls)})"
         rows.append((goal.what, goal.asked, figure, verdict))
     yield "## Goals\n"
-    yield tables.table(("", "asked", "measured", ""), rows, "----")
+    yield tables.table(("what", "goal", "measured", ""), rows, "----")
     if walls:
-        yield "What is in the way of those that are missed:\n"
+        yield "Why some are missed:\n"
         yield "\n".join(walls) + "\n"
 
 
@@ -129,7 +133,7 @@ def read(goal: Goal, parts: Parts) -> tuple[str, str]:
 
 
 def failures(found: Mapping[str, Any]) -> Iterator[str]:
-    """What a peer said when it could not go on."""
+    """Why peers could not be measured."""
     rows: Sequence[Mapping[str, Any]] = [
         found,
         *found.get("figures", []),

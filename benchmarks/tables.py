@@ -61,14 +61,14 @@ def small(found: Figures) -> str:
     return f"""\
 ## Small requests
 
-Cross-entropy of (8, 16) float32 logits, unary, one connection, {found["calls"]:,} calls a round, driven by h2load. It \
-sees HTTP status only, so during each round the peer's own client samples and checks answers, and afterwards the \
-server's own count of results must have grown by exactly the calls that were sent. Triton is measured twice: as it \
-comes, torch in its backend has a thread a core, and small requests wait for those threads again and again, tens of \
-milliseconds long; with one thread they do not.
+Cross-entropy of (8, 16) float32 logits, unary, one connection, {found["calls"]:,} calls a round, driven by h2load. \
+h2load sees only the HTTP status. So during each round the peer's own client samples and checks answers, and \
+afterwards the server's count of results must have grown by exactly the number of calls. Triton is measured twice. By \
+default, torch in its backend has a thread for each core, and small requests often wait tens of milliseconds for these \
+threads; with one thread they do not.
 
 {rates(found["h2load"])}
-The same through each side's own asyncio client, numpy arrays in and a number out, {found["own_calls"]:,} calls a round:
+The same through each system's own asyncio client, from numpy arrays to a number, {found["own_calls"]:,} calls a round:
 
 {rates(found["own"])}"""
 
@@ -101,10 +101,10 @@ def large(found: Figures) -> str:
     return f"""\
 ## Large tensors over TCP
 
-GB of inputs per second of a whole call, float32 over the loopback. `bare bytes`: a gRPC stream of messages without \
-serialisers that nobody reads, the best of sync and asyncio, 1 and 4 MiB, one message sent again and again from the \
-cache. `bare array`: the same, but each message is copied out of an array of that size first. With a gradient as many \
-bytes come back; they are not counted.
+GB of inputs per second of a whole call, float32 over the loopback. `bare bytes` is a gRPC stream of bytes that nobody \
+parses, the best of sync and asyncio, 1 and 4 MiB, with one message sent repeatedly from the cache. For `bare array`, \
+each message is first copied out of an array of the whole size. With a gradient, as many bytes come back; they are not \
+counted.
 
 {table(head, rows, "--::::::::")}"""
 
@@ -129,8 +129,8 @@ def shared(found: Figures) -> str:
     return f"""\
 ## Same host, shared memory
 
-{shape} float32. lossd and Triton are servers and these are whole calls; torch runs in the caller's own process. The \
-first call pays for pages that nobody touched before (and for compiling, where it compiles).
+{shape} float32. For lossd and Triton these are whole calls to a server; torch runs in the caller's own process. The \
+first call includes the first use of new memory pages, and compiling where there is any.
 
 {table(("", "", "first call", "later calls", "GB/s", "as fast as torch eager"), rows, "--::::")}"""
 
@@ -142,10 +142,10 @@ def memory(found: Figures) -> str:
     )
     most = max((rss for _, rss in found["samples"]), default=found["idle"])
     return f"""\
-## Memory of the server while {found["streamed_bytes"] / 1e9:.0f} GB stream through
+## Memory of the server while {found["streamed_bytes"] / 1e9:.0f} GB are streamed
 
-One evaluation of a memory-mapped file of zeros (sparse: stored nowhere), over TCP{speed}. Idle, after small requests: \
-{found["idle"] / 1e6:.0f} MB resident; at most {most / 1e6:.0f} MB while it streams.
+One evaluation of a memory-mapped sparse file of zeros, over TCP{speed}. Resident memory was \
+{found["idle"] / 1e6:.0f} MB before, after some small requests, and at most {most / 1e6:.0f} MB during the stream.
 """
 
 
@@ -159,7 +159,7 @@ def batch(found: Figures) -> str:
     return f"""\
 ## Cost of a request by its batch
 
-Computing alone, in one process: (8, 16) float32, requests of one batch; torch evaluates them one after another.
+Computing only, in one process: (8, 16) float32, requests in one batch; torch evaluates them one after another.
 
 {table(("requests", "", "lossd, each", "torch, each", "ratio"), rows, ":-:::")}"""
 
@@ -173,7 +173,7 @@ def sizes(found: Figures) -> str:
     return f"""\
 ## Cost of a request by its size
 
-One evaluation of (N, {found["classes"]}) float32, loss only, a whole call.
+One evaluation of (N, {found["classes"]}) float32, loss only, whole calls.
 
 {table(("", *names), rows, ":" * (len(names) + 1))}"""
 
@@ -198,8 +198,8 @@ def kernels(found: Figures) -> str:
     return f"""\
 ## Kernels
 
-The CPU backend in one process: no message, no socket. `copy`: bytes that cannot be avoided over time, as a share of \
-what plain copies reach.
+The CPU backend in one process, without messages or sockets. `copy` is the rate of the bytes that must be read and \
+written, as a share of the rate of plain copies on this machine.
 
 {table(("", "", "lossd", "beside", "ratio", "copy"), rows, "--::::")}"""
 

@@ -99,3 +99,20 @@ def test_figures_of_a_gpu(page: ModuleType) -> None:
     assert "| (32, 1000) bfloat16 | 0.500 | 2 | 4 | 87.5% |" in text
     assert "| quack, C = 10, float32 | not installed |  |  |  |" in text
     assert "Not measured: no GPU was at hand." in page.text({}, {})
+
+
+def test_a_user_reads_first_when_it_is_fast(page: ModuleType) -> None:
+    """The first section is for users: what to use, with its figure, and from which size on a server is worth it."""
+    eager = {"torch eager, in process": 0.01}
+    figures = [
+        {"nbytes": size, "seconds": {**eager, "lossd, TCP": tcp, "lossd, shared memory, copied in": 0.002}}
+        for size, tcp in ((2e6, 0.02), (2e7, 0.005))
+    ]
+    parts = {"large": large(lossd=0.1), "sizes": {**large(lossd=0.1), "found": {"classes": 10, "figures": figures}}}
+
+    first = page.text(parts, {}).split("\n## ")[1]
+    assert first.startswith("When is lossd fast for me?")
+    assert "131 MB, server elsewhere: loss | any array | 100 ms | Triton Inference Server: 1 s |" in first
+    assert "same host, lossd was faster than PyTorch in your own process from 2 MB on: 2 ms against 10 ms." in first
+    assert "loopback), lossd was faster than PyTorch in your own process from 20 MB on: 5 ms against 10 ms." in first
+    assert "When is lossd fast" not in page.text({}, {})
