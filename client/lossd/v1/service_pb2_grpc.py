@@ -97,7 +97,7 @@ class LossServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CrossEntropy(self, request, context):
-        """−Σ t log_b softmax(x), or −log_b softmax(x)[y], of every row.
+        """−log_b softmax(x)[y], or −Σ t log_b softmax(x), of every row.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,14 +146,14 @@ class LossServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Stream(self, request_iterator, context):
-        """Any of the above in blocks of items, and many small evaluations without a round trip each.
+        """Any of the above in blocks of items, and many small evaluations without a round trip for each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetServerInfo(self, request, context):
-        """Version, device, limits, statistics. Never refused under load.
+        """Version, device, limits and statistics. Never refused, even if the server is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
