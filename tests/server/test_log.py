@@ -52,6 +52,7 @@ def test_a_client_that_went_away_is_no_error(
     """What grpc.aio logs of an answer that nobody takes any more is left out; everything else of it is there."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
+    monkeypatch.setattr(logging.getLogger("lossd_server"), "level", logging.NOTSET)
     logs.configure("info", "text")
     core = logging.getLogger("grpc._cython.cygrpc")
     core.error("gone", exc_info=ExecuteBatchError())
@@ -81,6 +82,26 @@ def test_json_numbers_are_numbers() -> None:
 
     assert [ours[name] for name in ("count", "part", "ok", "nothing")] == [3, 0.5, True, None]
     assert [odd["ratio"], odd["error"]] == ["nan", "two\nlines"]
+
+
+def test_debug_is_the_servers_own() -> None:
+    """What libraries say for their own developers is left out, and their warnings are not."""
+    done = run("""
+        import logging
+        from lossd_server.config import logs
+
+        logs.configure("debug", "json")
+        for name in ("lossd_server.rpc", "numba.core.ssa"):
+            for level in (logging.DEBUG, logging.WARNING):
+                logging.getLogger(name).log(level, "x")
+    """)
+
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [(line["logger"], line["level"]) for line in lines] == [
+        ("lossd_server.rpc", "debug"),
+        ("lossd_server.rpc", "warning"),
+        ("numba.core.ssa", "warning"),
+    ]
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

@@ -49,15 +49,18 @@ class AbandonedCallFilter(logging.Filter):
 def configure(level: str, form: str) -> None:
     """Sends every logger's records of at least `level` to standard error, as "text" or "json" lines.
 
-    With "json", warnings and exceptions that nobody caught become records too, and gRPC's core, which can only write
-    plain text, is silent unless GRPC_VERBOSITY is set.
+    Libraries log at "info" and above: numba alone has thousands of debug records for each kernel. With "json", warnings
+    and exceptions that nobody caught become records too, and gRPC's core, which can only write plain text, is silent
+    unless GRPC_VERBOSITY is set.
     """
     stream = logging.StreamHandler(sys.stderr)
     stream.setFormatter(LogFormatter(form == "json"))
     stream.addFilter(AbandonedCallFilter())
     root = logging.getLogger()
     root.handlers[:] = [stream]
-    root.setLevel(level.upper())
+    own = logging.getLogger("lossd_server")
+    own.setLevel(level.upper())
+    root.setLevel(max(own.level, logging.INFO))
     if form == "json":
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         warnings.showwarning = _log_warning

@@ -90,7 +90,12 @@ class Settings:
         "shared memory", "", "group of a socket given by path, by name or number", shown="the process's"
     )
     drain_s: float = _setting("shutdown", 30.0, "seconds for accepted calls to finish after SIGTERM")
-    log_level: str = _setting("logs", "info", "least severe level to log", ("debug", "info", "warning", "error"))
+    log_level: str = _setting(
+        "logs",
+        "info",
+        "least severe level to log; debug: only of the server itself",
+        ("debug", "info", "warning", "error"),
+    )
     log_format: str = _setting("logs", "text", "lines of key=value, or of JSON", ("text", "json"))
 
     def __post_init__(self) -> None:
@@ -108,7 +113,9 @@ class Settings:
         if self.workers < 1:
             raise SettingsError(f"workers = {self.workers} must be above 0")
         if self.max_message_bytes > _MAX_MESSAGE_BYTES:
-            raise SettingsError(f"max_message_bytes = {self.max_message_bytes} exceeds gRPC's {_MAX_MESSAGE_BYTES}")
+            raise SettingsError(
+                f"max_message_bytes = {self.max_message_bytes} exceeds gRPC's limit of {_MAX_MESSAGE_BYTES}"
+            )
         if self.max_inflight_bytes // self.workers < self.max_message_bytes:
             share = f", shared by {self.workers} workers," if self.workers > 1 else ""
             raise SettingsError(
