@@ -1,4 +1,4 @@
-"""The pictures of docs/losses: each loss and its gradient over one number, computed by lossd itself: `make curves`."""
+"""Draws the plots of docs/losses, by `make curves`: each loss and its gradient over one number, computed by lossd."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def activations(client: lossd.Client) -> Curves:
 
 @dataclass(frozen=True)
 class Picture:
-    """x, label: the horizontal axis. by: what the gradient is by. bounds: from where to where it is shown."""
+    """x, label: the horizontal axis. by: the variable of the gradient. bounds: the limits of the gradient's axis."""
 
     curves: Callable[[lossd.Client], Curves]
     x: F64
@@ -131,7 +131,7 @@ PICTURES: dict[str, Picture] = {
 def draw(name: str, picture: Picture, curves: Curves) -> None:
     """The loss on the left, its gradient on the right."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.7))
-    widths = (2.2, *[1.4] * len(COLOURS))  # what others lie on is wider, so that it is seen
+    widths = (2.2, *[1.4] * len(COLOURS))  # the first is wider, so that it is seen where others cover it
     for colour, width, (title, (loss, gradient)) in zip(COLOURS, widths, curves.items(), strict=False):
         left.plot(picture.x, loss, color=colour, linewidth=width, label=title)
         if gradient is not None:
@@ -150,7 +150,7 @@ def draw(name: str, picture: Picture, curves: Curves) -> None:
 
 
 def draw_activations(curves: Curves) -> None:
-    """Two panels: what ends at 0 and 1, and its logarithm."""
+    """Two panels: the functions between 0 and 1, and their logarithms."""
     figure, panels = plt.subplots(1, 2, figsize=(7.2, 2.7))
     for index, (title, (value, _)) in enumerate(curves.items()):
         panels[index // 2].plot(SIGMOIDS, value, color=COLOURS[index], label=title)
@@ -162,7 +162,7 @@ def draw_activations(curves: Curves) -> None:
 
 
 def main() -> None:
-    """Draws every page's picture."""
+    """Draws the plot of every page."""
     with lossd.Client("embedded") as client:
         for name, picture in PICTURES.items():
             draw(name, picture, picture.curves(client))
