@@ -158,7 +158,7 @@ def test_the_table_is_plain_where_no_terminal_is(said: Said) -> None:
     assert shown[0] == "cross_entropy of logits.npy against labels.npy"
     assert [line.split()[0] for line in shown[1:6]] == ["loss", "perplexity", "accuracy", "mean", "calibration"]
     assert shown[1].endswith("nats, mean")
-    assert shown[7] == "greatest losses, rows from 0"
+    assert shown[7] == "greatest losses, rows counted from 0"
     assert shown[8].split() == ["index", "loss", "target", "predicted"]
     assert len(shown) == 11
 

@@ -144,7 +144,7 @@ def _worst(axes: Any, report: LossReport) -> None:
     for i, (loss, length) in enumerate(zip(losses, lengths, strict=True)):
         axes.text(length, i, f" {loss:.4g}", va="center", fontsize=8)
     axes.margins(x=0.18)
-    axes.set_title(f"greatest losses ({report.noun} from 0)", fontsize=10)
+    axes.set_title(f"greatest losses ({report.noun} counted from 0)", fontsize=10)
     axes.set_xlabel(report.question.unit, fontsize=9)
 
 

@@ -46,7 +46,7 @@ def loss_lines(report: LossReport) -> list[Line]:
     if report.summary.weight_sum != report.summary.count and question.reduction == "mean":
         found.append(("weight", f"{report.summary.weight_sum:.6g}", "the mean's denominator"))
     if report.first_nan is not None:
-        found.append(("first NaN", str(report.first_nan), f"{noun[:-1]} from 0"))
+        found.append(("first NaN", str(report.first_nan), f"{noun[:-1]}, counted from 0"))
     return found
 
 
@@ -77,7 +77,7 @@ def _show_plain(title: str, found: list[Line], worst: list[list[str]], report: L
     if worst:
         table = [list(report.worst[0]), *worst]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        print(f"greatest losses, {report.noun} from 0")
+        print(f"greatest losses, {report.noun} counted from 0")
         for row in table:
             print("  " + "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)))
 
@@ -95,7 +95,7 @@ def _show_rich(console: Any, title: str, found: list[Line], worst: list[list[str
         table.add_row(*map(Text, line))
     console.print(table)
     if worst:
-        rows = Table(title=Text(f"greatest losses, {report.noun} from 0"), title_justify="left", box=SIMPLE_HEAD)
+        rows = Table(title=Text(f"greatest losses, {report.noun} counted from 0"), title_justify="left", box=SIMPLE_HEAD)
         for name in report.worst[0]:
             rows.add_column(name, justify="right")
         for row in worst:
