@@ -27,7 +27,8 @@ _RPCS = {path: name for name, path in PATHS.items()}
 class StandIn(grpc.GenericRpcHandler):
     """failures: what the next evaluations fail with; a bare status code has no details, as if made on the way.
     held: calls, save of GetServerInfo, wait until `release` is set or they are given up, which `abandoned` tells.
-    cuts: after how many messages the next streams break off. streams: the messages of each stream so far.
+    cuts: after how many messages the next streams break off. streams: the messages of each stream so far. over: is
+    released with each stream that is over, whichever way.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,7 @@ class StandIn(grpc.GenericRpcHandler):
         self.max_message_bytes = self.max_item_bytes = 16 << 20
         self.cuts: deque[int] = deque()
         self.streams: list[list[service_pb2.StreamRequest]] = []
+        self.over = threading.Semaphore(0)
         self.serving = b"\x08\x01"
         self.held = False
         self.entered, self.release, self.abandoned = threading.Event(), threading.Event(), threading.Event()
@@ -81,6 +83,7 @@ class StandIn(grpc.GenericRpcHandler):
     def _stream(self, bodies: Iterator[bytes], context: Any) -> Iterator[bytes]:
         """Answers each evaluation when all of it is there, each block that has a gradient at once."""
         self.rpcs.append("Stream")
+        context.add_callback(self.over.release)
         said: list[service_pb2.StreamRequest] = []
         self.streams.append(said)
         cut = self.cuts.popleft() if self.cuts else None

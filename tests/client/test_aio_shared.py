@@ -275,6 +275,7 @@ def test_a_server_whose_streams_all_fail_is_asked_call_by_call(server: StandIn) 
             return [await several(client, 8) for _ in range(20)]
 
     assert [[float(one) for one in found] for found in asyncio.run(main())] == [list(range(8))] * 20
+    assert len(server.cuts) < 100
 
 
 def test_a_stream_that_carries_nothing_is_closed(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def test_a_sweep_of_closed_loops(bench: Bench) -> None:
 
 @pytest.mark.parametrize("arrivals", ["constant", "poisson"])
 def test_an_open_loop(arrivals: str, bench: Bench) -> None:
-    """As many requests as the rate says, counted over the last three windows."""
+    """Requests are sent at their rate, evenly or at random; how late they were is told."""
     found = bench("--rate", "200", "--arrivals", arrivals, "--shape", "8x16,4x100", "--order", "random")
 
     (level,) = found["levels"]

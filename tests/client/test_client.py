@@ -109,6 +109,16 @@ def test_lasting_failures_are_raised_at_once(server: StandIn, client: lossd.Clie
     assert len(server.rpcs) == 1
 
 
+def test_what_a_server_lacks_is_not_served(server: StandIn, client: lossd.Client) -> None:
+    """UNIMPLEMENTED has its own class, and is not asked for again."""
+    server.failures.append(grpc.StatusCode.UNIMPLEMENTED)
+
+    with pytest.raises(lossd.NotServed):
+        client.entropy(X)
+
+    assert len(server.rpcs) == 1
+
+
 def test_a_call_ends_with_its_deadline(server: StandIn, client: lossd.Client) -> None:
     """DeadlineExceeded, and the server sees the call given up."""
     server.held = True

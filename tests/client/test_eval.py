@@ -83,11 +83,12 @@ def test_every_format_holds_the_same_rows(input: str, target: str, evaluate: Eva
 
 
 def test_blocks_give_the_loss_of_the_whole(evaluate: Evaluate, client: lossd.Client) -> None:
-    """Within one unit in the last place of the loss's own dtype, and the sums of rows to 1e-15."""
+    """Within one unit in the last place of the loss's own dtype; their sum to 1e-15."""
     found = evaluate("cross_entropy", "--input", "logits.npy", "--target", "labels.npy")
 
     whole = client.cross_entropy(logits(), labels())
     assert logits().nbytes > MAX_MESSAGE_BYTES
+    assert found["summary"]["loss_sum"] == pytest.approx(whole.summary.loss_sum, rel=1e-15)
     assert abs(np.float32(found["loss"]) - np.float32(whole.loss)) <= np.spacing(np.float32(whole.loss))
 
 

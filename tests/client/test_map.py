@@ -54,7 +54,7 @@ def test_results_are_in_the_items_order(server: StandIn, mapped: Any, window: in
 
 
 def test_small_items_share_messages(server: StandIn, mapped: Any) -> None:
-    """The first does not wait for others."""
+    """While a message is under way, the items that wait are put into the next."""
     mapped(x(i) for i in range(500))
 
     sizes = [len(message.opens.opens) for message in server.streams[0]]
@@ -226,12 +226,13 @@ def test_activations_are_mapped_to_their_values(server: StandIn) -> None:
 
 
 def test_a_closed_generator_cancels_what_is_under_way(server: StandIn) -> None:
-    """The server sees the stream end."""
+    """The server sees the stream end; the client goes on."""
     with lossd.Client(server.address) as client:
         results: Any = client.map("entropy", [x(0), {"input": np.ones((2 << 20, 4), np.float32)}, x(1)], window=3)
         next(results)
         results.close()
 
+        assert server.over.acquire(timeout=WAIT_S)
         assert float(client.entropy(x(5))) == 5
 
 

@@ -83,7 +83,7 @@ def answer(listener: socket.socket, there: str) -> None:
 @pytest.mark.parametrize("there", ["nothing", "a file", "another instance", "not ours", "silence"])
 def test_not_connected(there: str, tmp_path: Path) -> None:
     """Where no such server answers there are no regions."""
-    path = tmp_path / "socket"
+    path, answering = tmp_path / "socket", None
     with serving() as info, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         if there == "a file":
             path.write_text("")
@@ -96,6 +96,8 @@ def test_not_connected(there: str, tmp_path: Path) -> None:
 
         assert Arena.connect(found, "another instance") is None
         assert Arena.connect("", "another instance") is None
+        if answering is not None:
+            answering.join()
 
 
 def test_many_threads(regions: Arena) -> None:

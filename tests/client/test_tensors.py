@@ -118,9 +118,12 @@ def test_a_memory_map_is_read_in_place(tmp_path: Path) -> None:
     """np.memmap is an array like any other."""
     np.save(tmp_path / "x.npy", np.arange(4, dtype=np.float32))
 
-    operand = tensors.take("input", np.load(tmp_path / "x.npy", mmap_mode="r"))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+
+    operand = tensors.take("input", mapped)
 
     assert (operand.dtype, operand.shape) == (pb.DATA_TYPE_FLOAT32, (4,))
+    assert np.shares_memory(operand.values, mapped)
 
 
 @pytest.mark.parametrize(

@@ -40,4 +40,6 @@ def test_again_and_beside_each_other() -> None:
         server.close()
         server.close()
     with pytest.raises(RuntimeError, match="not running"):
-        print(first.address)
+        assert first.address
+    with EmbeddedServer(backend=EdgeBackend()) as third, grpc.insecure_channel(third.address) as channel:
+        assert LossServiceStub(channel).CrossEntropy(cross_entropy(), timeout=30).summary.count == 4

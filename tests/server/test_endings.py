@@ -118,7 +118,9 @@ def test_readers_wait_for_each_other() -> None:
             waiting = [finished(stub(channel).CrossEntropy(cross_entropy())) for _ in range(5)]
             gone = stub(channel).CrossEntropy(cross_entropy())
             gone_ending = finished(gone)
-            await held(channel)
+            for _ in range(20):
+                await held(channel)
+            assert not any(one.done() for one in (*waiting, gone_ending))
             gone.cancel()
             for call in slow:
                 call.cancel()

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from tests.server.edge import EdgeBackend
 from tests.server.messages import cross_entropy
-from tests.server.running import finished, refused, serving, stub
+from tests.server.running import finished, held, refused, serving, stub
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
@@ -51,8 +51,10 @@ def test_check_under_load() -> None:
             await asyncio.to_thread(backend.until_entered)
             error = await refused(stub(channel).CrossEntropy(cross_entropy()))
             answer = await health(channel).Check(HealthCheckRequest())
+            _, requests = await held(channel)
             backend.gate.set()
 
+            assert requests == 1
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert answer.status == SERVING
             assert (await first).summary.count == 4

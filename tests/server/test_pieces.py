@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,12 @@ from lossd_server.backends import Backend
 from lossd_server.engine.batcher import Batcher, Waiting
 from lossd_server.engine.evaluate import evaluate
 from lossd_server.engine.worker import Worker
-from lossd_server.errors import DeadlineOver, InvalidRequest
-from lossd_server.jobs.job import Answer, Job
+from lossd_server.errors import DeadlineOver, InvalidRequest, Overloaded
+from lossd_server.jobs.job import Answer
 from lossd_server.losses import check
 from lossd_server.wire import codec
 from tests.losses.messages import tensor
-from tests.server.edge import EdgeBackend
+from tests.server.edge import GLUTTON, POISON, EdgeBackend
 from tests.server.messages import job
 
 NEVER = float("inf")
@@ -152,14 +151,14 @@ def test_a_fault_in_a_piece(numba: Backend) -> None:
     asyncio.run(run())
 
 
-def test_no_memory_for_a_piece() -> None:
-    """What the backend raises in a piece is the job's, as for a whole one."""
+@pytest.mark.parametrize("ignore_index, raised", [(POISON, RuntimeError), (GLUTTON, Overloaded)])
+def test_what_the_backend_raises_in_a_piece(ignore_index: int, raised: type[Exception]) -> None:
+    """It is the job's, as for a whole one (no memory: come back later); the next job is answered."""
 
     async def run() -> None:
-        backend = EdgeBackend()
-        async with working(backend) as worker:
-            poisoned: Job = replace(job(*HUGE), ignore_index=-666)
-            with pytest.raises(RuntimeError):
-                await worker.submit(poisoned, NEVER).reply
+        async with working(EdgeBackend()) as worker:
+            with pytest.raises(raised):
+                await worker.submit(job(*HUGE, ignore_index), NEVER).reply
+            await worker.submit(job(3), NEVER).reply
 
     asyncio.run(run())

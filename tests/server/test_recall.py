@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -13,7 +14,7 @@ from lossd.request.build import Call
 from lossd.v1 import service_pb2 as pb
 from lossd.v1 import tensor_pb2
 from lossd_server import losses
-from lossd_server.fast_path.recall import Recall
+from lossd_server.fast_path.recall import ALIKE, Recall
 from lossd_server.jobs.job import Job
 from lossd_server.tensors import request_fields
 from lossd_server.tensors.array import Array
@@ -141,14 +142,19 @@ def test_what_a_check_converts_is_checked_again(call: Call) -> None:
 
 
 def test_the_memory_is_bounded() -> None:
-    """More kinds of request than the capacity are all answered; of one length a few are kept."""
+    """More kinds of request than the capacity are all answered, and no more than it are kept; of one length, a few."""
     recall = memory(capacity=20)
+    by_length, of_one_length = [], []
     for n in range(1, 60):
-        recall.check("Entropy", requests.build("entropy", np.full(n, 1.0)).request)
+        by_length.append(recall.check("Entropy", requests.build("entropy", np.full(n, 1.0)).request))
+        assert sum(map(len, recall._seen.values())) <= 20
     for n in range(1, 60):
-        recall.check("Entropy", requests.build("entropy", np.full(3, 1.0), base=1.0 + n).request)
+        of_one_length.append(recall.check("Entropy", requests.build("entropy", np.full(3, 1.0), base=1.0 + n).request))
+        assert all(1 <= len(alike) <= ALIKE for alike in recall._seen.values())
+        assert sum(map(len, recall._seen.values())) <= 20
 
-    assert sum(map(len, recall._seen.values())) <= 20
+    assert [job.layout.classes for job in by_length] == list(range(1, 60))
+    assert [job.reducing.log_base for job in of_one_length] == [math.log(1.0 + n) for n in range(1, 60)]
 
 
 def test_a_plan_is_made_once_when_a_request_comes_again() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from lossd.shared_memory import socket_protocol
 from tests.server.handing_over import against
 from tests.server.memfds import PAGE, connected
 from tests.waiting import WAIT_S
@@ -35,17 +36,19 @@ def test_regions_are_pinned_from_beginning_to_end() -> None:
 
     def talk(path: str) -> None:
         with connected(path) as peer:
-            peer.give(PAGE)
+            peer.socket.send(socket_protocol.end_region(peer.give(PAGE)))
+            assert pins.empty.wait(WAIT_S)
+            pins.empty.clear()
             peer.give(2 * PAGE)
         assert pins.empty.wait(WAIT_S)
 
     against(talk, pinning=pins)
 
-    assert sorted(pins.said) == [("pin", PAGE), ("pin", 2 * PAGE), ("unpin", PAGE), ("unpin", 2 * PAGE)]
+    assert pins.said == [("pin", PAGE), ("unpin", PAGE), ("pin", 2 * PAGE), ("unpin", 2 * PAGE)]
 
 
 def test_a_region_that_cannot_be_pinned_is_taken() -> None:
-    """Its operands are packed like those of any other memory."""
+    """All the same; what follows is pinned."""
     pins = Pins()
 
     def talk(path: str) -> None:
@@ -55,3 +58,5 @@ def test_a_region_that_cannot_be_pinned_is_taken() -> None:
         assert pins.empty.wait(WAIT_S)
 
     assert against(talk, pinning=pins) == 0
+    assert pins.said[:2] == [("pin", 3 * PAGE), ("pin", PAGE)]
+    assert ("unpin", PAGE) in pins.said

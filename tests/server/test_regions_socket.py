@@ -21,6 +21,7 @@ from tests.server.memfds import PAGE, SEALS, connected, descriptors, memfd
 
 
 @given(
+    st.booleans(),
     st.lists(
         st.tuples(
             st.one_of(
@@ -39,17 +40,24 @@ from tests.server.memfds import PAGE, SEALS, connected, descriptors, memfd
             st.sampled_from([0, 0, 0, socket.MSG_TRUNC, socket.MSG_CTRUNC]),
         ),
         max_size=8,
-    )
+    ),
 )
-def test_any_conversation(said: list[tuple[bytes, int, int]]) -> None:
-    """Whatever is said, a record is answered or is malformed; nothing is answered before the greeting."""
+def test_any_conversation(greeted: bool, said: list[tuple[bytes, int, int]]) -> None:
+    """Whatever is said, a record is answered or is malformed; before the greeting nothing but a greeting is answered.
+
+    The end of a region has no answer.
+    """
     regions = RegionRegistry(MOST, PAGE)
     conversation = SocketSession(regions, INSTANCE)
     files = [memfd(), memfd()]
     try:
-        for place, (record, count, flags) in enumerate([(socket_protocol.HELLO, 0, 0), *said]):
+        for place, (record, count, flags) in enumerate([(socket_protocol.HELLO, 0, 0)] * greeted + said):
             answer, began, _ = conversation.hear(record, files[:count], flags)
-            assert answer.startswith(b"lossd" if place == 0 else (b"T", b"F")) or socket_protocol.read_end(record)
+            if place == 0:
+                assert record == socket_protocol.HELLO
+                assert socket_protocol.read_greeting(answer) == INSTANCE
+            else:
+                assert answer.startswith((b"T", b"F")) or socket_protocol.read_end(record)
             assert (began is not None) == (answer[:1] == b"T")
     except Malformed:
         pass

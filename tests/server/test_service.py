@@ -59,18 +59,20 @@ def test_numba(numba: Backend) -> None:
 
 
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "not announced"])
-@pytest.mark.parametrize("rows", [40_000, 4_000_000], ids=["over ours", "over core's"])
-def test_message_too_large(announced: bool, rows: int) -> None:
-    """A message over the limit is RESOURCE_EXHAUSTED, without RetryInfo; the next one is answered."""
+@pytest.mark.parametrize("size", [1 << 20 | 9, 4 << 20], ids=["over ours", "over core's"])
+def test_message_too_large(announced: bool, size: int) -> None:
+    """A message over the limit is RESOURCE_EXHAUSTED, without RetryInfo; the next one is answered.
+
+    Core refuses one that is far over it, and was not announced, without details.
+    """
 
     async def run() -> None:
         async with serving(EdgeBackend(), max_message_bytes=1 << 20) as (_, channel):
-            body = bytes(1 << 20 | 9) if rows == 40_000 else bytes(4 << 20)
-            metadata = (("lossd-request-bytes", str(len(body))),) if announced else ()
-            error = await refused(raw(channel, "CrossEntropy")(body, metadata=metadata))
+            metadata = (("lossd-request-bytes", str(size)),) if announced else ()
+            error = await refused(raw(channel, "CrossEntropy")(bytes(size), metadata=metadata))
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert "RetryInfo" not in details(error)
-            if announced or rows == 40_000:
+            if announced or size < 4 << 20:
                 assert reason(error) == "MESSAGE_TOO_LARGE"
             assert (await stub(channel).CrossEntropy(cross_entropy())).summary.count == 4
             assert await held(channel) == (0, 0)
@@ -95,14 +97,16 @@ def test_exactly_one_message(count: int, expected: str) -> None:
 
 @pytest.mark.parametrize("value", ["", "-1", "ten", "1e3", "9" * 30])
 def test_announced_size_that_is_none(value: str) -> None:
-    """`lossd-request-bytes` that is no decimal number is INVALID_ARGUMENT, and nothing is read."""
+    """`lossd-request-bytes` that is no decimal number is INVALID_ARGUMENT before a message has come."""
 
     async def run() -> None:
         async with serving(EdgeBackend()) as (_, channel):
             metadata = (("lossd-request-bytes", value),)
-            error = await refused(stub(channel).CrossEntropy(cross_entropy(), metadata=metadata))
+            error = await refused(raw_stream(channel, "CrossEntropy")(metadata=metadata))  # it sends none
 
+            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert reason(error) == "INVALID_METADATA"
+            assert await held(channel) == (0, 0)
 
     asyncio.run(run())
 
@@ -115,7 +119,9 @@ def test_announced_less_than_sent() -> None:
             metadata = (("lossd-request-bytes", "1"),)
             error = await refused(stub(channel).CrossEntropy(cross_entropy(), metadata=metadata))
 
+            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert reason(error) == "REQUEST_BYTES_MISMATCH"
+            assert await held(channel) == (0, 0)
 
     asyncio.run(run())
 
@@ -166,17 +172,20 @@ def test_full() -> None:
 
 @pytest.mark.parametrize("inline_bytes", [0, 1 << 20], ids=["thread", "inline"])
 def test_64_concurrent(inline_bytes: int) -> None:
-    """64 concurrent calls of two losses and every size are each answered with their own shape."""
+    """64 concurrent calls of two losses and of many sizes are each answered with their own losses."""
 
     async def run() -> None:
         async with serving(EdgeBackend(inline_bytes), max_inflight_bytes=32 << 20) as (_, channel):
             rows = [1 + 37 * index % 1000 for index in range(32)]
-            answers = await asyncio.gather(
-                *(finished(stub(channel).CrossEntropy(cross_entropy(count, 50))) for count in rows),
-                *(finished(stub(channel).BCE(bce(count))) for count in rows),
-            )
+            calls = []
+            for count in rows:
+                by_row, by_element = cross_entropy(count, 50), bce(count)
+                by_row.reduction = by_element.reduction = loss.REDUCTION_NONE
+                calls += [stub(channel).CrossEntropy(by_row), stub(channel).BCE(by_element)]
+            answers = await asyncio.gather(*map(finished, calls))
 
-            assert [answer.summary.count for answer in answers] == rows + rows
+            assert [list(answer.loss.shape) for answer in answers] == [[count] for count in rows for _ in range(2)]
+            assert [answer.summary.count for answer in answers] == [count for count in rows for _ in range(2)]
             assert await held(channel) == (0, 0)
 
     asyncio.run(run())
@@ -231,15 +240,15 @@ def test_poison_stays_alone(poison: int, code: grpc.StatusCode, expected: str, i
 
 
 def test_compressed() -> None:
-    """A compressed message is refused before it is unpacked."""
+    """A compressed message is UNIMPLEMENTED without being unpacked: one that would then be too large is, too."""
 
     async def run() -> None:
-        async with serving(EdgeBackend()) as (_, channel):
-            call = stub(channel).CrossEntropy(cross_entropy(100, 100), compression=grpc.Compression.Gzip)
-            error = await refused(call)
-
-            assert error.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)
+        async with serving(EdgeBackend(), max_message_bytes=1 << 20) as (_, channel):
+            for body in (cross_entropy(100, 100).SerializeToString(), bytes(16 << 20)):
+                error = await refused(raw(channel, "CrossEntropy")(body, compression=grpc.Compression.Gzip))
+                assert error.code() is grpc.StatusCode.UNIMPLEMENTED
             assert (await stub(channel).CrossEntropy(cross_entropy())).summary.count == 4
+            assert await held(channel) == (0, 0)
 
     asyncio.run(run())
 

@@ -281,7 +281,7 @@ def test_no_message(numba: Backend, body: bytes) -> None:
 
 
 def test_a_bug_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
-    """An exception of our own becomes INTERNAL with a request id, for the evaluation that met it."""
+    """An exception of our own is INTERNAL for the evaluation that met it, with the request id that the log has."""
 
     async def run() -> None:
         async with serving(EdgeBackend()) as (_, channel):
@@ -292,6 +292,8 @@ def test_a_bug_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
 
             found = failures(responses)
             assert reason(found[1]) == "INTERNAL"
+            logged = [vars(one)["request_id"] for one in caplog.records if one.message == "internal error"]
+            assert [details(found[1])["ErrorInfo"].metadata["request_id"]] == logged
             assert SECRET not in str(found[1])
             assert [one.result.evaluation_id for one in responses if one.HasField("result")] == [2]
             assert (await stub(channel).CrossEntropy(cross_entropy())).summary.count == 6

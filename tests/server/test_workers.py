@@ -38,16 +38,22 @@ def info(address: str) -> service_pb2.GetServerInfoResponse:
         )
 
 
-def instances(address: str, count: int) -> set[str]:
-    """The processes that answer there, as soon as there are `count` of them."""
-    found: set[str] = set()
+def answering(address: str, count: int) -> dict[str, service_pb2.GetServerInfoResponse]:
+    """What each of the processes there says of itself, by instance_id, as soon as `count` of them have answered."""
+    found: dict[str, service_pb2.GetServerInfoResponse] = {}
 
     def reached() -> bool:
-        found.add(info(address).instance_id)
+        said = info(address)
+        found[said.instance_id] = said
         return len(found) == count
 
     until(reached, f"{count} processes answer at {address}")
     return found
+
+
+def instances(address: str, count: int) -> set[str]:
+    """The instance_ids of the processes there."""
+    return set(answering(address, count))
 
 
 def children(pid: int) -> list[int]:
@@ -72,16 +78,14 @@ def test_two_processes_answer_on_one_port() -> None:
     with two_workers("--max-inflight-bytes", "64MiB") as (child, address):
         assert child.stdout is not None
         lines = [child.stdout.readline() for _ in range(3)]
-        found = instances(address, 2)
-        said = info(address)
+        found = answering(address, 2)
         workers = children(child.pid)
         child.send_signal(signal.SIGTERM)
 
         assert child.wait(30) == 0
         assert lines[2].rstrip().endswith("workers=2")
-        assert len(found) == 2
-        assert said.workers == 2
-        assert said.limits.max_inflight_bytes == 64 << 20
+        assert [said.workers for said in found.values()] == [2, 2]
+        assert [said.limits.max_inflight_bytes for said in found.values()] == [64 << 20] * 2
         assert len(workers) == 2
         assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
