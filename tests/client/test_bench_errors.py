@@ -84,7 +84,7 @@ def test_a_request_that_is_refused_is_said_at_once(
 
 
 def test_failed_answers_are_counted_by_status(capsys: pytest.CaptureFixture[str]) -> None:
-    """Raw calls are not repeated: each failure is one answer."""
+    """The gRPC status of raw calls, with what one of them said."""
     served = Counter[str]()
 
     class Failing(StandIn):

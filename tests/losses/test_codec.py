@@ -170,7 +170,9 @@ def test_the_size_foretold_is_never_too_small(loss_sum: float, weight_sum: float
     body = codec.encode(answer, *timing)
 
     response = service.BCEResponse.FromString(body)
-    assert (response.summary.loss_sum, response.summary.count) == (loss_sum, count)
+    summary, told = response.summary, response.timing
+    assert (summary.loss_sum, summary.weight_sum, summary.count) == (loss_sum, weight_sum, count)
+    assert [told.queue_ns, told.compute_ns, told.batch_requests, told.batch_rows] == timing
     assert 0 <= codec.response_bytes(job) - len(body) <= 77
 
 

@@ -184,8 +184,8 @@ def test_a_fault_in_a_later_part(numba: Backend) -> None:
         assert refused.message.startswith(said)
 
 
-def test_cut_goes_through_the_items() -> None:
-    """A Cut gives every item once, in order."""
+def test_a_chunked_job_goes_through_the_items() -> None:
+    """It gives every item once, in order."""
     cut = ChunkedJob(job_of(Asked("cross_entropy", (np.zeros((10, 3)), np.zeros(10, np.int64)))), None, 4)
     sizes = []
     while cut.left:
