@@ -17,7 +17,7 @@ import lossd
 from lossd.request.build import build
 from lossd.rpc.retry import Retry
 from tests.client.stand_in import StandIn
-from tests.server.test_workers import children, instances, two_workers
+from tests.server.worker_processes import children, instances, two_workers
 from tests.waiting import until, until_awaited
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.server.test_serve import environment
+from tests.server.server_process import environment
 
 PROGRAM = """
 import resource

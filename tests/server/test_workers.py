@@ -8,14 +8,12 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
 import pytest
 
-from lossd.v1 import service_pb2
 from lossd.v1.service_pb2_grpc import LossServiceStub
 from lossd_server.config.address import check_free, reserve
 from lossd_server.config.settings import Settings, SettingsError
@@ -24,53 +22,9 @@ from lossd_server.processes.restart_backoff import FIRST_S, LONGEST_S, WELL_S, R
 from lossd_server.processes.shared_counters import SharedCounters
 from lossd_server.processes.supervisor import last_words, share
 from tests.server.messages import cross_entropy
-from tests.server.test_serve import environment, process
+from tests.server.server_process import environment
+from tests.server.worker_processes import CHANNEL, answering, children, info, instances, two_workers
 from tests.waiting import until
-
-CHANNEL = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 200)]
-
-
-def info(address: str) -> service_pb2.GetServerInfoResponse:
-    """Over a connection of its own."""
-    with grpc.insecure_channel(address, options=CHANNEL) as channel:
-        return LossServiceStub(channel).GetServerInfo(
-            service_pb2.GetServerInfoRequest(), timeout=30, wait_for_ready=True
-        )
-
-
-def answering(address: str, count: int) -> dict[str, service_pb2.GetServerInfoResponse]:
-    """What each of the processes there says of itself, by instance_id, as soon as `count` of them have answered."""
-    found: dict[str, service_pb2.GetServerInfoResponse] = {}
-
-    def reached() -> bool:
-        said = info(address)
-        found[said.instance_id] = said
-        return len(found) == count
-
-    until(reached, f"{count} processes answer at {address}")
-    return found
-
-
-def instances(address: str, count: int) -> set[str]:
-    """The instance_ids of the processes there."""
-    return set(answering(address, count))
-
-
-def children(pid: int) -> list[int]:
-    """Its worker processes (multiprocessing has a process of its own beside them)."""
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(one) for one in path.read_text().split() if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
-
-
-@contextmanager
-def two_workers(*flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    with process("--workers", "2", "--listen", "127.0.0.1:0", "--drain-s", "10", *flags) as (child, address):
-        try:
-            yield child, address
-        finally:
-            if child.poll() is None:
-                child.terminate()
-                child.wait(30)
 
 
 def test_two_processes_answer_on_one_port() -> None:
