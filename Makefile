@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: help demo test check check-style check-types check-layers check-proto check-unasync check-layout check-docs fuzz format unasync proto proto-baseline exactness curves performance clean
+.PHONY: help demo test check check-style check-types check-layers check-proto check-unasync check-signatures check-layout check-docs fuzz format unasync proto proto-baseline signatures exactness curves performance clean
 .DELETE_ON_ERROR:
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make format   write the code as the style check wants it"
 	@echo "make unasync  generate the blocking client from the asynchronous one"
 	@echo "make proto    generate client/lossd/v1 from proto/"
+	@echo "make signatures    generate the clients' methods from tools/signatures"
 	@echo "make exactness, make curves    make the tables and pictures of docs/ anew"
 	@echo "make performance               measure lossd beside its peers, write docs/performance.md"
 	@echo "make clean    remove .venv and everything made"
@@ -29,7 +30,7 @@ demo: .venv/demo
 test: .venv/dev
 	@$(BIN)/python -m pytest $(PYTEST)
 
-check: check-style check-types check-layers check-proto check-unasync check-layout check-docs
+check: check-style check-types check-layers check-proto check-unasync check-signatures check-layout check-docs
 
 check-style: .venv/dev
 	$(BIN)/ruff check
@@ -48,6 +49,8 @@ check-proto: .venv/dev .venv/protoc/made
 
 check-unasync: .venv/dev
 	$(BIN)/python tools/unasync.py --check
+check-signatures: .venv/made
+	PYTHONPATH=tools $(BIN)/python -m signatures --check
 
 check-layout: .venv/made
 	$(BIN)/python tools/lengths.py
@@ -74,6 +77,9 @@ proto: .venv/dev .venv/protoc/made
 # What `buf breaking` compares with: made anew at each release, never to make a breaking change pass.
 proto-baseline: .venv/dev
 	$(BIN)/buf build proto --exclude-source-info --output proto/baseline.binpb
+
+signatures: .venv/made
+	PYTHONPATH=tools $(BIN)/python -m signatures
 
 exactness: .venv/dev
 	@PYTHONPATH=.:tools $(BIN)/python -m exactness

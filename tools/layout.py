@@ -21,6 +21,7 @@ MOST_FILES = 20
 MIRRORS = (
     ("server/lossd_server/backends/numba/", "server/lossd_server/backends/triton/"),
     *TWINS.items(),
+    ("client/lossd/methods.py", "client/lossd/aio_methods.py"),
     ("client/lossd/concurrency/tasks.py", "client/lossd/concurrency/threads.py"),
     ("client/lossd/connection/aio_channel.py", "client/lossd/connection/channel.py"),
     ("client/lossd/streaming/aio_pipe.py", "client/lossd/streaming/pipe.py"),

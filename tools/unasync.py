@@ -42,7 +42,6 @@ RULES = (
     # Types.
     (r"\b(Iterable\[\w+\]) \| Async\1", r"\1"),
     (r"\bAsync(Iterable|Iterator)\b", r"\1"),
-    (r"\bAwaitable\[(\w+)\]", r"\1"),
     # Modules.
     (r"\baio_(\w+)", r"\1"),
     (r"\blossd\.aio\.", "lossd."),

@@ -28,7 +28,17 @@ if TYPE_CHECKING:
     from lossd.errors import Unauthenticated as Unauthenticated
     from lossd.errors import Unavailable as Unavailable
     from lossd.info import ServerInfo as ServerInfo
+    from lossd.options import EmptyMean as EmptyMean
+    from lossd.options import Kind as Kind
+    from lossd.options import Output as Output
+    from lossd.options import Reduction as Reduction
+    from lossd.options import TargetKind as TargetKind
+    from lossd.options import Tensor as Tensor
+    from lossd.options import TensorName as TensorName
+    from lossd.options import Transport as Transport
     from lossd.results import Result as Result
+    from lossd.results import Summary as Summary
+    from lossd.results import Timing as Timing
 
 # Where each public name lives. Nothing is imported before it is used: the generated code under lossd.v1, which the
 # server needs too, must not cost a gRPC channel's imports.
@@ -36,7 +46,17 @@ _HOMES = {
     "Accumulator": "lossd.accumulator",
     "Client": "lossd.client",
     "Result": "lossd.results",
+    "Summary": "lossd.results",
+    "Timing": "lossd.results",
     "ServerInfo": "lossd.info",
+    "EmptyMean": "lossd.options",
+    "Kind": "lossd.options",
+    "Output": "lossd.options",
+    "Reduction": "lossd.options",
+    "TargetKind": "lossd.options",
+    "Tensor": "lossd.options",
+    "TensorName": "lossd.options",
+    "Transport": "lossd.options",
     "Error": "lossd.errors",
     "InvalidArgument": "lossd.errors",
     "TooLarge": "lossd.errors",
@@ -52,14 +72,24 @@ __all__ = [
     "Accumulator",
     "Client",
     "DeadlineExceeded",
+    "EmptyMean",
     "Error",
     "InternalError",
     "InvalidArgument",
+    "Kind",
     "NotServed",
+    "Output",
     "Overloaded",
+    "Reduction",
     "Result",
     "ServerInfo",
+    "Summary",
+    "TargetKind",
+    "Tensor",
+    "TensorName",
+    "Timing",
     "TooLarge",
+    "Transport",
     "Unauthenticated",
     "Unavailable",
     "__version__",
@@ -79,4 +109,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -57,6 +57,12 @@ class Accumulator:
     def __float__(self) -> float:
         return float(self.loss)
 
+    def __format__(self, spec: str) -> str:
+        return format(float(self), spec) if spec else str(self)
+
+    def __repr__(self) -> str:
+        return f"Accumulator(reduction={self.reduction!r}, loss={float(self):.8g}, count={self._count})"
+
 
 def _exact_sum(values: array[float]) -> float:
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from math import inf
 from types import TracebackType
 from typing import Any, Self
@@ -12,28 +12,35 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd import info, results
+from lossd.aio_methods import Methods
 from lossd.concurrency.tasks import PerOwner, iterate, owner, run_blocking, sleep
 from lossd.connection.aio_connection import Connection
 from lossd.connection.aio_pool import ConnectionPool
 from lossd.embedded import Embedded
 from lossd.errors import Error, InvalidArgument
 from lossd.info import ServerInfo
-from lossd.methods import Methods
 from lossd.options import Tensor, Transport
 from lossd.request.build import Call, build
 from lossd.results import Result
 from lossd.routing.choose_transport import checked, is_small, taken
 from lossd.routing.route import MOST_LOST, Route, report_finished, route
 from lossd.rpc import protocol
+from lossd.rpc.description import describe_client
 from lossd.rpc.retry import Retry, deadline_s
 from lossd.rpc.target import EMBEDDED, UNLIMITED_BYTES, target
 from lossd.shared_memory import session
 from lossd.streaming.aio_reconnecting_stream import ReconnectingStream
 from lossd.streaming.exchange import Evaluation
-from lossd.streaming.map_window import WINDOW, Errors, MapWindow
+from lossd.streaming.map_window import MapWindow
+
+__all__ = ["Client"]
 
 
-class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
+def __dir__() -> list[str]:
+    return __all__
+
+
+class Client(Methods):
     """Computes losses on a server: `async with lossd.aio.Client("127.0.0.1:50051") as client: …`.
 
     address: `host:port`, `dns:///name:port` (round robin), `unix:path`, or "embedded": a server in this process.
@@ -51,6 +58,12 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
         self._target = target(self._embedded.address if self._embedded else address)
         self._lifetime = protocol.Lifetime()
 
+    def __repr__(self) -> str:
+        address = EMBEDDED if self._embedded else self._target.address
+        return describe_client(
+            "lossd.aio.Client", address, closed=self._lifetime.closed, opened=bool(self._connections)
+        )
+
     async def info(self, *, timeout: float | None = None) -> ServerInfo:
         """Version, device, limits and statistics of the server."""
         return info.read_info(await self._connection().ask(self._retry(timeout)))
@@ -61,24 +74,16 @@ class Client(Methods[Awaitable[Result], Awaitable[Tensor]]):
             await self._connection().attempt(protocol.HEALTH, protocol.HEALTH_REQUEST, deadline_s(timeout))
         )
 
-    def map(
+    def _mapped(
         self,
         method: str,
         items: Iterable[Any] | AsyncIterable[Any],
-        *,
-        window: int = WINDOW,
-        errors: Errors = "raise",
-        timeout: float | None = None,
-        transport: Transport | None = None,
-        **options: Any,
+        options: Mapping[str, Any],
+        window: int,
+        errors: str,
+        timeout: float | None,
+        transport: Transport | None,
     ) -> AsyncIterator[Any]:
-        """The results of `method` ("cross_entropy") on many items, in their order, over one stream.
-
-        items: tuples of the method's tensors, dicts of tensors and options, or single tensors; read in the caller's
-        thread, at most `window` ahead (and 64 MiB of them). options: of every item. A failed item raises at its place,
-        which ends the generator; errors="yield" gives the Error instead of its result and goes on. timeout: seconds
-        without progress. An exception of `items` passes through. Closing the generator cancels what is under way.
-        """
         idle_s = self._timeout_s if timeout is None else deadline_s(timeout)
         return self._map(MapWindow(method, options, window, errors), iterate(items), checked(transport), idle_s)
 

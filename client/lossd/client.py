@@ -26,15 +26,22 @@ from lossd.results import Result
 from lossd.routing.choose_transport import checked, is_small, taken
 from lossd.routing.route import MOST_LOST, Route, report_finished, route
 from lossd.rpc import protocol
+from lossd.rpc.description import describe_client
 from lossd.rpc.retry import Retry, deadline_s
 from lossd.rpc.target import EMBEDDED, UNLIMITED_BYTES, target
 from lossd.shared_memory import session
 from lossd.streaming.exchange import Evaluation
-from lossd.streaming.map_window import WINDOW, Errors, MapWindow
+from lossd.streaming.map_window import MapWindow
 from lossd.streaming.reconnecting_stream import ReconnectingStream
 
+__all__ = ["Client"]
 
-class Client(Methods[Result, Tensor]):
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class Client(Methods):
     """Computes losses on a server: `with lossd.Client("127.0.0.1:50051") as client: …`.
 
     address: `host:port`, `dns:///name:port` (round robin), `unix:path`, or "embedded": a server in this process.
@@ -51,6 +58,10 @@ class Client(Methods[Result, Tensor]):
         self._target = target(self._embedded.address if self._embedded else address)
         self._lifetime = protocol.Lifetime()
 
+    def __repr__(self) -> str:
+        address = EMBEDDED if self._embedded else self._target.address
+        return describe_client("lossd.Client", address, closed=self._lifetime.closed, opened=bool(self._connections))
+
     def info(self, *, timeout: float | None = None) -> ServerInfo:
         """Version, device, limits and statistics of the server."""
         return info.read_info(self._connection().ask(self._retry(timeout)))
@@ -61,24 +72,16 @@ class Client(Methods[Result, Tensor]):
             self._connection().attempt(protocol.HEALTH, protocol.HEALTH_REQUEST, deadline_s(timeout))
         )
 
-    def map(
+    def _mapped(
         self,
         method: str,
         items: Iterable[Any],
-        *,
-        window: int = WINDOW,
-        errors: Errors = "raise",
-        timeout: float | None = None,
-        transport: Transport | None = None,
-        **options: Any,
+        options: Mapping[str, Any],
+        window: int,
+        errors: str,
+        timeout: float | None,
+        transport: Transport | None,
     ) -> Iterator[Any]:
-        """The results of `method` ("cross_entropy") on many items, in their order, over one stream.
-
-        items: tuples of the method's tensors, dicts of tensors and options, or single tensors; read in the caller's
-        thread, at most `window` ahead (and 64 MiB of them). options: of every item. A failed item raises at its place,
-        which ends the generator; errors="yield" gives the Error instead of its result and goes on. timeout: seconds
-        without progress. An exception of `items` passes through. Closing the generator cancels what is under way.
-        """
         idle_s = self._timeout_s if timeout is None else deadline_s(timeout)
         return self._map(MapWindow(method, options, window, errors), iterate(items), checked(transport), idle_s)
 

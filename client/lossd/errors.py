@@ -108,7 +108,7 @@ _ON_THE_WAY: dict[grpc.StatusCode, str] = {
     grpc.StatusCode.UNAVAILABLE: "the server cannot be reached, or the connection to it was lost",
     grpc.StatusCode.CANCELLED: "the call was cancelled before its answer",
     grpc.StatusCode.DEADLINE_EXCEEDED: "no answer within the deadline",
-    grpc.StatusCode.RESOURCE_EXHAUSTED: "the request or its answer is larger than one message may be",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "a limit was exceeded on the way, most likely that of a message's size",
     grpc.StatusCode.UNIMPLEMENTED: "no such method is served: is it a lossd server of this version?",
     grpc.StatusCode.UNAUTHENTICATED: "the caller's identity is missing or was not accepted",
     grpc.StatusCode.PERMISSION_DENIED: "the caller is not permitted to do this",

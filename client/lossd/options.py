@@ -1,94 +1,74 @@
-"""What each method's options are and what they may be: for type checkers and readers.
+"""Types of what a method takes: tensors, and the values that options may have. For type checkers and readers.
 
-`lossd.request.build` has their wire names.
-
-Absent and None mean PyTorch's default everywhere. Tensors: see `tensors`. Units: losses are in nats, in bits where
-base = 2.
+Absent and None mean PyTorch's default everywhere. Units: losses are in nats, in bits where base = 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, Protocol, TypeAlias
 
-# What takes part in a call: an array of any kind that `lossd.request.tensors` names.
-Tensor = Any
+
+class SupportsDLPack(Protocol):
+    """Arrays of torch, JAX, CuPy and others, on the CPU."""
+
+    def __dlpack__(self) -> Any: ...
+    def __dlpack_device__(self) -> Any: ...
+
+
+class SupportsArray(Protocol):
+    """numpy's arrays and scalars, and what pandas, polars and Arrow hold."""
+
+    def __array__(self) -> Any: ...
+
+
+class SupportsBuffer(Protocol):
+    """memoryview, array.array, mmap."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+class NestedSequence(Protocol):
+    """Lists and tuples of numbers, however deep."""
+
+    # What tells a text apart, whose own takes a text only. First, since pyright decides by the first that differs.
+    def __contains__(self, value: object, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def index(self, value: Any, /) -> int: ...
+    def __getitem__(self, index: int, /) -> Tensor: ...
+
+
+# What takes part in a call: an array of any kind that `lossd.request.tensors` reads, a list, or a number.
+Tensor: TypeAlias = SupportsDLPack | SupportsArray | SupportsBuffer | NestedSequence | float
+
+
+class TorchTensor(SupportsDLPack, Protocol):
+    """A torch.Tensor, without torch: gradients and activations come back as the kind of array that was given."""
+
+    @property
+    def requires_grad(self) -> bool: ...
+    def detach(self) -> Any: ...
+
 
 TensorName = Literal["input", "target", "weight"]
 Kind = Literal["logits", "log_probabilities", "probabilities", "counts"]
-TargetKind = Literal["indices", "logits", "log_probabilities", "probabilities", "counts"]
+# Of cross-entropy; a divergence's target has a Kind.
+TargetKind = Literal["indices", "probabilities", "counts"]
+Reduction = Literal["none", "mean", "sum"]
+EmptyMean = Literal["nan", "zero"]
 Output = Literal["lse", "entropy", "argmax", "correct"]
+Transport = Literal["auto", "unary", "stream", "shared_memory"]
 # Told how many items are done, and how many there are.
 Progress = Callable[[int, int], None]
-Transport = Literal["auto", "unary", "stream", "shared_memory"]
 
+# Which gradients are asked for: that by the input, or others alone.
+InputGrad = Literal[True, "input"] | Iterable[TensorName]
+OtherGrad = Literal[False, "target", "weight"] | None
 
-class Common(TypedDict, total=False):
-    """reduction: how losses become one; "batchmean" in kl_divergence only.
-    grad: True for d loss / d input, or names. grad_output: upstream gradient, of the loss's shape; ones when absent.
-    normalizer: replaces the mean's denominator, finite and > 0. empty_mean: the mean over no kept row.
-    out: an array for the gradient to be written to, or arrays by name, of its shape and dtype, in C order; the result
-    has that array. transport: "auto" chooses by place and size. progress: called with the items sent and all of them,
-    by the thread that sends.
-    """
+LossName = Literal["entropy", "cross_entropy", "bce", "bce_with_logits", "kl_divergence", "nll", "self_information"]
 
-    reduction: Literal["none", "mean", "sum", "batchmean"] | None
-    grad: bool | TensorName | Iterable[TensorName] | None
-    grad_output: Tensor
-    normalizer: float | None
-    empty_mean: Literal["nan", "zero"] | None
-    out: Tensor | Mapping[TensorName, Tensor]
-    transport: Transport | None
-    progress: Progress | None
-
-
-class Legacy(TypedDict, total=False):
-    """PyTorch's deprecated pair: replaces `reduction`, with a warning."""
-
-    size_average: bool | None
-    reduce: bool | None
-
-
-class Entropy(Common, total=False):
-    kind: Kind | None
-    base: float | None
-    dim: int | None
-    row_weight: Tensor
-
-
-class CrossEntropy(Common, Legacy, total=False):
-    weight: Tensor
-    row_weight: Tensor
-    ignore_index: int | None
-    label_smoothing: float | None
-    kind: Kind | None
-    target_kind: TargetKind | None
-    base: float | None
-    z_loss: float | None
-    softcap: float | None
-    outputs: Output | Iterable[Output] | None
-
-
-class BCE(Common, Legacy, total=False):
-    weight: Tensor
-
-
-class BCEWithLogits(Common, Legacy, total=False):
-    weight: Tensor
-    pos_weight: Tensor
-
-
-class KLDivergence(Common, Legacy, total=False):
-    kind: Kind | None
-    target_kind: TargetKind | None
-    log_target: bool | None
-    base: float | None
-
-
-class NLL(Common, Legacy, total=False):
-    weight: Tensor
-    ignore_index: int | None
-
-
-class SelfInformation(Common, total=False):
-    base: float | None
+# What `map` does with an item that fails; and how many items may be on their way: enough that the server has work
+# while this side handles what came back.
+Errors = Literal["raise", "yield"]
+WINDOW = 1024

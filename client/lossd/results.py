@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from math import nan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,17 @@ from lossd.v1 import loss_pb2
 from lossd.v1 import tensor_pb2 as pb
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from lossd.request.build import Call
+
+    # What the gradient by the input is: an array, or None where it was not asked for.
+    GradT_co = TypeVar("GradT_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    # Python 3.13 is the first whose own takes a default.
+    GradT_co = TypeVar("GradT_co", covariant=True)
 
 # Elements of large tensors of a message, by the path of field names to them.
 Data = Mapping[tuple[str, ...], memoryview]
@@ -51,9 +61,11 @@ class Timing:
     total_s: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Result:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Result(Generic[GradT_co]):
     """A loss and what was asked for beside it.
+
+    A scalar one is a number to float(), item() and format(), and any is an array to numpy.
 
     loss: numpy; 0-d for mean, sum and batchmean, the loss's own shape for none. grads: {"input": …, "target": …,
     "weight": …}, each the kind of array that its tensor was given as. outputs: {"argmax": …}, numpy.
@@ -66,14 +78,42 @@ class Result:
     outputs: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @property
-    def grad(self) -> Any:
+    def grad(self) -> GradT_co:
         """d loss / d input, of the input's shape; None unless it was asked for."""
-        return self.grads.get("input")
+        grad: Any = self.grads.get("input")
+        return grad  # type: ignore[no-any-return]  # the overloads say which
 
-    def __float__(self) -> float:
+    def item(self) -> float:
+        """A scalar loss as a Python number."""
         if self.loss.size != 1:
             raise TypeError(f"the loss has shape {self.loss.shape}: only a scalar one is a float")
         return float(self.loss.reshape(()))
+
+    def __float__(self) -> float:
+        return self.item()
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """The loss. numpy 1 passes no `copy`; copy=False that cannot be is a ValueError, as numpy's."""
+        wanted = self.loss.dtype if dtype is None else np.dtype(dtype)
+        if wanted == self.loss.dtype:
+            return self.loss.copy() if copy else self.loss
+        if copy is False:
+            raise ValueError(f"the loss is {self.loss.dtype}: as {wanted} it must be copied")
+        return self.loss.astype(wanted)
+
+    def __repr__(self) -> str:
+        loss = f"{self.item():.8g}" if self.loss.size == 1 else str(self.loss.dtype)
+        parts = [f"loss={loss}", f"shape={self.loss.shape}"]
+        parts += [f"grads={_shapes(self.grads)}"] if self.grads else []
+        parts += [f"outputs={_shapes(self.outputs)}"] if self.outputs else []
+        return f"Result({', '.join(parts)})"
+
+
+def _shapes(arrays: Mapping[str, Any]) -> str:
+    return f"{{{', '.join(f'{name}: {tuple(array.shape)}' for name, array in arrays.items())}}}"
 
 
 def read_result(call: Call, body: bytes, total_s: float = nan) -> Result:

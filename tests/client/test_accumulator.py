@@ -54,6 +54,15 @@ def test_infinite_losses_of_both_signs_are_nan() -> None:
     assert math.isnan(float(acc))
 
 
+def test_it_reads_as_a_number() -> None:
+    """In every format of a float; its text is short, whatever was added."""
+    acc = lossd.Accumulator()
+    acc += result(3.0, 2.0, 2)
+
+    assert f"{acc:.3f}" == "1.500"
+    assert f"{acc}" == repr(acc) == "Accumulator(reduction='mean', loss=1.5, count=2)"
+
+
 def test_other_reductions_are_refused() -> None:
     """By name."""
     wrong: Any = "none"

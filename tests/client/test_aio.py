@@ -37,6 +37,23 @@ def test_an_answer_is_a_result(server: StandIn) -> None:
     assert result.grad.tolist() == X.tolist()
 
 
+def test_a_client_says_where_it_goes_and_how_it_is(server: StandIn) -> None:
+    """Inside of an event loop or not."""
+    client = lossd.aio.Client(server.address)
+    said = [repr(client)]
+
+    async def work() -> None:
+        async with client:
+            await client.entropy(X)
+            said.append(repr(client))
+
+    asyncio.run(work())
+    said.append(repr(client))
+
+    states = ("not yet connected", "connected", "closed")
+    assert said == [f"<lossd.aio.Client {server.address}, {state}>" for state in states]
+
+
 def test_activations_info_and_health_are_awaitable(server: StandIn) -> None:
     """Every verb is."""
     assert use(server, lambda client: client.sigmoid(X)).tolist() == X.tolist()

@@ -99,7 +99,7 @@ def test_failed_answers_are_counted_by_status(capsys: pytest.CaptureFixture[str]
         assert cli.main(["bench", "--server", failing.address, "--raw", *SHORT, "--json", "-"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert list(found["levels"][0]["failed_by_status"]) == ["RESOURCE_EXHAUSTED"]
-    assert found["sentences"]["RESOURCE_EXHAUSTED"].endswith("made on the way")
+    assert found["sentences"]["RESOURCE_EXHAUSTED"].endswith("most likely that of a message's size")
 
 
 def test_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,20 @@ def test_an_answer_is_a_result(client: lossd.Client) -> None:
     assert result.timing.total_s > 0
 
 
+def test_a_client_says_where_it_goes_and_how_it_is(server: StandIn) -> None:
+    """Not yet connected, connected, closed: without asking anybody."""
+    client = lossd.Client(server.address)
+    said = [repr(client)]
+    client.entropy(X)
+    said.append(repr(client))
+    client.close()
+    said.append(repr(client))
+
+    states = ("not yet connected", "connected", "closed")
+    assert said == [f"<lossd.Client {server.address}, {state}>" for state in states]
+    assert server.rpcs == ["Entropy"]
+
+
 def test_an_activation_is_an_array_of_the_inputs_kind(client: lossd.Client) -> None:
     """numpy for numpy, torch for torch, of the input's dtype."""
     half = torch.ones(2, dtype=torch.bfloat16)

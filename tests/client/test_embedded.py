@@ -35,6 +35,11 @@ def test_the_four_losses_answer(client: lossd.Client) -> None:
     assert float(client.entropy([[0.5, 0.5]], base=2)) == 1.0
 
 
+def test_its_text_names_no_socket(client: lossd.Client) -> None:
+    """Its path is nobody's business."""
+    assert repr(client).startswith("<lossd.Client embedded, ")
+
+
 def test_gradients_are_the_kind_and_dtype_of_their_tensor(client: lossd.Client) -> None:
     """torch's bfloat16 for torch's, ml_dtypes' for numpy's."""
     logits = torch.zeros(2, 3, dtype=torch.bfloat16, requires_grad=True)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import lossd
-from lossd import options, results
+from lossd import results
 from lossd.methods import Methods
-from lossd.request.build import METHODS, _messages, build
+from lossd.request.build import METHODS, build
 from lossd.v1 import loss_pb2, service_pb2
 
 X = np.zeros((2, 3), np.float32)
@@ -20,15 +20,6 @@ Y = np.zeros(2, np.int64)
 REDUCTIONS = "'none', 'mean', 'sum' or 'batchmean'"
 GRADS = "True, False, 'input', 'target' or 'weight'"
 OUTPUTS = "'lse', 'entropy', 'argmax' or 'correct'"
-TYPED = {
-    "entropy": options.Entropy,
-    "cross_entropy": options.CrossEntropy,
-    "bce": options.BCE,
-    "bce_with_logits": options.BCEWithLogits,
-    "kl_divergence": options.KLDivergence,
-    "nll": options.NLL,
-    "self_information": options.SelfInformation,
-}
 
 
 def request(method: str, *operands: Any, **given: Any) -> Any:
@@ -46,19 +37,7 @@ def test_methods_and_rpcs_are_the_same_set() -> None:
     rpcs = {method.name for method in service_pb2.DESCRIPTOR.services_by_name["LossService"].methods}
 
     assert {method.rpc for method in METHODS.values()} == rpcs - {"Stream", "GetServerInfo"}
-    assert {name for name in vars(Methods) if not name.startswith("_")} == set(METHODS)
-
-
-@pytest.mark.parametrize("method", TYPED)
-def test_typed_options_are_the_messages_fields(method: str) -> None:
-    """What a type checker lets pass is what the contract has, and no less."""
-    spec = METHODS[method]
-    also = {"size_average", "reduce"} if spec.legacy else set()
-    also |= {"log_target"} if spec.log_target else set()
-    # The client's own.
-    also |= {"out", "progress", "transport"}
-
-    assert set(get_type_hints(TYPED[method])) == set(_messages(method)[2]) - set(spec.tensors) | also
+    assert {name for name in vars(Methods) if not name.startswith("_")} == {*METHODS, "map"}
 
 
 def test_an_absent_option_is_absent_on_the_wire() -> None:
@@ -284,12 +263,3 @@ def test_results_have_what_was_asked_for() -> None:
     assert result.outputs["argmax"].tolist() == [1, 2]
     assert (result.summary.loss_sum, result.summary.weight_sum, result.summary.count) == (3.0, 2.0, 2)
     assert result.timing == type(result.timing)(1.0, 0.5, 3, 4, 2.0)
-
-
-def test_a_loss_by_row_is_no_float() -> None:
-    """float() of a Result is for scalars."""
-    call = build("entropy", X, reduction="none")
-    result = results.from_message(call, call.response(loss={"dtype": 22, "shape": (2,), "data": bytes(8)}))
-
-    with pytest.raises(TypeError, match=r"the loss has shape \(2,\)"):
-        float(result)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from tests.server.test_serve import environment
+from tests.server.server_process import environment
 
 # Every compiled function that Python can call, how often it has been compiled, before and after calls of every kind.
 PROGRAM = """

@@ -8,24 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from lossd import options as opt
 from lossd.command_error import CommandError
 from lossd.contract import IGNORE_INDEX
 from lossd.evaluation.source import Source
-from lossd.request.build import METHODS
+from lossd.request.build import METHODS, option_names
 
 # Each loss and the options it takes.
 LOSSES: Mapping[str, frozenset[str]] = {
-    method: frozenset(taken.__annotations__)
-    for method, taken in {
-        "cross_entropy": opt.CrossEntropy,
-        "bce": opt.BCE,
-        "bce_with_logits": opt.BCEWithLogits,
-        "kl_divergence": opt.KLDivergence,
-        "nll": opt.NLL,
-        "entropy": opt.Entropy,
-        "self_information": opt.SelfInformation,
-    }.items()
+    method: frozenset(option_names(method))
+    for method in ("cross_entropy", "bce", "bce_with_logits", "kl_divergence", "nll", "entropy", "self_information")
 }
 UNITS = {None: "nats", 2.0: "bits"}
 _NORMALISED = ("logits", "counts")

@@ -89,7 +89,8 @@ class Asked:
     response: type[Message] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+# Changed by nobody. Frozen, it would take 0.2 µs more to make, a tenth of all that a small call costs here.
+@dataclass(slots=True)
 class Call:
     """One evaluation, ready for any transport. operands: by field, as given. out: where gradients are written.
 
@@ -185,7 +186,7 @@ def _asked_of(method: str, taken: dict[str, Operand], options: Mapping[str, Any]
             plain[name] = value
             remember = remember and type(value) in _PLAIN
         elif name not in _messages(method)[2]:
-            raise _unexpected(method, name)
+            raise unexpected(method, name)
     return (_remembered if remember else _ask)(method, **plain)
 
 
@@ -196,7 +197,7 @@ def _ask(method: str, /, **plain: Any) -> Asked:
     for name, value in plain.items():
         writer = writers.get(name)
         if writer is None:
-            raise _unexpected(method, name)
+            raise unexpected(method, name)
         fields["gradients" if name == "grad" else name] = writer(name, value)
     if spec.function:
         fields["function"] = spec.function
@@ -277,6 +278,6 @@ def _replace_log_target(options: dict[str, Any]) -> None:
     options["target_kind"] = "log_probabilities"
 
 
-def _unexpected(method: str, name: str) -> TypeError:
+def unexpected(method: str, name: str) -> TypeError:
     known = option_names(method)
     return TypeError(f"{method}() got an unexpected keyword argument {name!r}{did_you_mean(name, known)}")

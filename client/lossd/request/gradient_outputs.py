@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from lossd import contract
 from lossd.errors import InternalError, InvalidArgument
-from lossd.options import Tensor
 from lossd.request import tensors
 from lossd.request.tensors import Operand
 
@@ -27,7 +26,7 @@ class GradientOutput:
     landed: where in shared memory the server writes the gradient, `memory` itself or not; None: the answer has it.
     """
 
-    given: Tensor
+    given: Any
     memory: npt.NDArray[np.uint8]
     landed: npt.NDArray[np.uint8] | None = None
 
@@ -57,7 +56,7 @@ def check_outputs(
     return {name: _place(name, array, gradients, operands) for name, array in named.items()}
 
 
-def _place(name: str, given: Tensor, gradients: tuple[str, ...], operands: Mapping[str, Operand]) -> GradientOutput:
+def _place(name: str, given: Any, gradients: tuple[str, ...], operands: Mapping[str, Operand]) -> GradientOutput:
     if name not in gradients:
         asked = ", ".join(gradients) or "none"
         raise _refused(f"out has an array for the gradient of {name}, but grad asks for {asked}: give grad={name!r}")

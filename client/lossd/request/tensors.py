@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.errors import InternalError, InvalidArgument
-from lossd.options import Tensor
 from lossd.v1 import tensor_pb2 as pb
 
 NAMES: dict[pb.DataType.ValueType, str] = {
@@ -106,7 +105,7 @@ def raw(values: npt.NDArray[Any]) -> bytes | memoryview:
     return values.reshape(-1).view(np.uint8).data
 
 
-def take(field: str, value: Tensor) -> Operand:
+def take(field: str, value: Any) -> Operand:
     """`value` as the operand `field`; InvalidArgument where it has no place on the wire."""
     if type(value) is not np.ndarray:
         torch = sys.modules.get("torch")
@@ -121,7 +120,7 @@ def take(field: str, value: Tensor) -> Operand:
     return Operand(dtype, value)
 
 
-def _take_torch(field: str, value: Tensor, torch: Any) -> Operand:
+def _take_torch(field: str, value: Any, torch: Any) -> Operand:
     dtype = _BY_NAME.get(str(value.dtype).removeprefix("torch."))
     if dtype is None:
         _refuse_dtype(field, str(value.dtype))
@@ -135,7 +134,7 @@ def _take_torch(field: str, value: Tensor, torch: Any) -> Operand:
     return Operand(dtype, dense.numpy(force=True), True)
 
 
-def _as_numpy(field: str, value: Tensor) -> npt.NDArray[Any]:
+def _as_numpy(field: str, value: Any) -> npt.NDArray[Any]:
     if isinstance(value, np.ma.MaskedArray):
         _refuse(field, "is a masked array: fill it, or leave rows out with ignore_index or row_weight", "MASKED_ARRAY")
     if not isinstance(value, np.ndarray | np.generic) and hasattr(value, "__dlpack__"):
@@ -159,7 +158,7 @@ def _refuse(field: str, what: str, reason: str, **metadata: str) -> NoReturn:
     raise InvalidArgument(f"{field} {what}", field=field, reason=reason, metadata=metadata) from None
 
 
-def give(tensor: pb.Tensor, *, torch: bool = False, data: bytes | memoryview | None = None) -> Tensor:
+def give(tensor: pb.Tensor, *, torch: bool = False, data: bytes | memoryview | None = None) -> Any:
     """The array of `tensor`, writable and its own: numpy's, or torch's where `torch`.
 
     data: its elements, where they were cut out of the message.
@@ -168,7 +167,7 @@ def give(tensor: pb.Tensor, *, torch: bool = False, data: bytes | memoryview | N
     return adopt(tensor.dtype, tuple(tensor.shape), memory, torch=torch)
 
 
-def adopt(dtype: pb.DataType.ValueType, shape: tuple[int, ...], memory: Any, *, torch: bool = False) -> Tensor:
+def adopt(dtype: pb.DataType.ValueType, shape: tuple[int, ...], memory: Any, *, torch: bool = False) -> Any:
     """`memory`, a writable buffer of elements that the server sent, as an array without a copy."""
     try:
         if torch:
@@ -207,7 +206,7 @@ def _foreign(dtype: pb.DataType.ValueType) -> np.dtype[Any]:
     return foreign
 
 
-def _adopt_torch(dtype: pb.DataType.ValueType, shape: tuple[int, ...], memory: Any) -> Tensor:
+def _adopt_torch(dtype: pb.DataType.ValueType, shape: tuple[int, ...], memory: Any) -> Any:
     torch: Any = sys.modules["torch"]
     kind = getattr(torch, NAMES[dtype])
     if not len(memory):

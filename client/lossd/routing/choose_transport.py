@@ -37,10 +37,10 @@ def checked(transport: str | None) -> Transport:
     raise unknown_value("transport", transport, get_args(Transport))
 
 
-def taken(options: Mapping[str, Any]) -> tuple[Transport, Progress | None, dict[str, Any]]:
+def taken(options: Mapping[str, Any]) -> tuple[Transport, Progress | None, Mapping[str, Any]]:
     """What the client's own options say, and the rest, which is the call's."""
     if "transport" not in options and "progress" not in options:
-        return "auto", None, dict(options)
+        return "auto", None, options
     rest = dict(options)
     return checked(rest.pop("transport", None)), rest.pop("progress", None), rest
 

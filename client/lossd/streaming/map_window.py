@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from lossd.errors import Error, InvalidArgument
+from lossd.options import Errors
 from lossd.request.build import METHODS, Call, build
 from lossd.request.option_values import integer_option, unknown_value
 from lossd.streaming.exchange import Evaluation
 
-Errors = Literal["raise", "yield"]
-# Items that may be on their way: enough that the server has work while this side handles what came back.
-WINDOW = 1024
 # Bytes of their tensors, one item excepted: memory is bounded whatever an item weighs.
 WINDOW_BYTES = 64 << 20
 
