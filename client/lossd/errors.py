@@ -115,6 +115,12 @@ _ON_THE_WAY: dict[grpc.StatusCode, str] = {
 }
 
 
+def shown_value(value: object) -> str:
+    """The value as a sentence shows it: as Python writes it, in one line of at most 80 characters."""
+    shown = " ".join(repr(value).split())
+    return shown if len(shown) <= 80 else f"{shown[:79]}…"
+
+
 def error_class(code: grpc.StatusCode, retry_after_s: float | None) -> type[Error]:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return TooLarge if retry_after_s is None else Overloaded

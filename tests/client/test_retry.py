@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import numpy as np
 import pytest
 
 import lossd
@@ -110,3 +114,15 @@ def test_a_timeout_is_a_positive_finite_number(timeout: float) -> None:
         retry.deadline_s(timeout)
 
     assert caught.value.field == "timeout"
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, math.inf, math.nan, "soon", None, np.ones((2, 2))])
+def test_a_timeout_is_a_number_of_seconds(timeout: Any) -> None:
+    """Anything else is refused in one line."""
+    with pytest.raises(
+        lossd.InvalidArgument, match="timeout must be a positive, finite number of seconds, not "
+    ) as one:
+        retry.deadline_s(timeout)
+
+    assert one.value.field == "timeout"
+    assert "\n" not in str(one.value)

@@ -72,7 +72,7 @@ def test_sizes(text: str, size: int) -> None:
         (["--max-message-bytes", "2GiB"], "exceeds gRPC's"),
         (["--max-message-bytes", "0"], "must be above 0"),
         (["--max-inflight-bytes", "1MiB"], "could never be accepted"),
-        (["--device", "tpu"], "one of auto, cpu, cuda"),
+        (["--device", "tpu"], "must be one of auto, cpu, cuda, not 'tpu'"),
         (["--threads", "two"], "not a whole number"),
         (["--threads", "-1"], "negative"),
         (["--drain-s", "nan"], "finite"),

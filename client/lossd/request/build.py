@@ -15,7 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from lossd import contract, wire
-from lossd.errors import InvalidArgument, TooLarge
+from lossd.errors import InvalidArgument, TooLarge, shown_value
 from lossd.options import Tensor, TensorName
 from lossd.request import gradient_outputs, legacy_reduction, tensors
 from lossd.request.option_values import (
@@ -25,7 +25,6 @@ from lossd.request.option_values import (
     flag,
     integer_option,
     number_option,
-    shown_value,
     unknown_value,
 )
 from lossd.request.tensors import Operand

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from operator import index
 from typing import Any
 
-from lossd.errors import InvalidArgument
+from lossd.errors import InvalidArgument, shown_value
 
 _INT64 = range(-(2**63), 2**63)
 
@@ -77,12 +77,6 @@ def did_you_mean(value: object, known: Iterable[object]) -> str:
         return ""
     near = get_close_matches(value.lower(), [one for one in known if isinstance(one, str)], n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def shown_value(value: object) -> str:
-    """The value as Python writes it, in one line of at most 80 characters."""
-    shown = " ".join(repr(value).split())
-    return shown if len(shown) <= 80 else f"{shown[:79]}…"
 
 
 def _refused(name: str, value: Any, must: str, reason: str) -> InvalidArgument:

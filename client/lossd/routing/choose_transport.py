@@ -26,12 +26,12 @@ SHARED_BYTES = 1 << 20
 _TINY_BYTES = SMALL_BYTES // 32
 
 
-def checked(transport: str | None) -> Transport:
+def checked(transport: object) -> Transport:
     """`transport` as one of the four, "auto" for None."""
     if transport is None:
         return "auto"
     for known in get_args(Transport):
-        if transport == known:
+        if isinstance(transport, str) and transport == known:
             chosen: Transport = known
             return chosen
     raise unknown_value("transport", transport, get_args(Transport))

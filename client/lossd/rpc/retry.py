@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from math import inf
 
-from lossd.errors import CLIENT_CLOSED, Error, InvalidArgument, Overloaded, Unavailable
+from lossd.errors import CLIENT_CLOSED, Error, InvalidArgument, Overloaded, Unavailable, shown_value
 
 # The first wait, its growth and its end. 2 s: a server that restarts takes about that long.
 FIRST_S = 0.05
@@ -29,10 +29,10 @@ def deadline_s(timeout: float) -> float:
         seconds = -1.0
     if not 0 < seconds < inf:
         raise InvalidArgument(
-            f"timeout = {timeout!r} is not a positive, finite number of seconds",
+            f"timeout must be a positive, finite number of seconds, not {shown_value(timeout)}",
             field="timeout",
             reason="OPTION_OUT_OF_RANGE",
-            metadata={"value": repr(timeout)},
+            metadata={"value": shown_value(timeout)},
         )
     return seconds
 

@@ -66,7 +66,7 @@ def create(device: str = "auto", threads: int = 0, worker: int = 0) -> Backend:
     processes this is: each has a GPU of its own. RuntimeErrors say in a sentence what is not there.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device = {device!r} is none of auto, cpu, cuda")
+        raise ValueError(f"device must be one of auto, cpu, cuda, not {device!r}")
     if device != "cpu":
         from lossd_server.backends import triton
 

@@ -103,7 +103,7 @@ class Settings:
             value = getattr(self, one.name)
             choices = one.metadata["choices"]
             if choices and value not in choices:
-                raise SettingsError(f"{one.name} = {value!r} is unknown; expected one of {', '.join(choices)}")
+                raise SettingsError(f"{one.name} must be one of {', '.join(choices)}, not {value!r}")
             if isinstance(value, float) and not (isfinite(value) and value > 0):
                 raise SettingsError(f"{one.name} = {value} must be a finite number of seconds above 0")
             if one.name.startswith("max_") and value <= 0 and not (value == 0 == one.default):
