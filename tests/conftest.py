@@ -15,7 +15,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Triton reads this once, when it is imported: before any test module is.
+    # Read once, when Triton and torch are imported: before any test module is. torch's tensors are small here and its
+    # threads wait for each other: on two busy cores the tests that compare with it would take five times as long.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if not config.getoption("--gpu"):
         os.environ["TRITON_INTERPRET"] = "1"
 
