@@ -19,11 +19,11 @@ def until(holds: Callable[[], bool], what: str) -> None:
             pytest.fail(f"not within {WAIT_S:.0f} s: {what}")
 
 
-async def until_awaited(holds: Callable[[], Awaitable[bool]], what: Callable[[], str] | str) -> None:
-    """Likewise of a question that is awaited. what: or a function that says it once the time is over."""
+async def until_awaited(holds: Callable[[], Awaitable[bool] | bool], what: Callable[[], str] | str) -> None:
+    """The same in a loop, whose other tasks go on. what: or a function that says it once the time is over."""
     try:
         async with asyncio.timeout(WAIT_S):
-            while not await holds():
+            while not (found if isinstance(found := holds(), bool) else await found):
                 await asyncio.sleep(0)  # `holds` may never have to wait
     except TimeoutError:
         pytest.fail(f"not within {WAIT_S:.0f} s: {what if isinstance(what, str) else what()}")

@@ -30,20 +30,20 @@ def use(server: StandIn, work: Callable[[lossd.aio.Client], Awaitable[Any]]) -> 
 
     async def main() -> Any:
         async with lossd.aio.Client(server.address) as client:
-            await sharing(client, server)
+            await answered_until(client, lambda: bool(server.streams and server.streams[-1]), "calls share a stream")
             return await work(client)
 
     return asyncio.run(main())
 
 
-async def sharing(client: lossd.aio.Client, server: StandIn) -> None:
-    """Makes calls until they share a stream, with answers."""
+async def answered_until(client: lossd.aio.Client, holds: Callable[[], bool], what: str) -> None:
+    """Makes several calls at once, each with its own answer, until something holds."""
 
-    async def shared() -> bool:
-        await several(client, 4)
-        return bool(server.streams and server.streams[-1])
+    async def asked() -> bool:
+        assert [float(one) for one in await several(client, 8)] == list(range(8))
+        return holds()
 
-    await until_awaited(shared, "calls at once share a stream")
+    await until_awaited(asked, what)
 
 
 async def several(client: lossd.aio.Client, count: int, **options: Any) -> list[Any]:
@@ -149,12 +149,7 @@ def test_calls_on_a_stream_that_is_cut_go_by_themselves(server: StandIn) -> None
 
     async def work(client: lossd.aio.Client) -> None:
         before = unary(server)
-
-        async def alone() -> bool:
-            assert [float(one) for one in await several(client, 8)] == list(range(8))
-            return unary(server) > before
-
-        await until_awaited(alone, "calls go by themselves when their stream is cut")
+        await answered_until(client, lambda: unary(server) > before, "calls go by themselves when their stream is cut")
 
     use(server, work)
 
@@ -285,17 +280,9 @@ def test_a_stream_that_carries_nothing_is_closed(server: StandIn, monkeypatch: p
     async def work(client: lossd.aio.Client) -> None:
         shared = client._connection()._shared
         assert shared is not None
-
-        async def closed() -> bool:
-            return not shared.is_open
-
-        async def another() -> bool:
-            assert [float(one) for one in await several(client, 4)] == list(range(4))
-            return len(server.streams) > before
-
-        await until_awaited(closed, "a stream that carries nothing is closed")
+        await until_awaited(lambda: not shared.is_open, "a stream that carries nothing is closed")
         before = len(server.streams)
-        await until_awaited(another, "later calls open another stream")
+        await answered_until(client, lambda: len(server.streams) > before, "later calls open another stream")
 
     use(server, work)
 
@@ -307,11 +294,6 @@ def test_a_stream_that_is_always_busy_is_replaced(server: StandIn, monkeypatch: 
 
     async def work(client: lossd.aio.Client) -> None:
         before = len(server.streams)
-
-        async def replaced() -> bool:
-            assert [float(one) for one in await several(client, 8)] == list(range(8))
-            return len(server.streams) >= before + 2
-
-        await until_awaited(replaced, "a busy stream is replaced, and its successor too")
+        await answered_until(client, lambda: len(server.streams) >= before + 2, "a busy stream is replaced, twice")
 
     use(server, work)

@@ -139,7 +139,7 @@ def test_map_has_its_own_options(methods: type) -> None:
 
 
 def test_an_option_that_is_nearly_one_is_told_before_anything_is_asked() -> None:
-    """By both clients."""
+    """With the one that was likely meant."""
     with pytest.raises(
         TypeError, match=r"nll\(\) got an unexpected keyword argument 'wieght'; did you mean 'weight'\?"
     ):

@@ -286,9 +286,8 @@ def test_a_bug_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         async with serving(EdgeBackend()) as (_, channel):
             bad = cross_entropy(ignore_index=POISON)
-            responses = await converse(
-                channel, [*messages(bad, 1, BOTH, [0, 6]), *messages(cross_entropy(), 2, BOTH, [0, 6])]
-            )
+            sent = [*messages(bad, 1, BOTH, [0, 6]), *messages(cross_entropy(), 2, BOTH, [0, 6])]
+            responses = await converse(channel, sent)
 
             found = failures(responses)
             assert reason(found[1]) == "INTERNAL"

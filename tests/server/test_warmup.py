@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.server.server_process import environment
 
 # Every compiled function that Python can call, how often it has been compiled, before and after calls of every kind.
@@ -51,6 +53,7 @@ print(json.dumps([before, compiled()]))
 """
 
 
+@pytest.mark.timeout(660)  # where nothing is cached it compiles every kernel, in both dtypes
 def test_calls_compile_nothing() -> None:
     """After the warm-up every function that is called by Python has been compiled, and stays as it is."""
     done = subprocess.run(
