@@ -1,0 +1,90 @@
+"""Where the shared-memory socket is, whose it is, and what happens where it cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lossd.v1.service_pb2 import GetServerInfoRequest
+from lossd_server.config.settings import Settings, SettingsError
+from lossd_server.processes.supervisor import share
+from lossd_server.server import Server
+from tests.server.edge import EdgeBackend
+from tests.server.running import serving, stub
+from tests.server.shared_memory.memfds import connected
+
+
+def test_a_path_that_was_given(tmp_path: Path) -> None:
+    """The socket lies where it was wanted, with the mode that was wanted, and GetServerInfo tells."""
+    wanted = str(tmp_path / "memory-{worker}")
+
+    async def run() -> None:
+        options: Any = {"shared_memory_socket": wanted, "shared_memory_mode": "660"}
+        async with serving(EdgeBackend(), **options, max_shared_memory_bytes=1 << 20) as (_, channel):
+            info = await stub(channel).GetServerInfo(GetServerInfoRequest())
+
+            assert info.shared_memory_socket == str(tmp_path / "memory-0")
+            assert info.limits.max_shared_memory_bytes == 1 << 20
+            assert stat.S_IMODE(os.stat(info.shared_memory_socket).st_mode) == 0o660
+            await asyncio.to_thread(lambda: connected(info.shared_memory_socket).__enter__().close())
+
+    asyncio.run(run())
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_path_that_cannot_be(tmp_path: Path) -> None:
+    """A socket that was asked for and cannot be had ends the start, with a sentence that names it."""
+    settings = Settings(listen=("127.0.0.1:0",), shared_memory_socket=str(tmp_path / "missing" / "memory"))
+
+    async def run() -> None:
+        server = Server(settings, EdgeBackend())
+        with pytest.raises(OSError, match="missing/memory for shared memory"):
+            await server.start()
+        await server.stop(1.0, linger_s=0.0)
+
+    asyncio.run(run())
+
+
+def test_no_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no private folder can be made the server does without shared memory."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+
+    async def run() -> None:
+        async with serving(EdgeBackend()) as (_, channel):
+            info = await stub(channel).GetServerInfo(GetServerInfoRequest())
+
+            assert info.shared_memory_socket == ""
+            assert info.limits.max_shared_memory_bytes == 0
+
+    asyncio.run(run())
+
+
+def test_workers_have_their_own() -> None:
+    """Each worker has a socket and its share of the bytes."""
+    settings = Settings(workers=2, shared_memory_socket="/run/lossd/{worker}", max_shared_memory_bytes=1 << 20)
+    shares = [share(settings, index) for index in range(2)]
+
+    assert [one.shared_memory_socket for one in shares] == ["/run/lossd/0", "/run/lossd/1"]
+    assert [one.max_shared_memory_bytes for one in shares] == [1 << 19] * 2
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"shared_memory_mode": "rw"}, "octal"),
+        ({"shared_memory_mode": "888"}, "octal"),
+        ({"shared_memory_socket": ""}, "auto or off"),
+        ({"shared_memory_socket": "/run/memory", "workers": 2}, r"\{worker\}"),
+        ({"max_shared_memory_bytes": -1}, "must be above 0"),
+    ],
+)
+def test_refused(options: Any, words: str) -> None:
+    """What cannot be used is refused with a sentence that names it."""
+    with pytest.raises(SettingsError, match=words):
+        Settings(**options)
