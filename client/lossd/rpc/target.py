@@ -70,7 +70,7 @@ def target(address: str) -> Target:
             raise _refused(address, "names no path")
         return Target(address, local=True)
     if "://" in address and not address.startswith("dns:///"):
-        raise _refused(address, "has a scheme that is none of dns:///, unix:; give host:port")
+        raise _refused(address, "has a scheme other than dns:/// or unix:; give host:port")
     host, colon, port = address.removeprefix("dns:///").rpartition(":")
     if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
         raise _refused(address, "has no port: give host:port, for example 127.0.0.1:50051")
