@@ -95,9 +95,8 @@ def _show_rich(console: Any, title: str, found: list[Line], worst: list[list[str
         table.add_row(*map(Text, line))
     console.print(table)
     if worst:
-        rows = Table(
-            title=Text(f"greatest losses, {report.noun} counted from 0"), title_justify="left", box=SIMPLE_HEAD
-        )
+        title = f"greatest losses, {report.noun} counted from 0"
+        rows = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD)
         for name in report.worst[0]:
             rows.add_column(name, justify="right")
         for row in worst:
