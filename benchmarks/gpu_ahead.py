@@ -26,7 +26,6 @@ from triton.compiler import ASTSource
 
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends.triton.kernel_variants import KERNELS, KernelVariant
-from lossd_server.backends.triton.kernels import softmax_split_rows
 from lossd_server.backends.triton.variant_choice import choose_variant, class_weight_gradient_variant
 from lossd_server.jobs.job import Formula, Job, Kind, Layout
 from lossd_server.tensors.array import STORAGE, Array
@@ -34,7 +33,7 @@ from lossd_server.tensors.array import STORAGE, Array
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 CLASSES = (10, 32, 64, 100, 256, 512, 1000, 2048, 4096, 8192, 16384, 50257)
 DTYPES = {"bf16": pb.DATA_TYPE_BFLOAT16, "f32": pb.DATA_TYPE_FLOAT32}
-PHASES = {"sums": softmax_split_rows.SUM.value, "finish": softmax_split_rows.FINISH.value}
+SPLIT_ROWS = {"sums": "split_rows_sums", "outputs": "split_rows_outputs"}
 HEADER = ("variant", "warps", "registers", "spilled B", "shared B", "instructions", "LDG.128", "LDG", "STG.128", "STG")
 
 
@@ -82,17 +81,19 @@ def variants() -> Iterator[tuple[str, KernelVariant]]:
 
 
 def _phases(name: str, variant: KernelVariant) -> Iterator[tuple[str, KernelVariant]]:
-    if variant.kernel != "softmax_split_rows":
+    if variant.kernel != "split_rows_sums":
         yield name, variant
         return
-    for phase, number in PHASES.items():
-        yield f"{name}, {phase}", replace(variant, phase=number)
+    for phase, kernel in SPLIT_ROWS.items():
+        yield f"{name}, {phase}", replace(variant, kernel=kernel)
 
 
 def examined(variant: KernelVariant, target: int) -> tuple[dict[str, int], str]:
     """The table's numbers, and the PTX."""
     constants = variant.constants
-    signature = {"words": "*i64", "out": "*i64", "item": "i64", "work": "i64"} | dict.fromkeys(constants, "constexpr")
+    signature = {"words": "*i64", "out": "*i64", "first_item": "i64", "work_list": "i64"} | dict.fromkeys(
+        constants, "constexpr"
+    )
     aligned = {(place,): [["tt.divisibility", 16]] for place in (0, 1)}  # as torch allocates
     source = ASTSource(KERNELS[variant.kernel], signature, constants, aligned)
     compiled = triton.compile(source, GPUTarget("cuda", target, 32), variant.options)

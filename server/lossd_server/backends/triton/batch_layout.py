@@ -122,7 +122,7 @@ class BatchLayout:
         self._view(row, descriptor.WEIGHT.value, job.weight, job)
         self._view(row, descriptor.POS_WEIGHT.value, job.pos_weight, job)
         self._view(row, descriptor.UPSTREAM.value, job.upstream, job)
-        if variant.kernel == "softmax_split_rows":
+        if variant.kernel == "split_rows_sums":
             row[descriptor.ROW_BLOCKS.value] = blocks_per_row(job, variant)
             partials = layout.rows * blocks_per_row(job, variant) * descriptor.SUMS_PER_BLOCK.value
             row[descriptor.BLOCK_SUMS.value] = self.results.reserve(partials * 4)

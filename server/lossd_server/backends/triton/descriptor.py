@@ -1,11 +1,11 @@
-"""A batch as the kernels see it: one descriptor of int64 words a job, and a list of work items.
+"""The layout of a job's descriptor and of a work item: what the host writes and the kernels read, in int64 words.
 
-A work item is ITEM words: job; tile (of rows, elements, classes, or row · pieces + piece); then, for the kernels that
-hold their tile in registers, the byte offset of its first entry and (rows or entries there) << 32 | classes, so that
-they ask for it before they have read the descriptor.
+A work item is ITEM words: job; tile (of rows, elements, classes, or row · blocks + block); then, for the kernels whose
+tile is in registers, the byte offset of its first entry and (rows or entries there) << 32 | classes, so that they ask
+for it before they have read the descriptor.
 
-The packer writes what the kernels read, so both take the numbers from here. Offsets are in bytes, from the start of
-the staging buffer (operands) or of the results (what kernels write); −1 = absent. `_BITS` words hold a float64.
+Offsets are in bytes, from the start of the staging buffer (operands) or of the results (what kernels write);
+−1 = absent. `_BITS` words hold a float64.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lossd_server.jobs.job import Formula, Kind
 
 WORDS = tl.constexpr(64)  # words of a descriptor
 ITEM = tl.constexpr(4)  # words of a work item
-SUMS_PER_BLOCK = tl.constexpr(8)  # numbers that a piece of a long row leaves
+SUMS_PER_BLOCK = tl.constexpr(8)  # numbers that a block of a long row leaves
 
 FORMULA = tl.constexpr(0)
 ROWS = tl.constexpr(1)  # rows; elements in the elementwise family
@@ -57,8 +57,8 @@ CORRECT = tl.constexpr(34)  # uint8
 WEIGHT = tl.constexpr(35)  # views: 7 words each
 POS_WEIGHT = tl.constexpr(42)
 UPSTREAM = tl.constexpr(49)
-BLOCK_SUMS = tl.constexpr(56)  # PARTIAL float32 for each piece of a long row
-ROW_BLOCKS = tl.constexpr(57)  # pieces of a row
+BLOCK_SUMS = tl.constexpr(56)  # SUMS_PER_BLOCK float32 for each block of a long row
+ROW_BLOCKS = tl.constexpr(57)  # blocks of a row
 PITCH = tl.constexpr(58)  # entries from one item of dimension 0 to the next, in the input and whatever lies like it
 WEIGHT_START = tl.constexpr(59)  # float64 a class: what the class weights' gradient begins with
 

@@ -1,4 +1,4 @@
-"""A compiled variant of a kernel, and how it is launched."""
+"""Kernel variants: a kernel and the constants it is compiled with, and how one is launched."""
 
 from __future__ import annotations
 
@@ -9,14 +9,25 @@ import torch
 import triton.language as tl
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.backends.triton.kernels import softmax_split_rows
 from lossd_server.backends.triton.kernels.class_weight_gradient import class_weight_gradient_kernel
 from lossd_server.backends.triton.kernels.distributions import distributions_kernel
 from lossd_server.backends.triton.kernels.elementwise_general import elementwise_general_kernel
 from lossd_server.backends.triton.kernels.elementwise_in_registers import elementwise_in_registers_kernel
 from lossd_server.backends.triton.kernels.softmax_general import softmax_general_kernel
 from lossd_server.backends.triton.kernels.softmax_in_registers import softmax_in_registers_kernel
+from lossd_server.backends.triton.kernels.softmax_split_rows import split_rows_outputs_kernel, split_rows_sums_kernel
 
+KERNELS: dict[str, Any] = {
+    "softmax_in_registers": softmax_in_registers_kernel,
+    "split_rows_sums": split_rows_sums_kernel,
+    "split_rows_outputs": split_rows_outputs_kernel,
+    "softmax_general": softmax_general_kernel,
+    "distributions": distributions_kernel,
+    "elementwise_in_registers": elementwise_in_registers_kernel,
+    "elementwise_general": elementwise_general_kernel,
+    "class_weight_gradient": class_weight_gradient_kernel,
+}
+SOFTMAX_TILES = frozenset({"softmax_in_registers", "split_rows_sums", "split_rows_outputs"})
 TYPES: dict[int, Any] = {
     pb.DATA_TYPE_FLOAT16: tl.float16,
     pb.DATA_TYPE_BFLOAT16: tl.bfloat16,
@@ -26,39 +37,29 @@ TYPES: dict[int, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class KernelVariant:
-    """A compiled variant of a kernel. tile: rows of a work item; block: classes of a step, or elements of a run.
-
-    Of tiles in registers: formula; whether every class has a weight in the loss (soft_labels); whether by-products are
-    wanted; dtypes of the input, of the target's distribution, of the values; entries of an access (vector); whether a
-    row's last one is padded; lanes of a row; phase of split rows; the most registers a thread may take (0: no limit).
-    """
+    """A kernel as it is compiled. The second group of fields is of kernels whose tile is in registers."""
 
     kernel: str  # of KERNELS
     compute: str  # "float32" or "float64"
-    tile: int
-    block: int
+    tile: int  # rows of a work item
+    block: int  # classes of a step or of a work item; elements of a run
     warps: int
+
     formula: int = 0
-    soft_labels: bool = False
-    outputs: bool = False
-    dtype: int = 0
-    target_dtype: int = 0
-    value_dtype: int = 0
-    vector: int = 1
-    padded: bool = False
-    lanes: int = 0
-    registers: int = 0
-    phase: int = 0
+    soft_labels: bool = False  # every class has a weight in the loss, not the row's own alone
+    outputs: bool = False  # by-products are wanted
+    dtype: int = 0  # of the input
+    target_dtype: int = 0  # of the target's distribution
+    value_dtype: int = 0  # of losses kept, or of an activation
+    vector: int = 1  # entries of an access
+    padded: bool = False  # the last vector of a row holds entries that do not exist
+    lanes: int = 0  # of a row
+    registers: int = 0  # the most that a thread may take; 0: no limit
 
     @property
-    def held(self) -> bool:
-        """Whether the tile is held in registers."""
-        return self.kernel in ("softmax_in_registers", "softmax_split_rows", "elementwise_in_registers")
-
-    @property
-    def run(self) -> int:
-        """Entries of a row that one instruction takes."""
-        return min(self.block, self.lanes * self.vector)
+    def in_registers(self) -> bool:
+        """Whether the tile stays in registers from the read to the gradient."""
+        return self.kernel in SOFTMAX_TILES or self.kernel == "elementwise_in_registers"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -69,51 +70,35 @@ class KernelVariant:
     @property
     def constants(self) -> dict[str, Any]:
         """The kernel's constexpr arguments."""
+        if not self.in_registers:
+            compute = {"COMPUTE": tl.float64 if self.compute == "float64" else tl.float32}
+            if self.kernel == "elementwise_general":
+                return compute | {"RUN": self.block}
+            if self.kernel == "class_weight_gradient":
+                return compute | {"BLOCK": self.block}
+            return compute | {"TILE": self.tile, "BLOCK": self.block}
+        constants = {
+            "FORMULA": self.formula,
+            "DTYPE": TYPES[self.dtype],
+            "TARGET_DTYPE": TYPES[self.target_dtype],
+            "VECTOR": self.vector,
+        }
         if self.kernel == "elementwise_in_registers":
-            return {
-                "FORMULA": self.formula,
-                "DTYPE": TYPES[self.dtype],
-                "TARGET_DTYPE": TYPES[self.target_dtype],
-                "VALUE_DTYPE": TYPES[self.value_dtype],
-                "VECTOR": self.vector,
-                "RUN": self.block,
-            }
-        if self.held:
-            constants: dict[str, Any] = {
-                "FORMULA": self.formula,
-                "SOFT_LABELS": self.soft_labels,
-                "OUTPUTS": self.outputs,
-                "DTYPE": TYPES[self.dtype],
-                "TARGET_DTYPE": TYPES[self.target_dtype],
-                "VECTOR": self.vector,
-                "PADDED": self.padded,
-                "BLOCK": self.block,
-            }
-            return constants | (
-                {"PHASE": self.phase} if self.kernel == "softmax_split_rows" else {"TILE": self.tile, "STEP": self.run}
-            )
-        constants = {"COMPUTE": tl.float64 if self.compute == "float64" else tl.float32}
-        if self.kernel == "elementwise_general":
-            return constants | {"RUN": self.block}
-        if self.kernel == "class_weight_gradient":
-            return constants | {"BLOCK": self.block}
-        return constants | {"TILE": self.tile, "BLOCK": self.block}
-
-
-KERNELS: dict[str, Any] = {
-    "softmax_in_registers": softmax_in_registers_kernel,
-    "softmax_split_rows": softmax_split_rows.softmax_split_rows_kernel,
-    "softmax_general": softmax_general_kernel,
-    "distributions": distributions_kernel,
-    "elementwise_in_registers": elementwise_in_registers_kernel,
-    "elementwise_general": elementwise_general_kernel,
-    "class_weight_gradient": class_weight_gradient_kernel,
-}
+            return constants | {"VALUE_DTYPE": TYPES[self.value_dtype], "RUN": self.block}
+        constants |= {
+            "SOFT_LABELS": self.soft_labels,
+            "OUTPUTS": self.outputs,
+            "PADDED": self.padded,
+            "BLOCK": self.block,
+        }
+        if self.kernel == "softmax_in_registers":
+            constants |= {"TILE": self.tile, "STEP": min(self.block, self.lanes * self.vector)}
+        return constants
 
 
 def launch_variant(
-    variant: KernelVariant, words: torch.Tensor, out: torch.Tensor, first: int, count: int, work: int
+    variant: KernelVariant, words: torch.Tensor, out: torch.Tensor, first_item: int, count: int, work_list: int
 ) -> None:
-    """Launches `count` work items from number `first` on; `work` is the word at which the work list begins."""
+    """Launches `count` work items from `first_item` on; `work_list`: the word at which the work list begins."""
     kernel = KERNELS[variant.kernel]
-    kernel[(count,)](words, out, first, work, **variant.constants, **variant.options)
+    kernel[(count,)](words, out, first_item, work_list, **variant.constants, **variant.options)

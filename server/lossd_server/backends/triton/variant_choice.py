@@ -1,4 +1,4 @@
-"""Which kernels compute a job, and in which shape: fixed by (formula, C, dtypes), so that bits are too."""
+"""Dispatch: which kernel variant computes a job. Fixed by (formula, C, dtypes), so that a result's bits are too."""
 
 from __future__ import annotations
 
@@ -10,43 +10,65 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.backends.triton.kernel_variants import KernelVariant
-from lossd_server.backends.triton.kernels import softmax_split_rows
+from lossd_server.backends.triton.kernel_variants import SOFTMAX_TILES, KernelVariant
 from lossd_server.backends.triton.operand_conversion import kernel_dtype
 from lossd_server.jobs.job import RUN, Formula, Job, Layout
 from lossd_server.tensors.array import STORAGE
 
-# Largest C, then rows of a tile, classes of a block, warps, lanes of a row. Rows in registers: 32 entries a lane, so
-# that the gradient's exponentials stay there and several programs share a multiprocessor.
-REGISTER_TILES: tuple[tuple[int, int, int, int, int], ...] = (
-    (16, 128, 16, 4, 2),
-    (32, 128, 32, 4, 2),
-    (64, 64, 64, 4, 2),
-    (128, 32, 128, 4, 4),
-    (256, 16, 256, 4, 8),
-    (512, 8, 512, 4, 16),
-    (1024, 4, 1024, 4, 32),
-    (2048, 1, 2048, 2, 64),
-    (4096, 1, 4096, 4, 128),
-    (8192, 1, 8192, 8, 256),
-    (16384, 1, 16384, 16, 512),
+
+class TileShape(NamedTuple):
+    """The tile of rows of up to `most_classes` classes."""
+
+    most_classes: int
+    rows: int
+    block: int  # classes of a step; in registers, of the tile
+    warps: int
+    lanes: int = 0  # of a row in registers
+
+
+ANY_NUMBER = 2**63
+# Rows in registers: 32 entries a lane, so that the gradient's exponentials stay there and several programs share a
+# multiprocessor.
+REGISTER_TILES = (
+    TileShape(16, rows=128, block=16, warps=4, lanes=2),
+    TileShape(32, rows=128, block=32, warps=4, lanes=2),
+    TileShape(64, rows=64, block=64, warps=4, lanes=2),
+    TileShape(128, rows=32, block=128, warps=4, lanes=4),
+    TileShape(256, rows=16, block=256, warps=4, lanes=8),
+    TileShape(512, rows=8, block=512, warps=4, lanes=16),
+    TileShape(1024, rows=4, block=1024, warps=4, lanes=32),
+    TileShape(2048, rows=1, block=2048, warps=2, lanes=64),
+    TileShape(4096, rows=1, block=4096, warps=4, lanes=128),
+    TileShape(8192, rows=1, block=8192, warps=8, lanes=256),
+    TileShape(16384, rows=1, block=16384, warps=16, lanes=512),
 )
-# The others: about 2,048 entries a step, rows of one block where C is small.
-GENERAL_TILES: dict[str, tuple[tuple[int, int, int, int], ...]] = {
-    "softmax_general": ((16, 64, 16, 4), (64, 32, 64, 4), (256, 8, 256, 4), (1024, 2, 1024, 4), (2**63, 1, 2048, 8)),
-    "distributions": ((32, 32, 32, 4), (1024, 2, 1024, 4), (2**63, 1, 2048, 8)),
+# The general kernels: about 2,048 entries a step, rows of one block where C is small.
+GENERAL_TILES = {
+    "softmax_general": (
+        TileShape(16, rows=64, block=16, warps=4),
+        TileShape(64, rows=32, block=64, warps=4),
+        TileShape(256, rows=8, block=256, warps=4),
+        TileShape(1024, rows=2, block=1024, warps=4),
+        TileShape(ANY_NUMBER, rows=1, block=2048, warps=8),
+    ),
+    "distributions": (
+        TileShape(32, rows=32, block=32, warps=4),
+        TileShape(1024, rows=2, block=1024, warps=4),
+        TileShape(ANY_NUMBER, rows=1, block=2048, warps=8),
+    ),
 }
-SPLIT_WARPS = 8
+MOST_CLASSES = 16384  # of a row in registers; longer ones are split into blocks of half of it
+MOST_CLASSES_HEAVY = 4096  # the same where more than one number an entry is kept; blocks of as many
+SPLIT_WARPS = 8  # of a block of a long row
 ELEMENTWISE_WARPS = 8
 ELEMENT_WARPS = 16  # of elements without weights: 8 a lane
 CLASS_BLOCK = 128  # classes of a work item of the class weights' gradient
 CLASS_WARPS = 4
-MOST_CLASSES = 16384  # classes of a row in registers; longer ones are cut into pieces of half of it
-MOST_CLASSES_HEAVY = 4096  # the same where more than one number an entry is kept; pieces of as many
 # The most registers of a thread: six programs of four warps share a multiprocessor, and nothing is spilled.
 REGISTERS = 80
 WIDE_REGISTERS = 112  # with 64 entries a lane
 HEAVY_REGISTERS = 128  # with by-products, or two tensors
+SIXTEEN_WARPS_REGISTERS = 64
 DENSE = 64  # classes up to which rows in registers lie dense, not at a pitch of whole vectors
 
 SOFTMAX = frozenset(
@@ -67,7 +89,7 @@ def compute_of(job: Job) -> np.dtype[Any]:
 
 
 class VariantKey(NamedTuple):
-    """What the choice of a variant depends on."""
+    """What the choice of a variant depends on, and nothing else."""
 
     formula: Formula
     classes: int
@@ -81,7 +103,7 @@ class VariantKey(NamedTuple):
 
 
 def choose_variant(job: Job) -> KernelVariant:
-    """The variant for `job`; of long rows in pieces the one that sums."""
+    """The variant for `job`; of long rows the one that sums their blocks."""
     target = job.target if job.formula not in INDEXED else None
     plain = job.layout.inner == 1 and job.weight is None and job.pos_weight is None and job.upstream is None
     return _variant_of(
@@ -103,23 +125,27 @@ def choose_variant(job: Job) -> KernelVariant:
 def _variant_of(job: VariantKey) -> KernelVariant:
     if job.formula.elementwise:
         if job.plain and job.compute == "float32":
-            return _elements(job)
+            return _elementwise_in_registers(job)
         return KernelVariant("elementwise_general", job.compute, 1, RUN, ELEMENTWISE_WARPS)
     if job.formula in SOFTMAX:
         # An activation's gradient takes a view of any strides.
         short = job.classes < 2**31 and not (job.formula.activation and job.graded)
         if job.plain and job.compute == "float32" and short:
-            return _registers(job)
+            return _softmax_tile(job)
     kernel = "softmax_general" if job.formula in SOFTMAX else "distributions"
-    _, tile, block, warps = next(shape for shape in GENERAL_TILES[kernel] if job.classes <= shape[0])
-    return KernelVariant(kernel, job.compute, tile, block, warps)
+    shape = _shape(GENERAL_TILES[kernel], job.classes)
+    return KernelVariant(kernel, job.compute, shape.rows, shape.block, shape.warps)
+
+
+def _shape(shapes: tuple[TileShape, ...], classes: int) -> TileShape:
+    return next(shape for shape in shapes if classes <= shape.most_classes)
 
 
 def _entries_of_16_bytes(job: VariantKey) -> int:
     return 16 // min(STORAGE[job.dtype].itemsize, STORAGE[job.target_dtype].itemsize)
 
 
-def _elements(job: VariantKey) -> KernelVariant:
+def _elementwise_in_registers(job: VariantKey) -> KernelVariant:
     chunk = Layout(1, job.classes, 1).chunk_items * job.classes  # a whole one: the same of any part of the job
     return KernelVariant(
         "elementwise_in_registers",
@@ -135,34 +161,15 @@ def _elements(job: VariantKey) -> KernelVariant:
     )
 
 
-def _registers(job: VariantKey) -> KernelVariant:
+def _softmax_tile(job: VariantKey) -> KernelVariant:
     soft_labels = job.formula is Formula.CROSS_ENTROPY_DISTRIBUTION
     soft_labels |= job.formula is Formula.CROSS_ENTROPY_INDEX and job.smoothed
+    heavy = soft_labels or job.outputs or job.formula is Formula.ENTROPY_LOGITS  # keep more numbers an entry
+    variant = _softmax_shape(job, heavy)
     full = _entries_of_16_bytes(job)
     vector = full if job.classes > DENSE else gcd(job.classes, full)
-    heavy = soft_labels or job.outputs or job.formula is Formula.ENTROPY_LOGITS  # keep more numbers an entry
-    halves = STORAGE[job.dtype].itemsize == 2 and not heavy  # 64 entries a lane: what is done once a row costs less
-    longest = MOST_CLASSES_HEAVY if heavy else MOST_CLASSES
-    if job.classes > longest:
-        piece = longest if heavy else longest // 2
-        found = KernelVariant(
-            "softmax_split_rows", "float32", 1, piece, SPLIT_WARPS // (1 + halves), phase=softmax_split_rows.SUM.value
-        )
-    else:
-        _, tile, block, warps, lanes = next(shape for shape in REGISTER_TILES if job.classes <= shape[0])
-        if heavy and tile > 1:
-            tile, lanes = tile // 2, lanes * 2
-        elif heavy:
-            warps *= 2
-        elif halves and tile == 1:
-            warps //= 2
-        elif halves and block == 1024:
-            tile, lanes = tile * 2, lanes // 2
-        found = KernelVariant(
-            "softmax_in_registers", "float32", tile, block, warps, lanes=block if tile == 1 else lanes
-        )
     return replace(
-        found,
+        variant,
         formula=job.formula.value,
         soft_labels=soft_labels,
         outputs=job.outputs,
@@ -170,26 +177,46 @@ def _registers(job: VariantKey) -> KernelVariant:
         target_dtype=job.target_dtype,
         vector=vector,
         padded=job.classes % vector != 0,
-        registers=_registers_of(job, found, heavy),
+        registers=_register_limit(job, variant, heavy),
     )
 
 
-def _registers_of(job: VariantKey, found: KernelVariant, heavy: bool) -> int:
+def _softmax_shape(job: VariantKey, heavy: bool) -> KernelVariant:
+    """Kernel, tile and warps. heavy: fewer entries a lane."""
+    wide = STORAGE[job.dtype].itemsize == 2 and not heavy  # 64 entries a lane: what is done once a row costs less
+    most = MOST_CLASSES_HEAVY if heavy else MOST_CLASSES
+    if job.classes > most:
+        block = most if heavy else most // 2
+        return KernelVariant("split_rows_sums", "float32", 1, block, SPLIT_WARPS // (1 + wide))
+    _, rows, block, warps, lanes = _shape(REGISTER_TILES, job.classes)
+    if heavy and rows > 1:
+        rows, lanes = rows // 2, lanes * 2
+    elif heavy:
+        warps *= 2
+    elif wide and rows == 1:
+        warps //= 2
+    elif wide and block == 1024:
+        rows, lanes = rows * 2, lanes // 2
+    lanes = block if rows == 1 else lanes
+    return KernelVariant("softmax_in_registers", "float32", rows, block, warps, lanes=lanes)
+
+
+def _register_limit(job: VariantKey, variant: KernelVariant, heavy: bool) -> int:
     """As few as nothing is spilled with."""
-    if found.warps == 16:
-        return 64
-    if found.block // (found.lanes if found.tile > 1 else 32 * found.warps) == 64:
+    if variant.warps == 16:
+        return SIXTEEN_WARPS_REGISTERS
+    if variant.block // (variant.lanes if variant.tile > 1 else 32 * variant.warps) == 64:
         return WIDE_REGISTERS
     if not heavy:
         return REGISTERS
-    if found.warps < 8:
+    if variant.warps < 8:
         return 0
     return HEAVY_REGISTERS if job.outputs or job.formula is Formula.CROSS_ENTROPY_DISTRIBUTION else REGISTERS
 
 
 def row_pitch(job: Job, variant: KernelVariant) -> int:
     """Entries from one row to the next in the batch's buffers: C, or C up to whole vectors."""
-    if variant.kernel not in ("softmax_in_registers", "softmax_split_rows"):
+    if variant.kernel not in SOFTMAX_TILES:
         return job.layout.classes
     return ceil(job.layout.classes / variant.vector) * variant.vector
 
@@ -202,15 +229,15 @@ def class_weight_gradient_variant(job: Job) -> KernelVariant | None:
 
 
 def blocks_per_row(job: Job, variant: KernelVariant) -> int:
-    """Pieces of a long row."""
+    """Blocks of a long row."""
     return ceil(job.layout.classes / variant.block)
 
 
-def tiles(job: Job, variant: KernelVariant) -> int:
+def count_tiles(job: Job, variant: KernelVariant) -> int:
     """Work items of `job`."""
     if variant.kernel == "class_weight_gradient":
         return ceil(job.layout.classes / variant.block)
-    if variant.kernel == "softmax_split_rows":
+    if variant.kernel == "split_rows_sums":
         return job.layout.rows * blocks_per_row(job, variant)
     if job.formula.elementwise:
         return job.layout.chunks * runs_per_chunk(job)

@@ -1,4 +1,4 @@
-"""One small job for each kernel variant that most requests need, for the warm-up.
+"""Warm-up: one small job for each kernel variant that most requests need.
 
 Rows in registers have a variant for each combination of formula, options and dtypes: those of cross-entropy with class
 indices are compiled before the first request, the others by the first that needs them (seconds, once: Triton keeps
@@ -29,17 +29,17 @@ KERNELS = {Formula.CROSS_ENTROPY_DISTRIBUTION: "softmax_general", Formula.KL_ROW
 def warmup_launches() -> Iterator[tuple[str, Launch]]:
     """Title and launch of each."""
     for dtype in (pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_BFLOAT16, pb.DATA_TYPE_FLOAT16):
-        for classes in [*(largest for largest, *_ in REGISTER_TILES), MOST_CLASSES + 8]:
-            yield _one(Formula.CROSS_ENTROPY_INDEX, classes, dtype)
+        for classes in [*(shape.most_classes for shape in REGISTER_TILES), MOST_CLASSES + 8]:
+            yield _job_launch(Formula.CROSS_ENTROPY_INDEX, classes, dtype)
     for dtype in (pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64):
         for formula, kernel in KERNELS.items():
             # One number of classes for each shape; 4 more than the last bound but one for the open-ended shape.
-            for classes in [4, *(largest + 4 for largest, *_ in GENERAL_TILES[kernel][:-1])]:
-                yield _one(formula, classes, dtype, inner=2, weight_gradient=formula is not Formula.KL_ROWS)
-        yield _one(Formula.BCE_WITH_LOGITS, 4, dtype)
+            for classes in [4, *(shape.most_classes + 4 for shape in GENERAL_TILES[kernel][:-1])]:
+                yield _job_launch(formula, classes, dtype, inner=2, weight_gradient=formula is not Formula.KL_ROWS)
+        yield _job_launch(Formula.BCE_WITH_LOGITS, 4, dtype)
 
 
-def _one(formula: Formula, classes: int, dtype: int, inner: int = 1, **options: Any) -> tuple[str, Launch]:
+def _job_launch(formula: Formula, classes: int, dtype: int, inner: int = 1, **options: Any) -> tuple[str, Launch]:
     ones = Array(np.ones(classes * inner, STORAGE[dtype]), dtype, (1, classes, inner))
     index = formula is Formula.CROSS_ENTROPY_INDEX
     job = Job(

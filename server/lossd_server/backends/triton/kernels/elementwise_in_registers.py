@@ -13,28 +13,47 @@ from lossd_server.backends.triton.descriptor import (
     BCE,
     BCE_WITH_LOGITS,
     CHUNK,
-    FAULTS,
     INPUT_GRADIENT,
     KL,
     NO_FAULT,
-    RUN_SUMS,
     RUNS,
     SCALE_BITS,
     TARGET,
     TARGET_GRADIENT,
     VALUES,
 )
+from lossd_server.backends.triton.kernels.elementwise_epilogue import store_run_sum, store_tile_gradient
 from lossd_server.backends.triton.kernels.formulas import element_loss, invalid_elements
-from lossd_server.backends.triton.kernels.register_tile import load_tile, load_work_item, padded_length, store_tile
+from lossd_server.backends.triton.kernels.register_tile import load_tile, padded_length, store_tile
 from lossd_server.backends.triton.kernels.typed_memory import load_number
+from lossd_server.backends.triton.kernels.work_item import WorkItem, load_extent, load_work_item, store_faults
 
 
-@triton.jit(do_not_specialize=["item", "work"])
+@triton.jit
+def store_invalid_elements(
+    item: WorkItem,
+    x: tl.tensor,
+    t: tl.tensor,
+    index: tl.tensor,
+    inside: tl.tensor,
+    FORMULA: tl.constexpr,
+) -> None:
+    """Writes the first elements that are no probabilities: of BCE, the only formula that refuses any."""
+    if FORMULA == BCE:
+        bad_input, bad_target = invalid_elements(FORMULA, x, t)
+        first_input = tl.min(tl.where(inside & bad_input, index, NO_FAULT), 0)
+        first_target = tl.min(tl.where(inside & bad_target, index, NO_FAULT), 0)
+        store_faults(item, first_input, first_target, NO_FAULT)
+    else:
+        store_faults(item, NO_FAULT, NO_FAULT, NO_FAULT)
+
+
+@triton.jit(do_not_specialize=["first_item", "work_list"])
 def elementwise_in_registers_kernel(
     words: tl.tensor,
     out: tl.tensor,
-    item: tl.tensor,
-    work: tl.tensor,
+    first_item: tl.tensor,
+    work_list: tl.tensor,
     FORMULA: tl.constexpr,
     DTYPE: tl.constexpr,
     TARGET_DTYPE: tl.constexpr,
@@ -43,44 +62,25 @@ def elementwise_in_registers_kernel(
     RUN: tl.constexpr,
 ) -> None:
     """One program: one run of one chunk of one job. VALUE_DTYPE: of losses kept, or of an activation."""
-    number = item + tl.program_id(0)
-    job, tile, start, count, _ = load_work_item(words, number, work)
-    base = words.to(tl.pointer_type(tl.uint8))
-    results = out.to(tl.pointer_type(tl.uint8))
+    item = load_work_item(words, out, first_item, work_list)
+    extent = load_extent(words, first_item, work_list)
     at = tl.arange(0, RUN)
-    mask = at < padded_length(count, VECTOR)
-    inside = at < count
-    x = load_tile(base, start, at, mask, DTYPE)
-    runs = tl.load(job + RUNS)
-    first = tile // runs * tl.load(job + CHUNK) + tile % runs * RUN
+    mask = at < padded_length(extent.count, VECTOR)
+    inside = at < extent.count
+    x = load_tile(item.operands, extent.start, at, mask, DTYPE)
+    runs = tl.load(item.job + RUNS)
+    first = item.tile // runs * tl.load(item.job + CHUNK) + item.tile % runs * RUN
     t = x
     if (FORMULA == BCE) | (FORMULA == BCE_WITH_LOGITS) | (FORMULA == KL):
-        t = load_tile(
-            base, tl.load(job + TARGET) + first * (TARGET_DTYPE.primitive_bitwidth // 8), at, mask, TARGET_DTYPE
-        )
-    fault = out + FAULTS * number
-    tl.store(fault + 2, NO_FAULT)
-    if FORMULA == BCE:
-        bad_input, bad_target = invalid_elements(FORMULA, x, t)
-        tl.store(fault, tl.min(tl.where(inside & bad_input, first + at, NO_FAULT), 0))
-        tl.store(fault + 1, tl.min(tl.where(inside & bad_target, first + at, NO_FAULT), 0))
-    else:
-        tl.store(fault, NO_FAULT)
-        tl.store(fault + 1, NO_FAULT)
-    value, dx, dt = element_loss(job, FORMULA, x, t, x, tl.float32, False)
-    run_sums = tl.load(job + RUN_SUMS)
-    if run_sums >= 0:
-        sums = (results + run_sums).to(tl.pointer_type(tl.float64))
-        tl.store(sums + tile, tl.sum(tl.where(inside, value, 0.0).to(tl.float64), 0))
-    values = tl.load(job + VALUES)
+        start = tl.load(item.job + TARGET) + first * (TARGET_DTYPE.primitive_bitwidth // 8)
+        t = load_tile(item.operands, start, at, mask, TARGET_DTYPE)
+    store_invalid_elements(item, x, t, first + at, inside, FORMULA)
+    value, dx, dt = element_loss(item, FORMULA, x, t, x, tl.float32, False)
+    store_run_sum(item, value, inside)
+    values = tl.load(item.job + VALUES)
     if values >= 0:
-        store_tile(results, values + first * (VALUE_DTYPE.primitive_bitwidth // 8), at, mask, value, VALUE_DTYPE)
-    scale = load_number(job + SCALE_BITS).to(tl.float32)
-    dx_offset = tl.load(job + INPUT_GRADIENT)
-    if dx_offset >= 0:
-        dx = tl.where((tl.zeros_like(dx) + scale == 0) & (dx == dx), 0.0, scale * dx)
-        store_tile(results, dx_offset + first * (DTYPE.primitive_bitwidth // 8), at, mask, dx, DTYPE)
-    dt_offset = tl.load(job + TARGET_GRADIENT)
-    if dt_offset >= 0:
-        dt = tl.where((tl.zeros_like(dt) + scale == 0) & (dt == dt), 0.0, scale * dt)
-        store_tile(results, dt_offset + first * (TARGET_DTYPE.primitive_bitwidth // 8), at, mask, dt, TARGET_DTYPE)
+        start = values + first * (VALUE_DTYPE.primitive_bitwidth // 8)
+        store_tile(item.results, start, at, mask, value, VALUE_DTYPE)
+    scale = load_number(item, SCALE_BITS).to(tl.float32)
+    store_tile_gradient(item, INPUT_GRADIENT, first, at, mask, scale, dx, DTYPE)
+    store_tile_gradient(item, TARGET_GRADIENT, first, at, mask, scale, dt, TARGET_DTYPE)

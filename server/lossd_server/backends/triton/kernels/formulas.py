@@ -30,6 +30,7 @@ from lossd_server.backends.triton.kernels.arithmetic import (
     reciprocal,
     times,
 )
+from lossd_server.backends.triton.kernels.work_item import WorkItem
 
 
 @triton.jit
@@ -98,10 +99,10 @@ def slope_of_probability(p: tl.tensor, h: tl.tensor, ratio: tl.tensor) -> tl.ten
 
 
 @triton.jit
-def kl(job: tl.tensor, x: tl.tensor, t: tl.tensor, COMPUTE: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+def kl(item: WorkItem, x: tl.tensor, t: tl.tensor, COMPUTE: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """p·(ln p − ln q), x and t being q or ln q, p or ln p. Two probabilities near each other: log1p((p − q)/q)."""
-    linear = tl.load(job + INPUT_KIND) == PROBABILITIES
-    linear_target = tl.load(job + TARGET_KIND) == PROBABILITIES
+    linear = tl.load(item.job + INPUT_KIND) == PROBABILITIES
+    linear_target = tl.load(item.job + TARGET_KIND) == PROBABILITIES
     h = -x
     if linear:
         h = -log(x, COMPUTE)
@@ -126,7 +127,7 @@ def kl(job: tl.tensor, x: tl.tensor, t: tl.tensor, COMPUTE: tl.constexpr) -> tup
 
 @triton.jit
 def element_loss(
-    job: tl.tensor,
+    item: WorkItem,
     formula: tl.tensor,
     x: tl.tensor,
     t: tl.tensor,
@@ -141,7 +142,7 @@ def element_loss(
     elif formula == BCE_WITH_LOGITS:
         value, dx, dt = bce_with_logits(x, t, pw, COMPUTE, WEIGHTED)
     elif formula == KL:
-        value, dx, dt = kl(job, x, t, COMPUTE)
+        value, dx, dt = kl(item, x, t, COMPUTE)
     elif formula == SELF_INFORMATION:
         value = -log(x, COMPUTE)
         dx = divide(tl.full(x.shape, -1.0, COMPUTE), x, COMPUTE)

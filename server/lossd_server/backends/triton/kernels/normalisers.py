@@ -1,4 +1,4 @@
-"""An operand of any kind, read as −ln q_c = gap_c + ln d, q_c = e_c/d. Device functions.
+"""A row of any kind of numbers as a probability distribution: −ln q_c = gap_c + ln d, q_c = e_c/d. Device functions.
 
     LOGITS: gap m − x, e = exp(x − m)     LOG_PROBABILITIES: gap −u, e = exp(u), d = 1
     COUNTS: gap −ln(k/m), e = k/m         PROBABILITIES: gap −ln q, e = q, d = 1
@@ -7,13 +7,29 @@ with m the row's maximum, a its first index, rest = Σ_{c≠a} e_c, d = 1 + rest
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
 from lossd_server.backends.triton.descriptor import CLASSES, COUNTS, LOG_PROBABILITIES, LOGITS, NO_FAULT, PROBABILITIES
 from lossd_server.backends.triton.kernels.arithmetic import divide, exp, log, log1p
-from lossd_server.backends.triton.kernels.row_access import class_offsets, max_and_argmax
+from lossd_server.backends.triton.kernels.row_access import class_block, row_maximum
 from lossd_server.backends.triton.kernels.typed_memory import load_operand
+from lossd_server.backends.triton.kernels.work_item import WorkItem
+
+
+class Distribution(NamedTuple):
+    """How the rows of an operand are normalised: [TILE] each."""
+
+    kind: tl.tensor  # a number
+    m: tl.tensor
+    a: tl.tensor  # −1 where nothing is normalised
+    d: tl.tensor
+    log_d: tl.tensor
+    q_top: tl.tensor  # 1/d
+    rest_q: tl.tensor  # rest/d
+    invalid: tl.tensor  # the first class whose entry is NaN or a negative count; else NO_FAULT
 
 
 @triton.jit
@@ -38,32 +54,45 @@ def unnormalised(x: tl.tensor, m: tl.tensor, kind: tl.tensor, COMPUTE: tl.conste
 
 
 @triton.jit
-def normaliser(
-    base: tl.tensor,
-    job: tl.tensor,
-    operand: tl.tensor,
+def normalise(
+    item: WorkItem,
+    WORD: tl.constexpr,
     kind: tl.tensor,
     row: tl.tensor,
     COMPUTE: tl.constexpr,
     TILE: tl.constexpr,
     BLOCK: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
-    """m, a, rest, and the first class whose entry is NaN or a negative count; a is −1 where nothing is normalised."""
+) -> Distribution:
+    """The rows of the operand at WORD."""
     m = tl.full([TILE], 0.0, COMPUTE)
     a = tl.full([TILE], -1, tl.int64)
     rest = tl.zeros([TILE], COMPUTE)
-    wrong = tl.full([TILE], NO_FAULT, tl.int64)
+    invalid = tl.full([TILE], NO_FAULT, tl.int64)
     least = tl.full([], float("-inf"), COMPUTE)
     if kind == COUNTS:
         least = tl.full([], 0.0, COMPUTE)
     if kind == PROBABILITIES:
         m = tl.full([TILE], 1.0, COMPUTE)
     if (kind == LOGITS) | (kind == COUNTS):
-        m, a, wrong = max_and_argmax(base, job, operand, row, least, COMPUTE, TILE, BLOCK)
+        top = row_maximum(item, WORD, row, least, COMPUTE, TILE, BLOCK)
+        m = top.m
+        a = top.a
+        invalid = top.invalid
         lanes = tl.zeros([TILE, BLOCK], COMPUTE)
-        for begin in range(0, tl.load(job + CLASSES), BLOCK):
-            c, index, mask = class_offsets(job, row, begin, BLOCK)
-            x = load_operand(base, operand, index, mask, COMPUTE)
-            lanes += tl.where(mask & (c[None, :] != a[:, None]), unnormalised(x, m[:, None], kind, COMPUTE), 0.0)
+        for begin in range(0, tl.load(item.job + CLASSES), BLOCK):
+            block = class_block(item, row, begin, BLOCK)
+            x = load_operand(item, WORD, block.index, block.mask, COMPUTE)
+            others = block.mask & (block.c[None, :] != a[:, None])
+            lanes += tl.where(others, unnormalised(x, m[:, None], kind, COMPUTE), 0.0)
         rest = tl.sum(lanes, 1)
-    return m, a, rest, wrong
+    d = 1.0 + rest
+    return Distribution(
+        kind=kind,
+        m=m,
+        a=a,
+        d=d,
+        log_d=log1p(rest, COMPUTE),
+        q_top=divide(tl.full([TILE], 1.0, COMPUTE), d, COMPUTE),
+        rest_q=divide(rest, d, COMPUTE),
+        invalid=invalid,
+    )

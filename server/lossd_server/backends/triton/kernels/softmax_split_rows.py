@@ -1,11 +1,13 @@
-"""Long rows with a softmax, cut into pieces of BLOCK classes: a piece is a program's, in registers.
+"""Long rows with a softmax, split into blocks of BLOCK classes: a block is a program's, in registers.
 
-A piece's sums are relative to its own maximum; a row's are the pieces', in their order, each times exp(m_j − m). As
-two launches: SUM leaves a piece's sums, FINISH puts them together and reads the piece again (from L2 where the rows
-of a launch fit there) for the gradient.
+Two launches. The first writes each block's sums, relative to the block's own maximum. The second adds them up for the
+row, in the order of its blocks, each times exp(m_j − m), and reads the block again (from L2 where the rows of a launch
+fit there) for the gradient.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
@@ -14,93 +16,119 @@ from lossd_server.backends.triton.descriptor import (
     BLOCK_SUMS,
     CROSS_ENTROPY_INDEX,
     ENTROPY_LOGITS,
-    FAULTS,
-    LOG_SOFTMAX,
-    NO_FAULT,
     ROW_BLOCKS,
-    SOFTMAX,
     SUMS_PER_BLOCK,
 )
 from lossd_server.backends.triton.kernels.arithmetic import exp_nonpositive
-from lossd_server.backends.triton.kernels.register_tile import (
-    NEVER,
-    load_logits,
-    load_work_item,
-    padded_length,
-    row_max,
-    rowwise,
+from lossd_server.backends.triton.kernels.register_tile import row_max, rowwise, tile_of_block
+from lossd_server.backends.triton.kernels.softmax_epilogue import store_tile_results
+from lossd_server.backends.triton.kernels.softmax_prologue import (
+    NO_CLASS,
+    RowSums,
+    load_picked_class,
+    load_softmax_tile,
     tile_argmax,
-    tile_indices,
     tile_sums,
-    weighted_target_tile,
+    with_picked_class,
 )
-from lossd_server.backends.triton.kernels.row_access import load_labels, load_picked
-from lossd_server.backends.triton.kernels.softmax_epilogue import row_normaliser, write_elements, write_rows
+from lossd_server.backends.triton.kernels.work_item import WorkItem, load_extent, load_work_item
 
-# PHASE
-SUM = tl.constexpr(1)
-FINISH = tl.constexpr(2)
-COMBINED_BLOCKS = tl.constexpr(64)  # pieces whose sums are put together at a time
+COMBINED = tl.constexpr(64)  # blocks whose sums are added up at a time
 
 
-@triton.jit
-def column(
-    partials: tl.tensor, begin: tl.tensor, pieces: tl.tensor, number: tl.constexpr, other: tl.constexpr
-) -> tl.tensor:
-    """Number `number` of the pieces from `begin` on: [1, PARTIALS_BLOCK]."""
-    j = begin + tl.arange(0, COMBINED_BLOCKS)[None, :]
-    return tl.load(partials + j * SUMS_PER_BLOCK + number, mask=j < pieces, other=other)
+class BlockOfRow(NamedTuple):
+    """Which block of which row a work item is: numbers."""
+
+    row: tl.tensor
+    number: tl.tensor  # of the block in its row
+    count: tl.tensor  # blocks of the row
+    begin: tl.tensor  # its first class
+    sums: tl.tensor  # pointer to the sums of the row's first block: float32
 
 
 @triton.jit
-def row_sums(
-    partials: tl.tensor, pieces: tl.tensor
-) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
-    """The row's maximum, and Σ e below it, entries equal to it, Σ u·(m − x), Σ u, Σ u below it, Σ e·(m − x), its first
-    class: [1] each.
-    """
-    zeros = tl.zeros([1, COMBINED_BLOCKS], tl.float32)
-    best = zeros + float("-inf")
-    for begin in range(0, pieces, COMBINED_BLOCKS):
-        best = tl.maximum(best, column(partials, begin, pieces, 0, float("-inf")))
-    m = tl.max(best, 1)
+def locate_block(item: WorkItem, BLOCK: tl.constexpr) -> BlockOfRow:
+    """The work item's block."""
+    count = tl.load(item.job + ROW_BLOCKS)
+    row = item.tile // count
+    number = item.tile % count
+    sums = (item.results + tl.load(item.job + BLOCK_SUMS)).to(tl.pointer_type(tl.float32))
+    return BlockOfRow(
+        row=row, number=number, count=count, begin=number * BLOCK, sums=sums + row * count * SUMS_PER_BLOCK
+    )
+
+
+@triton.jit
+def store_block_sums(block: BlockOfRow, sums: RowSums) -> None:
+    """Writes a block's sums, for `load_column`."""
+    own = block.sums + block.number * SUMS_PER_BLOCK + tl.arange(0, 1)
+    tl.store(own, sums.m)
+    tl.store(own + 1, sums.rest)
+    tl.store(own + 2, sums.ties)
+    tl.store(own + 3, sums.gaps)
+    tl.store(own + 4, sums.total)
+    tl.store(own + 5, sums.others)
+    tl.store(own + 6, sums.curve)
+
+
+@triton.jit
+def load_column(block: BlockOfRow, begin: tl.tensor, number: tl.constexpr, other: tl.constexpr) -> tl.tensor:
+    """Number `number` of the row's blocks from block `begin` on: [1, COMBINED]."""
+    j = begin + tl.arange(0, COMBINED)[None, :]
+    return tl.load(block.sums + j * SUMS_PER_BLOCK + number, mask=j < block.count, other=other)
+
+
+@triton.jit
+def combine_blocks(block: BlockOfRow) -> tuple[RowSums, tl.tensor]:
+    """The row's sums, and its argmax as of `tile_argmax`: [1] each."""
+    zeros = tl.zeros([1, COMBINED], tl.float32)
+    largest = zeros + float("-inf")
+    for begin in range(0, block.count, COMBINED):
+        largest = tl.maximum(largest, load_column(block, begin, 0, float("-inf")))
+    m = tl.max(largest, 1)
     rest = zeros
     ties = zeros
     gaps = zeros
     total = zeros
     others = zeros
     curve = zeros
-    first = tl.full([1, COMBINED_BLOCKS], NEVER, tl.int32)
-    for begin in range(0, pieces, COMBINED_BLOCKS):
-        m_j = column(partials, begin, pieces, 0, float("-inf"))
-        rest_j = column(partials, begin, pieces, 1, 0.0)
-        ties_j = column(partials, begin, pieces, 2, 0.0)
-        u_j = column(partials, begin, pieces, 4, 0.0)
+    first = tl.full([1, COMBINED], NO_CLASS, tl.int32)
+    for begin in range(0, block.count, COMBINED):
+        m_j = load_column(block, begin, 0, float("-inf"))
+        rest_j = load_column(block, begin, 1, 0.0)
+        ties_j = load_column(block, begin, 2, 0.0)
+        u_j = load_column(block, begin, 4, 0.0)
         top = m_j == m[:, None]
         below = tl.where(top, 0.0, m[:, None] - m_j)
         shrink = exp_nonpositive(-below)
         e_j = tl.where(top, rest_j, (rest_j + ties_j) * shrink)
         rest += e_j
         ties += tl.where(top, ties_j, 0.0)
-        gaps += column(partials, begin, pieces, 3, 0.0) + tl.where(u_j == 0, 0.0, u_j * below)
+        gaps += load_column(block, begin, 3, 0.0) + tl.where(u_j == 0, 0.0, u_j * below)
         total += u_j
-        others += tl.where(top, column(partials, begin, pieces, 5, 0.0), u_j)
-        curve_j = column(partials, begin, pieces, 6, 0.0) * shrink
+        others += tl.where(top, load_column(block, begin, 5, 0.0), u_j)
+        curve_j = load_column(block, begin, 6, 0.0) * shrink
         curve += curve_j + tl.where(e_j == 0, 0.0, tl.where(top, 0.0, e_j * below))
-        first_j = column(partials, begin, pieces, 7, float("inf")).to(tl.int32, bitcast=True)
-        first = tl.minimum(first, tl.where(top | (first_j < 0), first_j, NEVER))
-    return (
-        m, tl.sum(rest, 1), tl.sum(ties, 1), tl.sum(gaps, 1), tl.sum(total, 1), tl.sum(others, 1), tl.sum(curve, 1),
-        tl.min(first, 1),
-    )  # fmt: skip
+        first_j = load_column(block, begin, 7, float("inf")).to(tl.int32, bitcast=True)
+        first = tl.minimum(first, tl.where(top | (first_j < 0), first_j, NO_CLASS))
+    sums = RowSums(
+        m=m,
+        rest=tl.sum(rest, 1),
+        ties=tl.sum(ties, 1),
+        gaps=tl.sum(gaps, 1),
+        total=tl.sum(total, 1),
+        others=tl.sum(others, 1),
+        curve=tl.sum(curve, 1),
+    )
+    return sums, tl.min(first, 1)
 
 
-@triton.jit(do_not_specialize=["item", "work"])
-def softmax_split_rows_kernel(
+@triton.jit(do_not_specialize=["first_item", "work_list"])
+def split_rows_sums_kernel(
     words: tl.tensor,
     out: tl.tensor,
-    item: tl.tensor,
-    work: tl.tensor,
+    first_item: tl.tensor,
+    work_list: tl.tensor,
     FORMULA: tl.constexpr,
     SOFT_LABELS: tl.constexpr,
     OUTPUTS: tl.constexpr,
@@ -109,81 +137,53 @@ def softmax_split_rows_kernel(
     VECTOR: tl.constexpr,
     PADDED: tl.constexpr,
     BLOCK: tl.constexpr,
-    PHASE: tl.constexpr,
 ) -> None:
-    """One program: one piece of one row. Arguments as of `softmax_in_registers_kernel`."""
-    number = item + tl.program_id(0)
-    job, tile, start, count, classes = load_work_item(words, number, work)
-    base = words.to(tl.pointer_type(tl.uint8))
-    results = out.to(tl.pointer_type(tl.uint8))
-    pieces = tl.load(job + ROW_BLOCKS)
-    piece = tile % pieces
-    row = tile // pieces + tl.arange(0, 1).to(tl.int64)
-    leads = piece == 0  # writes what there is one of a row
-    live = (row >= 0) & leads
-    begin = piece * BLOCK
-    lane, _ = tile_indices(1, BLOCK, BLOCK)
-    c = begin.to(tl.int32) + lane
-    mask = lane < padded_length(count, VECTOR)
-    inside = lane < count
-    first = tile // pieces * padded_length(classes, VECTOR) + begin
-    partials = (results + tl.load(job + BLOCK_SUMS)).to(
-        tl.pointer_type(tl.float32)
-    ) + tile // pieces * pieces * SUMS_PER_BLOCK
+    """One program: the sums of one block of one row. Arguments as of `softmax_in_registers_kernel`."""
+    item = load_work_item(words, out, first_item, work_list)
+    extent = load_extent(words, first_item, work_list)
+    block = locate_block(item, BLOCK)
+    tile = tile_of_block(extent, block.row, block.begin, VECTOR, BLOCK)
+    row = block.row + tl.arange(0, 1).to(tl.int64)
+    _, x, u = load_softmax_tile(item, extent, tile, row, row >= 0, FORMULA, SOFT_LABELS, DTYPE, TARGET_DTYPE, PADDED)
+    m = row_max(x)
+    _, sums = tile_sums(x, m, u, SOFT_LABELS, OUTPUTS or FORMULA == ENTROPY_LOGITS)
+    store_block_sums(block, sums)
+    if OUTPUTS:
+        best = tile_argmax(x, m, tile.c).to(tl.float32, bitcast=True)
+        tl.store(block.sums + block.number * SUMS_PER_BLOCK + 7 + tl.arange(0, 1), best)
 
-    y, dropped, fault = load_labels(base, job, row, 1)
-    tl.store(out + FAULTS * number, tl.min(fault, 0))
-    tl.store(out + FAULTS * number + 1, NO_FAULT)
-    tl.store(out + FAULTS * number + 2, NO_FAULT)
-    x = load_logits(base, start, lane, mask, inside, DTYPE, PADDED)
-    u = x
-    if SOFT_LABELS:
-        u = weighted_target_tile(base, job, y, c, inside, first, lane, mask, FORMULA, TARGET_DTYPE)
-    if PHASE == SUM:
-        m = row_max(x)
-        _, rest, ties, gaps, total, others, curve = tile_sums(
-            x, m, u, SOFT_LABELS, OUTPUTS or FORMULA == ENTROPY_LOGITS
-        )
-        own = partials + piece * SUMS_PER_BLOCK + tl.arange(0, 1)
-        tl.store(own, m)
-        tl.store(own + 1, rest)
-        tl.store(own + 2, ties)
-        tl.store(own + 3, gaps)
-        tl.store(own + 4, total)
-        tl.store(own + 5, others)
-        tl.store(own + 6, curve)
-        if OUTPUTS:
-            tl.store(own + 7, tile_argmax(x, m, c).to(tl.float32, bitcast=True))
-    else:
-        m, rest, ties, gaps, total, others, curve, at_first = row_sums(partials, pieces)
-        log_d, inverse, rest_share, undefined = row_normaliser(m, rest + (ties - 1.0))
-        curve = curve * inverse
-        x_y = m
-        if not SOFT_LABELS and FORMULA == CROSS_ENTROPY_INDEX:
-            row_start = start - begin * (DTYPE.primitive_bitwidth // 8)
-            x_y, total = load_picked(base, job, row_start, tl.zeros([1], tl.int64), y, dropped == 0, DTYPE)
-            gaps = tl.where(total == 0, 0.0, total * (m - x_y))
-        if FORMULA != SOFTMAX and FORMULA != LOG_SOFTMAX:
-            write_rows(
-                base,
-                job,
-                results,
-                row,
-                live,
-                y,
-                dropped,
-                m,
-                log_d,
-                undefined,
-                gaps,
-                total,
-                curve,
-                at_first,
-                FORMULA,
-                OUTPUTS,
-            )
-        e = exp_nonpositive(x - rowwise(m))
-        write_elements(
-            base, job, results, row, y, dropped, x, e, u, c, first, lane, mask, m, x_y, ties, log_d, inverse,
-            rest_share, undefined, total, others, curve, SOFT_LABELS, FORMULA, DTYPE, TARGET_DTYPE,
-        )  # fmt: skip
+
+@triton.jit(do_not_specialize=["first_item", "work_list"])
+def split_rows_outputs_kernel(
+    words: tl.tensor,
+    out: tl.tensor,
+    first_item: tl.tensor,
+    work_list: tl.tensor,
+    FORMULA: tl.constexpr,
+    SOFT_LABELS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    DTYPE: tl.constexpr,
+    TARGET_DTYPE: tl.constexpr,
+    VECTOR: tl.constexpr,
+    PADDED: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """One program: what one block of one row gives, once all blocks' sums are written; the first one's writes what
+    there is one of a row.
+    """
+    item = load_work_item(words, out, first_item, work_list)
+    extent = load_extent(words, first_item, work_list)
+    block = locate_block(item, BLOCK)
+    tile = tile_of_block(extent, block.row, block.begin, VECTOR, BLOCK)
+    row = block.row + tl.arange(0, 1).to(tl.int64)
+    rows, x, u = load_softmax_tile(
+        item, extent, tile, row, (row >= 0) & (block.number == 0), FORMULA, SOFT_LABELS, DTYPE, TARGET_DTYPE, PADDED
+    )
+    sums, best = combine_blocks(block)
+    x_y = sums.m
+    if not SOFT_LABELS and FORMULA == CROSS_ENTROPY_INDEX:
+        row_start = extent.start - block.begin * (DTYPE.primitive_bitwidth // 8)
+        x_y, u_y = load_picked_class(item, rows, row_start, tl.zeros([1], tl.int64), row >= 0, DTYPE)
+        sums = with_picked_class(sums, x_y, u_y)
+    e = exp_nonpositive(x - rowwise(sums.m))
+    store_tile_results(item, rows, tile, x, e, u, x_y, sums, best, FORMULA, SOFT_LABELS, OUTPUTS, DTYPE, TARGET_DTYPE)

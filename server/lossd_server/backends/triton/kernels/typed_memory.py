@@ -1,4 +1,7 @@
-"""Loads and stores of any element type, computed in float32 or float64. Device functions."""
+"""Loads and stores of any element type, computed in float32 or float64. Device functions.
+
+WORD: the word of the job's descriptor that holds the byte offset; its dtype follows it.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,12 @@ from lossd_server.backends.triton.descriptor import (
     VIEW_S1,
     VIEW_S2,
 )
+from lossd_server.backends.triton.kernels.work_item import WorkItem
 
 
 @triton.jit
-def load(
-    base: tl.tensor, offset: tl.tensor, index: tl.tensor, mask: tl.tensor, dtype: tl.tensor, COMPUTE: tl.constexpr
-) -> tl.tensor:
-    """Elements `index` of the operand at byte `offset`, in COMPUTE; 0 where masked."""
-    start = base + offset
+def load(start: tl.tensor, index: tl.tensor, mask: tl.tensor, dtype: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
+    """Elements `index` of the operand at byte pointer `start`, in COMPUTE; 0 where masked."""
     if dtype == FLOAT32:
         x = tl.load(start.to(tl.pointer_type(tl.float32)) + index, mask=mask, other=0.0).to(COMPUTE)
     elif dtype == BFLOAT16:
@@ -40,16 +41,19 @@ def load(
 
 @triton.jit
 def load_operand(
-    base: tl.tensor, operand: tl.tensor, index: tl.tensor, mask: tl.tensor, COMPUTE: tl.constexpr
+    item: WorkItem, WORD: tl.constexpr, index: tl.tensor, mask: tl.tensor, COMPUTE: tl.constexpr
 ) -> tl.tensor:
-    """Elements `index` of the operand whose offset and dtype the descriptor holds at `operand`."""
-    return load(base, tl.load(operand), index, mask, tl.load(operand + 1), COMPUTE)
+    """Elements `index` of an operand; 0 where masked."""
+    return load(item.operands + tl.load(item.job + WORD), index, mask, tl.load(item.job + WORD + 1), COMPUTE)
 
 
 @triton.jit
-def load_view(base: tl.tensor, view: tl.tensor, index: tl.tensor, mask: tl.tensor, COMPUTE: tl.constexpr) -> tl.tensor:
+def load_view(
+    item: WorkItem, WORD: tl.constexpr, index: tl.tensor, mask: tl.tensor, COMPUTE: tl.constexpr
+) -> tl.tensor:
     """Elements `index`, in the input's C order, of a broadcast operand; 1 where it is absent."""
     x = tl.full(index.shape, 1.0, COMPUTE)
+    view = item.job + WORD
     offset = tl.load(view + VIEW_OFFSET)
     if offset >= 0:
         middle = tl.load(view + VIEW_MIDDLE)
@@ -57,31 +61,37 @@ def load_view(base: tl.tensor, view: tl.tensor, index: tl.tensor, mask: tl.tenso
         at = index // last
         place = at // middle * tl.load(view + VIEW_S0)
         place += at % middle * tl.load(view + VIEW_S1) + index % last * tl.load(view + VIEW_S2)
-        x = load(base, offset, place, mask, tl.load(view + VIEW_DTYPE), COMPUTE)
+        x = load(item.operands + offset, place, mask, tl.load(view + VIEW_DTYPE), COMPUTE)
     return x
 
 
 @triton.jit
-def load_number(word: tl.tensor) -> tl.tensor:
-    """A descriptor's float64."""
-    return tl.load(word).to(tl.float64, bitcast=True)
+def load_number(item: WorkItem, WORD: tl.constexpr) -> tl.tensor:
+    """A float64 of the descriptor."""
+    return tl.load(item.job + WORD).to(tl.float64, bitcast=True)
 
 
 @triton.jit
-def load_rows(base: tl.tensor, offset: tl.tensor, row: tl.tensor, live: tl.tensor) -> tl.tensor:
+def load_per_row(item: WorkItem, offset: tl.tensor, row: tl.tensor, live: tl.tensor) -> tl.tensor:
     """Float64 entries `row` of the vector at byte `offset`; 1 where it is absent."""
     x = tl.full(row.shape, 1.0, tl.float64)
     if offset >= 0:
-        x = tl.load((base + offset).to(tl.pointer_type(tl.float64)) + row, mask=live, other=1.0)
+        x = tl.load((item.operands + offset).to(tl.pointer_type(tl.float64)) + row, mask=live, other=1.0)
     return x
 
 
 @triton.jit
-def store(
-    base: tl.tensor, offset: tl.tensor, index: tl.tensor, mask: tl.tensor, dtype: tl.tensor, value: tl.tensor
-) -> None:
-    """Writes `value`, rounded to nearest even."""
-    start = base + offset
+def store_per_row(item: WorkItem, offset: tl.tensor, row: tl.tensor, live: tl.tensor, value: tl.tensor) -> None:
+    """Writes one float64 a row at byte `offset`, where there is room for them."""
+    if offset >= 0:
+        tl.store((item.results + offset).to(tl.pointer_type(tl.float64)) + row, value.to(tl.float64), mask=live)
+
+
+@triton.jit
+def store(item: WorkItem, WORD: tl.constexpr, index: tl.tensor, mask: tl.tensor, value: tl.tensor) -> None:
+    """Writes elements `index` of a result, rounded to nearest even."""
+    start = item.results + tl.load(item.job + WORD)
+    dtype = tl.load(item.job + WORD + 1)
     if dtype == FLOAT32:
         tl.store(start.to(tl.pointer_type(tl.float32)) + index, value.to(tl.float32), mask=mask)
     elif dtype == BFLOAT16:
