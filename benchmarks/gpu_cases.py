@@ -53,8 +53,8 @@ class BatchOnDevice:
     out: torch.Tensor
 
     def launch(self) -> None:
-        for configuration, first, count in self.batch.groups:
-            launch_variant(configuration, self.memory, self.out, first, count, self.batch.work)
+        for variant, first_item, count in self.batch.launches:
+            launch_variant(variant, self.memory, self.out, first_item, count, self.batch.work_list)
 
     def rows(self, number: int, target: bool = False) -> torch.Tensor:
         """The logits (or the target's distribution) of a job: [rows, classes], strided where rows have a pitch."""

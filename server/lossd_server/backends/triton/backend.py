@@ -1,4 +1,4 @@
-"""`TritonBackend`: runs batches on a CUDA device, or on the CPU under Triton's interpreter."""
+"""`TritonBackend`: the backend that runs batches on a CUDA device, or on the CPU under Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class TritonBackend:
             return run_launches(self._device, launches, self._pinned.holds)
 
     def prepare(self, job: Job, computed: Computed) -> None:
-        """None: every batch is packed and copied over anew."""
+        """None: every batch is packed and copied over, prepared or not."""
 
     def pin(self, address: int, size: int) -> None:
-        """Lets the device copy from `size` bytes at `address` by itself: of a shared-memory region, once."""
+        """Pins a shared-memory region of `size` bytes: the device then copies operands from there directly."""
         self._pinned.add(address, size)
 
     def unpin(self, address: int) -> None:
-        """Before the memory pinned at `address` is unmapped."""
+        """Unpins the region at `address`, before it is unmapped."""
         self._pinned.remove(address)
 
     def close(self) -> None:

@@ -1,12 +1,13 @@
-"""A ragged batch: packs jobs into one buffer of words, and takes their results out of another.
+"""A ragged batch: jobs of any shapes, packed into one buffer of words; their results, taken out of another.
 
-Words: descriptors, the work list, operands. Results: a work item's fault words, then losses, sums and gradients.
+The first holds descriptors, the work list, operands; the second each work item's fault words, then losses, sums and
+gradients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from triton.language import constexpr
 from lossd_server.backends.triton import descriptor
 from lossd_server.backends.triton.batch_layout import OUTPUTS, BatchLayout
 from lossd_server.backends.triton.kernel_variants import KernelVariant
-from lossd_server.backends.triton.operand_conversion import words
+from lossd_server.backends.triton.operand_conversion import as_bytes
 from lossd_server.backends.triton.variant_choice import choose_variant, row_pitch, runs_per_chunk
 from lossd_server.backends.triton.work_list import TileRange, plan_launches
 from lossd_server.jobs.job import Computed, Fault, Formula, Job, Launch
@@ -28,11 +29,19 @@ NO_FAULT: int = descriptor.NO_FAULT.value
 FLOAT64 = np.dtype(np.float64)
 
 
+class VariantLaunch(NamedTuple):
+    """One kernel launch: so many work items from `first_item` on."""
+
+    variant: KernelVariant
+    first_item: int
+    items: int
+
+
 class DeviceBatch:
-    """The layout of one batch. `words` and `result_words` are the sizes, in int64 words, of its two buffers.
+    """A batch's layout. `words` and `result_words` are the sizes, in int64 words, of its two buffers.
 
     staged_words: of the first, what `fill` writes; the operands in `direct`, which are copied from where they lie, come
-    after it. groups: kernel variant, its first work item, how many: to be launched in this order.
+    after it. work_list: the word at which the work list begins. launches: to be made in this order.
     """
 
     def __init__(
@@ -42,24 +51,23 @@ class DeviceBatch:
     ) -> None:
         self.jobs = [launch.job for launch in launches]
         self._variants = [choose_variant(job) for job in self.jobs]
-        runs_of_variants = plan_launches(self.jobs, self._variants)
-        self.groups: list[tuple[KernelVariant, int, int]] = []
-        self._runs: list[tuple[KernelVariant, int, TileRange]] = []  # with its first work item
+        self.launches: list[VariantLaunch] = []
+        self._ranges: list[tuple[KernelVariant, int, TileRange]] = []  # with its first work item
         items = 0
-        for variant, members in runs_of_variants:
+        for variant, ranges in plan_launches(self.jobs, self._variants):
             begin = items
-            for run in members:
-                self._runs.append((variant, items, run))
-                items += run.count
-            self.groups.append((variant, begin, items - begin))
+            for tiles in ranges:
+                self._ranges.append((variant, items, tiles))
+                items += tiles.count
+            self.launches.append(VariantLaunch(variant, begin, items - begin))
         self.items = items
-        self.work = len(self.jobs) * WORDS
-        self._work_end = self.work + ITEM * items
-        layout = BatchLayout(self._work_end * 8, FAULTS * items * 8, direct)
+        self.work_list = len(self.jobs) * WORDS
+        self._work_list_end = self.work_list + ITEM * items
+        layout = BatchLayout(self._work_list_end * 8, FAULTS * items * 8, direct)
         self._table = np.full((len(self.jobs), WORDS), -1, np.int64)
         for launch, variant, row in zip(launches, self._variants, self._table, strict=True):
-            layout.describe(launch, variant, row)
-        self._pieces = layout.pieces
+            layout.add(launch, variant, row)
+        self._packed = layout.packed
         self.staged_words = -(-layout.operands.size // 8)
         self.direct = layout.place_direct_operands(self._table)
         self.words = -(-layout.operands.size // 16) * 2  # whole vectors
@@ -71,20 +79,20 @@ class DeviceBatch:
 
     def fill(self, buffer: npt.NDArray[np.int64]) -> None:
         """Writes descriptors, work list and operands into `buffer`, of `staged_words` words."""
-        buffer[: self.work] = self._table.reshape(-1)
-        work = buffer[self.work : self._work_end].reshape(-1, ITEM)
-        for variant, first, run in self._runs:
-            job = self.jobs[run.job]
-            run.fill(work[first : first + run.count], job, variant, int(self._table[run.job, descriptor.INPUT.value]))
+        buffer[: self.work_list] = self._table.reshape(-1)
+        items = buffer[self.work_list : self._work_list_end].reshape(-1, ITEM)
+        for variant, first, tiles in self._ranges:
+            offset = int(self._table[tiles.job, descriptor.INPUT.value])
+            tiles.fill(items[first : first + tiles.count], self.jobs[tiles.job], variant, offset)
         raw = buffer.view(np.uint8)
-        for piece in self._pieces:
-            values = words(piece.values)
-            if piece.pitch_bytes:
-                rows = values.reshape(-1, piece.row_bytes)
-                end = piece.offset + rows.shape[0] * piece.pitch_bytes
-                raw[piece.offset : end].reshape(-1, piece.pitch_bytes)[:, : piece.row_bytes] = rows
+        for operand in self._packed:
+            values = as_bytes(operand.values)
+            if operand.pitch_bytes:
+                rows = values.reshape(-1, operand.row_bytes)
+                end = operand.offset + rows.shape[0] * operand.pitch_bytes
+                raw[operand.offset : end].reshape(-1, operand.pitch_bytes)[:, : operand.row_bytes] = rows
             else:
-                raw[piece.offset : piece.offset + values.size] = values
+                raw[operand.offset : operand.offset + values.size] = values
 
     def results(self, buffer: npt.NDArray[np.int64]) -> Iterator[Computed]:
         """What the kernels left in `buffer`, as views of it where rows lie dense."""
@@ -92,8 +100,8 @@ class DeviceBatch:
         owner = np.empty(self.items, np.int64)
         faulty = bool((faults != NO_FAULT).any())
         if faulty:
-            for _, first, run in self._runs:
-                owner[first : first + run.count] = run.job
+            for _, first, tiles in self._ranges:
+                owner[first : first + tiles.count] = tiles.job
         raw = buffer.view(np.uint8)
         for number, job in enumerate(self.jobs):
             fault = _fault(job.formula, faults[owner == number]) if faulty else None

@@ -1,4 +1,4 @@
-"""How a job lies in a batch's buffers: its descriptor, its operands, the room for its results."""
+"""Memory layout of a batch: each job's descriptor, where its operands lie, and where its results go."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OUTPUTS: dict[str, tuple[int, np.dtype[Any]]] = {
 
 
 class BumpAllocator:
-    """A buffer being laid out."""
+    """Offsets in a buffer that only grows."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -52,8 +52,8 @@ class BumpAllocator:
         return offset
 
 
-class CopiedOperand(NamedTuple):
-    """An operand to be copied in: rows of `row_bytes` at a pitch of `pitch_bytes`, or all of it at once (pitch 0)."""
+class OperandCopy(NamedTuple):
+    """An operand to be copied to `offset`: rows of `row_bytes` at a pitch of `pitch_bytes`, or all of it (pitch 0)."""
 
     offset: int
     values: npt.NDArray[Any]
@@ -67,28 +67,31 @@ class CopiedOperand(NamedTuple):
 
 
 class BatchLayout:
-    """Lays jobs out one after the other. `pieces`: every operand that is copied in."""
+    """Lays jobs out one after the other. `packed`: every operand that the host copies into the staging buffer.
+
+    direct: whether the device may copy an operand from where it lies instead.
+    """
 
     def __init__(self, operand_bytes: int, result_bytes: int, direct: Callable[[npt.NDArray[Any]], bool]) -> None:
         self.operands = BumpAllocator(operand_bytes)
         self.results = BumpAllocator(result_bytes)
-        self.pieces: list[CopiedOperand] = []
+        self.packed: list[OperandCopy] = []
         self._is_direct = direct
-        self._direct: list[tuple[int, int, CopiedOperand]] = []  # job, word of its offset
+        self._direct: list[tuple[int, int, OperandCopy]] = []  # job, word of its offset
         self._jobs = 0
         self._pitch = 0  # entries from one row of the job to the next, where that is not C
 
-    def place_direct_operands(self, rows: npt.NDArray[np.int64]) -> list[CopiedOperand]:
-        """Room after all else for the operands that are not copied in; their offsets go into the descriptors."""
-        placed = []
-        for job, word, piece in self._direct:
-            offset = self.operands.reserve(piece.size)
+    def place_direct_operands(self, rows: npt.NDArray[np.int64]) -> list[OperandCopy]:
+        """Offsets after all else for the operands that are not packed, written into the descriptors."""
+        copies = []
+        for job, word, copy in self._direct:
+            offset = self.operands.reserve(copy.size)
             rows[job, word] = offset
-            placed.append(piece._replace(offset=offset))
-        return placed
+            copies.append(copy._replace(offset=offset))
+        return copies
 
-    def describe(self, launch: Launch, variant: KernelVariant, row: npt.NDArray[np.int64]) -> None:
-        """Fills a descriptor, all of whose words are −1, and takes room for the job's operands and results."""
+    def add(self, launch: Launch, variant: KernelVariant, row: npt.NDArray[np.int64]) -> None:
+        """Fills a descriptor, all of whose words are −1, and reserves memory for the job's operands and results."""
         job = launch.job
         layout = job.layout
         self._jobs += 1
@@ -108,35 +111,35 @@ class BatchLayout:
         numbers[descriptor.SMOOTH_BITS.value] = job.label_smoothing / layout.classes if layout.classes else 0.0
         numbers[descriptor.Z_LOSS_BITS.value] = job.z_loss
         numbers[descriptor.SOFTCAP_BITS.value] = job.softcap
-        self._operand(row, descriptor.INPUT.value, job.input.values, job.input.dtype, job)
+        self._add_operand(row, descriptor.INPUT.value, job.input.values, job.input.dtype, job)
         if job.target is not None and job.formula in INDEXED:
-            row[descriptor.TARGET.value] = self._place(job.target.values)
+            row[descriptor.TARGET.value] = self._pack(job.target.values)
         elif job.target is not None:
-            self._operand(row, descriptor.TARGET.value, job.target.values, job.target.dtype, job)
+            self._add_operand(row, descriptor.TARGET.value, job.target.values, job.target.dtype, job)
         if job.class_weight is not None:
-            row[descriptor.CLASS_WEIGHT.value] = self._place(job.class_weight.astype(compute_of(job), copy=False))
+            row[descriptor.CLASS_WEIGHT.value] = self._pack(job.class_weight.astype(compute_of(job), copy=False))
         if job.row_weight is not None:
-            row[descriptor.ROW_WEIGHT.value] = self._place(job.row_weight)
+            row[descriptor.ROW_WEIGHT.value] = self._pack(job.row_weight)
         if job.row_upstream is not None:
-            row[descriptor.ROW_UPSTREAM.value] = self._place(job.row_upstream)
-        self._view(row, descriptor.WEIGHT.value, job.weight, job)
-        self._view(row, descriptor.POS_WEIGHT.value, job.pos_weight, job)
-        self._view(row, descriptor.UPSTREAM.value, job.upstream, job)
+            row[descriptor.ROW_UPSTREAM.value] = self._pack(job.row_upstream)
+        self._add_view(row, descriptor.WEIGHT.value, job.weight, job)
+        self._add_view(row, descriptor.POS_WEIGHT.value, job.pos_weight, job)
+        self._add_view(row, descriptor.UPSTREAM.value, job.upstream, job)
         if variant.kernel == "split_rows_sums":
             row[descriptor.ROW_BLOCKS.value] = blocks_per_row(job, variant)
-            partials = layout.rows * blocks_per_row(job, variant) * descriptor.SUMS_PER_BLOCK.value
-            row[descriptor.BLOCK_SUMS.value] = self.results.reserve(partials * 4)
-        self._room(row, launch)
+            sums = layout.rows * blocks_per_row(job, variant) * descriptor.SUMS_PER_BLOCK.value
+            row[descriptor.BLOCK_SUMS.value] = self.results.reserve(sums * 4)
+        self._reserve_results(row, launch)
 
-    def _room(self, row: npt.NDArray[np.int64], launch: Launch) -> None:
-        """Offsets of what the kernels write."""
+    def _reserve_results(self, row: npt.NDArray[np.int64], launch: Launch) -> None:
+        """Offsets of what the kernels write, into the descriptor."""
         job = launch.job
         layout = job.layout
         if job.formula.elementwise:
             row[descriptor.CHUNK.value] = elements_per_chunk(job)
             row[descriptor.RUNS.value] = runs_per_chunk(job)
         if job.formula.activation:
-            self._elements(row, descriptor.VALUES.value, gradient_dtype(job.input.dtype), job)
+            self._reserve_elements(row, descriptor.VALUES.value, gradient_dtype(job.input.dtype), job)
         elif job.formula.elementwise:
             row[descriptor.RUN_SUMS.value] = self.results.reserve(layout.chunks * runs_per_chunk(job) * 8)
         else:
@@ -146,48 +149,50 @@ class BatchLayout:
             and (job.formula is Formula.KL_ROWS or job.formula.elementwise)
             and not job.formula.activation
         ):
-            self._elements(row, descriptor.VALUES.value, dtype_code(job.compute), job)
+            self._reserve_elements(row, descriptor.VALUES.value, dtype_code(job.compute), job)
         for name in job.outputs:
             word, dtype = OUTPUTS[name]
             row[word] = self.results.reserve(layout.rows * dtype.itemsize)
         if job.weight_gradient:
             if launch.weight_gradient is not None:
-                row[descriptor.WEIGHT_START.value] = self._place(launch.weight_gradient)
+                row[descriptor.WEIGHT_START.value] = self._pack(launch.weight_gradient)
             row[descriptor.STATES.value] = self.results.reserve(layout.rows * 16)
             row[descriptor.WEIGHT_GRADIENT.value] = self.results.reserve(layout.classes * 8)
         if job.input_gradient:
-            self._elements(row, descriptor.INPUT_GRADIENT.value, _gradient(job.input), job)
+            self._reserve_elements(row, descriptor.INPUT_GRADIENT.value, _gradient(job.input), job)
         if job.target_gradient and job.target is not None:
-            self._elements(row, descriptor.TARGET_GRADIENT.value, _gradient(job.target), job)
+            self._reserve_elements(row, descriptor.TARGET_GRADIENT.value, _gradient(job.target), job)
 
-    def _operand(self, row: npt.NDArray[np.int64], word: int, values: npt.NDArray[Any], dtype: int, job: Job) -> None:
+    def _add_operand(
+        self, row: npt.NDArray[np.int64], word: int, values: npt.NDArray[Any], dtype: int, job: Job
+    ) -> None:
         """The offset at `word`, the dtype after it."""
         taken, row[word + 1] = convert_operand(values, dtype, job.compute)
-        piece = CopiedOperand(0, taken)
+        copy = OperandCopy(0, taken)
         if self._pitch and word in (descriptor.INPUT.value, descriptor.TARGET.value):
-            piece = CopiedOperand(0, taken, job.layout.classes * taken.itemsize, self._pitch * taken.itemsize)
+            copy = OperandCopy(0, taken, job.layout.classes * taken.itemsize, self._pitch * taken.itemsize)
         if taken is values and self._is_direct(values):
-            self._direct.append((self._jobs - 1, word, piece))
+            self._direct.append((self._jobs - 1, word, copy))
             return
-        row[word] = offset = self.operands.reserve(piece.size)
-        self.pieces.append(piece._replace(offset=offset))
+        row[word] = offset = self.operands.reserve(copy.size)
+        self.packed.append(copy._replace(offset=offset))
 
-    def _view(self, row: npt.NDArray[np.int64], word: int, view: View | None, job: Job) -> None:
+    def _add_view(self, row: npt.NDArray[np.int64], word: int, view: View | None, job: Job) -> None:
         if view is None:
             return
         values, strides = collapse_view(view)
-        self._operand(row, word + descriptor.VIEW_OFFSET.value, values, view.dtype, job)
+        self._add_operand(row, word + descriptor.VIEW_OFFSET.value, values, view.dtype, job)
         row[word + descriptor.VIEW_MIDDLE.value : word + descriptor.VIEW_MIDDLE.value + len(strides)] = strides
 
-    def _elements(self, row: npt.NDArray[np.int64], word: int, dtype: int, job: Job) -> None:
-        """Room for one number an element: the offset at `word`, the dtype after it."""
+    def _reserve_elements(self, row: npt.NDArray[np.int64], word: int, dtype: int, job: Job) -> None:
+        """Memory for one number an element: the offset at `word`, the dtype after it."""
         row[word + 1] = dtype
         entries = job.layout.rows * self._pitch if self._pitch else job.layout.elements
         row[word] = self.results.reserve(entries * STORAGE[dtype].itemsize)
 
-    def _place(self, values: npt.NDArray[Any]) -> int:
+    def _pack(self, values: npt.NDArray[Any]) -> int:
         offset = self.operands.reserve(values.nbytes)
-        self.pieces.append(CopiedOperand(offset, values))
+        self.packed.append(OperandCopy(offset, values))
         return offset
 
 

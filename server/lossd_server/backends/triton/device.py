@@ -1,4 +1,4 @@
-"""Where kernels run: a CUDA device with streams and pinned memory, or the CPU under Triton's interpreter."""
+"""The device that kernels run on: CUDA with streams and pinned memory, or the CPU under Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 
 from lossd_server.backends import DeviceLost
 
-# Batches on their way at once: one is packed and copied over, one computed, one copied back.
+# Batches in flight: one is packed and copied over, one computed, one copied back.
 STREAMS = 3
 # Of the device's memory, what this process may take: beyond it a batch is refused, and nobody else is harmed.
 MEMORY_SHARE = 0.9
@@ -28,13 +28,13 @@ class Device(Protocol):
     description: str
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """The next stream: what is begun inside runs in its order."""
+    def next_stream(self) -> Iterator[None]:
+        """What is begun inside runs in order, on the next of the device's streams."""
 
-    def staging(self, words: int) -> torch.Tensor:
-        """Host memory that copies to and from the device can take directly."""
+    def allocate_staging(self, words: int) -> torch.Tensor:
+        """Pinned host memory: copies to and from the device run beside everything else."""
 
-    def memory(self, words: int) -> torch.Tensor:
+    def allocate(self, words: int) -> torch.Tensor:
         """Device memory; MemoryError where there is none."""
 
     def upload(self, source: torch.Tensor, target: torch.Tensor) -> None:
@@ -43,17 +43,17 @@ class Device(Protocol):
     def download(self, source: torch.Tensor) -> torch.Tensor:
         """Begins to copy device memory back."""
 
-    def mark(self) -> object:
-        """A point in this stream, for `wait`."""
+    def record_event(self) -> object:
+        """An event for `wait`: everything that was begun in this stream so far."""
 
-    def wait(self, mark: object) -> None:
-        """Until everything before the mark is done."""
+    def wait(self, event: object) -> None:
+        """Returns when everything before the event is done."""
 
     def pin(self, address: int, size: int) -> None:
-        """Lets copies take host memory that others have allocated."""
+        """Pins host memory that was allocated elsewhere, so that copies can read it directly."""
 
     def unpin(self, address: int) -> None:
-        """Ends that."""
+        """Unpins it."""
 
     def close(self) -> None:
         """Gives cached memory back."""
@@ -75,32 +75,32 @@ class Cuda:
         self._lock = Lock()
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def next_stream(self) -> Iterator[None]:
         with self._lock:
             stream = next(self._streams)
         with torch.cuda.stream(stream):
             yield
 
-    def staging(self, words: int) -> torch.Tensor:
+    def allocate_staging(self, words: int) -> torch.Tensor:
         return torch.empty(words, dtype=torch.int64, pin_memory=True)
 
-    def memory(self, words: int) -> torch.Tensor:
+    def allocate(self, words: int) -> torch.Tensor:
         return torch.empty(words, dtype=torch.int64, device="cuda")
 
     def upload(self, source: torch.Tensor, target: torch.Tensor) -> None:
         target.copy_(source, non_blocking=True)
 
     def download(self, source: torch.Tensor) -> torch.Tensor:
-        return self.staging(source.numel()).copy_(source, non_blocking=True)
+        return self.allocate_staging(source.numel()).copy_(source, non_blocking=True)
 
-    def mark(self) -> object:
+    def record_event(self) -> object:
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         return event
 
-    def wait(self, mark: object) -> None:
-        assert isinstance(mark, torch.cuda.Event)
-        mark.synchronize()
+    def wait(self, event: object) -> None:
+        assert isinstance(event, torch.cuda.Event)
+        event.synchronize()
 
     def pin(self, address: int, size: int) -> None:
         with torch.cuda.device(self._number):  # not in a context on another one
@@ -117,7 +117,7 @@ class Cuda:
 
 
 class Interpreter:
-    """CPU memory is the device's memory, and every copy is done when it returns. One batch at a time."""
+    """The CPU: its memory is the device's memory, and every copy is done when it returns. One batch at a time."""
 
     description = "CPU, by Triton's interpreter"
 
@@ -125,15 +125,15 @@ class Interpreter:
         self._lock = Lock()  # the interpreter patches triton.language while a kernel runs
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def next_stream(self) -> Iterator[None]:
         with self._lock, np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, of tiles that hold nothing but NaN
             yield
 
-    def staging(self, words: int) -> torch.Tensor:
+    def allocate_staging(self, words: int) -> torch.Tensor:
         return torch.empty(words, dtype=torch.int64)
 
-    def memory(self, words: int) -> torch.Tensor:
+    def allocate(self, words: int) -> torch.Tensor:
         return torch.empty(words, dtype=torch.int64)
 
     def upload(self, source: torch.Tensor, target: torch.Tensor) -> None:
@@ -142,10 +142,10 @@ class Interpreter:
     def download(self, source: torch.Tensor) -> torch.Tensor:
         return source
 
-    def mark(self) -> object:
+    def record_event(self) -> object:
         return None
 
-    def wait(self, mark: object) -> None:
+    def wait(self, event: object) -> None:
         pass
 
     def pin(self, address: int, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Operands as the kernels take them: float16, bfloat16, float32 or float64, broadcasts as at most three strides."""
+"""Conversion of operands to what kernels read: float16 to float64, broadcasts with at most three strides."""
 
 from __future__ import annotations
 
@@ -61,6 +61,6 @@ def collapse_view(view: View) -> tuple[npt.NDArray[Any], tuple[int, int, int, in
     return view.values, (middle, last, s0, s1, s2)
 
 
-def words(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def as_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """The bytes of an array."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)

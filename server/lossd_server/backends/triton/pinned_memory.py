@@ -1,4 +1,4 @@
-"""Host memory of others that the device may copy from by itself: shared-memory regions, registered once."""
+"""Pinned host memory: shared-memory regions, registered once, that the device copies operands from directly."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from lossd_server.backends.triton.device import Device
 
-DIRECT_BYTES = 1 << 16  # smaller operands are packed: a copy of its own costs more than moving them
+DIRECT_BYTES = 1 << 16  # smaller operands are packed: a device copy of their own would cost more
 
 
 class PinnedRegions:
-    """The ranges registered, by address. Thread-safe."""
+    """The registered ranges, by address. Thread-safe."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -25,16 +25,16 @@ class PinnedRegions:
         self._readers: set[object] = set()
 
     def add(self, address: int, size: int) -> None:
-        """Registers `size` bytes at `address`. Raises what the device says where it cannot."""
+        """Registers `size` bytes at `address`; raises the device's error where that fails."""
         with self._changed:
             self._device.pin(address, size)
             self._ranges.append((address, address + size))
             self._ranges.sort()
 
     def remove(self, address: int) -> None:
-        """Ends it, where it was registered, when those that read now have read."""
+        """Unregisters a range, once whoever reads it now has finished; nothing where it is not registered."""
         with self._changed:
-            kept = [held for held in self._ranges if held[0] != address]
+            kept = [one for one in self._ranges if one[0] != address]
             if len(kept) == len(self._ranges):
                 return
             self._ranges = kept
@@ -44,7 +44,7 @@ class PinnedRegions:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """While this lasts, whatever `holds` says is so."""
+        """While this lasts, a range that `holds` has named stays registered."""
         reader = object()
         with self._changed:
             self._readers.add(reader)
@@ -56,7 +56,7 @@ class PinnedRegions:
                 self._changed.notify_all()
 
     def holds(self, values: npt.NDArray[Any]) -> bool:
-        """Whether `values` lies in one range, and is worth a copy of its own."""
+        """Whether `values` lies in one range, and is large enough for a device copy of its own."""
         if values.nbytes < DIRECT_BYTES or not values.flags.c_contiguous:
             return False
         address = values.__array_interface__["data"][0]

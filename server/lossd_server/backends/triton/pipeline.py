@@ -1,4 +1,4 @@
-"""How jobs reach the device and come back: packed into batches that overlap on several streams."""
+"""Pipeline of batches: while one is computed, the next is packed and copied over, and the last is copied back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from lossd_server.backends.triton.batch import DeviceBatch
 from lossd_server.backends.triton.device import STREAMS, Device, as_tensor, device_error
 from lossd_server.backends.triton.kernel_variants import launch_variant
-from lossd_server.backends.triton.operand_conversion import words
+from lossd_server.backends.triton.operand_conversion import as_bytes
 from lossd_server.jobs.job import Computed, Fault, Launch
 from lossd_server.jobs.slicing import items, piece_items, slice_job
 
@@ -26,112 +26,113 @@ ROW_FAULTS = frozenset({Fault.CLASS_OUT_OF_RANGE, Fault.EMPTY_COUNTS})  # whose 
 
 @dataclass(frozen=True, slots=True)
 class LaunchSlice:
-    """Items of launch `number`, from `first` on, as a launch of their own; `of`: items of the whole."""
+    """Items of launch `number`, from item `first` on, as a launch of their own."""
 
     number: int
     launch: Launch
     first: int
-    of: int
 
 
 @dataclass(frozen=True, slots=True)
 class BatchInFlight:
-    """A batch on its way. kept: what copies still read."""
+    """A batch that the device has begun. event: when its results are there. buffers: what is still read until then."""
 
-    pieces: list[LaunchSlice]
+    slices: list[LaunchSlice]
     batch: DeviceBatch
     results: torch.Tensor
-    mark: object
-    kept: tuple[torch.Tensor, ...]
+    event: object
+    buffers: tuple[torch.Tensor, ...]
 
 
 def make_batches(launches: Sequence[Launch], budget: int = BATCH_BYTES) -> Iterator[list[LaunchSlice]]:
-    """The launches in batches of about `budget` bytes, in order; a larger job in pieces.
+    """The launches in batches of about `budget` bytes, in order; a larger job in slices.
 
     Not where its class weights have a gradient: that is one sum over all rows.
     """
-    waiting: list[LaunchSlice] = []
+    batch: list[LaunchSlice] = []
     size = 0
     for number, launch in enumerate(launches):
         whole = items(launch.job)
         step = whole if launch.job.weight_gradient else piece_items(launch.job, budget)
         for first in range(0, whole, step) if step < whole else (0,):
             job = slice_job(launch.job, first, min(step, whole - first)) if step < whole else launch.job
-            if waiting and size + job.work_bytes > budget:
-                yield waiting
-                waiting, size = [], 0
-            waiting.append(LaunchSlice(number, replace(launch, job=job), first, whole))
+            if batch and size + job.work_bytes > budget:
+                yield batch
+                batch, size = [], 0
+            batch.append(LaunchSlice(number, replace(launch, job=job), first))
             size += job.work_bytes
-    if waiting:
-        yield waiting
+    if batch:
+        yield batch
 
 
 def run_launches(
     device: Device, launches: Sequence[Launch], direct: Callable[[npt.NDArray[Any]], bool]
 ) -> list[Computed]:
-    """Computes every launch, in order. While one batch is computed, the next is packed and copied over, and the last
-    copied back. direct: whether the device may copy an operand from where it lies. Raises as `Backend.run`.
+    """Computes every launch, in order. direct: whether the device may copy an operand from where it lies.
+
+    Raises as `Backend.run`.
     """
     found: list[list[tuple[LaunchSlice, Computed]]] = [[] for _ in launches]
     in_flight: deque[BatchInFlight] = deque()
     size = 0
 
-    def land() -> None:
+    def finish_oldest() -> None:
         oldest = in_flight.popleft()
-        device.wait(oldest.mark)
-        for piece, computed in zip(oldest.pieces, oldest.batch.results(oldest.results.numpy()), strict=True):
-            found[piece.number].append((piece, computed))
+        device.wait(oldest.event)
+        for part, computed in zip(oldest.slices, oldest.batch.results(oldest.results.numpy()), strict=True):
+            found[part.number].append((part, computed))
 
     try:
-        for pieces in make_batches(launches):
-            batch = DeviceBatch([piece.launch for piece in pieces], direct)
+        for slices in make_batches(launches):
+            batch = DeviceBatch([part.launch for part in slices], direct)
             size = batch.words * 8
             if len(in_flight) == STREAMS:
-                land()
-            with device.turn():
-                in_flight.append(_begin(device, pieces, batch))
+                finish_oldest()
+            with device.next_stream():
+                in_flight.append(_begin(device, slices, batch))
         while in_flight:
-            land()
+            finish_oldest()
     except Exception as error:
         meaning = device_error(error, size)
         if isinstance(meaning, MemoryError):
-            for oldest in in_flight:  # nothing may be freed that a copy still reads
-                device.wait(oldest.mark)
+            for begun in in_flight:  # nothing may be freed that a copy still reads
+                device.wait(begun.event)
         raise meaning from error
     return [_join_slices(parts) for parts in found]
 
 
-def _begin(device: Device, pieces: list[LaunchSlice], batch: DeviceBatch) -> BatchInFlight:
-    staged = device.staging(batch.staged_words)
+def _begin(device: Device, slices: list[LaunchSlice], batch: DeviceBatch) -> BatchInFlight:
+    """Packs a batch, and begins to copy it over, to compute it, and to copy its results back."""
+    staged = device.allocate_staging(batch.staged_words)
     batch.fill(staged.numpy())
-    memory = device.memory(batch.words)
+    memory = device.allocate(batch.words)
     device.upload(staged, memory[: batch.staged_words])
     raw = memory.view(torch.uint8)
-    for piece in batch.direct:
-        source = as_tensor(words(piece.values))
-        target = raw[piece.offset : piece.offset + piece.size]
-        if piece.pitch_bytes:
-            target = target.view(-1, piece.pitch_bytes)[:, : piece.row_bytes]
-            source = source.view(-1, piece.row_bytes)
+    for operand in batch.direct:
+        source = as_tensor(as_bytes(operand.values))
+        target = raw[operand.offset : operand.offset + operand.size]
+        if operand.pitch_bytes:
+            target = target.view(-1, operand.pitch_bytes)[:, : operand.row_bytes]
+            source = source.view(-1, operand.row_bytes)
         device.upload(source, target)
-    out = device.memory(batch.result_words)
-    for variant, first, count in batch.groups:
-        launch_variant(variant, memory, out, first, count, batch.work)
+    out = device.allocate(batch.result_words)
+    for variant, first_item, count in batch.launches:
+        launch_variant(variant, memory, out, first_item, count, batch.work_list)
     results = device.download(out)
-    return BatchInFlight(pieces, batch, results, device.mark(), (staged, memory, out))
+    return BatchInFlight(slices, batch, results, device.record_event(), (staged, memory, out))
 
 
 def _join_slices(parts: list[tuple[LaunchSlice, Computed]]) -> Computed:
-    """The results of a job's pieces as one; the first fault, at its place in the whole."""
+    """The results of a job's slices as one; the first fault, at its index in the whole."""
     if len(parts) == 1:
         return parts[0][1]
-    for piece, computed in parts:
+    for part, computed in parts:
         if computed.fault is not None:
             kind, index = computed.fault
-            layout = piece.launch.job.layout
-            count = items(piece.launch.job)
+            layout = part.launch.job.layout
+            count = items(part.launch.job)
             each = (layout.rows if kind in ROW_FAULTS else layout.elements) // count
-            return Computed(fault=(kind, index + piece.first * each))
+            return Computed(fault=(kind, index + part.first * each))
 
     def joined(take: Callable[[Computed], npt.NDArray[Any] | None]) -> npt.NDArray[Any] | None:
         arrays = [array for _, computed in parts if (array := take(computed)) is not None]
