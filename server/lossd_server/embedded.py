@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import shutil
-import tempfile
 import threading
 from dataclasses import replace
 
 from lossd_server.backends import Backend, create
 from lossd_server.config.settings import Settings
+from lossd_server.processes.private_folder import PrivateFolder
 from lossd_server.serve import loop_factory
 from lossd_server.server import Server
 from lossd_server.warmup import warm_up
@@ -33,7 +32,7 @@ class EmbeddedServer:
     def __init__(self, settings: Settings | None = None, backend: Backend | None = None) -> None:
         self._given = settings or Settings()
         self._backend = backend
-        self._folder = ""
+        self._folder: PrivateFolder | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -43,14 +42,14 @@ class EmbeddedServer:
     @property
     def address(self) -> str:
         """`unix:/…`. Raises RuntimeError before the start and after the end."""
-        if not self._folder:
+        if self._folder is None:
             raise RuntimeError("the embedded server is not running")
-        return f"unix:{self._folder}/socket"
+        return f"unix:{self._folder.path}/socket"
 
     def start(self) -> EmbeddedServer:
         """Returns when it answers."""
         backend = self._backend or shared_backend(self._given.device, self._given.threads)
-        self._folder = tempfile.mkdtemp(prefix="lossd-")  # mode 0700
+        self._folder = PrivateFolder()
         self._thread = threading.Thread(target=self._run, args=(backend,), name="lossd-embedded", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -69,8 +68,9 @@ class EmbeddedServer:
         if self._loop is not None and self._stopping is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
         thread.join()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder = ""
+        if self._folder is not None:
+            self._folder.remove()
+            self._folder = None
 
     def __enter__(self) -> EmbeddedServer:
         return self.start()

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+OUT_OF_MEMORY_RETRY_S = 1.0
+
 
 class ServerError(Exception):
     """Base of all that a caller is told.
@@ -71,6 +73,15 @@ def invalid(message: str, reason: str, field: str = "", /, **variables: object) 
 def malformed(name: str, size: int) -> InvalidRequest:
     """Bytes that are no message `name`."""
     return invalid(f"the message of {size} bytes is no {name}", "MALFORMED_MESSAGE", bytes=size, message=name)
+
+
+def out_of_memory() -> Overloaded:
+    """A request that would have been served at another moment."""
+    return Overloaded(
+        "the server has not enough memory for this request now",
+        reason="OUT_OF_MEMORY",
+        retry_after_s=OUT_OF_MEMORY_RETRY_S,
+    )
 
 
 def no_message() -> InvalidRequest:

@@ -6,19 +6,20 @@ import asyncio
 import logging
 import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Callable, MutableSequence, Sequence
 from contextlib import closing
 from multiprocessing.connection import Connection
 
 from lossd_server.backends import Backend, DeviceLost, create
-from lossd_server.config import logs as logs
-from lossd_server.config.address import check_free
+from lossd_server.config import logs, standard_streams
 from lossd_server.config.settings import Settings, SettingsError, parse_settings
+from lossd_server.config.standard_streams import complain, say
 from lossd_server.processes import malloc
+from lossd_server.processes.private_folder import remove_dead
 from lossd_server.processes.shared_counters import SharedCounters
-from lossd_server.processes.supervisor import StartFailed, Supervisor, share
+from lossd_server.processes.supervisor import STOP_SIGNALS, StartFailed, Supervisor, share
+from lossd_server.starting import check_before, interruptible
 
 # A busy event loop keeps the interpreter's lock from the worker's thread for this long; Python's default is 5 ms.
 SWITCH_INTERVAL_S = 5e-4
@@ -28,12 +29,14 @@ log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str]) -> int:
     """Serves until SIGTERM or SIGINT. The exit status: 0 after a clean stop, 1 if it could not serve, 2 for usage."""
+    standard_streams.ensure_open()
     try:
         settings = parse_settings(argv, os.environ)
     except SettingsError as error:
-        print(f"lossd serve: {error}", file=sys.stderr)
+        complain(f"lossd serve: {error}")
         return 2
     logs.configure(settings.log_level, settings.log_format)
+    remove_dead()
     return _alone(settings) if settings.workers == 1 else _several(settings)
 
 
@@ -42,7 +45,7 @@ def worker(settings: Settings, index: int, memory: MutableSequence[int], pipe: C
     logs.configure(settings.log_level, settings.log_format)
     own = share(settings, index)
     try:
-        backend = prepare_backend(own, quiet=index > 0, worker=index)
+        backend = interruptible(lambda: prepare_backend(own, quiet=index > 0, worker=index))
     except (OSError, RuntimeError, ValueError) as error:
         pipe.send(("failed", f"{error}"))
         sys.exit(1)
@@ -77,9 +80,8 @@ def prepare_backend(settings: Settings, quiet: bool = False, worker: int = 0) ->
 
 def _alone(settings: Settings) -> int:
     try:
-        for address in settings.listen:
-            check_free(address)
-        backend = prepare_backend(settings)
+        check_before(settings)
+        backend = interruptible(lambda: prepare_backend(settings))
         with closing(backend), asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(
                 _serve(
@@ -95,6 +97,7 @@ def _alone(settings: Settings) -> int:
 
 def _several(settings: Settings) -> int:
     try:
+        check_before(settings)
         parent = Supervisor(settings, worker)
     except OSError as error:
         return _fail(settings, f"{error}")
@@ -133,7 +136,7 @@ async def _serve(
 
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stopping.set)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -155,16 +158,14 @@ async def _serve(
 
 def _announce(settings: Settings, addresses: list[str], device: str, backend: str) -> None:
     """Prints to stdout that calls are answered: the addresses, the device, the backend, the limits."""
-    for address in addresses:
-        print(f"listening on {address}")
-    print(f"device {device}")
-    print(f"backend {backend}")
     workers = f" workers={settings.workers}" if settings.workers > 1 else ""
-    print(
+    say(
+        *(f"listening on {address}" for address in addresses),
+        f"device {device}",
+        f"backend {backend}",
         f"limits max_message_bytes={settings.max_message_bytes} max_inflight_bytes={settings.max_inflight_bytes}"
         f" max_inflight_requests={settings.max_inflight_requests} max_body_s={settings.max_body_s:g}"
         f" max_deadline_s={settings.max_deadline_s:g} drain_s={settings.drain_s:g}{workers}",
-        flush=True,
     )
 
 
@@ -172,7 +173,7 @@ def _teller(settings: Settings) -> Callable[[str], None]:
     """What reports the steps of the start: to a reader in plain lines, to a program as JSON."""
     if settings.log_format == "json":
         return lambda step: log.info("preparing", extra={"step": step})
-    return lambda step: print(f"lossd: {step}", file=sys.stderr, flush=True)
+    return lambda step: complain(f"lossd: {step}")
 
 
 def _fail(settings: Settings, sentence: str) -> int:
@@ -180,5 +181,5 @@ def _fail(settings: Settings, sentence: str) -> int:
     if settings.log_format == "json":
         log.critical("could not serve", extra={"reason": sentence})
     else:
-        print(f"lossd serve: {sentence}", file=sys.stderr)
+        complain(f"lossd serve: {sentence}")
     return 1

@@ -10,6 +10,7 @@ from contextlib import suppress
 from lossd_server.admission.byte_budget import Admission
 from lossd_server.backends import Backend, Pinning
 from lossd_server.call.contract import Front, Routes
+from lossd_server.config.address import group_of
 from lossd_server.config.machine import machine_bytes
 from lossd_server.config.settings import Settings
 from lossd_server.engine.worker import Worker
@@ -22,7 +23,7 @@ from lossd_server.rpc.health import HEALTH, Health
 from lossd_server.rpc.server_info import ServerInfoReply
 from lossd_server.rpc.service import SERVICE, LossService
 from lossd_server.shared_memory.registry import RegionRegistry
-from lossd_server.shared_memory.socket_server import SocketServer, group_of
+from lossd_server.shared_memory.socket_server import SocketServer
 
 SWEEP_S = 1.0  # how late a call's end may be noticed by the server; a client's own deadline is core's to keep
 PUBLISH_S = 0.1  # how old another worker's counters may be

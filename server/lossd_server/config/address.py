@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import socket
+import stat
 from contextlib import ExitStack
 from ipaddress import ip_address
 
@@ -43,6 +45,7 @@ def check_free(address: str) -> None:
     """
     if address.startswith("unix:"):
         path = address.removeprefix("unix:").removeprefix("//")
+        check_socket_path(path)
         if os.path.exists(path):
             with socket.socket(socket.AF_UNIX) as probe:
                 if probe.connect_ex(path) == 0:
@@ -60,6 +63,30 @@ def check_free(address: str) -> None:
                 probe.bind(where)
             except OSError as error:
                 raise OSError(f"cannot listen on {address}: {error.strerror}") from None
+
+
+def check_socket_path(path: str) -> None:
+    """Raises OSError where no Unix socket could be made at `path`, or something else is there."""
+    length = len(os.fsencode(path))
+    if length > 107:
+        raise OSError(f"{path} has {length} bytes, a Unix socket's path has at most 107")
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise OSError(f"cannot listen on {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OSError(f"cannot listen on {path}: {folder} cannot be written")
+    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise OSError(f"cannot listen on {path}: a file is there that is no socket")
+
+
+def group_of(name: str) -> int:
+    """A group's number, by its name or number; −1 for "". Raises OSError with a sentence."""
+    if not name or name.isdigit():
+        return int(name or -1)
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise OSError(f"shared_memory_group = {name!r} is no group of this machine") from None
 
 
 def reserve(address: str, stack: ExitStack) -> str:

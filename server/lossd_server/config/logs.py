@@ -10,8 +10,14 @@ import sys
 import threading
 import time
 import warnings
+from collections import deque
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, TextIO
+
+# Lines that wait to be written, the time that a process waits for them at its end.
+MOST_LINES = 1000
+FLUSH_S = 1.0
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -38,6 +44,77 @@ class LogFormatter(logging.Formatter):
         return " ".join((fields["time"], fields["level"], *named))
 
 
+class BoundedHandler(logging.Handler):
+    """Writes records to standard error by a thread of its own, so that a reader who stops reading stops nobody.
+
+    While the reader does not read, the latest MOST_LINES wait and the others are counted; a line tells how many.
+    """
+
+    def __init__(self, formatter: logging.Formatter, file: int = 2) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._file = file
+        self._lines: deque[str] = deque()
+        self._dropped = 0
+        self._changed = threading.Condition()
+        self._closed = False
+        self._idle = True  # nothing is being written
+        self._pid = os.getpid()
+        self._start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:
+            line = f"a log record of {record.name} could not be formatted"
+        if os.getpid() != self._pid:  # a forked child has no such thread
+            self._pid = os.getpid()
+            self._start()
+        with self._changed:
+            if len(self._lines) >= MOST_LINES:
+                self._lines.popleft()
+                self._dropped += 1
+            self._lines.append(line)
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Waits until all is written, at most FLUSH_S."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._idle and not self._lines, FLUSH_S)
+
+    def close(self) -> None:
+        """Writes what there is, as `flush` does; the thread ends."""
+        self.flush()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        super().close()
+
+    def _start(self) -> None:
+        threading.Thread(target=self._write, name="lossd-log", daemon=True).start()
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                self._idle = True
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._lines or self._closed)
+                if not self._lines:
+                    return
+                lines, dropped = list(self._lines), self._dropped
+                self._lines.clear()
+                self._dropped = 0
+                self._idle = False
+            if dropped:
+                record = logging.makeLogRecord({"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING"})
+                record.msg, record.__dict__["lines"] = "log lines dropped: standard error was not read", dropped
+                lines.insert(0, self.format(record))
+            data = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
+            with suppress(OSError):  # closed, or a full disk: there is nobody to tell
+                while data:
+                    data = data[os.write(self._file, data) :]
+
+
 class AbandonedCallFilter(logging.Filter):
     """Drops grpc.aio's record, with a traceback, of each client that went away before its answer was written."""
 
@@ -49,20 +126,22 @@ class AbandonedCallFilter(logging.Filter):
 def configure(level: str, form: str) -> None:
     """Sends every logger's records of at least `level` to standard error, as "text" or "json" lines.
 
-    Libraries log at "info" and above: numba alone has thousands of debug records for each kernel. With "json", warnings
-    and exceptions that nobody caught become records too, and gRPC's core, which can only write plain text, is silent
-    unless GRPC_VERBOSITY is set.
+    Libraries log at "info" and above: numba alone has thousands of debug records for each kernel. Nobody waits for
+    standard error: see BoundedHandler. gRPC's core, which can only write plain text and would wait, is silent unless
+    GRPC_VERBOSITY is set. With "json", warnings and exceptions that nobody caught become records too.
     """
-    stream = logging.StreamHandler(sys.stderr)
-    stream.setFormatter(LogFormatter(form == "json"))
-    stream.addFilter(AbandonedCallFilter())
+    handler = BoundedHandler(LogFormatter(form == "json"))
+    handler.addFilter(AbandonedCallFilter())
     root = logging.getLogger()
-    root.handlers[:] = [stream]
+    for replaced in root.handlers:
+        replaced.close()
+    root.handlers[:] = [handler]
     own = logging.getLogger("lossd_server")
     own.setLevel(level.upper())
     root.setLevel(max(own.level, logging.INFO))
+    # Core writes by itself, from the event loop's thread: a reader who stops reading would stop the server.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if form == "json":
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         warnings.showwarning = _log_warning
         sys.excepthook = _log_uncaught
         threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)

@@ -14,6 +14,8 @@ from lossd_server.config.address import is_local
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+_MOST_INT32, _MOST_INT64 = 2**31 - 1, 2**63 - 1
+_COUNTED_BY_CORE = frozenset({"max_connections", "threads", "workers"})  # gRPC's core has C ints
 _MAX_MESSAGE_BYTES = 2**31 - 2**20  # gRPC's limits are C ints, and its own is set a little higher than ours
 _DESCRIPTION = "Serves losses and their gradients over gRPC."
 _EPILOG = """\
@@ -108,6 +110,8 @@ class Settings:
                 raise SettingsError(f"{one.name} = {value} must be a finite number of seconds above 0")
             if one.name.startswith("max_") and value <= 0 and not (value == 0 == one.default):
                 raise SettingsError(f"{one.name} = {value} must be above 0")
+            if isinstance(value, int) and value > (_MOST_INT32 if one.name in _COUNTED_BY_CORE else _MOST_INT64):
+                raise SettingsError(f"{one.name} = {value} is too large: no such number can be sent")
         if self.threads < 0:
             raise SettingsError(f"threads = {self.threads} must not be negative")
         if self.workers < 1:

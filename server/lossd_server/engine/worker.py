@@ -20,7 +20,7 @@ from lossd_server.engine.batcher import Batch, Batcher, Waiting
 from lossd_server.engine.chunked_job import ChunkedJob
 from lossd_server.engine.evaluate import carry_of_parts, evaluate
 from lossd_server.engine.finish import answer_of_parts
-from lossd_server.errors import DeadlineOver, GoingAway, Overloaded, ServerError
+from lossd_server.errors import DeadlineOver, GoingAway, ServerError, out_of_memory
 from lossd_server.jobs.gradient_placement import void
 from lossd_server.jobs.job import Job
 from lossd_server.jobs.partial_results import join_parts, moved
@@ -41,7 +41,7 @@ class Reply(Protocol):
 # The answer's bytes (or what `Waiting.form` makes of it), or what went wrong; None: parts are left.
 Outcome = Any
 
-OUT_OF_MEMORY_RETRY_S = 1.0
+DEVICE_LOST_RETRY_S = 1.0
 DEVICE_LOST = "DEVICE_LOST"  # the reason that a lost device's callers are given
 # Turns of the loop that a job waits for those that are being read: microseconds. gRPC's loop accepts one call a turn.
 GATHER_TURNS = 4
@@ -267,12 +267,4 @@ def deadline_over() -> DeadlineOver:
 
 
 def device_gone(error: DeviceLost) -> GoingAway:
-    return GoingAway(f"the server's device is lost: {error}", reason=DEVICE_LOST, retry_after_s=OUT_OF_MEMORY_RETRY_S)
-
-
-def out_of_memory() -> Overloaded:
-    return Overloaded(
-        "the server has not enough memory for this request now",
-        reason="OUT_OF_MEMORY",
-        retry_after_s=OUT_OF_MEMORY_RETRY_S,
-    )
+    return GoingAway(f"the server's device is lost: {error}", reason=DEVICE_LOST, retry_after_s=DEVICE_LOST_RETRY_S)

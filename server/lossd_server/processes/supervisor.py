@@ -14,9 +14,10 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from math import inf
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any
+from typing import Any, cast
 
 from lossd_server.config.address import reserve
 from lossd_server.config.machine import machine_bytes
@@ -26,6 +27,13 @@ from lossd_server.processes.restart_backoff import RestartBackoff
 
 # Beyond drain_s, for what a worker does after its last answer.
 STOP_MARGIN_S = 5.0
+# How often it is looked whether the workers go on, and how long one may stand still before it is killed: its event loop
+# publishes ten times a second, so that this is no busy one.
+LOOK_S, STALLED_S = 1.0, 8.0
+# Times that a worker may be lost while the server starts.
+START_TRIES = 5
+# SIGHUP: a terminal that is closed.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +43,21 @@ class StartFailed(Exception):
 
 
 class WorkerProcess:
-    """One worker's place: the process that holds it now, or when the next one may start."""
+    """One worker's place: the process that holds it now, or when the next one may start.
+
+    ready: whether it has said that it answers; beat, beat_at: what it last published, and when that changed.
+    """
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.process: SpawnProcess | None = None
         self.pipe: Connection | None = None
         self.started_at = 0.0
-        self.restart_at = float("inf")
+        self.restart_at = inf
         self.backoff = RestartBackoff()
+        self.ready = False
+        self.beat = 0
+        self.beat_at = inf
 
 
 class Supervisor:
@@ -61,12 +75,14 @@ class Supervisor:
         self._spawn = multiprocessing.get_context("spawn")
         self._workers = [WorkerProcess(index) for index in range(settings.workers)]
         self._stopping = False
+        self._looked_at = 0.0
         self._woken, self._waker = socket.socketpair()
 
     def start(self) -> tuple[str, str]:
-        """Returns when all answer: their device and backend. Raises StartFailed.
+        """Returns when all answer, or a signal came: their device and backend. Raises StartFailed.
 
-        The first goes alone: where no kernel is cached it compiles them for all.
+        The first goes alone: where no kernel is cached it compiles them for all. One that says why it cannot start ends
+        the start; one that is lost while it starts is started again, a few times.
         """
         self._take_signals()
         said = ("", "")
@@ -101,74 +117,149 @@ class Supervisor:
         """A signal wakes `_watch` through a socket, so that none is lost between two looks."""
         self._waker.setblocking(False)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             signal.signal(number, self._note)
 
     def _note(self, *_: object) -> None:
         self._stopping = True
 
     def _begin(self, worker: WorkerProcess) -> None:
+        """Starts a process in the worker's place; later, where there is no room for one now."""
+        now = time.monotonic()
+        try:
+            worker.pipe, worker.process = self._spawned(worker.index)
+        except (OSError, MemoryError) as error:  # no descriptors, no processes, no memory
+            self._later(worker, 0.0, {"error": str(error)}, "worker not started")
+            return
+        worker.started_at = now
+        worker.restart_at = inf
+        worker.ready = False
+
+    def _spawned(self, index: int) -> tuple[Connection, SpawnProcess]:
         ours, theirs = self._spawn.Pipe(duplex=False)
-        worker.process = self._spawn.Process(
-            target=self._entry,
-            args=(self.settings, worker.index, self._memory, theirs),
-            name=f"lossd-worker-{worker.index}",
-            daemon=True,
-        )
-        worker.process.start()
-        theirs.close()
-        worker.pipe = ours
-        worker.started_at = time.monotonic()
-        worker.restart_at = float("inf")
+        try:
+            process = self._spawn.Process(
+                target=self._entry,
+                args=(self.settings, index, self._memory, theirs),
+                name=f"lossd-worker-{index}",
+                daemon=True,
+            )
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours, process
 
     def _first_word(self, worker: WorkerProcess) -> tuple[str, str] | None:
         """What a worker says of its start; None where a signal came first."""
-        assert worker.pipe is not None
+        tries = 0
         while not self._stopping:
-            for found in wait([worker.pipe, self._woken]):
-                if found is self._woken:
-                    self._woken.recv(64)
-                    continue
-                try:
-                    word = worker.pipe.recv()
-                except EOFError:
-                    raise StartFailed(f"worker {worker.index} ended before it was ready") from None
-                if word[0] == "failed":
-                    raise StartFailed(word[1])
-                return word[1], word[2]
+            if worker.pipe is None or worker.process is None:
+                tries += 1
+                if tries > START_TRIES:
+                    raise StartFailed(f"worker {worker.index} ended {tries} times before it was ready")
+                self._wait_for(self._woken, until=worker.restart_at)
+                if not self._stopping:
+                    self._begin(worker)
+                continue
+            if not self._wait_for(worker.pipe):
+                continue
+            try:
+                word = worker.pipe.recv()
+            except EOFError:
+                self._ended(worker)
+                continue
+            if word[0] == "failed":
+                raise StartFailed(word[1])
+            self._answers(worker)
+            return word[1], word[2]
         return None
 
+    def _wait_for(self, awaited: Any, until: float = inf) -> bool:
+        """Waits for `awaited`, a signal, or a time; whether it was `awaited`."""
+        found = wait([awaited, self._woken], None if until == inf else max(0.0, until - time.monotonic()))
+        if self._woken in found:
+            self._woken.recv(64)
+        return awaited in found
+
+    def _answers(self, worker: WorkerProcess) -> None:
+        worker.ready = True
+        worker.beat = shared_counters.beat_of(self._memory, worker.index)
+        worker.beat_at = time.monotonic()
+
     def _watch(self) -> None:
-        """Waits for a signal, an end, or a time to start again; starts what is due."""
+        """Waits for a signal, an end, a word, or a time to look again; starts what is due, kills what has stopped."""
         now = time.monotonic()
         due = min(worker.restart_at for worker in self._workers)
         sentinels = {w.process.sentinel: w for w in self._workers if w.process is not None}
-        watched: Sequence[Any] = [*sentinels, self._woken]
-        for found in wait(watched, None if due == float("inf") else max(0.0, due - now)):
+        pipes = {w.pipe: w for w in self._workers if w.pipe is not None and not w.ready and w.process is not None}
+        watched: Sequence[Any] = [*sentinels, *pipes, self._woken]
+        for found in wait(watched, max(0.0, min(due - now, LOOK_S))):
             if isinstance(found, int):
                 self._ended(sentinels[found])
-            else:
+            elif found is self._woken:
                 self._woken.recv(64)
+            else:
+                self._heard(pipes[cast("Connection", found)])
         now = time.monotonic()
+        self._look(now)
         for worker in self._workers:
             if worker.restart_at <= now and not self._stopping:
                 self._begin(worker)
 
-    def _ended(self, worker: WorkerProcess) -> None:
+    def _heard(self, worker: WorkerProcess) -> None:
+        """A worker that was started again says that it answers, or why it cannot: then its end follows."""
+        if worker.pipe is not None and worker.process is not None:
+            try:
+                word = worker.pipe.recv()
+            except EOFError:
+                return self._ended(worker)
+            if word[0] == "ready":
+                self._answers(worker)
+            else:
+                self._ended(worker, str(word[1]))
+        return None
+
+    def _look(self, now: float) -> None:
+        """Kills workers whose event loop has stood still: the kernel goes on giving them connections."""
+        if now - self._looked_at > STALLED_S / 2:  # this process itself was stopped, or starved: so were they
+            for worker in self._workers:
+                worker.beat_at = now
+        self._looked_at = now
+        for worker in self._workers:
+            if not worker.ready or worker.process is None:
+                continue
+            beat = shared_counters.beat_of(self._memory, worker.index)
+            if beat != worker.beat:
+                worker.beat, worker.beat_at = beat, now
+            elif now - worker.beat_at > STALLED_S:
+                log.error("worker killed: it stands still", extra={"worker": worker.index, "pid": worker.process.pid})
+                worker.process.kill()
+                worker.beat_at = now
+
+    def _ended(self, worker: WorkerProcess, said: str = "") -> None:
         process, worker.process = worker.process, None
+        pipe, worker.pipe = worker.pipe, None
         if process is None or self._stopping:
             return
         process.join()
-        now = time.monotonic()
-        wait_s = worker.backoff.wait_s(now - worker.started_at)
-        worker.restart_at = now + wait_s
-        extra = {"worker": worker.index, "pid": process.pid, "exit": process.exitcode, "restart_s": wait_s}
-        log.error("worker ended", extra=extra | {"said": last_words(worker.pipe)})
+        fields = {"pid": process.pid, "exit": process.exitcode, "said": said or last_words(pipe)}
+        if pipe is not None:
+            pipe.close()
+        self._later(worker, time.monotonic() - worker.started_at, fields, "worker ended")
+
+    def _later(self, worker: WorkerProcess, lived_s: float, fields: dict[str, Any], event: str) -> None:
+        wait_s = worker.backoff.wait_s(lived_s)
+        worker.restart_at = time.monotonic() + wait_s
+        worker.ready = False
+        log.error(event, extra={"worker": worker.index, "restart_s": wait_s} | fields)
 
 
 def last_words(pipe: Connection | None) -> str:
     """Why a worker could not start, where that is how it ended."""
-    with suppress(EOFError):
+    with suppress(EOFError, OSError):
         while pipe is not None and pipe.poll():
             word = pipe.recv()
             if word[0] == "failed":

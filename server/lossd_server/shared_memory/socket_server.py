@@ -8,14 +8,11 @@ connection and nothing else.
 from __future__ import annotations
 
 import asyncio
-import grp
 import logging
 import os
-import shutil
 import socket
 import stat
 import struct
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -24,6 +21,7 @@ import numpy as np
 
 from lossd.shared_memory import socket_protocol
 from lossd_server.backends import Pinning
+from lossd_server.processes.private_folder import PrivateFolder
 from lossd_server.shared_memory.mapped_region import MappedRegion, NotTaken, mapped, touch, unmap
 from lossd_server.shared_memory.registry import RegionRegistry
 
@@ -99,7 +97,7 @@ class SocketServer:
         self._instance_id = instance_id
         self._handshake_s = handshake_s
         self._loop = asyncio.get_running_loop()
-        self._folder = ""
+        self._folder: PrivateFolder | None = None
         self._listener: socket.socket | None = None
         self._made: tuple[int, int] = (0, 0)
         self._connections: dict[socket.socket, tuple[SocketSession, asyncio.TimerHandle]] = {}
@@ -107,10 +105,8 @@ class SocketServer:
     def start(self, path: str = "", mode: int = 0o600, group: int = -1) -> None:
         """Listens at `path`, or in a private folder. Raises OSError with a sentence."""
         if not path:
-            runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-            # Mode 0700. Not a TemporaryDirectory, which a forked child would remove when it ends.
-            self._folder = tempfile.mkdtemp(prefix="lossd-", dir=runtime if os.access(runtime, os.W_OK) else None)
-            path = f"{self._folder}/memory"
+            self._folder = PrivateFolder()
+            path = f"{self._folder.path}/memory"
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             _bind(listener, path)
@@ -147,9 +143,9 @@ class SocketServer:
             found = os.stat(path)
             if (found.st_dev, found.st_ino) == self._made:
                 os.unlink(path)
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = ""
+        if self._folder is not None:
+            self._folder.remove()
+            self._folder = None
 
     def _accept(self) -> None:
         assert self._listener is not None
@@ -246,16 +242,6 @@ class SocketServer:
 
 def _address(region: MappedRegion) -> int:
     return int(np.frombuffer(region.memory, np.uint8).ctypes.data)
-
-
-def group_of(name: str) -> int:
-    """A group's number, by its name or number; −1 for "". Raises OSError with a sentence."""
-    if not name or name.isdigit():
-        return int(name or -1)
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise OSError(f"shared_memory_group = {name!r} is no group of this machine") from None
 
 
 def _files(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

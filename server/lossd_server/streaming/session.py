@@ -68,14 +68,11 @@ class Session:
 
     def receive(self, body: bytes, charge: Reservation, now: float) -> None:
         """One message. Raises InvalidRequest where it is none, or names too many: the stream cannot go on."""
-        try:
-            message, views = take_large_data(pb.StreamRequest.DESCRIPTOR, body)
-        except DecodeError:
-            message, views = pb.StreamRequest(), {}
-        request = cast("pb.StreamRequest", message)
-        kind = request.WhichOneof("message")
         self._charge = charge
         try:
+            message, views = take_large_data(pb.StreamRequest.DESCRIPTOR, body)
+            request = cast("pb.StreamRequest", message)
+            kind = request.WhichOneof("message")
             if kind == "opens":
                 self._open_all(request.opens.opens, charge)
             elif kind == "open":
@@ -84,8 +81,9 @@ class Session:
                 self._block(request.block, views, charge, now)
             elif kind == "end":
                 self._end(request.end.evaluation_id, now)
-            else:
-                raise malformed("lossd.v1.StreamRequest", len(body))
+            # Else it says nothing, or what a later version of the contract has: nothing of this stream depends on it.
+        except DecodeError:
+            raise malformed("lossd.v1.StreamRequest", len(body)) from None
         finally:
             self._charge = None
             charge.drop()

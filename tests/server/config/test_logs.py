@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from lossd_server.config import logs
 from tests.client.programs import run
+from tests.waiting import until
 
 # What libraries and the interpreter itself write beside our own events: each in its own way.
 OTHERS = """
@@ -47,7 +50,7 @@ class ExecuteBatchError(Exception):
 
 
 def test_a_client_that_went_away_is_no_error(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What grpc.aio logs of an answer that nobody takes any more is left out; everything else of it is there."""
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
@@ -59,7 +62,9 @@ def test_a_client_that_went_away_is_no_error(
     core.error("broken", exc_info=ValueError())
     core.error("plain")
 
-    said = capsys.readouterr().err
+    logging.getLogger().handlers[0].close()
+
+    said = capfd.readouterr().err
     assert "gone" not in said
     assert "broken" in said
     assert "plain" in said
@@ -112,5 +117,31 @@ def test_a_server_that_cannot_start_says_so_in_its_format(form: str, tmp_path: P
 
     last = done.stderr.splitlines()[-1]
     sentence = json.loads(last)["reason"] if form == "json" else last.removeprefix("lossd serve: ")
-    assert (done.returncode, sentence) == (1, f"cannot listen on unix:{tmp_path}/missing/socket")
+    assert done.returncode == 1
+    assert sentence == f"cannot listen on {tmp_path}/missing/socket: there is no folder {tmp_path}/missing"
     assert form == "text" or all(json.loads(line) for line in done.stderr.splitlines())
+
+
+def test_a_reader_who_stops_reading() -> None:
+    """While nobody reads, the latest lines are kept, and a line tells how many were dropped; nobody waits."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    handler = logs.BoundedHandler(logging.Formatter("%(message)s"), writer)
+    handler.emit(logging.makeLogRecord({"msg": "taken"}))  # by the thread, which waits with it
+    until(lambda: not handler._lines, "the thread has taken the first line")
+    for number in range(logs.MOST_LINES + 7):
+        handler.emit(logging.makeLogRecord({"msg": str(number)}))
+    found = bytearray()
+    while not found.endswith(f"{logs.MOST_LINES + 6}\n".encode()):
+        found += os.read(reader, 1 << 16)
+    handler.close()
+    os.close(reader)
+    os.close(writer)
+
+    lines = found.lstrip(b"\0").decode().splitlines()
+    assert lines[:3] == ["taken", "log lines dropped: standard error was not read", "7"]
+    assert len(lines) == 2 + logs.MOST_LINES

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from lossd.shared_memory import socket_protocol
+from lossd_server.config.address import group_of
 from lossd_server.shared_memory.registry import RegionRegistry
-from lossd_server.shared_memory.socket_server import SocketServer, group_of
+from lossd_server.shared_memory.socket_server import SocketServer
 from tests.server.shared_memory.listening import INSTANCE, MOST, against, alive, listening
 from tests.server.shared_memory.memfds import PAGE, Peer, connected, descriptors, mappings, memfd
 from tests.waiting import until
