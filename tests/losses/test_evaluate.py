@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isnan, log
+from math import fsum, isnan, log
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.engine.evaluate import evaluate
 from lossd_server.jobs.job import Answer
-from lossd_server.jobs.reduction import weights_of
+from lossd_server.jobs.reduction import denominator_of, weights_of
 from tests.losses.checked import check
 from tests.losses.jobs import LOGITS, TARGET, Recording, answer, bce, cross_entropy, summary
 from tests.losses.messages import tensor, zeros
@@ -210,3 +210,21 @@ def test_a_loss_has_the_dtype_that_is_computed_in() -> None:
 
     assert answer(check("Entropy", request)).loss.dtype == np.float32
     assert answer(cross_entropy()).loss.dtype == np.float64
+
+
+@pytest.mark.parametrize("rpc", ["NLL", "CrossEntropy"])
+def test_denominators_are_as_exact_as_sums(rpc: str) -> None:
+    """Σ w[y] of 20,000 float64 weights of mixed size and both signs is math.fsum's, to the last bit."""
+    rng = np.random.default_rng(5)
+    weight = rng.standard_normal(50) * 10.0 ** rng.integers(-9, 9, 50)
+    weight[25:] = -weight[:25]
+    weight[0] += 1.0
+    target = rng.integers(0, 50, (200, 10, 10))
+    tensors = {
+        "input": tensor(rng.standard_normal((200, 50, 10, 10)), "float64"),
+        "target": tensor(target, "int64"),
+        "weight": tensor(weight, "float64"),
+    }
+    job = check(rpc, getattr(service, f"{rpc}Request")(**tensors))
+
+    assert denominator_of(job).weight_sum == fsum(weight[target.ravel()])

@@ -77,13 +77,16 @@ def denominator(call: Call) -> MeanDenominator:
     weights = call.operands.get("row_weight")
     if not is_index_target(call):
         assert weights is not None
-        return MeanDenominator(_exact(weights), weights.values.size)
+        of_weights = _Sum()
+        for start, stop in _chunks(weights):
+            of_weights.add(tensors.as_float64(weights.values[start:stop], weights.dtype).reshape(-1))
+        return MeanDenominator(of_weights.value, weights.values.size)
     class_weight = call.operands.get("weight")
     by_class = None if class_weight is None else tensors.as_float64(class_weight.values, class_weight.dtype).reshape(-1)
     target, shape = call.operands["target"], call.operands["input"].shape
     classes = shape[1]
     ignored = call.asked.fields.get("ignore_index", IGNORE_INDEX)
-    total, count = 0.0, 0
+    total, count = _Sum(), 0
     for start, stop in _chunks(target):
         labels = target.values[start:stop].reshape(-1).astype(np.int64)
         # A label that is no class fails its block on the server, which names it.
@@ -94,8 +97,8 @@ def denominator(call: Call) -> MeanDenominator:
         rows = np.ones(int(np.count_nonzero(kept))) if by_class is None else by_class[labels[kept]]
         if weights is not None:
             rows = rows * tensors.as_float64(weights.values[start:stop], weights.dtype).reshape(-1)[kept]
-        total = _ordered(total, rows)[-1]
-    return MeanDenominator(float(count) if by_class is None and weights is None else float(total), count)
+        total.add(rows)
+    return MeanDenominator(float(count) if by_class is None and weights is None else total.value, count)
 
 
 def _chunks(operand: Operand) -> list[tuple[int, int]]:
@@ -111,14 +114,19 @@ def _ordered(start: float, values: Floats) -> Floats:
     return sums
 
 
-def _exact(weights: Operand) -> float:
-    """Their sum from the left with what every addition rounds off (Neumaier), as the server's."""
-    total = lost = 0.0
-    for start, stop in _chunks(weights):
-        values = tensors.as_float64(weights.values[start:stop], weights.dtype).reshape(-1)
-        sums = _ordered(total, values)
+class _Sum:
+    """A sum from the left with what every addition rounds off (Neumaier), as the server's."""
+
+    def __init__(self) -> None:
+        self._total = self._lost = 0.0
+
+    def add(self, values: Floats) -> None:
+        sums = _ordered(self._total, values)
         before, after = sums[:-1], sums[1:]
         with np.errstate(all="ignore"):
             off: Any = np.where(abs(before) >= abs(values), (before - after) + values, (values - after) + before)
-        total, lost = float(sums[-1]), float(_ordered(lost, off)[-1])
-    return total + lost if abs(total) < np.inf else total
+        self._total, self._lost = float(sums[-1]), float(_ordered(self._lost, off)[-1])
+
+    @property
+    def value(self) -> float:
+        return self._total + self._lost if abs(self._total) < np.inf else self._total

@@ -14,7 +14,7 @@ from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends.numba.batch_table import address_of
 from lossd_server.backends.numba.simd.memory import copy_bytes, load_one, pointer, store_one, zero_bytes
 from lossd_server.jobs.jit import device_function, njit
-from lossd_server.jobs.reduction import kept_classes, ordered_sum
+from lossd_server.jobs.reduction import kept_classes, ordered_sum, whole
 from lossd_server.wire import codec
 
 INT8, INT16, INT32 = int(pb.DATA_TYPE_INT8), int(pb.DATA_TYPE_INT16), int(pb.DATA_TYPE_INT32)
@@ -95,14 +95,16 @@ def enter(plans: Any, start: int) -> bool:
         return True
     for row in range(plan.rows):
         store_one(plan.target + 8 * row, label(start + plan.target_at, row, plan.target_dtype))
-    wrong, weight_sum, count = kept_classes(
+    wrong, total, lost, count = kept_classes(
         carray(pointer(plan.target, np.int64(0)), (plan.rows,)),
         plan.ignore_index,
         plan.classes,
         carray(pointer(plan.class_weight, 0.0), (plan.class_weights,)),
         carray(pointer(plan.row_weight, 0.0), (plan.row_weights,)),
         0.0,
+        0.0,
     )
+    weight_sum = whole(total, lost)
     if wrong >= 0 or count == 0 or weight_sum == 0.0:
         return False
     plan.weight_sum = weight_sum

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossd_server.jobs.jit import njit
+from lossd_server.jobs.jit import device_function, njit
 from lossd_server.jobs.job import BadValue, Fault, Formula, Job, Reduction
 
 # Formulas whose mean is weighted by the class of every row.
@@ -48,17 +48,18 @@ def denominator_of(job: Job, before: Denominator = NOTHING) -> Denominator:
     """
     if job.formula in BY_CLASS:
         assert job.target is not None
-        row, weight_sum, count = kept_classes(
+        row, total, lost, count = kept_classes(
             read_only(job.target.values),
             job.ignore_index,
             job.layout.classes,
             weights_of(job.class_weight),
             weights_of(job.row_weight),
             before.total,
+            before.lost,
         )
         if row >= 0:
             raise BadValue(Fault.CLASS_OUT_OF_RANGE, row)
-        return Denominator(weight_sum, before.count + count)
+        return Denominator(total, before.count + count, lost)
     layout = job.layout
     count = layout.rows if layout.elements else 0
     if job.formula in BY_ELEMENT:
@@ -113,11 +114,19 @@ def read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def warm_up() -> None:
     """Compiles, or loads, what the functions here call."""
     ones, target = read_only(np.ones(1)), read_only(np.zeros(1, np.int64))
-    kept_classes(target, -100, 1, ones, ones, 0.0)
+    kept_classes(target, -100, 1, ones, ones, 0.0, 0.0)
     for kind in (ones, read_only(np.ones(1, np.float32))):
         ordered_sum(kind, 0.0)
         summed_on(kind, 0.0, 0.0)
     divided_by_sums(ones, 1, 1, 1, np.empty(1))
+
+
+def whole_sum(total: float, lost: float) -> float:
+    """What additions came to that lost so much; an infinite total has lost nothing."""
+    return total + lost if abs(total) < float("inf") else total
+
+
+whole = device_function(whole_sum)  # the same, for compiled functions
 
 
 @njit
@@ -127,23 +136,23 @@ def ordered_sum(values: npt.NDArray[Any], start: float) -> float:
     values: float32 or float64.
     """
     total, lost = summed_on(values, start, 0.0)
-    return total + lost if abs(total) < np.inf else total
+    return whole(total, lost)
+
+
+@device_function
+def added(total: float, lost: float, value: float) -> tuple[float, float]:
+    """One addition of such a sum: the new total, and all that was rounded off."""
+    total_after = total + value
+    off = (total - total_after) + value if abs(total) >= abs(value) else (value - total_after) + total
+    return total_after, lost + off
 
 
 @njit
 def summed_on(values: npt.NDArray[Any], total: float, lost: float) -> tuple[float, float]:
     """The same sum carried on from where it stands: its total, and what was rounded off (`whole_sum` adds the two)."""
     for index in range(values.shape[0]):
-        value = np.float64(values[index])
-        added = total + value
-        lost += (total - added) + value if abs(total) >= abs(value) else (value - added) + total
-        total = added
+        total, lost = added(total, lost, np.float64(values[index]))
     return total, lost
-
-
-def whole_sum(total: float, lost: float) -> float:
-    """What `summed_on` came to."""
-    return total + lost if abs(total) < float("inf") else total
 
 
 @njit
@@ -153,11 +162,12 @@ def kept_classes(
     classes: int,
     class_weight: npt.NDArray[np.float64],
     row_weight: npt.NDArray[np.float64],
-    weight_sum: float,
-) -> tuple[int, float, int]:
-    """(first row whose target is no class, or −1; weight_sum + Σ r·w[y] over kept rows, from the left; kept rows).
+    total: float,
+    lost: float,
+) -> tuple[int, float, float, int]:
+    """(first row whose target is no class, or −1; total + Σ r·w[y] over kept rows, and what that lost; kept rows).
 
-    Empty weights are ones.
+    Added from the left as losses are (`summed_on`). Empty weights are ones.
     """
     count = 0
     for row in range(target.shape[0]):
@@ -165,15 +175,15 @@ def kept_classes(
         if label == ignore_index:
             continue
         if label < 0 or label >= classes:
-            return row, weight_sum, count
+            return row, total, lost, count
         count += 1
         weight = 1.0
         if class_weight.shape[0] > 0:
             weight = class_weight[label]
         if row_weight.shape[0] > 0:
             weight *= row_weight[row]
-        weight_sum += weight
-    return -1, weight_sum, count
+        total, lost = added(total, lost, weight)
+    return -1, total, lost, count
 
 
 @njit

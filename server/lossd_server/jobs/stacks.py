@@ -15,9 +15,19 @@ import numpy.typing as npt
 
 from lossd_server.jobs.jit import njit
 from lossd_server.jobs.job import Answer, Computed, Formula, Job, Layout, Reduction
-from lossd_server.jobs.reduction import BY_CLASS, Denominator, gradient_scale, read_only, weights_of
+from lossd_server.jobs.reduction import (
+    BY_CLASS,
+    Denominator,
+    gradient_scale,
+    kept_classes,
+    read_only,
+    summed_on,
+    weights_of,
+    whole,
+)
 from lossd_server.tensors.array import STORAGE, Array
 
+NO_WEIGHTS = read_only(np.empty(0))
 # Losses with one number a row, which is all that is added up.
 STACKED = BY_CLASS | {
     Formula.CROSS_ENTROPY_DISTRIBUTION,
@@ -128,16 +138,11 @@ def kept_of_equals(
     label is no class."""
     same_sum, same_count = 0.0, -1
     for first in range(0, target.shape[0], rows):
-        weight_sum, count = 0.0, 0
-        for row in range(first, first + rows):
-            label = target[row]
-            if label == ignore_index:
-                continue
-            if label < 0 or label >= classes:
-                return 0.0, -1
-            count += 1
-            weight_sum += class_weight[label] if class_weight.shape[0] > 0 else 1.0
-        if same_count >= 0 and (count != same_count or weight_sum != same_sum):
+        wrong, total, lost, count = kept_classes(
+            target[first : first + rows], ignore_index, classes, class_weight, NO_WEIGHTS, 0.0, 0.0
+        )
+        weight_sum = whole(total, lost)
+        if wrong >= 0 or (same_count >= 0 and (count != same_count or weight_sum != same_sum)):
             return 0.0, -1
         same_sum, same_count = weight_sum, count
     return same_sum, same_count
@@ -148,10 +153,4 @@ def sums_of_each(values: npt.NDArray[Any], sums: npt.NDArray[np.float64]) -> Non
     """sums[i] is the sum of the i-th of equal ranges of `values`, as `reduction.ordered_sum` adds it."""
     each = values.shape[0] // sums.shape[0]
     for i in range(sums.shape[0]):
-        total, lost = 0.0, 0.0
-        for index in range(i * each, (i + 1) * each):
-            value = np.float64(values[index])
-            added = total + value
-            lost += (total - added) + value if abs(total) >= abs(value) else (value - added) + total
-            total = added
-        sums[i] = total + lost if abs(total) < np.inf else total
+        sums[i] = whole(*summed_on(values[i * each : (i + 1) * each], 0.0, 0.0))
