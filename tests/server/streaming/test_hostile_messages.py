@@ -20,6 +20,7 @@ from lossd.v1 import service_pb2 as pb
 from lossd_server.backends import Backend
 from lossd_server.streaming.session import MAX_OPEN
 from tests.losses.messages import tensor
+from tests.server.messages import cross_entropy
 from tests.server.running import held, serving, settled, stub, until_held
 from tests.server.streaming.conversation import Talk, converse, failures, messages, opened, reason, whole
 from tests.server.streaming.hostile import ROWS, hostile, requests
@@ -191,3 +192,22 @@ def test_streams_in_a_budget_of_one_message(numba: Backend) -> None:
 
 async def alone(channel: grpc.aio.Channel, request: Any) -> Any:
     return await stub(channel).CrossEntropy(request)
+
+
+def test_a_message_that_says_nothing(numba: Backend) -> None:
+    """An empty StreamRequest, or one of a later version's fields only, is passed over: the stream goes on."""
+
+    async def run() -> None:
+        async with serving(numba) as (_, channel):
+            call: Any = channel.stream_stream("/lossd.v1.LossService/Stream")()
+            for body in (b"", b"\xaa\x06\x01x"):  # field 101
+                await call.write(body)
+            opened = pb.StreamRequest(open=pb.Open(evaluation_id=1, cross_entropy=cross_entropy()))
+            await call.write(opened.SerializeToString())
+            await call.done_writing()
+
+            assert pb.StreamResponse.FromString(await call.read()).result.evaluation_id == 1
+            assert await call.code() is grpc.StatusCode.OK
+            assert await held(channel) == (0, 0)
+
+    asyncio.run(run())

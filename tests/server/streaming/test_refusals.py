@@ -298,22 +298,3 @@ def test_a_bug_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
             assert (await stub(channel).CrossEntropy(cross_entropy())).summary.count == 6
 
     asyncio.run(run())
-
-
-def test_a_message_that_says_nothing(numba: Backend) -> None:
-    """An empty StreamRequest, or one of a later version's fields only, is passed over: the stream goes on."""
-
-    async def run() -> None:
-        async with serving(numba) as (_, channel):
-            call: Any = channel.stream_stream("/lossd.v1.LossService/Stream")()
-            for body in (b"", b"\xaa\x06\x01x"):  # field 101
-                await call.write(body)
-            opened = pb.StreamRequest(open=pb.Open(evaluation_id=1, cross_entropy=cross_entropy()))
-            await call.write(opened.SerializeToString())
-            await call.done_writing()
-
-            assert pb.StreamResponse.FromString(await call.read()).result.evaluation_id == 1
-            assert await call.code() is grpc.StatusCode.OK
-            assert await held(channel) == (0, 0)
-
-    asyncio.run(run())

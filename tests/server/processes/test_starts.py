@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ import grpc
 import pytest
 
 from lossd.v1.service_pb2_grpc import LossServiceStub
-from lossd_server.processes.private_folder import PrivateFolder, remove_dead
 from tests.server.messages import cross_entropy
 from tests.server.server_process import command, environment, process, run
 from tests.waiting import WAIT_S, until
@@ -113,30 +111,6 @@ def test_folders_of_killed_servers(tmp_path: Path) -> None:
     assert len(left) == 1
     assert len(there) == 2
     assert not left & there
-
-
-def test_a_folder_that_is_held_is_not_taken_for_a_dead_one() -> None:
-    """Only a lock that nobody holds tells that a server has ended."""
-    folder = PrivateFolder()
-    remove_dead()
-    held = Path(folder.path).is_dir()
-    folder.remove()
-
-    assert held
-    assert not Path(folder.path).exists()
-
-
-def test_a_long_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Unix socket's path must be short: where the temporary folder's is long, another one serves."""
-    long = tmp_path / ("long" * 30)
-    long.mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
-    monkeypatch.setattr(tempfile, "tempdir", str(long))
-    folder = PrivateFolder()
-    path = folder.path
-    folder.remove()
-
-    assert len(path) < 100
 
 
 @pytest.mark.parametrize(
