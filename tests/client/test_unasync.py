@@ -16,13 +16,13 @@ ASYNCHRONOUS = '''\
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
 from lossd.concurrency.tasks import sleep
 from lossd.connection.aio_pool import ConnectionPool
 
 
-class Sum(Base[Awaitable[int]]):
+class Sum(Base[int]):
     # What is awaited, and aiolos, stay as they are.
     async def add(
         self, pool: ConnectionPool, items: Iterable[int] | AsyncIterable[int], first_item_that_is_added: int

@@ -81,4 +81,4 @@ def test_the_process_ends() -> None:
             process.kill()
 
     assert process.returncode == 1
-    assert "the device is lost" in said
+    assert "the device was lost" in said

@@ -16,6 +16,7 @@ from pathlib import Path
 PREFIX = "lossd-"
 _MAKING = f".{PREFIX}"  # until the lock is held: nobody takes a folder of this name for a dead one
 _LOCK = "lock"
+FALLBACKS = ("/tmp", "/var/tmp")
 # A Unix socket's path has at most 107 bytes, of which the name in the folder has these.
 _LONGEST_FOLDER = 107 - len("/memory")
 
@@ -65,7 +66,7 @@ def _remove_if_dead(folder: Path) -> None:
 
 def _parent() -> str:
     """Where folders are made: the runtime folder, the temporary one, or where those are too long for a socket /tmp."""
-    for folder in (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp", "/var/tmp"):
+    for folder in (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), *FALLBACKS):
         length = len(os.fsencode(f"{folder}/{PREFIX}12345678"))
         if folder and length <= _LONGEST_FOLDER and os.access(folder, os.W_OK | os.X_OK):
             return folder

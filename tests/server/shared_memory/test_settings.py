@@ -54,6 +54,7 @@ def test_no_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """Where no private folder can be made the server does without shared memory."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    monkeypatch.setattr("lossd_server.processes.private_folder.FALLBACKS", ())
 
     async def run() -> None:
         async with serving(EdgeBackend()) as (_, channel):
