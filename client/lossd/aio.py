@@ -222,12 +222,16 @@ class Client(Methods):
             return
         start_s = time.perf_counter()
         try:
-            small = is_small(call, asked)
-            way = Route(call) if small else await self._route(connection, call, asked, Retry(idle_s), 0)
+            if is_small(call, asked):
+                way = Route(call)
+            else:
+                call = await run_blocking(call.owned)
+                way = await self._route(connection, call, asked, Retry(idle_s), 0)
         except InvalidArgument as error:
             window.fail(error)
             return
         evaluation = Evaluation(way, start_s)
+        evaluation.read_now()
         window.add(evaluation)
         await stream.add(evaluation)
 

@@ -216,12 +216,16 @@ class Client(Methods):
             return
         start_s = time.perf_counter()
         try:
-            small = is_small(call, asked)
-            way = Route(call) if small else self._route(connection, call, asked, Retry(idle_s), 0)
+            if is_small(call, asked):
+                way = Route(call)
+            else:
+                call = run_blocking(call.owned)
+                way = self._route(connection, call, asked, Retry(idle_s), 0)
         except InvalidArgument as error:
             window.fail(error)
             return
         evaluation = Evaluation(way, start_s)
+        evaluation.read_now()
         window.add(evaluation)
         stream.add(evaluation)
 

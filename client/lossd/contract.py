@@ -5,7 +5,7 @@ dtypes are `lossd.v1.DataType` values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -25,6 +25,15 @@ FAULT_AROUND = 1 << 16
 
 # Floats that kernels read where they lie; 8-bit ones are widened first.
 READ_IN_PLACE = frozenset({pb.DATA_TYPE_FLOAT16, pb.DATA_TYPE_BFLOAT16, pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64})
+# What the numbers of a tensor may mean, by request and option, in the users' words.
+_OF_INPUT = ("logits", "log_probabilities", "probabilities", "counts")
+KINDS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("EntropyRequest", "kind"): ("logits", "probabilities", "counts"),
+    ("CrossEntropyRequest", "kind"): _OF_INPUT,
+    ("CrossEntropyRequest", "target_kind"): ("indices", "probabilities", "counts"),
+    ("KLDivergenceRequest", "kind"): _OF_INPUT,
+    ("KLDivergenceRequest", "target_kind"): _OF_INPUT,
+}
 _ELEMENTWISE_WEIGHTS = frozenset({"weight", "pos_weight"})
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from lossd import contract
 from lossd.request.build import METHODS, build
 from lossd.routing import block_plan
 from lossd.rpc.server_limits import MessageLimits
+from lossd.v1 import loss_pb2
 from lossd_server import losses
+from lossd_server.errors import ServerError
 from lossd_server.jobs.job import RUN, Job, Reduction
 from lossd_server.jobs.slicing import granularity, items
 from lossd_server.wire import codec
@@ -54,3 +58,25 @@ def test_blocks_are_the_servers_items(case: Case) -> None:
 def test_methods_are_the_losses() -> None:
     """The client has a method for every loss that is served, and no other."""
     assert {method.rpc for method in METHODS.values()} == set(losses.SERVED)
+
+
+@pytest.mark.parametrize("request_name, option", contract.KINDS)
+def test_kinds_are_those_that_the_server_takes(request_name: str, option: str) -> None:
+    """A kind that the client offers for an option is taken by the server, and every other is not."""
+    rpc = request_name.removesuffix("Request")
+    words = contract.value_names(loss_pb2.Kind.DESCRIPTOR)
+    method = next(name for name, one in METHODS.items() if one.rpc == rpc)
+    call = build(method, *[np.ones((2, 2))] * len(METHODS[method].tensors))
+    taken = set()
+    for kind, word in words.items():
+        request = call.request
+        setattr(request, option, kind)
+        refused = None
+        try:
+            losses.check(rpc, codec.decode_fields(rpc, request.SerializeToString()))
+        except ServerError as error:  # of another kind: ones are no class indices
+            refused = error
+        if refused is None or refused.reason != "OPTION_NOT_TAKEN":
+            taken.add(word)
+
+    assert taken == set(contract.KINDS[request_name, option])

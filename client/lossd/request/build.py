@@ -7,7 +7,7 @@ type. So the contract is the only table of options there is, and a new field is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
 from typing import Any
 
@@ -122,6 +122,10 @@ class Call:
             if operand.at is None:
                 size += operand.values.nbytes
         return size
+
+    def owned(self) -> Call:
+        """The same call, its tensors in memory that the caller cannot change any more."""
+        return replace(self, operands={name: one.owned() for name, one in self.operands.items()})
 
     def body(self) -> bytes:
         """The serialised request, made anew each time: each tensor is copied once, into it."""
@@ -255,6 +259,9 @@ def _writer(entry: FieldDescriptor) -> Write:
     if entry.enum_type is None:
         return _NUMBERS[entry.type]
     values = {name: number for number, name in contract.value_names(entry.enum_type).items()}
+    taken = contract.KINDS.get((entry.containing_type.name if entry.containing_type else "", entry.name))
+    if taken is not None:
+        values = {name: values[name] for name in taken}
     if entry.name == "gradients":
         return partial(_gradients, values)
     return partial(enumerations if entry.name == "outputs" else enumeration, values)

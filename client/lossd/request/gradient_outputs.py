@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,16 @@ from lossd.errors import InternalError, InvalidArgument
 from lossd.request import tensors
 from lossd.request.tensors import Operand
 
+# Steps to find out whether arrays with gaps share memory.
+_MOST_WORK = 1 << 16
+
 # An array for the only gradient, or arrays by the names of their tensors.
 Given = Any
 
 
 @dataclass(frozen=True, slots=True)
 class GradientOutput:
-    """given: the caller's array. memory: its bytes, flat and writable.
+    """given: the caller's array. memory: its bytes, flat and writable. in_place: it is the very tensor of its gradient.
 
     landed: where in shared memory the server writes the gradient, `memory` itself or not; None: the answer has it.
     """
@@ -29,6 +32,7 @@ class GradientOutput:
     given: Any
     memory: npt.NDArray[np.uint8]
     landed: npt.NDArray[np.uint8] | None = None
+    in_place: bool = False
 
     def fill(self, data: bytes | memoryview, start: int = 0) -> None:
         """Copies the elements of a gradient, or of a part of it, to byte `start`."""
@@ -51,9 +55,29 @@ NONE: Mapping[str, GradientOutput] = {}
 def check_outputs(
     given: Given, gradients: tuple[str, ...], operands: Mapping[str, Operand]
 ) -> dict[str, GradientOutput]:
-    """The place of every gradient in `given`; InvalidArgument where one does not fit its array, or is not asked for."""
+    """The place of every gradient in `given`; InvalidArgument where one does not fit its array, or is not asked for.
+
+    Also where it shares memory with another one, or with a tensor: only the tensor that it is the gradient of may have
+    the same memory, all of it.
+    """
     named = given if isinstance(given, Mapping) else {gradients[0] if len(gradients) == 1 else "input": given}
-    return {name: _place(name, array, gradients, operands) for name, array in named.items()}
+    outputs: dict[str, GradientOutput] = {}
+    for name, array in named.items():
+        output = _place(name, array, gradients, operands)
+        for other, earlier in outputs.items():
+            if np.may_share_memory(output.memory, earlier.memory):  # exact, since both have no gaps
+                raise _refused(f"out for {name} shares memory with out for {other}: give an array for each gradient")
+        for tensor, operand in operands.items():
+            if not _overlap(output.memory, operand.values):
+                continue
+            if tensor != name or not _is_all_of(output.memory, operand.values):
+                raise _refused(
+                    f"out for {name} shares memory with {tensor}, which would be overwritten while it is read: give "
+                    "another array" + (", or the whole tensor itself" if tensor == name else "")
+                )
+            output = replace(output, in_place=True)
+        outputs[name] = output
+    return outputs
 
 
 def _place(name: str, given: Any, gradients: tuple[str, ...], operands: Mapping[str, Operand]) -> GradientOutput:
@@ -71,6 +95,21 @@ def _place(name: str, given: Any, gradients: tuple[str, ...], operands: Mapping[
     if not (array.flags.c_contiguous and array.flags.writeable):
         raise _refused(f"out for {name} must be writable and lie in C order without gaps")
     return GradientOutput(given, array.reshape(-1).view(np.uint8))
+
+
+def _overlap(memory: npt.NDArray[np.uint8], values: npt.NDArray[Any]) -> bool:
+    """Whether they share a byte; true, too, where that would take long to find out."""
+    if not np.may_share_memory(memory, values):
+        return False
+    try:
+        return np.shares_memory(memory, values, max_work=_MOST_WORK)  # type: ignore[arg-type]  # any int is taken
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _is_all_of(memory: npt.NDArray[np.uint8], values: npt.NDArray[Any]) -> bool:
+    same = memory.__array_interface__["data"][0] == values.__array_interface__["data"][0]
+    return same and memory.nbytes == values.nbytes and bool(values.flags.c_contiguous)
 
 
 def expected(name: str, operands: Mapping[str, Operand]) -> tuple[Any, tuple[int, ...]]:

@@ -85,6 +85,12 @@ class Operand(NamedTuple):
         memory = pb.SharedMemory(token=self.at[0], offset=self.at[1], length=self.values.nbytes)
         return pb.Tensor(dtype=self.dtype, shape=self.shape, shared_memory=memory).SerializeToString()
 
+    def owned(self) -> Operand:
+        """The same in memory that the caller cannot change; a file mapped for reading stays where it is."""
+        if self.is_mapped() and not self.values.flags.writeable:
+            return self
+        return self._replace(values=self.values.copy())
+
     def is_mapped(self) -> bool:
         """Whether the elements lie in a file that is mapped into memory."""
         base: Any = self.values
@@ -135,7 +141,7 @@ def _take_torch(field: str, value: Any, torch: Any) -> Operand:
 
 
 def _as_numpy(field: str, value: Any) -> npt.NDArray[Any]:
-    if isinstance(value, np.ma.MaskedArray):
+    if isinstance(value, np.ma.MaskedArray) or (isinstance(value, list | tuple) and _holds_masked(value)):
         _refuse(field, "is a masked array: fill it, or leave rows out with ignore_index or row_weight", "MASKED_ARRAY")
     if not isinstance(value, np.ndarray | np.generic) and hasattr(value, "__dlpack__"):
         try:
@@ -148,6 +154,18 @@ def _as_numpy(field: str, value: Any) -> npt.NDArray[Any]:
         return np.asarray(value)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         _refuse(field, f"is not an array: {error}".splitlines()[0], "NOT_AN_ARRAY")
+
+
+def _holds_masked(values: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether a list has masked arrays or values in it, whose masks numpy would lose. Only rows are looked at."""
+    for one in values:
+        if isinstance(one, np.ma.MaskedArray):  # np.ma.masked is one too
+            return True
+        if isinstance(one, list | tuple) and _holds_masked(one):
+            return True
+        if isinstance(one, int | float):  # a row of numbers
+            return any(other is np.ma.masked for other in values)
+    return False
 
 
 def _refuse_dtype(field: str, name: str) -> NoReturn:

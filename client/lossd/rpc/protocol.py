@@ -69,5 +69,11 @@ def not_connected(address: str) -> Unavailable:
     return Unavailable(f"{address}: no connection within the deadline", reason="NOT_CONNECTED")
 
 
+def cannot_repeat(error: Error) -> Unavailable:
+    """Of a call that would be sent again, had its gradients not overwritten a part of what it sends."""
+    sentence = f"{error}; gradients have overwritten a part of the input (out is input), so it is not sent again"
+    return Unavailable(sentence, reason="OVERWRITTEN")
+
+
 def closed_error() -> Unavailable:
     return Unavailable("this client is closed", reason=CLIENT_CLOSED)

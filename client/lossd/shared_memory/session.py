@@ -95,7 +95,8 @@ class SharedCall:
             if size < LEAST_BYTES:
                 continue
             given = out.get(name)
-            at = None if given is None else regions.find(given.memory)
+            # What is computed in place, or failed, could not be sent again: that lands beside its tensor.
+            at = None if given is None or given.in_place else regions.find(given.memory)
             if at is None:
                 loan = regions.lend(size)
                 (self._given if given is None else self._loans).append(loan)

@@ -12,6 +12,7 @@ import grpc
 
 from lossd.concurrency.tasks import sleep
 from lossd.errors import Error
+from lossd.rpc.protocol import cannot_repeat
 from lossd.rpc.retry import Retry
 from lossd.streaming.aio_pipe import Pipe, Start
 from lossd.streaming.exchange import Evaluation, Exchange
@@ -91,12 +92,14 @@ class ReconnectingStream:
         if self._pipe is not None:
             await self._pipe.close()
         self._pipe = None
+        if any(evaluation.spent for evaluation in self._unanswered):
+            raise cannot_repeat(error)
         await sleep(wait_s)
         self._exchange = Exchange(self._max_message_bytes, self._unanswered)
 
     async def _repeat(self, evaluation: Evaluation) -> bool:
         """Whether an evaluation that failed alone is sent once more."""
-        if isinstance(evaluation.outcome, Error):
+        if isinstance(evaluation.outcome, Error) and not evaluation.spent:
             with suppress(Error):
                 wait_s = self._retry.wait_s(evaluation.outcome)
                 await sleep(wait_s)

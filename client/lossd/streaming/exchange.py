@@ -36,11 +36,12 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 class Evaluation:
     """A call on a stream. outcome: its end, None before."""
 
-    __slots__ = ("call", "cut", "nbytes", "outcome", "progress", "route", "start_s")
+    __slots__ = ("_body", "call", "cut", "nbytes", "outcome", "progress", "route", "spent", "start_s")
 
     def __init__(self, route: Route, start_s: float, progress: Progress | None = None) -> None:
         self.start_s = start_s
         self.progress = progress
+        self.spent = False  # gradients have overwritten a part of its tensor: it cannot be sent again
         self.take(route)
 
     def take(self, route: Route) -> None:
@@ -50,10 +51,16 @@ class Evaluation:
         self.cut = route.cut
         self.nbytes = route.call.nbytes
         self.outcome: Result | Error | None = None
+        self._body: bytes | None = None
+
+    def read_now(self) -> None:
+        """Takes what it sends, where it goes whole: the caller may change its arrays from now on."""
+        if self.cut is None:
+            self._body = self.call.body()
 
     def body(self) -> bytes:
         """Its serialised request, where it goes whole."""
-        return self.call.body()
+        return self.call.body() if self._body is None else self._body
 
     def result(self) -> Result:
         """Raises the Error that it ended with."""
@@ -181,6 +188,7 @@ class Exchange:
     def _block(self, block: service_pb2.BlockResult, data: results.Data) -> None:
         under = self._open.get(block.evaluation_id)
         if under is not None and under.assembly is not None:
+            under.evaluation.spent |= any(one.in_place for one in under.evaluation.call.out.values())
             under.assembly.block(block, data)
 
     def _end(self, result: Any, data: results.Data, now_s: float) -> Evaluation | None:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from lossd.errors import Error, InvalidArgument
 from lossd.options import Errors
 from lossd.request.build import METHODS, Call, build
-from lossd.request.option_values import integer_option, unknown_value
+from lossd.request.option_values import did_you_mean, integer_option, unknown_value
 from lossd.streaming.exchange import Evaluation
 
 # Bytes of their tensors, one item excepted: memory is bounded whatever an item weighs.
@@ -46,6 +46,7 @@ class MapWindow:
             if type(item) is tuple:
                 return build(self._method, *item, **self._options)
             if isinstance(item, Mapping):
+                self._check_names(item)
                 options = {**self._options, **item}
                 tensors = [options.pop(name, None) for name in self._tensors]
                 return build(self._method, *tensors, **options)
@@ -53,6 +54,14 @@ class MapWindow:
         except (Error, TypeError) as error:
             self._entries.append(error)
             return None
+
+    def _check_names(self, item: Mapping[str, Any]) -> None:
+        """Raises TypeError where a tensor is missing and something else is there in its place."""
+        missing = [name for name in self._tensors if name not in item and name not in self._options]
+        if missing:
+            there = ", ".join(map(repr, item)) or "nothing"
+            hint = next((near for name in item if (near := did_you_mean(name, missing))), "")
+            raise TypeError(f"an item of {self._method} has no {missing[0]!r}, it has {there}{hint}")
 
     def add(self, evaluation: Evaluation) -> None:
         self._entries.append(evaluation)

@@ -24,16 +24,12 @@ Ended = Callable[[bool, bool], None]
 class Awaited(Evaluation):
     """An evaluation with the future that its answer, or its end without one, wakes."""
 
-    __slots__ = ("_body", "woken")
+    __slots__ = ("woken",)
 
     def __init__(self, call: Call, start_s: float, woken: asyncio.Future[None]) -> None:
-        # Read now: the caller may change its arrays while other calls are sent.
-        self._body = call.body()
-        self.woken = woken
         super().__init__(Route(call), start_s)
-
-    def body(self) -> bytes:
-        return self._body
+        self.read_now()
+        self.woken = woken
 
     def wake(self) -> None:
         if not self.woken.done():

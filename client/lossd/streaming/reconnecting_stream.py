@@ -13,6 +13,7 @@ import grpc
 
 from lossd.concurrency.threads import sleep
 from lossd.errors import Error
+from lossd.rpc.protocol import cannot_repeat
 from lossd.rpc.retry import Retry
 from lossd.streaming.exchange import Evaluation, Exchange
 from lossd.streaming.pipe import Pipe, Start
@@ -92,12 +93,14 @@ class ReconnectingStream:
         if self._pipe is not None:
             self._pipe.close()
         self._pipe = None
+        if any(evaluation.spent for evaluation in self._unanswered):
+            raise cannot_repeat(error)
         sleep(wait_s)
         self._exchange = Exchange(self._max_message_bytes, self._unanswered)
 
     def _repeat(self, evaluation: Evaluation) -> bool:
         """Whether an evaluation that failed alone is sent once more."""
-        if isinstance(evaluation.outcome, Error):
+        if isinstance(evaluation.outcome, Error) and not evaluation.spent:
             with suppress(Error):
                 wait_s = self._retry.wait_s(evaluation.outcome)
                 sleep(wait_s)

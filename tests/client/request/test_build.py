@@ -151,7 +151,7 @@ def test_the_number_of_tensors_is_checked(operands: tuple[Any, ...]) -> None:
     [
         ({"reduction": "avg"}, f"reduction must be {REDUCTIONS}, not 'avg'"),
         ({"reduction": "MEAN"}, f"reduction must be {REDUCTIONS}, not 'MEAN'; did you mean 'mean'?"),
-        ({"kind": 3}, "kind must be 'logits', 'log_probabilities', 'probabilities', 'counts' or 'indices', not 3"),
+        ({"kind": 3}, "kind must be 'logits', 'log_probabilities', 'probabilities' or 'counts', not 3"),
         ({"grad": "inputs"}, f"grad must be {GRADS}, not 'inputs'; did you mean 'input'?"),
         ({"grad": ["input", None]}, f"grad must be {GRADS}, not None"),
         ({"grad": 1}, f"grad must be {GRADS}, not 1"),

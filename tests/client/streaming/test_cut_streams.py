@@ -143,3 +143,24 @@ def test_cancelling_a_task_cancels_its_stream(server: StandIn) -> None:
             assert await asyncio.to_thread(server.abandoned.wait, WAIT_S)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("cut", [3, 8])
+def test_a_call_in_place_is_not_sent_twice(server: StandIn, entropy: Any, cut: int) -> None:
+    """Once gradients have overwritten a part of its input there is nothing left that could be sent again."""
+    server.cuts.append(cut)
+    array = X.copy()
+
+    with pytest.raises(lossd.Unavailable, match="not sent again"):
+        entropy(array, grad=True, out=array)
+    assert len(server.streams) == 1
+
+
+def test_a_call_in_place_is_sent_again_before_its_first_gradient(server: StandIn, entropy: Any) -> None:
+    """A stream that was cut at once has overwritten nothing."""
+    server.cuts.append(0)
+    array = X.copy()
+    result = entropy(array, grad=True, out=array)
+
+    assert result.grad is array
+    assert array.tobytes() == X.tobytes()
