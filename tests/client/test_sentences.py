@@ -31,7 +31,7 @@ WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("bce", (X, X[:2]), {}, "target has shape [2, 3], but must have shape [4, 3]: that of the input"),
     ("nll", (X, X[:, 0]), {}, "target has dtype float32, but must have an integer dtype for class indices"),
     ("entropy", (Y,), {}, "input has dtype int64, but must have a float dtype, or an integer dtype with kind counts"),
-    ("kl_divergence", (X, X), {"target_kind": "indices"}, "target_kind = indices is not taken by KLDivergence"),
+    ("kl_divergence", (X, X), {"target_kind": "indices"}, "target_kind must be 'logits', 'log_probabilities', 'prob"),
 ]
 
 
