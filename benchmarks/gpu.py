@@ -91,7 +91,7 @@ def check(one: BatchOnDevice, number: int, dtype: str, name: str) -> None:
 
 
 def measure_copy(run: Run) -> None:
-    """GB/s of a copy in device memory, bytes read and written both counted: what all else is a share of."""
+    """GB/s of a copy in device memory, bytes read and written both counted: the reference for every other figure."""
     source = torch.randn(run.buffer_bytes // 4, device=run.device)
     target = torch.empty_like(source)
     ms, spread = run.clock.median_ms(lambda: target.copy_(source))

@@ -43,8 +43,8 @@ alternated rounds. Client and server share the cores, nothing is pinned, and eve
 
 
 def load(results: Path) -> Parts:
-    """By part: its figures, and where they were taken. gpu.json is written by another program, on another machine."""
-    files = [path for path in sorted(results.glob("*.json")) if path.name != GPU]
+    """By part: what was found, and what surrounded it. The GPU's files are other programs', of other machines."""
+    files = [path for path in sorted(results.glob("*.json")) if not path.name.startswith("gpu")]
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
 
 
