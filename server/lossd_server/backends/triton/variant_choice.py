@@ -122,73 +122,73 @@ def choose_variant(job: Job) -> KernelVariant:
 
 
 @lru_cache(4096)
-def _variant_of(job: VariantKey) -> KernelVariant:
-    if job.formula.elementwise:
-        if job.plain and job.compute == "float32":
-            return _elementwise_in_registers(job)
-        return KernelVariant("elementwise_general", job.compute, 1, RUN, ELEMENTWISE_WARPS)
-    if job.formula in SOFTMAX:
+def _variant_of(key: VariantKey) -> KernelVariant:
+    if key.formula.elementwise:
+        if key.plain and key.compute == "float32":
+            return _elementwise_in_registers(key)
+        return KernelVariant("elementwise_general", key.compute, 1, RUN, ELEMENTWISE_WARPS)
+    if key.formula in SOFTMAX:
         # An activation's gradient takes a view of any strides.
-        short = job.classes < 2**31 and not (job.formula.activation and job.graded)
-        if job.plain and job.compute == "float32" and short:
-            return _softmax_tile(job)
-    kernel = "softmax_general" if job.formula in SOFTMAX else "distributions"
-    shape = _shape(GENERAL_TILES[kernel], job.classes)
-    return KernelVariant(kernel, job.compute, shape.rows, shape.block, shape.warps)
+        short = key.classes < 2**31 and not (key.formula.activation and key.graded)
+        if key.plain and key.compute == "float32" and short:
+            return _softmax_tile(key)
+    kernel = "softmax_general" if key.formula in SOFTMAX else "distributions"
+    shape = _shape(GENERAL_TILES[kernel], key.classes)
+    return KernelVariant(kernel, key.compute, shape.rows, shape.block, shape.warps)
 
 
 def _shape(shapes: tuple[TileShape, ...], classes: int) -> TileShape:
     return next(shape for shape in shapes if classes <= shape.most_classes)
 
 
-def _entries_of_16_bytes(job: VariantKey) -> int:
-    return 16 // min(STORAGE[job.dtype].itemsize, STORAGE[job.target_dtype].itemsize)
+def _entries_of_16_bytes(key: VariantKey) -> int:
+    return 16 // min(STORAGE[key.dtype].itemsize, STORAGE[key.target_dtype].itemsize)
 
 
-def _elementwise_in_registers(job: VariantKey) -> KernelVariant:
-    chunk = Layout(1, job.classes, 1).chunk_items * job.classes  # a whole one: the same of any part of the job
+def _elementwise_in_registers(key: VariantKey) -> KernelVariant:
+    chunk = Layout(1, key.classes, 1).chunk_items * key.classes  # a whole one: the same of any part of the job
     return KernelVariant(
         "elementwise_in_registers",
         "float32",
         1,
         RUN,
         ELEMENT_WARPS,
-        formula=job.formula.value,
-        dtype=job.dtype,
-        target_dtype=job.target_dtype,
-        value_dtype=job.dtype if job.formula.activation else pb.DATA_TYPE_FLOAT32,
-        vector=gcd(chunk, _entries_of_16_bytes(job)),
+        formula=key.formula.value,
+        dtype=key.dtype,
+        target_dtype=key.target_dtype,
+        value_dtype=key.dtype if key.formula.activation else pb.DATA_TYPE_FLOAT32,
+        vector=gcd(chunk, _entries_of_16_bytes(key)),
     )
 
 
-def _softmax_tile(job: VariantKey) -> KernelVariant:
-    soft_labels = job.formula is Formula.CROSS_ENTROPY_DISTRIBUTION
-    soft_labels |= job.formula is Formula.CROSS_ENTROPY_INDEX and job.smoothed
-    heavy = soft_labels or job.outputs or job.formula is Formula.ENTROPY_LOGITS  # keep more numbers an entry
-    variant = _softmax_shape(job, heavy)
-    full = _entries_of_16_bytes(job)
-    vector = full if job.classes > DENSE else gcd(job.classes, full)
+def _softmax_tile(key: VariantKey) -> KernelVariant:
+    soft_labels = key.formula is Formula.CROSS_ENTROPY_DISTRIBUTION
+    soft_labels |= key.formula is Formula.CROSS_ENTROPY_INDEX and key.smoothed
+    heavy = soft_labels or key.outputs or key.formula is Formula.ENTROPY_LOGITS  # keep more numbers an entry
+    variant = _softmax_shape(key, heavy)
+    full = _entries_of_16_bytes(key)
+    vector = full if key.classes > DENSE else gcd(key.classes, full)
     return replace(
         variant,
-        formula=job.formula.value,
+        formula=key.formula.value,
         soft_labels=soft_labels,
-        outputs=job.outputs,
-        dtype=job.dtype,
-        target_dtype=job.target_dtype,
+        outputs=key.outputs,
+        dtype=key.dtype,
+        target_dtype=key.target_dtype,
         vector=vector,
-        padded=job.classes % vector != 0,
-        registers=_register_limit(job, variant, heavy),
+        padded=key.classes % vector != 0,
+        registers=_register_limit(key, variant, heavy),
     )
 
 
-def _softmax_shape(job: VariantKey, heavy: bool) -> KernelVariant:
+def _softmax_shape(key: VariantKey, heavy: bool) -> KernelVariant:
     """Kernel, tile and warps. heavy: fewer entries a lane."""
-    wide = STORAGE[job.dtype].itemsize == 2 and not heavy  # 64 entries a lane: what is done once a row costs less
+    wide = STORAGE[key.dtype].itemsize == 2 and not heavy  # 64 entries a lane: what is done once a row costs less
     most = MOST_CLASSES_HEAVY if heavy else MOST_CLASSES
-    if job.classes > most:
+    if key.classes > most:
         block = most if heavy else most // 2
         return KernelVariant("split_rows_sums", "float32", 1, block, SPLIT_WARPS // (1 + wide))
-    _, rows, block, warps, lanes = _shape(REGISTER_TILES, job.classes)
+    _, rows, block, warps, lanes = _shape(REGISTER_TILES, key.classes)
     if heavy and rows > 1:
         rows, lanes = rows // 2, lanes * 2
     elif heavy:
@@ -201,7 +201,7 @@ def _softmax_shape(job: VariantKey, heavy: bool) -> KernelVariant:
     return KernelVariant("softmax_in_registers", "float32", rows, block, warps, lanes=lanes)
 
 
-def _register_limit(job: VariantKey, variant: KernelVariant, heavy: bool) -> int:
+def _register_limit(key: VariantKey, variant: KernelVariant, heavy: bool) -> int:
     """As few as nothing is spilled with."""
     if variant.warps == 16:
         return SIXTEEN_WARPS_REGISTERS
@@ -211,7 +211,7 @@ def _register_limit(job: VariantKey, variant: KernelVariant, heavy: bool) -> int
         return REGISTERS
     if variant.warps < 8:
         return 0
-    return HEAVY_REGISTERS if job.outputs or job.formula is Formula.CROSS_ENTROPY_DISTRIBUTION else REGISTERS
+    return HEAVY_REGISTERS if key.outputs or key.formula is Formula.CROSS_ENTROPY_DISTRIBUTION else REGISTERS
 
 
 def row_pitch(job: Job, variant: KernelVariant) -> int:

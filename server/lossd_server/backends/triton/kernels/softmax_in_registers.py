@@ -58,10 +58,10 @@ def softmax_in_registers_kernel(
     if PICKED:
         start = r * padded_length(extent.classes, VECTOR)
         x_y, u_y = load_picked_class(item, rows, extent.start, start, rows.live, DTYPE)
-    e, sums = tile_sums(x, m, u, SOFT_LABELS, OUTPUTS or FORMULA == ENTROPY_LOGITS)
-    if PICKED:
-        sums = with_picked_class(sums, x_y, u_y)
     best = tl.full([TILE], -1, tl.int32)
     if OUTPUTS:
         best = tile_argmax(x, m, tile.c)
+    e, sums = tile_sums(x, m, u, SOFT_LABELS, OUTPUTS or FORMULA == ENTROPY_LOGITS)
+    if PICKED:
+        sums = with_picked_class(sums, x_y, u_y)
     store_tile_results(item, rows, tile, x, e, u, x_y, sums, best, FORMULA, SOFT_LABELS, OUTPUTS, DTYPE, TARGET_DTYPE)
