@@ -82,8 +82,10 @@ def device_function(function: F) -> F:
     return compiled
 
 
-def once(function: F) -> F:
-    """A part with one caller, written out there: by itself it would be optimised once more with all that it calls."""
+def inlined(function: F) -> F:
+    """A device function that is written out where it is called: by itself it would be optimised once more with all that
+    it calls.
+    """
     inlined: F = numba.njit(
         nogil=True,
         error_model="numpy",

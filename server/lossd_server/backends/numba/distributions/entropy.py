@@ -15,7 +15,7 @@ from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax import row_state as at
 from lossd_server.backends.numba.softmax.block_sums import GROUP, times
 from lossd_server.backends.numba.softmax.row_state import INPUT, STAGED, annihilate, optional_number
-from lossd_server.jobs.jit import device_function, njit, once
+from lossd_server.jobs.jit import device_function, inlined, njit
 
 
 @device_function
@@ -66,7 +66,7 @@ def entropy_slope(row: int, steps: int, mass: float, counts: bool, factor: Any, 
         store(row + j * BYTES, (logarithm(x, x / norms, norms, lost, counts) + added) * factors)
 
 
-@once
+@inlined
 def entropy_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> tuple[int, int]:
     """Losses and gradients of a tile of rows; (fault, index), fault −1 where there is none."""
     outer, inner, rows = where

@@ -51,10 +51,10 @@ from lossd_server.backends.numba.softmax.row_state import (
     optional_number,
 )
 from lossd_server.backends.numba.softmax.target_mix import mix
-from lossd_server.jobs.jit import device_function, njit, once
+from lossd_server.jobs.jit import device_function, inlined, njit
 
 
-@once
+@inlined
 def start_distribution(job: Any, layout: Any, row: int, state: Any, other: Any) -> bool:
     """Empties a row's states and looks its target up; False where the target is no class."""
     state[:] = 0.0
@@ -96,7 +96,7 @@ def read_distribution(
         load_tile(scratch + UPSTREAM, job.upstream, job.upstream_dtype, layout, where, begin, n, zero, stage)
 
 
-@once
+@inlined
 def measure(job: Any, layout: Any, where: Any, begin: int, n: int, states: Any, scratch: int, zero: Any) -> int:
     """Takes a block into what normalises its rows; the index of the first negative count, or −1."""
     steps = steps_of(n, width(zero))
@@ -134,7 +134,7 @@ def normalise(state: Any) -> None:
     state[at.GAPS] = 0.0  # `advance` carries it along; from here on it is Σ s·loss
 
 
-@once
+@inlined
 def lose(job: Any, where: Any, begin: int, n: int, states: Any, scratch: int, adding: bool, zero: Any) -> None:
     """Takes a block to logarithms, and where `adding` its losses into the rows' states."""
     steps = steps_of(n, width(zero))
@@ -157,7 +157,7 @@ def lose(job: Any, where: Any, begin: int, n: int, states: Any, scratch: int, ad
         set_apart(row, int(state[at.FIRST]) - begin, n, weighted, state, steps, zero)
 
 
-@once
+@inlined
 def write_distribution(
     job: Any, layout: Any, where: Any, begin: int, n: int, states: Any, scratch: int, zero: Any
 ) -> None:
@@ -190,7 +190,7 @@ def rounded_off(state: Any, kind: int, zero: Any) -> float:
     return state[at.LOG_REST] - float(cast(state[at.LOG_REST], zero)) if kind == LOGITS else 0.0
 
 
-@once
+@inlined
 def finish_distribution(job: Any, row: int, state: Any, other: Any, zero: Any) -> None:
     """The row's loss, and the factor of its gradients."""
     if job.formula == KL_ROWS and job.upstream == 0:
@@ -208,7 +208,7 @@ def finish_distribution(job: Any, row: int, state: Any, other: Any, zero: Any) -
         store_one(kept + 16, state[at.FACTOR])
 
 
-@once
+@inlined
 def distribution_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> tuple[int, int]:
     """Losses and gradients of a tile of rows; (fault, index), fault −1 where there is none."""
     outer, inner, rows = where

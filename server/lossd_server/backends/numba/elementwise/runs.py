@@ -20,7 +20,7 @@ from lossd_server.backends.numba.simd.operations import any_of, splat, total, wi
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax.block_sums import GROUP, times
 from lossd_server.backends.numba.softmax.row_state import STAGED
-from lossd_server.jobs.jit import device_function, njit, once
+from lossd_server.jobs.jit import device_function, inlined, njit
 
 # Scratch rows of a run; the gradients and losses take the places of what they were made from.
 INPUT, TARGET, WEIGHT, POSITIVE, UPSTREAM = (PITCH * i for i in range(5))
@@ -86,7 +86,7 @@ def load_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> None:
         )
 
 
-@once
+@inlined
 def first_outside(begin: int, n: int, scratch: int, zero: Any) -> tuple[int, int]:
     """(fault, index) of the first element of a run whose input or target is no probability."""
     for i in range(n):
@@ -99,7 +99,7 @@ def first_outside(begin: int, n: int, scratch: int, zero: Any) -> tuple[int, int
     return -1, 0
 
 
-@once
+@inlined
 def do_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> tuple[float, int, int]:
     """(sum of losses, fault, index) of a run; losses (or an activation) and gradients go to the answers."""
     load_run(job, begin, n, scratch, zero)

@@ -19,7 +19,7 @@ from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax import row_state as at
 from lossd_server.backends.numba.softmax.block_sums import times, vector_address
 from lossd_server.backends.numba.softmax.row_state import INPUT, MIXED, STAGED, TARGET_OUT, UPSTREAM
-from lossd_server.jobs.jit import device_function, once
+from lossd_server.jobs.jit import device_function, inlined
 
 
 @device_function
@@ -80,7 +80,7 @@ def exact_entry(state: Any, out: int, begin: int, n: int, factor: float, softmax
         store_one(out + first * width(zero), cast(factor * slope, zero))
 
 
-@once
+@inlined
 def activate(job: Any, layout: Any, where: Any, block: Any, scratch: int, states: Any, zero: Any) -> None:
     """The values of a tile of rows, and its gradient: block is where it lies if it is one block."""
     classes = layout[1]

@@ -20,7 +20,7 @@ from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax.block_sums import times
 from lossd_server.backends.numba.softmax.row_state import EXPONENTIALS, INPUT, MIXED, SLOPES, STAGED
 from lossd_server.backends.numba.softmax.softcap import cap
-from lossd_server.jobs.jit import device_function, njit, once
+from lossd_server.jobs.jit import device_function, inlined, njit
 
 
 @device_function
@@ -61,7 +61,7 @@ def add_row(job: Any, row: int, x: int, t: int, sums: int, steps: int, ref: floa
         store(sums + j * BYTES, load(sums + j * BYTES, 0.0) + times(mixed, nats))
 
 
-@once
+@inlined
 def do_classes(job: Any, begin: int, end: int, scratch: int) -> None:
     """All rows of classes begin … end − 1."""
     layout = (job.outer, job.classes, job.inner)

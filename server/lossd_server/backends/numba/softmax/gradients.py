@@ -20,7 +20,7 @@ from lossd_server.backends.numba.softmax.block_sums import (
 )
 from lossd_server.backends.numba.softmax.row_state import INPUT, MIXED, OUT_TAIL, SLOPES, STAGED, TARGET_OUT, WEIGHTS
 from lossd_server.backends.numba.softmax.softcap import apply_slopes
-from lossd_server.jobs.jit import device_function, once
+from lossd_server.jobs.jit import device_function, inlined
 
 PAST_CACHE_BYTES = 1 << 22  # gradients over this size are stored past the cache,
 PAST_CACHE_ROW = 1 << 14  # where a row has as many bytes: in shorter ones it costs more than it spares
@@ -76,7 +76,7 @@ def output_block(job: Any, layout: Any, where: Any, begin: int, n: int, r: int, 
     return job.input_gradient + entry(layout, where[0], begin, 0) * size, n * size // BYTES, scratch + OUT_TAIL, steps
 
 
-@once
+@inlined
 def write_gradients(
     job: Any,
     layout: Any,

@@ -59,7 +59,7 @@ from lossd_server.backends.numba.softmax.row_state import (
 )
 from lossd_server.backends.numba.softmax.softcap import cap
 from lossd_server.backends.numba.softmax.target_mix import mix
-from lossd_server.jobs.jit import device_function, njit, once
+from lossd_server.jobs.jit import device_function, inlined, njit
 
 KEPT_BYTES = 1 << 18  # exponentials of a long row that the second cache holds: cheaper than to compute them again
 LONG = 2048  # classes from which rows are worth asking for ahead of time: shorter ones the processor sees coming
@@ -177,7 +177,7 @@ def read_block(
     return body, full, to, steps
 
 
-@once
+@inlined
 def rest_mass(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> None:
     """Σ v without the first maximum, summed apart: in float64 the difference of two sums is not exact enough."""
     classes = layout[1]
@@ -198,7 +198,7 @@ def rest_mass(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero
                 store_one(lies, own)
 
 
-@once
+@inlined
 def softmax_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> int:
     """Losses and gradients of a tile of rows; the first row whose target is no class, or −1."""
     outer, inner, rows = where
