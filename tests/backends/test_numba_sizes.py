@@ -13,8 +13,8 @@ from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends.numba import NumbaBackend
 from lossd_server.backends.numba.layout.blocks import BLOCK
 from lossd_server.backends.numba.softmax.gradients import PAST_CACHE_BYTES, PAST_CACHE_ROW
+from lossd_server.backends.numba.softmax.lane_state import MOST_LANE_CLASSES
 from lossd_server.backends.numba.softmax.row_per_block import KEPT_BYTES
-from lossd_server.backends.numba.softmax.row_per_lane import NARROW
 from lossd_server.jobs.job import Formula, Job, Launch, Layout
 from lossd_server.tensors.array import Array
 
@@ -31,7 +31,7 @@ def numba() -> Iterator[NumbaBackend]:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("order", ["any", "rising", "falling"])
-@pytest.mark.parametrize("limit", [NARROW, BLOCK, KEPT_BYTES // 8, KEPT_BYTES // 4])
+@pytest.mark.parametrize("limit", [MOST_LANE_CLASSES, BLOCK, KEPT_BYTES // 8, KEPT_BYTES // 4])
 @pytest.mark.parametrize("beyond", [0, 1])
 def test_both_sides_of_a_size(numba: NumbaBackend, limit: int, beyond: int, order: str, dtype: Any) -> None:
     """Loss and gradient are right where a row's greatest logit comes first, last or anywhere."""

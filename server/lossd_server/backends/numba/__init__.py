@@ -1,4 +1,4 @@
-"""The CPU backend: the two kernel families in numba, over ragged tables, on threads of our own."""
+"""The CPU backend: kernels in numba, over ragged batches, on threads of our own."""
 
 from lossd_server.backends.numba.backend import NumbaBackend
 

@@ -1,15 +1,15 @@
-"""Batches on the CPU: a table of jobs, a list of pieces, and threads that take pieces until none is left."""
+"""CPU backend: a batch is a table of jobs and a list of pieces, which threads take until none is left."""
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from lossd_server.backends.numba.batch_table import (
     FAULTS,
@@ -24,51 +24,66 @@ from lossd_server.backends.numba.batch_table import (
     pieces_of,
 )
 from lossd_server.backends.numba.buffer_pool import Pool
-from lossd_server.backends.numba.distributions import entropy
-from lossd_server.backends.numba.distributions import rows as row_kinds
-from lossd_server.backends.numba.elementwise import runs
-from lossd_server.backends.numba.gather import picked_class
-from lossd_server.backends.numba.layout.blocks import TILE
+from lossd_server.backends.numba.distributions.entropy import entropy_rows
+from lossd_server.backends.numba.distributions.rows import distribution_rows
+from lossd_server.backends.numba.elementwise.runs import map_elements
+from lossd_server.backends.numba.gather.picked_class import pick_rows
 from lossd_server.backends.numba.prepared_job import PreparedJob
-from lossd_server.backends.numba.softmax import class_weight_gradient, row_per_block
-from lossd_server.backends.numba.softmax.row_state import SCRATCH_BYTES, STATES
+from lossd_server.backends.numba.softmax.class_weight_gradient import sum_classes
+from lossd_server.backends.numba.softmax.row_per_block import softmax_rows
+from lossd_server.backends.numba.softmax.row_state import SCRATCH_BYTES
 from lossd_server.backends.numba.warmup import compiling, rehearsal
 from lossd_server.jobs.job import Computed, Formula, Job, Launch
-
-log = logging.getLogger(__name__)
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 ZEROS = {FLOAT32: np.float32(0), FLOAT64: np.float64(0)}
 Kernel = Callable[..., None]
 KERNELS: dict[Formula, Kernel] = {
-    Formula.CROSS_ENTROPY_INDEX: row_per_block.softmax_rows,
-    Formula.CROSS_ENTROPY_DISTRIBUTION: row_per_block.softmax_rows,
-    Formula.ENTROPY_LOGITS: row_per_block.softmax_rows,
-    Formula.SOFTMAX: row_per_block.softmax_rows,
-    Formula.LOG_SOFTMAX: row_per_block.softmax_rows,
-    Formula.ENTROPY_PROBABILITIES: entropy.sum_rows,
-    Formula.ENTROPY_COUNTS: entropy.sum_rows,
-    Formula.CROSS_ENTROPY_KINDS_INDEX: row_kinds.kinds_rows,
-    Formula.CROSS_ENTROPY_KINDS_DISTRIBUTION: row_kinds.kinds_rows,
-    Formula.KL_ROWS: row_kinds.kinds_rows,
+    Formula.CROSS_ENTROPY_INDEX: softmax_rows,
+    Formula.CROSS_ENTROPY_DISTRIBUTION: softmax_rows,
+    Formula.ENTROPY_LOGITS: softmax_rows,
+    Formula.SOFTMAX: softmax_rows,
+    Formula.LOG_SOFTMAX: softmax_rows,
+    Formula.ENTROPY_PROBABILITIES: entropy_rows,
+    Formula.ENTROPY_COUNTS: entropy_rows,
+    Formula.CROSS_ENTROPY_KINDS_INDEX: distribution_rows,
+    Formula.CROSS_ENTROPY_KINDS_DISTRIBUTION: distribution_rows,
+    Formula.KL_ROWS: distribution_rows,
 }
 
 
 def kernel_of(job: Job) -> tuple[Kernel, np.dtype[Any]]:
     """What computes a job, and in which type."""
     if picks(job):
-        return picked_class.pick_rows, FLOAT64
-    return KERNELS.get(job.formula, runs.map_elements), job.compute
+        return pick_rows, FLOAT64
+    return KERNELS.get(job.formula, map_elements), job.compute
 
 
-# A kernel, its pieces, the counter of those taken, and the zero of the type it computes in.
-Pass = tuple[Kernel, Any, Any, Any]
 # Work that one thread does about as soon as two, who have to be told of it and waited for: 0.1 ms.
 SHARED_BYTES = 11 << 18
 
 
-def taking(kernel: Kernel, pieces: list[tuple[int, ...]], compute: np.dtype[Any]) -> Pass:
-    return kernel, np.array(pieces, np.int64).view(PIECE).ravel(), np.zeros(1, np.int64), ZEROS[compute]
+class KernelPass(NamedTuple):
+    """One kernel's turn over a batch."""
+
+    kernel: Kernel
+    pieces: npt.NDArray[Any]  # PIECE
+    counter: npt.NDArray[np.int64]  # of pieces taken
+    zero: Any  # of the type it computes in
+
+
+def kernel_pass(kernel: Kernel, pieces: list[tuple[int, ...]], compute: np.dtype[Any]) -> KernelPass:
+    return KernelPass(kernel, np.array(pieces, np.int64).view(PIECE).ravel(), np.zeros(1, np.int64), ZEROS[compute])
+
+
+def record_faults(pieces: npt.NDArray[Any], results: list[Computed]) -> None:
+    """Each job's first fault, of those that its pieces found."""
+    if pieces["fault"].max() < 0:
+        return
+    for job, _, _, fault, index in pieces[pieces["fault"] >= 0].tolist():
+        computed = results[job]
+        if computed.fault is None or index < computed.fault[1]:
+            computed.fault = FAULTS[fault], index
 
 
 class Scratch(threading.local):
@@ -81,7 +96,6 @@ class Scratch(threading.local):
         self.counter_address = address_of(self.counter)
         self.bytes = np.empty(SCRATCH_BYTES + 64, np.uint8)
         self.address = address_of(self.bytes) + -address_of(self.bytes) % 64
-        self.states = np.zeros((2 * TILE, STATES))
 
 
 class NumbaBackend:
@@ -126,18 +140,13 @@ class NumbaBackend:
             if launch.job.weight_gradient:
                 classes.extend(class_pieces_of(i, launch.job))
             work += launch.job.work_bytes
-        passes = [taking(kernel, listed, compute) for (kernel, compute), listed in groups.items() if listed]
-        self._share(lambda: self._take(table, passes), work)
+        passes = [kernel_pass(kernel, listed, compute) for (kernel, compute), listed in groups.items() if listed]
+        self._on_threads(lambda: self._run_passes(table, passes), work)
         if classes:  # the weight's gradient needs every row finished: a second turn of the threads
-            second = [taking(class_weight_gradient.sum_classes, classes, FLOAT64)]
-            self._share(lambda: self._take(table, second), work)
-        for _, pieces, _, _ in passes:
-            if pieces["fault"].max() < 0:
-                continue
-            for job, _, _, fault, index in pieces[pieces["fault"] >= 0].tolist():
-                computed = results[job]
-                if computed.fault is None or index < computed.fault[1]:
-                    computed.fault = FAULTS[fault], index
+            second = [kernel_pass(sum_classes, classes, FLOAT64)]
+            self._on_threads(lambda: self._run_passes(table, second), work)
+        for each in passes:
+            record_faults(each.pieces, results)
         return results
 
     def _run_small(self, launch: Launch) -> Computed:
@@ -150,7 +159,7 @@ class NumbaBackend:
         scratch.counter[0] = 0
         kernel, compute = kernel_of(job)
         table = np.frombuffer(describe(launch, computed, None), RECORD)
-        kernel(table, scratch.piece, scratch.counter_address, scratch.address, scratch.states, ZEROS[compute])
+        kernel(table, scratch.piece, scratch.counter_address, scratch.address, ZEROS[compute])
         fault = scratch.words[3]
         if fault >= 0:
             computed.fault = FAULTS[fault], int(scratch.words[4])
@@ -161,14 +170,14 @@ class NumbaBackend:
             return None
         scratch = self._scratch
         kernel, compute = kernel_of(job)
-        return PreparedJob(job, computed, kernel, scratch.address, scratch.states, ZEROS[compute])
+        return PreparedJob(job, computed, kernel, scratch.address, ZEROS[compute])
 
-    def _take(self, table: Any, passes: list[Pass]) -> None:
+    def _run_passes(self, table: Any, passes: list[KernelPass]) -> None:
         scratch = self._scratch
-        for kernel, pieces, counter, zero in passes:
-            kernel(table, pieces, address_of(counter), scratch.address, scratch.states, zero)
+        for each in passes:
+            each.kernel(table, each.pieces, address_of(each.counter), scratch.address, each.zero)
 
-    def _share(self, work: Callable[[], None], size: int) -> None:
+    def _on_threads(self, work: Callable[[], None], size: int) -> None:
         """Runs `work` on this thread, and on the others too where that pays."""
         if self._pool is None or size < SHARED_BYTES:
             work()

@@ -1,4 +1,4 @@
-"""A batch as the kernels see it: one record a job, a list of pieces, and where the answers go.
+"""Batch table: a batch as the kernels see it, one record a job and a list of pieces, and where the answers go.
 
 A job is described, not copied: the kernels read each request's bytes where they lie.
 """

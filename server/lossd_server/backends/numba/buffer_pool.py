@@ -1,7 +1,8 @@
-"""Memory for large answers, used again: the first touch of a page costs more than computing what goes there.
+"""Buffer pool: memory for large answers, used again.
 
-An array from the pool owns a lease; numpy keeps it alive as long as any view of the array lives, and then the memory
-goes back. Answers are overwritten whole before anybody reads them.
+The first touch of a page costs more than computing what goes there. An array from the pool owns a lease; numpy keeps it
+alive as long as any view of the array lives, and then the memory goes back. Answers are overwritten whole before
+anybody reads them.
 """
 
 from __future__ import annotations

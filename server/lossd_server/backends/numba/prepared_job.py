@@ -1,4 +1,4 @@
-"""A small job made ready once, to run again and again on the memory it was made with: `Prepared` in numba."""
+"""Prepared job: a small job made ready once, to run again and again on the memory it was made with."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ FAULT = PIECE.names.index("fault") if PIECE.names else 0
 
 
 class PreparedJob:
-    """One kernel's arguments. scratch, states: the working memory of the thread that will call `run`."""
+    """One kernel's arguments. scratch: the working memory of the thread that will call `run`."""
 
-    def __init__(
-        self, job: Job, computed: Computed, kernel: Callable[..., None], scratch: int, states: Any, zero: Any
-    ) -> None:
+    def __init__(self, job: Job, computed: Computed, kernel: Callable[..., None], scratch: int, zero: Any) -> None:
         self._kept = job, computed  # the record has their addresses
         record = bytearray(describe(Launch(job, 0.0), computed, None))
         units = job.layout.chunks if job.formula.elementwise else job.layout.rows
@@ -29,7 +27,7 @@ class PreparedJob:
         self._words = piece.view(np.int64)
         self._counter = np.zeros(1, np.int64)
         self._kernel = kernel
-        self._arguments = table, piece, address_of(self._counter), scratch, states, zero
+        self._arguments = table, piece, address_of(self._counter), scratch, zero
 
     def run(self) -> bool:
         self._counter[0] = 0

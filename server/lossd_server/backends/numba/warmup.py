@@ -1,4 +1,4 @@
-"""What is run before the first request, so that every kernel is compiled by then.
+"""Warm-up: what is run before the first request, so that every kernel is compiled by then.
 
 A process of numba compiles on one core, so the first start of a server has another one (`__main__`) compile half of
 them.

@@ -1,1 +1,1 @@
-"""Kernels of losses between two distributions, and of the entropy of one."""
+"""Distribution kernels: losses between two distributions, and the entropy of one."""

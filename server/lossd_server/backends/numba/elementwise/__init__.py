@@ -1,1 +1,1 @@
-"""Kernels of the elementwise losses: every element is a loss of its own."""
+"""Elementwise kernels: every element is a loss of its own."""

@@ -1,7 +1,6 @@
-"""The elementwise losses and activations: one formula each, giving (value, d value / d input, d value / d target) of a
-vector, with a line in `element` and in `padding`.
+"""Elementwise formulas: losses and activations of a vector, as (value, d value / d input, d value / d target).
 
-Weights, scales, reductions, dtypes and layouts are the kernel's affair.
+Each has a line in `element` and in `padding`. Weights, scales, reductions, dtypes and layouts are the kernel's.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ from lossd_server.backends.numba.batch_table import (
     SELF_INFORMATION,
     SIGMOID,
 )
-from lossd_server.backends.numba.simd.math import exp, exp_of_sum, log, log1p, log_ratio
+from lossd_server.backends.numba.simd.math import exp, exp_of_sum, log, log1p, log_ratio, times
 from lossd_server.backends.numba.simd.operations import absolute, larger, select
-from lossd_server.backends.numba.softmax.block_sums import times
 from lossd_server.jobs.jit import device_function
 
 INFINITY = float("inf")

@@ -1,4 +1,4 @@
-"""The elementwise family: chunks of whole items, in runs of 4,096 elements in C order.
+"""Elementwise kernel: chunks of whole items, in runs of 4,096 elements in C order.
 
 A chunk's losses are summed in the lanes, group by group, widened to float64, by a fixed tree: what is added to what
 depends on the item's size alone, not on how a request was cut or batched.
@@ -14,17 +14,17 @@ from lossd_server.backends.numba.batch_table import (
     TARGET_NOT_PROBABILITY,
 )
 from lossd_server.backends.numba.elementwise.formulas import element, outside, padding
-from lossd_server.backends.numba.layout.blocks import BLOCK, PITCH, fill, load_block, steps_of, store_block
-from lossd_server.backends.numba.simd.memory import cast, load, load_one, next_piece, size_of, store, store_one
+from lossd_server.backends.numba.layout.blocks import BLOCK, GROUP, PITCH, fill, load_block, store_block, vector_count
+from lossd_server.backends.numba.layout.pieces import for_each_piece
+from lossd_server.backends.numba.layout.scratch import STAGED
+from lossd_server.backends.numba.simd.math import times
+from lossd_server.backends.numba.simd.memory import cast, load, load_one, size_of, store, store_one
 from lossd_server.backends.numba.simd.operations import any_of, splat, total, widen_sum, width
 from lossd_server.backends.numba.simd.vector import BYTES
-from lossd_server.backends.numba.softmax.block_sums import GROUP, times
-from lossd_server.backends.numba.softmax.row_state import STAGED
 from lossd_server.jobs.jit import device_function, inlined, njit
 
-# Scratch rows of a run; the gradients and losses take the places of what they were made from.
-INPUT, TARGET, WEIGHT, POSITIVE, UPSTREAM = (PITCH * i for i in range(5))
-LOSS = 5 * PITCH
+# Scratch rows of a run; the gradients take the places of what they were made from.
+INPUT, TARGET, WEIGHT, POS_WEIGHT, UPSTREAM, LOSS = (PITCH * i for i in range(6))
 
 
 @device_function
@@ -53,13 +53,14 @@ def load_view(
             load_block(here, at + offset * size, 1, dtype, zero, stage)
             fill(here, 1, count, load_one(here, zero))
         done += count
-    fill(to, n, steps_of(n, width(zero)) * (BYTES // width(zero)), zero)
+    fill(to, n, vector_count(n, width(zero)) * (BYTES // width(zero)), zero)
 
 
 @device_function
 def load_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> None:
     """Lays a run's operands in scratch, padded so that the padding adds nothing."""
     stage = scratch + STAGED
+    shape = job.shape
     pad, target_pad = padding(job)
     at, dtype = job.input, job.input_dtype
     load_block(scratch + INPUT, at + begin * size_of(dtype), n, dtype, cast(pad, zero), stage)
@@ -67,28 +68,55 @@ def load_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> None:
         at, dtype = job.target, job.target_dtype
         load_block(scratch + TARGET, at + begin * size_of(dtype), n, dtype, cast(target_pad, zero), stage)
     if job.weight:
-        load_view(scratch + WEIGHT, job.weight, job.weight_dtype, job.shape, job.weight_strides, begin, n, zero, stage)
+        load_view(scratch + WEIGHT, job.weight, job.weight_dtype, shape, job.weight_strides, begin, n, zero, stage)
     if job.pos_weight:
-        load_view(
-            scratch + POSITIVE,
-            job.pos_weight,
-            job.pos_weight_dtype,
-            job.shape,
-            job.pos_weight_strides,
-            begin,
-            n,
-            zero,
-            stage,
-        )
+        at, dtype = job.pos_weight, job.pos_weight_dtype
+        load_view(scratch + POS_WEIGHT, at, dtype, shape, job.pos_weight_strides, begin, n, zero, stage)
     if job.upstream:
-        load_view(
-            scratch + UPSTREAM, job.upstream, job.upstream_dtype, job.shape, job.upstream_strides, begin, n, zero, stage
-        )
+        at, dtype = job.upstream, job.upstream_dtype
+        load_view(scratch + UPSTREAM, at, dtype, shape, job.upstream_strides, begin, n, zero, stage)
 
 
 @inlined
-def first_outside(begin: int, n: int, scratch: int, zero: Any) -> tuple[int, int]:
+def compute_run(job: Any, n: int, scratch: int, zero: Any) -> tuple[float, bool]:
+    """(sum of losses, whether a value is outside of what the formula takes) of a run that lies in scratch; losses (or
+    an activation) and gradients are left there.
+    """
+    vectors = vector_count(n, width(zero))
+    one = cast(1.0, zero)
+    scale = splat(cast(job.scale, zero))
+    gradient = job.input_gradient != 0 or job.target_gradient != 0
+    wide = widen_sum(splat(zero))
+    bad = False
+    for group in range(0, vectors, GROUP):
+        narrow = splat(zero)
+        for j in range(group, min(group + GROUP, vectors)):
+            at = scratch + j * BYTES
+            x = load(at + INPUT, zero)
+            t = load(at + TARGET, zero) if job.target else splat(zero)
+            pos_weight = load(at + POS_WEIGHT, zero) if job.pos_weight else splat(one)
+            bad = bad or any_of(outside(job, x, t))
+            loss, slope, target_slope = element(job, x, t, pos_weight)
+            factor = scale
+            if job.weight:
+                w = load(at + WEIGHT, zero)
+                loss = times(w, loss)
+                factor = factor * w
+            if gradient:
+                if job.upstream:
+                    factor = factor * load(at + UPSTREAM, zero)
+                store(at + INPUT, times(factor, slope))
+                store(at + TARGET, times(factor, target_slope))
+            store(at + LOSS, loss)
+            narrow = narrow + loss
+        wide = wide + widen_sum(narrow)
+    return total(wide), bad
+
+
+@inlined
+def first_outside(job: Any, begin: int, n: int, scratch: int, zero: Any) -> tuple[int, int]:
     """(fault, index) of the first element of a run whose input or target is no probability."""
+    load_run(job, begin, n, scratch, zero)  # gradients have taken its place
     for i in range(n):
         p = load_one(scratch + INPUT + i * width(zero), zero)
         if not 0.0 <= p <= 1.0:
@@ -96,48 +124,14 @@ def first_outside(begin: int, n: int, scratch: int, zero: Any) -> tuple[int, int
         t = load_one(scratch + TARGET + i * width(zero), zero)
         if not 0.0 <= t <= 1.0:
             return TARGET_NOT_PROBABILITY, begin + i
-    return -1, 0
+    # Shared memory has changed since; the run's gradients are not written, so it must fail.
+    return INPUT_NOT_PROBABILITY, begin
 
 
 @inlined
-def do_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> tuple[float, int, int]:
-    """(sum of losses, fault, index) of a run; losses (or an activation) and gradients go to the answers."""
-    load_run(job, begin, n, scratch, zero)
-    steps = steps_of(n, width(zero))
-    one = cast(1.0, zero)
-    scale = splat(cast(job.scale, zero))
-    gradient = job.input_gradient != 0 or job.target_gradient != 0
-    wide = widen_sum(splat(zero))
-    bad = False
-    for group in range(0, steps, GROUP):
-        narrow = splat(zero)
-        for j in range(group, min(group + GROUP, steps)):
-            lies = scratch + j * BYTES
-            x = load(lies + INPUT, zero)
-            t = load(lies + TARGET, zero) if job.target else splat(zero)
-            positive = load(lies + POSITIVE, zero) if job.pos_weight else splat(one)
-            bad = bad or any_of(outside(job, x, t))
-            loss, slope, target_slope = element(job, x, t, positive)
-            factor = scale
-            if job.weight:
-                w = load(lies + WEIGHT, zero)
-                loss = times(w, loss)
-                factor = factor * w
-            if gradient:
-                if job.upstream:
-                    factor = factor * load(lies + UPSTREAM, zero)
-                store(lies + INPUT, times(factor, slope))
-                store(lies + TARGET, times(factor, target_slope))
-            store(lies + LOSS, loss)
-            narrow = narrow + loss
-        wide = wide + widen_sum(narrow)
+def store_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> None:
+    """Losses (or an activation) and gradients, from scratch to the answers."""
     stage = scratch + STAGED
-    if bad:
-        load_run(job, begin, n, scratch, zero)
-        fault, index = first_outside(begin, n, scratch, zero)
-        if fault < 0:  # shared memory has changed since; the run's gradients are not written, so it must fail
-            return 0.0, INPUT_NOT_PROBABILITY, begin
-        return 0.0, fault, index
     if job.values:
         dtype = job.values_dtype
         store_block(job.values + begin * size_of(dtype), scratch + LOSS, n, dtype, zero, stage)
@@ -147,31 +141,41 @@ def do_run(job: Any, begin: int, n: int, scratch: int, zero: Any) -> tuple[float
     if job.target_gradient:
         dtype = job.target_gradient_dtype
         store_block(job.target_gradient + begin * size_of(dtype), scratch + TARGET, n, dtype, zero, stage)
-    return total(wide), -1, 0
+
+
+@device_function
+def compute_chunk(job: Any, begin: int, end: int, scratch: int, zero: Any) -> tuple[float, int, int]:
+    """(sum of losses, fault, index) of elements begin … end − 1."""
+    chunk_sum = 0.0
+    for first in range(begin, end, BLOCK):
+        n = min(BLOCK, end - first)
+        load_run(job, first, n, scratch, zero)
+        run_sum, bad = compute_run(job, n, scratch, zero)
+        if bad:
+            fault, index = first_outside(job, first, n, scratch, zero)
+            return 0.0, fault, index
+        store_run(job, first, n, scratch, zero)
+        chunk_sum += run_sum
+    return chunk_sum, -1, 0
+
+
+@inlined
+def element_piece(job: Any, begin: int, end: int, scratch: int, zero: Any) -> tuple[int, int]:
+    """Chunks begin … end − 1 of a job, until one has a fault: (fault, index)."""
+    elements = job.outer * job.classes
+    chunk_elements = max(1, (BLOCK + job.classes - 1) // job.classes) * job.classes
+    for chunk in range(begin, end):
+        first = chunk * chunk_elements
+        last = min(first + chunk_elements, elements)
+        chunk_sum, fault, index = compute_chunk(job, first, last, scratch, zero)
+        if fault >= 0:
+            return fault, index
+        if job.chunk_sums:
+            store_one(job.chunk_sums + 8 * chunk, chunk_sum)
+    return -1, 0
 
 
 @njit
-def map_elements(jobs: Any, pieces: Any, counter: int, scratch: int, states: Any, zero: Any) -> None:
-    """Takes pieces, whole chunks, of elementwise jobs until none is left: as `softmax_rows`."""
-    while True:
-        i = next_piece(counter)
-        if i >= pieces.shape[0]:
-            return
-        piece = pieces[i]
-        job = jobs[piece.job]
-        elements = job.outer * job.classes
-        chunk_elements = max(1, (BLOCK + job.classes - 1) // job.classes) * job.classes
-        for chunk in range(piece.begin, piece.end):
-            if piece.fault >= 0:
-                break
-            end = min((chunk + 1) * chunk_elements, elements)
-            chunk_sum = 0.0
-            for begin in range(chunk * chunk_elements, end, BLOCK):
-                run_sum, fault, index = do_run(job, begin, min(BLOCK, end - begin), scratch, zero)
-                if fault >= 0:
-                    piece.fault = fault
-                    piece.fault_index = index
-                    break
-                chunk_sum += run_sum
-            if job.chunk_sums:
-                store_one(job.chunk_sums + 8 * chunk, chunk_sum)
+def map_elements(jobs: Any, pieces: Any, counter: int, scratch: int, zero: Any) -> None:
+    """The elementwise family: see `for_each_piece`. A piece is whole chunks."""
+    for_each_piece(element_piece, jobs, pieces, counter, scratch, zero)

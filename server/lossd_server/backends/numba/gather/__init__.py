@@ -1,1 +1,1 @@
-"""Kernels that pick one element of a row."""
+"""Gather kernels: they pick one element of a row."""

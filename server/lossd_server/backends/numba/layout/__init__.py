@@ -1,1 +1,1 @@
-"""How rows and elements are brought to the vectors that compute them."""
+"""Data layout: how rows and elements are brought to the vectors that compute them."""

@@ -1,13 +1,12 @@
-"""Blocks: up to 4,096 consecutive classes of a row (or elements of a run), as the kernels read and write them.
+"""Blocks: up to 4,096 consecutive classes of a row (or elements of a run), read and written vector by vector.
 
-A block is processed vector by vector. It is read where it lies if it is contiguous and of the compute type, all but a
-tail shorter than a vector; everything else is converted (and gathered) into padded scratch first. The arithmetic is
-the same either way.
+A block is read where it lies if it is contiguous and of the compute type, all but a tail shorter than a vector;
+everything else is converted (and gathered) into padded scratch first. The arithmetic is the same either way.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from lossd_server.backends.numba.simd.memory import (
     BFLOAT16,
@@ -28,14 +27,50 @@ from lossd_server.jobs.jit import device_function
 
 BLOCK = 4096  # elements
 PITCH = 8 * BLOCK + 192  # bytes between scratch rows: a row of float64, room for a vector more, another cache set
-TILE = 16  # rows of a strided layout that are gathered together
 STAGE = 1024  # bytes for a tail in its own dtype
+GROUP = 8  # vectors that are summed in the compute type before widening
+
+
+class RowBlock(NamedTuple):
+    """Where a block's vectors lie: vector j at body + j·BYTES for j < full, else at tail, which is padded scratch."""
+
+    body: int
+    full: int
+    tail: int
+    vectors: int
+
+
+NO_BLOCK = RowBlock(0, 0, 0, 0)
 
 
 @device_function
-def steps_of(n: int, itemsize: int) -> int:
+def in_scratch(at: int, vectors: int) -> RowBlock:
+    """A block that lies in scratch."""
+    return RowBlock(at, vectors, at, vectors)
+
+
+@device_function
+def row_of(block: RowBlock, r: int) -> RowBlock:
+    """The block of row r of a tile, from that of its first row. A tile of several rows lies in scratch."""
+    return RowBlock(block.body + r * PITCH, block.full, block.tail, block.vectors)
+
+
+@device_function
+def vector_address(block: RowBlock, j: int) -> int:
+    """Address of a block's vector."""
+    return block.body + BYTES * j if j < block.full else block.tail
+
+
+@device_function
+def vector_count(n: int, itemsize: int) -> int:
     """Vectors that hold n elements."""
     return (n * itemsize + BYTES - 1) // BYTES
+
+
+@device_function
+def dtype_of(like: Any) -> int:
+    """The DataType of the compute type."""
+    return FLOAT32 if width(like) == 4 else FLOAT64
 
 
 @device_function
@@ -72,7 +107,7 @@ def load_block(to: int, at: int, n: int, dtype: int, pad: Any, stage: int) -> No
     vectors = n // lanes
     last = to + vectors * BYTES
     left = n - vectors * lanes
-    if dtype == (FLOAT32 if itemsize == 4 else FLOAT64):
+    if dtype == dtype_of(pad):
         copy_bytes(to, at, vectors * BYTES)
         if left:
             store(last, splat(pad))

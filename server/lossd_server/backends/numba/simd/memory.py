@@ -1,4 +1,4 @@
-"""Memory at raw addresses, and numbers of every float dtype as vectors of the compute type.
+"""Vector loads and stores at raw addresses: numbers of every float dtype as vectors of the compute type.
 
 numba has no float16 and no bfloat16: their bits are converted by integer arithmetic, to nearest even, NaN kept NaN.
 Blocks go through padded scratch, so that a tail takes the same path as everything else.

@@ -1,4 +1,4 @@
-"""What operators do not say of vectors: constants in every lane, fused multiply-adds, choices, sums over the lanes."""
+"""Vector operations beside the operators: constants in every lane, fused multiply-adds, choices, sums of lanes."""
 
 from __future__ import annotations
 

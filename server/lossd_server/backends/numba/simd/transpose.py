@@ -1,4 +1,4 @@
-"""Squares of 64 bytes a side, transposed in registers: 16 × 16 float32 or 8 × 8 float64."""
+"""In-register transpose of squares of 64 bytes a side: 16 × 16 float32 or 8 × 8 float64."""
 
 from __future__ import annotations
 

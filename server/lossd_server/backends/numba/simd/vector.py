@@ -1,4 +1,4 @@
-"""Vectors in numba: 128 bytes of floats or integers, with the arithmetic written out.
+"""SIMD vectors in numba: 128 bytes of floats or integers, with the arithmetic written out.
 
 A `Vec` is LLVM's vector type: 32 float32 or 16 float64 lanes (two registers of AVX-512, four of AVX2). Its operators
 are single IEEE operations, never reassociated or contracted, so the bits of a result do not depend on layout, aliasing

@@ -1,1 +1,1 @@
-"""Kernels of rows with a softmax: cross-entropy, entropy of logits, activations."""
+"""Softmax kernels: cross-entropy, the entropy of logits, activations."""

@@ -1,4 +1,4 @@
-"""What cross-entropy's pass gives beside the loss: log-sum-exp, entropy, argmax, whether the target was met."""
+"""Auxiliary outputs: log-sum-exp, entropy, argmax and correctness, which cross-entropy gives beside the loss."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ import numpy as np
 
 from lossd_server.backends.numba.batch_table import CROSS_ENTROPY_INDEX, FINISHED
 from lossd_server.backends.numba.simd.memory import store_one
-from lossd_server.backends.numba.softmax import row_state as at
 from lossd_server.jobs.jit import device_function
+
+
+@device_function
+def store_finished(job: Any, row: int, first_or_mass: float, log_rest: float, factor: float) -> None:
+    """What the gradient of class weights needs of a row: see `FINISHED`."""
+    to = job.finished + 8 * FINISHED * row
+    store_one(to, first_or_mass)
+    store_one(to + 8, log_rest)
+    store_one(to + 16, factor)
 
 
 @device_function
 def write_outputs(job: Any, row: int, state: Any) -> None:
     """A finished row's entries in those arrays that were asked for."""
     if job.lse:
-        store_one(job.lse + 8 * row, state[at.MAXIMUM] + state[at.LOG_REST])
+        store_one(job.lse + 8 * row, state.maximum + state.log_rest)
     if job.entropy:
-        store_one(job.entropy + 8 * row, state[at.LOG_REST] + state[at.GAPS] / (1.0 + state[at.REST]))
+        store_one(job.entropy + 8 * row, state.log_rest + state.gaps / (1.0 + state.rest))
     # A NaN among the logits is in the sum of exponentials, whatever the maximum is.
-    first = -1 if math.isnan(state[at.BELOW]) else int(state[at.FIRST])
+    first = -1 if math.isnan(state.below) else state.first
     if job.argmax:
         store_one(job.argmax + 8 * row, np.int64(first))
     if job.correct:
-        met = job.formula == CROSS_ENTROPY_INDEX and state[at.KEPT] != 0.0 and first == int(state[at.CLASS])
-        store_one(job.correct + row, np.uint8(met))
+        correct = job.formula == CROSS_ENTROPY_INDEX and state.kept != 0 and first == state.target
+        store_one(job.correct + row, np.uint8(correct))
     if job.finished:
-        kept = job.finished + 8 * FINISHED * row
-        store_one(kept, state[at.FIRST])
-        store_one(kept + 8, state[at.LOG_REST])
-        store_one(kept + 16, state[at.FACTOR])
+        store_finished(job, row, float(state.first), state.log_rest, state.factor)

@@ -1,8 +1,7 @@
-"""What the softmax family needs of a block: its maximum, sums of exponentials, weighted sums, gradients.
+"""Block reductions of the softmax family: maximum, sums of exponentials, weighted sums, gradients.
 
-A block is (body, full, tail, steps): vector j lies at body + j·BYTES for j < full, else at tail, which is padded with
-−∞ and so adds nothing. Sums run in the lanes over at most eight vectors, are widened to float64 and added there, with
-a fixed tree at the end: the error of a sum does not grow with the number of classes.
+A block is padded with −∞ and so its padding adds nothing. Sums run in the lanes over at most eight vectors, are widened
+to float64 and added there, with a fixed tree at the end: the error of a sum does not grow with the number of classes.
 
 `ref` is the greatest logit so far (0 while that is −∞), so every exponent is ≤ 0.
 """
@@ -11,49 +10,36 @@ from __future__ import annotations
 
 from typing import Any
 
-from lossd_server.backends.numba.simd.math import exp_gap
+from lossd_server.backends.numba.layout.blocks import GROUP, RowBlock, vector_address
+from lossd_server.backends.numba.simd.math import exp_gap, times
 from lossd_server.backends.numba.simd.memory import load, load_one, prefetch, store, store_past_cache
 from lossd_server.backends.numba.simd.operations import any_of, greatest, larger, select, splat, total, widen_sum, width
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.jobs.jit import device_function
 
-GROUP = 8  # vectors that are summed in the compute type before widening
 INFINITY = float("inf")
 
 
 @device_function
-def vector_address(block: Any, j: int) -> int:
-    """Address of a block's vector."""
-    body, full, tail, _ = block
-    return body + BYTES * j if j < full else tail
-
-
-@device_function
-def times(a: Any, b: Any) -> Any:
-    """a·b by the rule for zeros: a = 0 annihilates an infinite b."""
-    return a * select((a == 0.0) & (b == b), 0.0, b)
-
-
-@device_function
-def largest(block: Any, zero: Any) -> Any:
+def largest(block: RowBlock, zero: Any) -> Any:
     """The maximum; NaN is passed over (the sums find it)."""
     even = splat(zero) - INFINITY
     odd = even
-    steps = block[3]
-    for j in range(steps // 2):
+    vectors = block.vectors
+    for j in range(vectors // 2):
         even = larger(load(vector_address(block, 2 * j), zero), even)
         odd = larger(load(vector_address(block, 2 * j + 1), zero), odd)
-    if steps % 2:
-        even = larger(load(vector_address(block, steps - 1), zero), even)
+    if vectors % 2:
+        even = larger(load(vector_address(block, vectors - 1), zero), even)
     return greatest(larger(even, odd))
 
 
 @device_function
-def first_equal(block: Any, value: Any, zero: Any) -> int:
+def first_equal(block: RowBlock, value: Any, zero: Any) -> int:
     """Index of the first entry equal to `value`, or −1."""
     wanted = splat(value)
     lanes = BYTES // width(zero)
-    for j in range(block[3]):
+    for j in range(block.vectors):
         at = vector_address(block, j)
         if any_of(load(at, zero) == wanted):
             for lane in range(lanes):
@@ -63,7 +49,7 @@ def first_equal(block: Any, value: Any, zero: Any) -> int:
 
 
 @device_function
-def exp_sums(block: Any, ref: Any, keep: int, ahead: int, pace: int, zero: Any) -> tuple[float, float]:
+def exp_sums(block: RowBlock, ref: Any, keep: int, ahead: int, pace: int, zero: Any) -> tuple[float, float]:
     """(Σ exp(x − ref) over x < ref, number of x = ref). Where `keep` is an address the exponentials are left there.
 
     ahead: where the next block lies, `pace` bytes a vector, asked for while this one is computed: on the memory's side
@@ -72,10 +58,10 @@ def exp_sums(block: Any, ref: Any, keep: int, ahead: int, pace: int, zero: Any) 
     refs = splat(ref)
     ties = splat(zero)
     wide = widen_sum(ties)
-    steps = block[3]
-    for group in range(0, steps, GROUP):
+    vectors = block.vectors
+    for group in range(0, vectors, GROUP):
         narrow = splat(zero)
-        for j in range(group, min(group + GROUP, steps)):
+        for j in range(group, min(group + GROUP, vectors)):
             if ahead:
                 prefetch(ahead + j * pace)
                 if pace > 64:
@@ -92,14 +78,14 @@ def exp_sums(block: Any, ref: Any, keep: int, ahead: int, pace: int, zero: Any) 
 
 
 @device_function
-def entropy_sum(block: Any, ref: Any, zero: Any) -> float:
+def entropy_sum(block: RowBlock, ref: Any, zero: Any) -> float:
     """Σ (ref − x)·exp(x − ref)."""
     refs = splat(ref)
     wide = widen_sum(splat(zero))
-    steps = block[3]
-    for group in range(0, steps, GROUP):
+    vectors = block.vectors
+    for group in range(0, vectors, GROUP):
         narrow = splat(zero)
-        for j in range(group, min(group + GROUP, steps)):
+        for j in range(group, min(group + GROUP, vectors)):
             x = load(vector_address(block, j), zero)
             narrow = narrow + times(exp_gap(x, refs), refs - x)
         wide = wide + widen_sum(narrow)
@@ -107,24 +93,24 @@ def entropy_sum(block: Any, ref: Any, zero: Any) -> float:
 
 
 @device_function
-def gap_sum(block: Any, weights: int, ref: Any, zero: Any) -> float:
+def gap_sum(block: RowBlock, weights: int, ref: Any, zero: Any) -> float:
     """Σ v·(ref − x), v at `weights`."""
     refs = splat(ref)
     wide = widen_sum(splat(zero))
-    steps = block[3]
-    for group in range(0, steps, GROUP):
+    vectors = block.vectors
+    for group in range(0, vectors, GROUP):
         narrow = splat(zero)
-        for j in range(group, min(group + GROUP, steps)):
+        for j in range(group, min(group + GROUP, vectors)):
             narrow = narrow + times(load(weights + j * BYTES, zero), refs - load(vector_address(block, j), zero))
         wide = wide + widen_sum(narrow)
     return total(wide)
 
 
 @device_function
-def plain_sum(at: int, steps: int, zero: Any) -> float:
+def plain_sum(at: int, vectors: int, zero: Any) -> float:
     """Σ of scratch."""
     wide = widen_sum(splat(zero))
-    for j in range(steps):
+    for j in range(vectors):
         wide = wide + widen_sum(load(at + j * BYTES, zero))
     return total(wide)
 
@@ -138,14 +124,14 @@ def store_vector(to: int, value: Any, past_cache: bool) -> None:
 
 
 @device_function
-def exponential(block: Any, kept: int, j: int, refs: Any, zero: Any) -> Any:
+def exponential(block: RowBlock, kept: int, j: int, refs: Any, zero: Any) -> Any:
     """exp(x − ref) of vector j: the one that `exp_sums` left, or computed again, to the same bits."""
     return load(kept + j * BYTES, zero) if kept else exp_gap(load(vector_address(block, j), zero), refs)
 
 
 @device_function
 def softmax_gradient(
-    block: Any, kept: int, out: Any, weights: int, ref: Any, q: Any, s: Any, past: bool, near: int, other: int
+    block: RowBlock, kept: int, out: RowBlock, weights: int, ref: Any, q: Any, s: Any, past: bool, near: int, other: int
 ) -> None:
     """out = q·exp(x − ref) − s·v (v = 0 where `weights` is no address).
 
@@ -156,32 +142,32 @@ def softmax_gradient(
     qs = splat(q)
     if weights:
         ss = splat(s)
-        for j in range(block[3]):
+        for j in range(block.vectors):
             e = exponential(block, kept, j, refs, q)
-            away = past and j < out[1] and j != near and j != other
+            away = past and j < out.full and j != near and j != other
             store_vector(vector_address(out, j), e * qs - times(load(weights + j * BYTES, q), ss), away)
     else:
-        for j in range(block[3]):
-            away = past and j < out[1] and j != near
+        for j in range(block.vectors):
+            away = past and j < out.full and j != near
             store_vector(vector_address(out, j), exponential(block, kept, j, refs, q) * qs, away)
 
 
 @device_function
-def entropy_gradient(block: Any, out: Any, ref: Any, q: Any, mean_gap: Any, past: bool) -> None:
+def entropy_gradient(block: RowBlock, out: RowBlock, ref: Any, q: Any, mean_gap: Any, past: bool) -> None:
     """out = q·exp(x − ref)·((ref − x) − mean_gap)."""
     refs = splat(ref)
     qs = splat(q)
-    for j in range(block[3]):
+    for j in range(block.vectors):
         x = load(vector_address(block, j), q)
-        store_vector(vector_address(out, j), times(exp_gap(x, refs) * qs, (refs - x) - mean_gap), past and j < out[1])
+        store_vector(vector_address(out, j), times(exp_gap(x, refs) * qs, (refs - x) - mean_gap), past and j < out.full)
 
 
 @device_function
-def target_gradient(block: Any, out: int, weights: int, ref: Any, log_rest: Any, s: Any) -> None:
+def target_gradient(block: RowBlock, out: int, weights: int, ref: Any, log_rest: Any, s: Any) -> None:
     """out = s·w·((ref − x) + log_rest), w at `weights` or 1."""
     refs = splat(ref)
     factor = splat(s)
-    for j in range(block[3]):
+    for j in range(block.vectors):
         nats = (refs - load(vector_address(block, j), s)) + log_rest
         if weights:
             store(out + j * BYTES, times(load(weights + j * BYTES, s) * factor, nats))

@@ -1,24 +1,28 @@
-"""Gradients of the softmax family, from a row's finished state."""
+"""Softmax gradients: of a tile's block, from its rows' finished states."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from lossd_server.backends.numba.batch_table import CROSS_ENTROPY_INDEX, ENTROPY_LOGITS
-from lossd_server.backends.numba.layout.blocks import PITCH, fill, steps_of
-from lossd_server.backends.numba.layout.row_tiles import entry, store_tile
-from lossd_server.backends.numba.simd.memory import FLOAT32, FLOAT64, cast, copy_bytes, load_one, store_one
+from lossd_server.backends.numba.layout.blocks import (
+    PITCH,
+    RowBlock,
+    dtype_of,
+    fill,
+    in_scratch,
+    row_of,
+    vector_address,
+    vector_count,
+)
+from lossd_server.backends.numba.layout.row_tiles import RowTile, entry, store_tile
+from lossd_server.backends.numba.layout.scratch import INPUT, MIXED, OUT_TAIL, SLOPES, STAGED, TARGET_OUT, WEIGHTS
+from lossd_server.backends.numba.simd.memory import cast, copy_bytes, load_one, store_one
 from lossd_server.backends.numba.simd.operations import width
 from lossd_server.backends.numba.simd.vector import BYTES
-from lossd_server.backends.numba.softmax import row_state as at
-from lossd_server.backends.numba.softmax.block_sums import (
-    entropy_gradient,
-    softmax_gradient,
-    target_gradient,
-    vector_address,
-)
-from lossd_server.backends.numba.softmax.row_state import INPUT, MIXED, OUT_TAIL, SLOPES, STAGED, TARGET_OUT, WEIGHTS
+from lossd_server.backends.numba.softmax.block_sums import entropy_gradient, softmax_gradient, target_gradient
+from lossd_server.backends.numba.softmax.row_state import row_state
 from lossd_server.backends.numba.softmax.softcap import apply_slopes
 from lossd_server.jobs.jit import device_function, inlined
 
@@ -26,39 +30,46 @@ PAST_CACHE_BYTES = 1 << 22  # gradients over this size are stored past the cache
 PAST_CACHE_ROW = 1 << 14  # where a row has as many bytes: in shorter ones it costs more than it spares
 
 
+class KeptExponentials(NamedTuple):
+    """A block's exponentials: where they are kept, or 0, and what makes them relative to the row's maximum."""
+
+    address: int
+    rescale: float
+
+
 @device_function
-def set_entry(out: Any, c: int, value: float, zero: Any) -> None:
+def set_entry(out: RowBlock, c: int, value: float, zero: Any) -> None:
     """Overwrites entry c of an output block."""
     lanes = BYTES // width(zero)
     store_one(vector_address(out, c // lanes) + c % lanes * width(zero), cast(value, zero))
 
 
 @device_function
-def exact_entries(job: Any, state: Any, out: Any, begin: int, n: int, v: int, zero: Any) -> None:
+def exact_entries(job: Any, state: Any, out: RowBlock, begin: int, n: int, v: int, zero: Any) -> None:
     """Entries of the gradient that are differences, by forms that do not cancel: at the target, and at the greatest
     logit where p = 1 − rest/d. With S = share of the target, V = Σ v and Z = 2κ·lse of z_loss:
     dx = s·((S + V + Z)·p − S·[c = y] − v).
     """
-    s = state[at.FACTOR]
-    d = 1.0 + state[at.REST]
-    share = state[at.SHARE]
-    z = state[at.MASS_OF_Z]
-    y = int(state[at.CLASS]) - begin if job.formula == CROSS_ENTROPY_INDEX else -1
+    s = state.factor
+    d = 1.0 + state.rest
+    share = state.share
+    z = state.z_mass
+    y = state.target - begin if job.formula == CROSS_ENTROPY_INDEX else -1
     first = -1
     if v:
-        first = int(state[at.FIRST]) - begin
-    elif state[at.PICKED] == state[at.MAXIMUM]:
+        first = state.first - begin
+    elif state.picked == state.maximum:
         first = y
     if 0 <= y < n and y != first:
         own = float(load_one(v + y * width(zero), zero)) if v else 0.0
-        p = math.exp(state[at.PICKED] - state[at.MAXIMUM]) / d
-        set_entry(out, y, s * ((share + state[at.MASS] + z) * p - share - own), zero)
+        p = math.exp(state.picked - state.maximum) / d
+        set_entry(out, y, s * ((share + state.mass + z) * p - share - own), zero)
     if 0 <= first < n:
         own = float(load_one(v + first * width(zero), zero)) if v else 0.0
-        others = state[at.REST_MASS]
+        others = state.rest_mass
         if math.isnan(others):
-            others = state[at.MASS] - own
-        gone = state[at.REST] / d
+            others = state.mass - own
+        gone = state.rest / d
         if first == y:
             set_entry(out, first, s * ((others + z) / d - (share + own) * gone), zero)
         else:
@@ -66,70 +77,100 @@ def exact_entries(job: Any, state: Any, out: Any, begin: int, n: int, v: int, ze
 
 
 @device_function
-def output_block(job: Any, layout: Any, where: Any, begin: int, n: int, r: int, scratch: int, zero: Any) -> Any:
-    """Where a row's gradient goes: into the answer itself if it is contiguous and of the compute type, else scratch."""
+def staged(job: Any, tile: RowTile, zero: Any) -> bool:
+    """Whether the input's gradient goes through scratch: unless it is contiguous and of the compute type."""
+    return tile.stride > 1 or job.input_gradient_dtype != dtype_of(zero)
+
+
+@device_function
+def output_block(job: Any, tile: RowTile, begin: int, n: int, r: int, scratch: int, zero: Any) -> RowBlock:
+    """Where a row's gradient is written: in the answer itself, but for a tail, or in scratch."""
     size = width(zero)
-    steps = steps_of(n, size)
-    if layout[2] > 1 or job.input_gradient_dtype != (FLOAT32 if size == 4 else FLOAT64):
-        to = scratch + INPUT + r * PITCH
-        return to, steps, to, steps
-    return job.input_gradient + entry(layout, where[0], begin, 0) * size, n * size // BYTES, scratch + OUT_TAIL, steps
+    vectors = vector_count(n, size)
+    if staged(job, tile, zero):
+        return in_scratch(scratch + INPUT + r * PITCH, vectors)
+    return RowBlock(job.input_gradient + entry(tile, begin, 0) * size, n * size // BYTES, scratch + OUT_TAIL, vectors)
+
+
+@device_function
+def past_cache(job: Any, tile: RowTile, out: RowBlock, zero: Any) -> bool:
+    """Whether a gradient is stored past the cache."""
+    row_bytes = tile.classes * width(zero)
+    large = row_bytes >= PAST_CACHE_ROW and job.outer * row_bytes > PAST_CACHE_BYTES
+    return large and not staged(job, tile, zero) and job.softcap == 0.0 and out.body % 64 == 0
+
+
+@inlined
+def row_target_gradient(job: Any, block: RowBlock, r: int, state: Any, scratch: int, zero: Any) -> None:
+    """A row's gradient with respect to its target distribution, to scratch."""
+    weights = scratch + WEIGHTS if job.class_weight else 0
+    share = cast(state.factor * (1.0 - job.label_smoothing), zero)
+    to = scratch + TARGET_OUT + r * PITCH
+    target_gradient(block, to, weights, cast(state.ref, zero), cast(state.log_rest, zero), share)
+
+
+@inlined
+def row_input_gradient(
+    job: Any,
+    tile: RowTile,
+    begin: int,
+    n: int,
+    r: int,
+    block: RowBlock,
+    v: int,
+    kept: KeptExponentials,
+    state: Any,
+    scratch: int,
+    zero: Any,
+) -> None:
+    """A row's gradient with respect to its logits, to where `output_block` says. v: where the target mix lies, or 0."""
+    size = width(zero)
+    lanes = BYTES // size
+    out = output_block(job, tile, begin, n, r, scratch, zero)
+    past = past_cache(job, tile, out, zero)
+    if not state.kept:
+        fill(out.body, 0, n, zero)
+        return
+    ref = cast(state.ref, zero)
+    s = state.factor
+    d = 1.0 + state.rest
+    if job.formula == ENTROPY_LOGITS:
+        entropy_gradient(block, out, ref, cast(s / d, zero), cast(state.gaps / d, zero), past)
+    else:
+        q = cast(kept.rescale * (s * (state.share + state.mass + state.z_mass) / d), zero)
+        y, first = state.target - begin, state.first - begin if v else -1
+        softmax_gradient(block, kept.address, out, v, ref, q, cast(s, zero), past, y // lanes, first // lanes)
+        exact_entries(job, state, out, begin, n, v, zero)
+    if job.softcap != 0.0:
+        apply_slopes(out, scratch + SLOPES + r * PITCH, zero)
+    done = out.full * lanes
+    if done < n:
+        copy_bytes(out.body + done * size, out.tail, (n - done) * size)
 
 
 @inlined
 def write_gradients(
     job: Any,
-    layout: Any,
-    where: Any,
+    tile: RowTile,
     begin: int,
     n: int,
-    block: Any,
-    kept: int,
-    fade: float,
-    weighted: bool,
-    states: Any,
+    block: RowBlock,
+    mixed: bool,
+    kept: KeptExponentials,
     scratch: int,
     zero: Any,
 ) -> None:
-    """The gradients of a tile's block. kept, fade: where its exponentials lie, times what they are relative to."""
-    size = width(zero)
+    """The gradients of a tile's block. mixed: whether it has a target mix in scratch."""
     stage = scratch + STAGED
-    for r in range(where[2]):
-        state = states[r]
-        shifted = (block[0] + r * PITCH, block[1], block[2], block[3])
-        ref = cast(state[at.REF], zero)
-        s = state[at.FACTOR]
-        d = 1.0 + state[at.REST]
-        v = scratch + MIXED + r * PITCH if weighted else 0
+    for r in range(tile.rows):
+        state = row_state(scratch, r)
+        own = row_of(block, r)
+        v = scratch + MIXED + r * PITCH if mixed else 0
         if job.target_gradient:
-            weights = scratch + WEIGHTS if job.class_weight else 0
-            to = scratch + TARGET_OUT + r * PITCH
-            share = cast(s * (1.0 - job.label_smoothing), zero)
-            target_gradient(shifted, to, weights, ref, cast(state[at.LOG_REST], zero), share)
-        if not job.input_gradient:
-            continue
-        out = output_block(job, layout, where, begin, n, r, scratch, zero)
-        staged = out[0] == scratch + INPUT + r * PITCH
-        large = layout[1] * size >= PAST_CACHE_ROW and layout[0] * layout[1] * size > PAST_CACHE_BYTES
-        past = large and not staged and job.softcap == 0.0 and out[0] % 64 == 0
-        if not state[at.KEPT]:
-            fill(out[0], 0, n, zero)
-        elif job.formula == ENTROPY_LOGITS:
-            entropy_gradient(shifted, out, ref, cast(s / d, zero), cast(state[at.GAPS] / d, zero), past)
-        else:
-            q = cast(fade * (s * (state[at.SHARE] + state[at.MASS] + state[at.MASS_OF_Z]) / d), zero)
-            lanes = BYTES // size
-            y, first = int(state[at.CLASS]) - begin, int(state[at.FIRST]) - begin if v else -1
-            softmax_gradient(shifted, kept, out, v, ref, q, cast(s, zero), past, y // lanes, first // lanes)
-            exact_entries(job, state, out, begin, n, v, zero)
-        if job.softcap != 0.0 and state[at.KEPT]:
-            apply_slopes(out, scratch + SLOPES + r * PITCH, zero)
-        done = out[1] * (BYTES // size)
-        if not staged and done < n and state[at.KEPT]:
-            copy_bytes(out[0] + done * size, out[2], (n - done) * size)
-    if job.input_gradient and output_block(job, layout, where, begin, n, 0, scratch, zero)[0] == scratch + INPUT:
-        store_tile(job.input_gradient, scratch + INPUT, job.input_gradient_dtype, layout, where, begin, n, zero, stage)
+            row_target_gradient(job, own, r, state, scratch, zero)
+        if job.input_gradient:
+            row_input_gradient(job, tile, begin, n, r, own, v, kept, state, scratch, zero)
+    if job.input_gradient and staged(job, tile, zero):
+        store_tile(job.input_gradient, scratch + INPUT, job.input_gradient_dtype, tile, begin, n, zero, stage)
     if job.target_gradient:
-        store_tile(
-            job.target_gradient, scratch + TARGET_OUT, job.target_gradient_dtype, layout, where, begin, n, zero, stage
-        )
+        store_tile(job.target_gradient, scratch + TARGET_OUT, job.target_gradient_dtype, tile, begin, n, zero, stage)

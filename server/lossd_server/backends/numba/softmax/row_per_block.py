@@ -1,7 +1,6 @@
-"""The softmax family: cross-entropy and the entropy of logits, row by row.
+"""Row-per-block softmax kernel: the softmax family for many classes, row by row in blocks of classes.
 
-A row's sums are kept relative to its greatest logit so far and rescaled when a greater one comes, so a loss takes one
-read. `rest` leaves the maximum out: −log p = (m − x) + log1p(rest) has two terms ≥ 0 and nothing cancels. What is
+A loss takes one read of its row (see `online_softmax`), a gradient one more where the row does not fit a block. What is
 computed for a row depends on (formula, C, type) alone, wherever its entries lie.
 """
 
@@ -14,51 +13,38 @@ import numpy as np
 
 from lossd_server.backends.numba.batch_table import (
     CLASS_OUT_OF_RANGE,
-    CROSS_ENTROPY_DISTRIBUTION,
     CROSS_ENTROPY_INDEX,
     ENTROPY_LOGITS,
     LOG_SOFTMAX,
     SOFTMAX,
 )
-from lossd_server.backends.numba.layout.blocks import BLOCK, PITCH, TILE, fill, load_block, steps_of
-from lossd_server.backends.numba.layout.row_tiles import entry, load_tile
-from lossd_server.backends.numba.simd.memory import (
-    FLOAT32,
-    FLOAT64,
-    cast,
-    load_one,
-    next_piece,
-    size_of,
-    store_one,
-    zero_bytes,
+from lossd_server.backends.numba.layout.blocks import (
+    BLOCK,
+    NO_BLOCK,
+    PITCH,
+    RowBlock,
+    in_scratch,
+    row_of,
+    vector_count,
 )
+from lossd_server.backends.numba.layout.pieces import for_each_piece
+from lossd_server.backends.numba.layout.row_tiles import RowTile, entry, for_each_tile
+from lossd_server.backends.numba.layout.scratch import EXPONENTIALS, MIXED, SINGLE
+from lossd_server.backends.numba.layout.weights import gradient_factor, optional_number
+from lossd_server.backends.numba.simd.math import annihilate
+from lossd_server.backends.numba.simd.memory import cast, load_one, size_of, store_one, zero_bytes
 from lossd_server.backends.numba.simd.operations import width
 from lossd_server.backends.numba.simd.vector import BYTES
-from lossd_server.backends.numba.softmax import row_state as at
 from lossd_server.backends.numba.softmax.activations import activate
 from lossd_server.backends.numba.softmax.auxiliary_outputs import write_outputs
-from lossd_server.backends.numba.softmax.block_sums import (
-    entropy_sum,
-    exp_sums,
-    first_equal,
-    gap_sum,
-    largest,
-    plain_sum,
-)
-from lossd_server.backends.numba.softmax.gradients import write_gradients
-from lossd_server.backends.numba.softmax.row_per_lane import NARROW, narrow_rows
-from lossd_server.backends.numba.softmax.row_state import (
-    EXPONENTIALS,
-    INPUT,
-    MIXED,
-    SINGLE,
-    SLOPES,
-    STAGED,
-    annihilate,
-    optional_number,
-)
-from lossd_server.backends.numba.softmax.softcap import cap
-from lossd_server.backends.numba.softmax.target_mix import mix
+from lossd_server.backends.numba.softmax.block_sums import entropy_sum, first_equal, gap_sum, plain_sum
+from lossd_server.backends.numba.softmax.gradients import KeptExponentials, write_gradients
+from lossd_server.backends.numba.softmax.lane_state import MOST_LANE_CLASSES
+from lossd_server.backends.numba.softmax.logits import logit, read_block
+from lossd_server.backends.numba.softmax.online_softmax import add_exponentials, finish_softmax
+from lossd_server.backends.numba.softmax.row_per_lane import lane_rows
+from lossd_server.backends.numba.softmax.row_state import empty_state, row_state
+from lossd_server.backends.numba.softmax.target_mix import has_target_mix, mix
 from lossd_server.jobs.jit import device_function, inlined, njit
 
 KEPT_BYTES = 1 << 18  # exponentials of a long row that the second cache holds: cheaper than to compute them again
@@ -66,235 +52,186 @@ LONG = 2048  # classes from which rows are worth asking for ahead of time: short
 
 
 @device_function
-def start_row(job: Any, layout: Any, where: Any, r: int, state: Any, scratch: int, zero: Any) -> bool:
+def start_row(job: Any, tile: RowTile, r: int, scratch: int, zero: Any) -> bool:
     """Empties a row's state and looks its target up; False where the target is no class."""
-    outer, inner, _ = where
-    state[:] = 0.0
-    state[at.MAXIMUM] = -math.inf
-    state[at.KEPT] = 1.0
-    state[at.REST_MASS] = math.nan
+    state = empty_state(scratch, r)
+    state.rest_mass = math.nan
     if job.formula != CROSS_ENTROPY_INDEX:
         return True
-    row = outer * layout[2] + inner + r
-    y = load_one(job.target + 8 * row, np.int64(0))
+    y = load_one(job.target + 8 * (tile.row + r), np.int64(0))
     if y == job.ignore_index:
-        state[at.KEPT] = 0.0
+        state.kept = 0
         return True
-    if y < 0 or y >= layout[1]:
-        state[at.KEPT] = 0.0
+    if y < 0 or y >= tile.classes:
+        state.kept = 0
         return False
-    lies = job.input + entry(layout, outer, y, inner + r) * size_of(job.input_dtype)
-    if job.softcap != 0.0 or job.input_dtype != (FLOAT32 if width(zero) == 4 else FLOAT64):
-        load_block(scratch + EXPONENTIALS, lies, 1, job.input_dtype, zero, scratch + STAGED)
-        lies = scratch + EXPONENTIALS
-    state[at.CLASS] = y
-    if job.softcap != 0.0:
-        cap(scratch + EXPONENTIALS, scratch + SLOPES, 1, job.softcap, zero)
-    state[at.PICKED] = load_one(lies, zero)
-    state[at.SHARE] = (1.0 - job.label_smoothing) * optional_number(job.class_weight, y, zero)
+    state.target = y
+    state.picked = logit(job, tile, y, r, scratch, zero)
+    state.share = (1.0 - job.label_smoothing) * optional_number(job.class_weight, y, zero)
     return True
 
 
 @device_function
-def advance(
-    state: Any, block: Any, weights: int, begin: int, gaps: bool, first: bool, kept: int, ahead: Any, zero: Any
-) -> None:
-    """Takes a block, classes `begin` …, into a row's state. `weights`: where v lies, or 0; gaps, first: whether those
-    are wanted; ahead: where the next block lies, see `exp_sums`.
-    """
-    top = largest(block, zero)
-    if top > state[at.MAXIMUM]:
-        new = float(top)
-        before = state[at.BELOW] + state[at.TIES]
-        shift = new - state[at.REF]
-        if before == 0.0:
-            state[at.BELOW] = state[at.GAPS] = 0.0
-        else:
-            factor = math.exp(-shift)
-            state[at.GAPS] = factor * (state[at.GAPS] + shift * before)
-            state[at.BELOW] = factor * before
-        state[at.TIES] = 0.0
-        state[at.WEIGHTED] += annihilate(state[at.MASS], shift)
-        state[at.MAXIMUM] = state[at.REF] = new
-        if first:
-            state[at.FIRST] = begin + first_equal(block, top, zero)
-    ref = cast(state[at.REF], zero)
-    below, ties = exp_sums(block, ref, kept, ahead[0], ahead[1], zero)
-    state[at.BELOW] += below
-    state[at.TIES] += ties
-    if gaps:
-        state[at.GAPS] += entropy_sum(block, ref, zero)
-    if weights:
-        state[at.WEIGHTED] += gap_sum(block, weights, ref, zero)
-        state[at.MASS] += plain_sum(weights, block[3], zero)
+def room_for_exponentials(job: Any, tile: RowTile, mixed: bool, scratch: int, zero: Any) -> int:
+    """Where a row's exponentials are kept for its gradient; 0 where they are computed again."""
+    if tile.stride > 1 or not job.input_gradient:
+        return 0
+    if tile.classes <= BLOCK:
+        return scratch + EXPONENTIALS
+    plain = job.formula == CROSS_ENTROPY_INDEX and not mixed and job.softcap == 0.0
+    if plain and width(zero) == 4 and tile.classes * 4 <= KEPT_BYTES:  # in float64 the difference of refs would round
+        return scratch + MIXED
+    return 0
+
+
+@device_function
+def next_block(job: Any, tile: RowTile, begin: int, zero: Any) -> tuple[int, int]:
+    """Where the block of classes `begin` … lies, and its bytes a vector; 0 where it is not worth asking for."""
+    if tile.stride > 1 or tile.classes < LONG:
+        return 0, 0
+    size = size_of(job.input_dtype)
+    return job.input + entry(tile, begin, 0) * size, BYTES // width(zero) * size
+
+
+@inlined
+def read_rows(job: Any, tile: RowTile, mixed: bool, kept: int, scratch: int, zero: Any) -> RowBlock:
+    """The one read of a tile's logits, into its rows' states; the last block of its first row."""
+    gaps = job.formula == ENTROPY_LOGITS or job.entropy != 0
+    first = mixed or job.formula == SOFTMAX or job.formula == LOG_SOFTMAX or job.argmax != 0 or job.correct != 0
+    block = NO_BLOCK
+    for begin in range(0, tile.classes, BLOCK):
+        n = min(BLOCK, tile.classes - begin)
+        block = read_block(job, tile, begin, n, scratch, zero)
+        if mixed:
+            mix(job, tile, begin, n, scratch, zero)
+        keep = kept + begin * width(zero) if kept else 0
+        ahead, pace = next_block(job, tile, begin + n, zero)
+        for r in range(tile.rows):
+            state = row_state(scratch, r)
+            own = row_of(block, r)
+            raised = add_exponentials(state, own, keep, ahead, pace, zero)
+            if raised and first:
+                state.first = begin + first_equal(own, cast(state.maximum, zero), zero)
+            ref = cast(state.ref, zero)
+            if gaps:
+                state.gaps += entropy_sum(own, ref, zero)
+            if mixed:
+                v = scratch + MIXED + r * PITCH
+                state.weighted += gap_sum(own, v, ref, zero)
+                state.mass += plain_sum(v, own.vectors, zero)
+        if kept and tile.classes > BLOCK:
+            store_one(scratch + SINGLE + begin // BLOCK * 8, row_state(scratch, 0).ref)
+    return block
 
 
 @device_function
 def finish_row(job: Any, row: int, state: Any) -> float:
     """The row's loss, from its state; what the gradient needs is left there."""
-    rest = state[at.BELOW] + (state[at.TIES] - 1.0)
-    if not abs(state[at.MAXIMUM]) < math.inf:
-        rest = math.nan
-    log_rest = math.log1p(rest)
-    state[at.REST] = rest
-    state[at.LOG_REST] = log_rest
+    finish_softmax(state)
+    rest = state.rest
+    log_rest = state.log_rest
     weight = optional_number(job.row_weight, row, 0.0)
-    state[at.FACTOR] = job.scale * weight * optional_number(job.row_upstream, row, 0.0)
+    state.factor = gradient_factor(job, row)
     if job.formula == ENTROPY_LOGITS:
-        return annihilate(weight, log_rest + state[at.GAPS] / (1.0 + rest))
-    loss = annihilate(state[at.MASS], log_rest) + state[at.WEIGHTED]
+        return annihilate(weight, log_rest + state.gaps / (1.0 + rest))
+    loss = annihilate(state.mass, log_rest) + state.weighted
     if job.formula == CROSS_ENTROPY_INDEX:
-        loss += annihilate(state[at.SHARE], (state[at.MAXIMUM] - state[at.PICKED]) + log_rest)
+        loss += annihilate(state.share, (state.maximum - state.picked) + log_rest)
     if job.z_loss != 0.0:
-        lse = state[at.MAXIMUM] + log_rest
-        state[at.MASS_OF_Z] = 2.0 * job.z_loss * lse
+        lse = state.maximum + log_rest
+        state.z_mass = 2.0 * job.z_loss * lse
         loss += job.z_loss * lse * lse
     return annihilate(weight, loss)
 
 
-@device_function
-def read_block(
-    job: Any, layout: Any, where: Any, begin: int, n: int, scratch: int, zero: Any
-) -> tuple[int, int, int, int]:
-    """Makes classes begin … begin + n − 1 of a tile readable; the block of its first row."""
-    size = width(zero)
-    lowest = cast(-math.inf, zero)
-    steps = steps_of(n, size)
-    to = scratch + INPUT
-    capped = job.softcap != 0.0
-    if capped or layout[2] > 1 or job.input_dtype != (FLOAT32 if size == 4 else FLOAT64):
-        load_tile(to, job.input, job.input_dtype, layout, where, begin, n, lowest, scratch + STAGED)
-        if capped:
-            for r in range(where[2]):
-                cap(to + r * PITCH, scratch + SLOPES + r * PITCH, steps, job.softcap, zero)
-                fill(to + r * PITCH, n, steps * (BYTES // size), lowest)
-        return to, steps, to, steps
-    body = job.input + entry(layout, where[0], begin, 0) * size
-    full = n * size // BYTES
-    done = full * (BYTES // size)
-    if done < n:
-        load_block(to, body + full * BYTES, n - done, job.input_dtype, lowest, scratch + STAGED)
-    return body, full, to, steps
+@inlined
+def finish_rows(job: Any, tile: RowTile, scratch: int) -> None:
+    """Losses and auxiliary outputs of a tile that has been read."""
+    for r in range(tile.rows):
+        row = tile.row + r
+        state = row_state(scratch, r)
+        loss = finish_row(job, row, state)
+        if not job.plain:
+            write_outputs(job, row, state)
+        if job.losses:
+            store_one(job.losses + 8 * row, loss if state.kept else 0.0)
 
 
 @inlined
-def rest_mass(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> None:
+def rest_mass(job: Any, tile: RowTile, scratch: int, zero: Any) -> None:
     """Σ v without the first maximum, summed apart: in float64 the difference of two sums is not exact enough."""
-    classes = layout[1]
-    states[:, at.REST_MASS] = 0.0
-    for begin in range(0, classes, BLOCK):
-        n = min(BLOCK, classes - begin)
-        if classes > BLOCK:
-            mix(job, layout, where, begin, n, scratch, zero)
-        for r in range(where[2]):
+    for r in range(tile.rows):
+        row_state(scratch, r).rest_mass = 0.0
+    for begin in range(0, tile.classes, BLOCK):
+        n = min(BLOCK, tile.classes - begin)
+        if tile.classes > BLOCK:
+            mix(job, tile, begin, n, scratch, zero)
+        for r in range(tile.rows):
+            state = row_state(scratch, r)
             v = scratch + MIXED + r * PITCH
-            lies = v + (int(states[r, at.FIRST]) - begin) * 8
+            lies = v + (state.first - begin) * 8
             inside = v <= lies < v + n * 8
             own = load_one(lies, zero) if inside else zero
             if inside:
                 store_one(lies, zero)
-            states[r, at.REST_MASS] += plain_sum(v, steps_of(n, 8), zero)
+            state.rest_mass += plain_sum(v, vector_count(n, 8), zero)
             if inside:
                 store_one(lies, own)
 
 
 @inlined
-def softmax_tile(job: Any, layout: Any, where: Any, scratch: int, states: Any, zero: Any) -> int:
-    """Losses and gradients of a tile of rows; the first row whose target is no class, or −1."""
-    outer, inner, rows = where
-    classes = layout[1]
-    first_row = outer * layout[2] + inner
-    weighted = job.formula == CROSS_ENTROPY_DISTRIBUTION or (
-        job.formula == CROSS_ENTROPY_INDEX and job.label_smoothing > 0.0
-    )
-    activation = job.formula == SOFTMAX or job.formula == LOG_SOFTMAX
-    gaps = job.formula == ENTROPY_LOGITS or job.entropy != 0
-    first = weighted or activation or job.argmax != 0 or job.correct != 0
-    keep = 0
-    if layout[2] == 1 and job.input_gradient:
-        plain = job.formula == CROSS_ENTROPY_INDEX and not weighted and job.softcap == 0.0
-        if classes <= BLOCK:
-            keep = scratch + EXPONENTIALS
-        elif plain and width(zero) == 4 and classes * 4 <= KEPT_BYTES:  # in float64 the difference of refs would round
-            keep = scratch + MIXED
-    for r in range(rows):
-        if not start_row(job, layout, where, r, states[r], scratch, zero):
-            return first_row + r
-    if layout[2] == 1 and states[0, at.KEPT] == 0.0 and job.plain:
-        classes = 0  # an ignored row is not read, but for its outputs
-    block = (0, 0, 0, 0)
-    for begin in range(0, classes, BLOCK):
-        n = min(BLOCK, classes - begin)
-        block = read_block(job, layout, where, begin, n, scratch, zero)
-        if weighted:
-            mix(job, layout, where, begin, n, scratch, zero)
-        ahead = (0, 0)
-        if layout[2] == 1 and classes >= LONG:
-            size = size_of(job.input_dtype)
-            ahead = (job.input + entry(layout, outer, begin + n, 0) * size, BYTES // width(zero) * size)
-        for r in range(rows):
-            shifted = (block[0] + r * PITCH, block[1], block[2], block[3])
-            v = scratch + MIXED + r * PITCH if weighted else 0
-            advance(states[r], shifted, v, begin, gaps, first, keep + begin * width(zero) if keep else 0, ahead, zero)
-        if keep and classes > BLOCK:
-            store_one(scratch + SINGLE + begin // BLOCK * 8, states[0, at.REF])
-    for r in range(rows):
-        loss = finish_row(job, first_row + r, states[r])
-        if not job.plain:
-            write_outputs(job, first_row + r, states[r])
-        if job.losses:
-            store_one(job.losses + 8 * (first_row + r), loss if states[r, at.KEPT] else 0.0)
-    if activation:
-        activate(job, layout, where, block, scratch, states, zero)
-        return -1
-    if not (job.input_gradient or job.target_gradient):
-        return -1
-    if classes == 0:
-        itemsize = size_of(job.input_gradient_dtype)
-        zero_bytes(job.input_gradient + entry(layout, outer, 0, 0) * itemsize, layout[1] * itemsize)
-        return -1
-    if weighted and width(zero) == 8:
-        rest_mass(job, layout, where, scratch, states, zero)
-    for begin in range(0, classes, BLOCK):
-        n = min(BLOCK, classes - begin)
-        kept, fade = keep, 1.0
-        if keep and classes > BLOCK:
-            kept = keep + begin * width(zero)
-            fade = math.exp(load_one(scratch + SINGLE + begin // BLOCK * 8, 0.0) - states[0, at.REF])
-            block = (0, 0, 0, steps_of(n, width(zero)))
-        elif classes > BLOCK:
-            block = read_block(job, layout, where, begin, n, scratch, zero)
-            if weighted:
-                mix(job, layout, where, begin, n, scratch, zero)
-        write_gradients(job, layout, where, begin, n, block, kept, fade, weighted, states, scratch, zero)
-    return -1
+def differentiate_rows(
+    job: Any, tile: RowTile, block: RowBlock, mixed: bool, kept: int, scratch: int, zero: Any
+) -> None:
+    """The gradients of a tile whose rows are finished. block: of its one block of classes, if that is all."""
+    if mixed and width(zero) == 8:
+        rest_mass(job, tile, scratch, zero)
+    for begin in range(0, tile.classes, BLOCK):
+        n = min(BLOCK, tile.classes - begin)
+        exponentials = KeptExponentials(kept, 1.0)
+        if kept and tile.classes > BLOCK:
+            ref = load_one(scratch + SINGLE + begin // BLOCK * 8, 0.0)
+            exponentials = KeptExponentials(kept + begin * width(zero), math.exp(ref - row_state(scratch, 0).ref))
+            block = in_scratch(0, vector_count(n, width(zero)))
+        elif tile.classes > BLOCK:
+            block = read_block(job, tile, begin, n, scratch, zero)
+            if mixed:
+                mix(job, tile, begin, n, scratch, zero)
+        write_gradients(job, tile, begin, n, block, mixed, exponentials, scratch, zero)
+
+
+@device_function
+def softmax_tile(job: Any, tile: RowTile, scratch: int, zero: Any) -> tuple[int, int]:
+    """Losses and gradients of a tile of rows; (fault, index), fault −1 where there is none."""
+    for r in range(tile.rows):
+        if not start_row(job, tile, r, scratch, zero):
+            return CLASS_OUT_OF_RANGE, tile.row + r
+    mixed = has_target_mix(job)
+    kept = room_for_exponentials(job, tile, mixed, scratch, zero)
+    ignored = tile.stride == 1 and not row_state(scratch, 0).kept and job.plain  # not read, as no output needs it
+    block = NO_BLOCK
+    if not ignored:
+        block = read_rows(job, tile, mixed, kept, scratch, zero)
+    finish_rows(job, tile, scratch)
+    if job.formula == SOFTMAX or job.formula == LOG_SOFTMAX:
+        activate(job, tile, block, scratch, zero)
+    elif ignored and job.input_gradient:
+        size = size_of(job.input_gradient_dtype)
+        zero_bytes(job.input_gradient + entry(tile, 0, 0) * size, tile.classes * size)
+    elif not ignored and (job.input_gradient or job.target_gradient):
+        differentiate_rows(job, tile, block, mixed, kept, scratch, zero)
+    return -1, 0
+
+
+@inlined
+def softmax_piece(job: Any, begin: int, end: int, scratch: int, zero: Any) -> tuple[int, int]:
+    """Rows begin … end − 1 of a job, in lanes where they are short; (fault, index)."""
+    if job.classes <= MOST_LANE_CLASSES and job.formula != SOFTMAX and job.formula != LOG_SOFTMAX:
+        return lane_rows(job, begin, end, scratch, zero)
+    return for_each_tile(softmax_tile, job, begin, end, scratch, zero)
 
 
 @njit
-def softmax_rows(jobs: Any, pieces: Any, counter: int, scratch: int, states: Any, zero: Any) -> None:
-    """Takes pieces of softmax jobs until none is left. `zero` tells the compute type; scratch and states are the
-    thread's own.
-    """
-    while True:
-        i = next_piece(counter)
-        if i >= pieces.shape[0]:
-            return
-        piece = pieces[i]
-        job = jobs[piece.job]
-        layout = (job.outer, job.classes, job.inner)
-        row = piece.begin
-        if layout[1] <= NARROW and job.formula != SOFTMAX and job.formula != LOG_SOFTMAX:
-            wrong = narrow_rows(job, layout, piece.begin, piece.end, scratch, zero)
-            if wrong >= 0:
-                piece.fault = CLASS_OUT_OF_RANGE
-                piece.fault_index = wrong
-            continue
-        while row < piece.end:
-            inner = row % layout[2]
-            rows = min(TILE, layout[2] - inner, piece.end - row) if layout[2] > 1 else 1
-            wrong = softmax_tile(job, layout, (row // layout[2], inner, rows), scratch, states, zero)
-            if wrong >= 0:
-                piece.fault = CLASS_OUT_OF_RANGE
-                piece.fault_index = wrong
-                break
-            row += rows
+def softmax_rows(jobs: Any, pieces: Any, counter: int, scratch: int, zero: Any) -> None:
+    """The softmax family: see `for_each_piece`."""
+    for_each_piece(softmax_piece, jobs, pieces, counter, scratch, zero)

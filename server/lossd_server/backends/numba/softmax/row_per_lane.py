@@ -1,4 +1,4 @@
-"""The softmax family for few classes: one row a lane, so that short rows fill whole vectors.
+"""Row-per-lane softmax kernel: the softmax family for few classes, one row a lane, so that short rows fill vectors.
 
 A tile is as many rows as a vector has lanes. Its classes are laid in scratch as vectors, class by class; every sum is
 then over vectors, and what a row computes is the same wherever it lies and whatever its neighbours hold. The forms
@@ -12,56 +12,53 @@ from typing import Any
 
 import numpy as np
 
-from lossd_server.backends.numba.batch_table import CROSS_ENTROPY_DISTRIBUTION, CROSS_ENTROPY_INDEX, ENTROPY_LOGITS
-from lossd_server.backends.numba.layout.blocks import STAGE
-from lossd_server.backends.numba.layout.lane_tiles import load_classes, store_classes
-from lossd_server.backends.numba.simd.math import exp_gap, log1p_any
-from lossd_server.backends.numba.simd.memory import cast, load, load_one, load_wide, store, store_one
-from lossd_server.backends.numba.simd.operations import larger, rounded, select, splat, to_float64, width
-from lossd_server.backends.numba.simd.vector import BYTES
-from lossd_server.backends.numba.softmax.block_sums import GROUP, times
-from lossd_server.backends.numba.softmax.row_per_lane_outputs import (
-    cap_classes,
-    first_greatest,
-    write_finished,
-    write_rows,
+from lossd_server.backends.numba.batch_table import (
+    CLASS_OUT_OF_RANGE,
+    CROSS_ENTROPY_DISTRIBUTION,
+    CROSS_ENTROPY_INDEX,
+    ENTROPY_LOGITS,
 )
-from lossd_server.backends.numba.softmax.row_state import annihilate, optional_number
-from lossd_server.jobs.jit import device_function
-
-NARROW = 512  # classes up to which rows go to lanes: above, the tile leaves the caches
-
-# Scratch: the tile's classes, exponentials (then gradients), v, a linear copy with its stage, the target's gradient;
-# one number a row: the target's class and logit, whether kept (compute type), share, gradient's factor, loss (float64).
-CLASSES = 0
-SPAN = (NARROW + 3) * BYTES  # not a multiple of 4 KiB: the same class of two tables would fight for a cache set
-EXPONENTIALS = SPAN
-MIXED = 2 * SPAN
-LINEAR = 3 * SPAN
-TARGET_OUT = LINEAR + SPAN + STAGE
-SLOPES = TARGET_OUT + SPAN
-TARGETS = SLOPES + SPAN
-PICKED = TARGETS + BYTES
-KEPT = PICKED + BYTES
-SHARES = KEPT + BYTES
-FACTORS = SHARES + 2 * BYTES
-LOSSES = FACTORS + 2 * BYTES
-ROOM = LOSSES + 2 * BYTES  # for by-products
+from lossd_server.backends.numba.layout.blocks import GROUP
+from lossd_server.backends.numba.layout.lane_tiles import LaneTile, lane_tile_at, load_classes
+from lossd_server.backends.numba.layout.weights import gradient_factor, optional_number
+from lossd_server.backends.numba.simd.math import annihilate, exp_gap, log1p_any, times
+from lossd_server.backends.numba.simd.memory import cast, load, load_one, load_wide, store, store_one
+from lossd_server.backends.numba.simd.operations import larger, select, splat, to_float64, width
+from lossd_server.backends.numba.simd.vector import BYTES
+from lossd_server.backends.numba.softmax.lane_state import (
+    CLASSES,
+    EXPONENTIALS,
+    FACTORS,
+    KEPT,
+    LINEAR,
+    LOSSES,
+    MIXED,
+    PICKED,
+    SHARES,
+    SLOPES,
+    TARGETS,
+    LaneSums,
+)
+from lossd_server.backends.numba.softmax.row_per_lane_gradients import write_lane_gradients
+from lossd_server.backends.numba.softmax.row_per_lane_outputs import keep_finished, write_measures
+from lossd_server.backends.numba.softmax.softcap import cap
+from lossd_server.backends.numba.softmax.target_mix import has_target_mix
+from lossd_server.jobs.jit import device_function, inlined
 
 
 @device_function
-def look_up(job: Any, layout: Any, first_row: int, rows: int, scratch: int, zero: Any) -> int:
+def look_up(job: Any, tile: LaneTile, scratch: int, zero: Any) -> int:
     """Lays the rows' targets, shares and factors in scratch; the first row whose target is no class, or −1."""
     size = width(zero)
-    for r in range(rows):
-        row = first_row + r
+    for r in range(tile.rows):
+        row = tile.row + r
         kept = 1.0
         if job.formula == CROSS_ENTROPY_INDEX:
             y = load_one(job.target + 8 * row, np.int64(0))
             if y == job.ignore_index:
                 y = np.int64(-1)
                 kept = 0.0
-            elif y < 0 or y >= layout[1]:
+            elif y < 0 or y >= tile.classes:
                 return row
             picked = load_one(scratch + CLASSES + max(y, 0) * BYTES + r * size, zero)
             store_one(scratch + PICKED + r * size, picked)
@@ -71,28 +68,54 @@ def look_up(job: Any, layout: Any, first_row: int, rows: int, scratch: int, zero
             store_one(scratch + SHARES + r * 8, share)
             store_one(scratch + TARGETS + r * size, cast(y, zero))
         store_one(scratch + KEPT + r * size, cast(kept, zero))
-        factor = job.scale * optional_number(job.row_weight, row, 0.0) * optional_number(job.row_upstream, row, 0.0)
-        store_one(scratch + FACTORS + r * 8, factor)
+        store_one(scratch + FACTORS + r * 8, gradient_factor(job, row))
     return -1
 
 
 @device_function
-def mix_classes(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> None:
-    """Lays v in scratch, class by class: see `target_mix.mix`."""
+def mix_classes(job: Any, tile: LaneTile, scratch: int, zero: Any) -> None:
+    """Lays the target mix v in scratch, class by class: see `target_mix.mix`."""
     distribution = job.formula == CROSS_ENTROPY_DISTRIBUTION
-    smooth = job.label_smoothing / layout[1]
+    smooth = job.label_smoothing / tile.classes
     if distribution:
-        load_classes(scratch + MIXED, job.target, job.target_dtype, layout, where, scratch + LINEAR, zero)
+        load_classes(scratch + MIXED, job.target, job.target_dtype, tile, scratch + LINEAR, zero)
         if not job.class_weight and smooth == 0.0:
             return
     share = splat(cast(1.0 - job.label_smoothing, zero))
-    for c in range(layout[1]):
+    for c in range(tile.classes):
         v = splat(cast(smooth, zero))
         if distribution:
             v = v + load(scratch + MIXED + c * BYTES, zero) * share
         if job.class_weight:
             v = times(splat(load_one(job.class_weight + c * width(zero), zero)), v)
         store(scratch + MIXED + c * BYTES, v)
+
+
+@inlined
+def greatest_logits(classes: int, scratch: int, zero: Any) -> Any:
+    """The maximum of every row; NaN is passed over (the sums find it)."""
+    top = splat(zero) - math.inf
+    for c in range(classes):
+        top = larger(load(scratch + CLASSES + c * BYTES, zero), top)
+    return top
+
+
+@inlined
+def exponential_sums(classes: int, ref: Any, scratch: int, zero: Any) -> Any:
+    """(Σ exp(x − ref) over x < ref, number of x = ref) of every row; the exponentials are left in scratch."""
+    nothing = splat(zero)
+    ties = nothing
+    below = to_float64(nothing)
+    for group in range(0, classes, GROUP):
+        narrow = nothing
+        for c in range(group, min(group + GROUP, classes)):
+            x = load(scratch + CLASSES + c * BYTES, zero)
+            e = exp_gap(x, ref)
+            store(scratch + EXPONENTIALS + c * BYTES, e)
+            narrow = narrow + select(x == ref, 0.0, e)
+            ties = select(x == ref, ties + 1.0, ties)
+        below = below + to_float64(narrow)
+    return below, ties
 
 
 @device_function
@@ -109,169 +132,105 @@ def entropy_sums(classes: int, ref: Any, scratch: int, zero: Any) -> Any:
 
 
 @device_function
-def nothing_weighted(zero: Any) -> Any:
-    return splat(zero) - 1.0, to_float64(splat(zero)), to_float64(splat(zero))
-
-
-@device_function
 def weighted_sums(classes: int, ref: Any, scratch: int, zero: Any) -> Any:
     """(index of the first greatest logit, Σ v, Σ v·(ref − x)) of every row."""
-    first, mass, weights = nothing_weighted(zero)
+    first = splat(zero) - 1.0
+    mass = to_float64(splat(zero))
+    weighted = mass
     for group in range(0, classes, GROUP):
         sum_mass = splat(zero)
-        sum_weights = splat(zero)
+        sum_weighted = splat(zero)
         for c in range(group, min(group + GROUP, classes)):
             x = load(scratch + CLASSES + c * BYTES, zero)
             v = load(scratch + MIXED + c * BYTES, zero)
             first = select((x == ref) & (first < 0.0), cast(c, zero), first)
             sum_mass = sum_mass + v
-            sum_weights = sum_weights + times(v, ref - x)
+            sum_weighted = sum_weighted + times(v, ref - x)
         mass = mass + to_float64(sum_mass)
-        weights = weights + to_float64(sum_weights)
-    return first, mass, weights
+        weighted = weighted + to_float64(sum_weighted)
+    return first, mass, weighted
 
 
-@device_function
-def narrow_tile(job: Any, layout: Any, where: Any, scratch: int, zero: Any) -> int:
-    """Losses and gradients of a tile; the first row whose target is no class, or −1."""
-    first_row, rows = where
-    classes = layout[1]
-    index = job.formula == CROSS_ENTROPY_INDEX
-    entropy = job.formula == ENTROPY_LOGITS
-    weighted = job.formula == CROSS_ENTROPY_DISTRIBUTION or (index and job.label_smoothing > 0.0)
-    load_classes(scratch + CLASSES, job.input, job.input_dtype, layout, where, scratch + LINEAR, zero)
-    if job.softcap != 0.0:
-        cap_classes(scratch + CLASSES, scratch + SLOPES, classes, job.softcap, zero)
-    wrong = look_up(job, layout, first_row, rows, scratch, zero)
-    if wrong >= 0:
-        return wrong
-    if weighted:
-        mix_classes(job, layout, where, scratch, zero)
-
+@inlined
+def reduce_lanes(job: Any, classes: int, mixed: bool, scratch: int, zero: Any) -> LaneSums:
+    """The sums of a tile that lies in scratch. One loop a sum, so that what one needs does not push the other's out of
+    the registers.
+    """
     nothing = splat(zero)
-    top = nothing - float("inf")
-    for c in range(classes):
-        top = larger(load(scratch + CLASSES + c * BYTES, zero), top)
-    ref = select(top > -float("inf"), top, nothing)
-    ties = nothing
-    below = to_float64(nothing)
-    for group in range(0, classes, GROUP):
-        narrow = nothing
-        for c in range(group, min(group + GROUP, classes)):
-            x = load(scratch + CLASSES + c * BYTES, zero)
-            e = exp_gap(x, ref)
-            store(scratch + EXPONENTIALS + c * BYTES, e)
-            narrow = narrow + select(x == ref, 0.0, e)
-            ties = select(x == ref, ties + 1.0, ties)
-        below = below + to_float64(narrow)
-    # Loops of their own, so that what one needs does not push the other's sums out of the registers.
-    gaps = entropy_sums(classes, ref, scratch, zero) if entropy or job.entropy else to_float64(nothing)
-    first, mass, weights = weighted_sums(classes, ref, scratch, zero) if weighted else nothing_weighted(zero)
+    top = greatest_logits(classes, scratch, zero)
+    ref = select(top > -math.inf, top, nothing)
+    below, ties = exponential_sums(classes, ref, scratch, zero)
+    gaps = to_float64(nothing)
+    if job.formula == ENTROPY_LOGITS or job.entropy:
+        gaps = entropy_sums(classes, ref, scratch, zero)
+    first, mass, weighted = nothing - 1.0, to_float64(nothing), to_float64(nothing)
+    if mixed:
+        first, mass, weighted = weighted_sums(classes, ref, scratch, zero)
     rest = below + (to_float64(ties) - 1.0)
     # No finite maximum, no softmax: all −∞, or +∞ among them.
     rest = select(to_float64(top - top) == 0.0, rest, math.nan)
-    log_rest = log1p_any(rest)
-    kept = load(scratch + KEPT, zero) > 0.0
-    if entropy:
-        loss = log_rest + gaps / (rest + 1.0)
-    else:
-        loss = times(mass, log_rest) + weights
-        if index:
-            picked = to_float64(load(scratch + PICKED, zero))
-            loss = loss + times(load_wide(scratch + SHARES, zero), (to_float64(top) - picked) + log_rest)
-    lse = to_float64(top) + log_rest
-    z = lse * (2.0 * job.z_loss)
-    if job.z_loss != 0.0:
-        loss = loss + lse * lse * job.z_loss
-    if job.lse or job.entropy or job.argmax or job.correct:
-        greatest = select(below == below, first_greatest(scratch + CLASSES, classes, top, zero), -1.0)
-        write_rows(job, first_row, rows, greatest, lse, log_rest + gaps / (rest + 1.0), scratch + ROOM, zero)
-    if job.finished:
-        write_finished(job, where, first, log_rest, scratch + FACTORS, scratch + ROOM, zero)
-    store(scratch + LOSSES, select(kept, loss, 0.0))
-    for r in range(rows):
-        loss_of_row = load_one(scratch + LOSSES + 8 * r, 0.0)
-        weight = optional_number(job.row_weight, first_row + r, 0.0)
-        store_one(job.losses + 8 * (first_row + r), annihilate(weight, loss_of_row))
-    if not (job.input_gradient or job.target_gradient):
-        return -1
+    return LaneSums(top, ref, below, rest, log1p_any(rest), gaps, first, mass, weighted)
 
-    factor = load_wide(scratch + FACTORS, zero)
-    d = rest + 1.0
-    if job.target_gradient:
-        own_factor = rounded(factor * (1.0 - job.label_smoothing), zero)
-        nats = rounded(log_rest, zero)
-        for c in range(classes):
-            gap = (ref - load(scratch + CLASSES + c * BYTES, zero)) + nats
-            if job.class_weight:
-                w = splat(load_one(job.class_weight + c * width(zero), zero))
-                store(scratch + TARGET_OUT + c * BYTES, times(w * own_factor, gap))
-            else:
-                store(scratch + TARGET_OUT + c * BYTES, times(own_factor, gap))
-    if job.input_gradient:
-        share = load_wide(scratch + SHARES, zero) if index else to_float64(nothing)
-        if job.z_loss == 0.0:
-            z = to_float64(nothing)
-        q = rounded(factor * (share + mass + z) / d, zero)
-        if entropy:
-            q = rounded(factor / d, zero)
-        mean_gap = rounded(gaps / d, zero)
-        at_target = rounded(factor * share, zero)
-        gone = rest / d
-        target = load(scratch + TARGETS, zero) if index else nothing - 1.0
-        # At the greatest logit p = 1 − rest/d: see `gradients.exact_entries`.
-        at_first = rounded(factor * (z / d - share * gone), zero)
-        s = rounded(factor, zero)
-        if weighted:
-            others = to_float64(nothing)
-            own = nothing
-            for c in range(classes):
-                v = load(scratch + MIXED + c * BYTES, zero)
-                is_first = first == cast(c, zero)
-                others = others + to_float64(select(is_first, 0.0, v))
-                own = select(is_first, v, own)
-            own_wide = to_float64(own)
-            hit = (others + z) / d - (share + own_wide) * gone
-            miss = (share + others + z) / d - own_wide * gone
-            at_first = rounded(factor * select(to_float64(target) == to_float64(first), hit, miss), zero)
-        for c in range(classes):
-            lies = scratch + EXPONENTIALS + c * BYTES
-            x = load(scratch + CLASSES + c * BYTES, zero)
-            g = load(lies, zero) * q
-            if entropy:
-                g = times(g, (ref - x) - mean_gap)
-            elif weighted:
-                g = g - times(load(scratch + MIXED + c * BYTES, zero), s)
-                g = select(target == cast(c, zero), g - at_target, g)
-                g = select(first == cast(c, zero), at_first, g)
-            else:
-                g = select(target == cast(c, zero), select(x == ref, at_first, g - at_target), g)
-            if job.softcap != 0.0:
-                g = g * load(scratch + SLOPES + c * BYTES, zero)
-            store(lies, select(kept, g, 0.0))
-        store_classes(
-            job.input_gradient, scratch + EXPONENTIALS, job.input_gradient_dtype, layout, where, scratch + LINEAR, zero
-        )
-    if job.target_gradient:
-        store_classes(
-            job.target_gradient, scratch + TARGET_OUT, job.target_gradient_dtype, layout, where, scratch + LINEAR, zero
-        )
-    return -1
+
+@inlined
+def lane_losses(job: Any, sums: LaneSums, scratch: int, zero: Any) -> Any:
+    """The loss of every row, but for its weight."""
+    top = to_float64(sums.top)
+    if job.formula == ENTROPY_LOGITS:
+        loss = sums.log_rest + sums.gaps / (sums.rest + 1.0)
+    else:
+        loss = times(sums.mass, sums.log_rest) + sums.weighted
+        if job.formula == CROSS_ENTROPY_INDEX:
+            picked = to_float64(load(scratch + PICKED, zero))
+            loss = loss + times(load_wide(scratch + SHARES, zero), (top - picked) + sums.log_rest)
+    if job.z_loss != 0.0:
+        lse = top + sums.log_rest
+        loss = loss + lse * lse * job.z_loss
+    return loss
+
+
+@inlined
+def write_lane_losses(job: Any, tile: LaneTile, sums: LaneSums, scratch: int, zero: Any) -> None:
+    """The tile's losses: 0 for ignored rows, times the row's weight for others."""
+    kept = load(scratch + KEPT, zero) > 0.0
+    store(scratch + LOSSES, select(kept, lane_losses(job, sums, scratch, zero), 0.0))
+    for r in range(tile.rows):
+        loss = load_one(scratch + LOSSES + 8 * r, 0.0)
+        weight = optional_number(job.row_weight, tile.row + r, 0.0)
+        store_one(job.losses + 8 * (tile.row + r), annihilate(weight, loss))
 
 
 @device_function
-def narrow_rows(job: Any, layout: Any, begin: int, end: int, scratch: int, zero: Any) -> int:
-    """Rows begin … end − 1 of a job with at most NARROW classes; the first row whose target is no class, or −1."""
-    lanes = BYTES // width(zero)
-    inner = layout[2]
+def lane_tile(job: Any, tile: LaneTile, scratch: int, zero: Any) -> int:
+    """Losses and gradients of a tile; the first row whose target is no class, or −1."""
+    load_classes(scratch + CLASSES, job.input, job.input_dtype, tile, scratch + LINEAR, zero)
+    if job.softcap != 0.0:
+        cap(scratch + CLASSES, scratch + SLOPES, tile.classes, job.softcap, zero)
+    wrong = look_up(job, tile, scratch, zero)
+    if wrong >= 0:
+        return wrong
+    mixed = has_target_mix(job)
+    if mixed:
+        mix_classes(job, tile, scratch, zero)
+    sums = reduce_lanes(job, tile.classes, mixed, scratch, zero)
+    if job.lse or job.entropy or job.argmax or job.correct:
+        write_measures(job, tile, sums, scratch, zero)
+    if job.finished:
+        keep_finished(job, tile, sums, scratch, zero)
+    write_lane_losses(job, tile, sums, scratch, zero)
+    if job.input_gradient or job.target_gradient:
+        write_lane_gradients(job, tile, sums, mixed, scratch, zero)
+    return -1
+
+
+@inlined
+def lane_rows(job: Any, begin: int, end: int, scratch: int, zero: Any) -> tuple[int, int]:
+    """Rows begin … end − 1 of a job of few classes; (fault, index), fault −1 where there is none."""
     row = begin
     while row < end:
-        rows = min(lanes, end - row)
-        if inner > 1:
-            # Whole outer indices where they are small, else rows of one outer index: what lies together.
-            rows = min(rows, lanes // inner * inner if inner <= lanes // 2 else inner - row % inner)
-        wrong = narrow_tile(job, layout, (row, rows), scratch, zero)
+        tile = lane_tile_at(job, row, end, zero)
+        wrong = lane_tile(job, tile, scratch, zero)
         if wrong >= 0:
-            return wrong
-        row += rows
-    return -1
+            return CLASS_OUT_OF_RANGE, wrong
+        row += tile.rows
+    return -1, 0

@@ -1,4 +1,4 @@
-"""By-products of rows that are lanes: as `auxiliary_outputs`, and softcap as in `softcap`."""
+"""Row-per-lane auxiliary outputs: as `auxiliary_outputs`, of a tile whose rows are lanes."""
 
 from __future__ import annotations
 
@@ -6,22 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from lossd_server.backends.numba.batch_table import CROSS_ENTROPY_INDEX, FINISHED
-from lossd_server.backends.numba.simd.math import tanh_and_slope
+from lossd_server.backends.numba.batch_table import CROSS_ENTROPY_INDEX
+from lossd_server.backends.numba.layout.lane_tiles import LaneTile
 from lossd_server.backends.numba.simd.memory import cast, load, load_one, store, store_one
-from lossd_server.backends.numba.simd.operations import select, splat, width
+from lossd_server.backends.numba.simd.operations import select, splat, to_float64, width
 from lossd_server.backends.numba.simd.vector import BYTES
+from lossd_server.backends.numba.softmax.auxiliary_outputs import store_finished
+from lossd_server.backends.numba.softmax.lane_state import CLASSES, FACTORS, OUTPUTS, LaneSums
 from lossd_server.jobs.jit import device_function
-
-
-@device_function
-def cap_classes(to: int, slopes: int, classes: int, bound: float, zero: Any) -> None:
-    """Caps a tile's logits and leaves d capped / d x at `slopes`."""
-    k = splat(cast(bound, zero))
-    for c in range(classes):
-        value, slope = tanh_and_slope(load(to + c * BYTES, zero), k)
-        store(to + c * BYTES, value * k)
-        store(slopes + c * BYTES, slope)
 
 
 @device_function
@@ -34,16 +26,18 @@ def first_greatest(logits: int, classes: int, top: Any, zero: Any) -> Any:
 
 
 @device_function
-def write_rows(job: Any, first_row: int, rows: int, first: Any, lse: Any, entropy: Any, room: int, zero: Any) -> None:
-    """The tile's entries in those arrays that were asked for. `first` is −1 where a row has NaN."""
-    lses = room + BYTES
-    entropies = room + 3 * BYTES
-    store(room, first)
-    store(lses, lse)
-    store(entropies, entropy)
-    for r in range(rows):
-        row = first_row + r
-        index = np.int64(load_one(room + r * width(zero), zero))
+def write_measures(job: Any, tile: LaneTile, sums: LaneSums, scratch: int, zero: Any) -> None:
+    """The tile's entries in those arrays of log-sum-exp, entropy, argmax and correctness that were asked for."""
+    firsts = scratch + OUTPUTS
+    lses = firsts + BYTES
+    entropies = lses + 2 * BYTES
+    first = first_greatest(scratch + CLASSES, tile.classes, sums.top, zero)
+    store(firsts, select(sums.below == sums.below, first, -1.0))  # −1 where the row has NaN
+    store(lses, to_float64(sums.top) + sums.log_rest)
+    store(entropies, sums.log_rest + sums.gaps / (sums.rest + 1.0))
+    for r in range(tile.rows):
+        row = tile.row + r
+        index = np.int64(load_one(firsts + r * width(zero), zero))
         if job.lse:
             store_one(job.lse + 8 * row, load_one(lses + 8 * r, 0.0))
         if job.entropy:
@@ -52,18 +46,18 @@ def write_rows(job: Any, first_row: int, rows: int, first: Any, lse: Any, entrop
             store_one(job.argmax + 8 * row, index)
         if job.correct:
             y = load_one(job.target + 8 * row, np.int64(0)) if job.formula == CROSS_ENTROPY_INDEX else np.int64(-1)
-            met = y >= 0 and y == index and y != job.ignore_index
-            store_one(job.correct + row, np.uint8(met))
+            correct = y >= 0 and y == index and y != job.ignore_index
+            store_one(job.correct + row, np.uint8(correct))
 
 
 @device_function
-def write_finished(job: Any, where: Any, first: Any, nats: Any, factors: int, room: int, zero: Any) -> None:
-    """What the gradient of class weights needs of each row, where = (first row, rows): see `class_weight_gradient`."""
-    first_row, rows = where
-    store(room, first)
-    store(room + BYTES, nats)
-    for r in range(rows):
-        kept = job.finished + 8 * FINISHED * (first_row + r)
-        store_one(kept, max(0.0, float(load_one(room + r * width(zero), zero))))
-        store_one(kept + 8, load_one(room + BYTES + 8 * r, 0.0))
-        store_one(kept + 16, load_one(factors + 8 * r, 0.0))
+def keep_finished(job: Any, tile: LaneTile, sums: LaneSums, scratch: int, zero: Any) -> None:
+    """What the gradient of class weights needs of each row: see `class_weight_gradient`."""
+    firsts = scratch + OUTPUTS
+    log_rests = firsts + BYTES
+    store(firsts, sums.first)
+    store(log_rests, sums.log_rest)
+    for r in range(tile.rows):
+        first = max(0.0, float(load_one(firsts + r * width(zero), zero)))
+        log_rest = load_one(log_rests + 8 * r, 0.0)
+        store_finished(job, tile.row + r, first, log_rest, load_one(scratch + FACTORS + 8 * r, 0.0))

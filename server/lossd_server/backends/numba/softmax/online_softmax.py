@@ -1,0 +1,55 @@
+"""Online softmax: a row's maximum and its sum of exponentials, block by block, in one read.
+
+Sums are relative to the greatest logit so far and are rescaled when a greater one comes. `rest` leaves the maximum out:
+−log p = (m − x) + log1p(rest) has two terms ≥ 0 and nothing cancels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lossd_server.backends.numba.layout.blocks import RowBlock
+from lossd_server.backends.numba.simd.math import annihilate
+from lossd_server.backends.numba.simd.memory import cast
+from lossd_server.backends.numba.softmax.block_sums import exp_sums, largest
+from lossd_server.jobs.jit import device_function, inlined
+
+
+@device_function
+def raise_maximum(state: Any, maximum: float) -> None:
+    """Rescales a row's sums to a greater maximum."""
+    before = state.below + state.ties
+    shift = maximum - state.ref
+    if before == 0.0:
+        state.below = state.gaps = 0.0
+    else:
+        factor = math.exp(-shift)
+        state.gaps = factor * (state.gaps + shift * before)
+        state.below = factor * before
+    state.ties = 0.0
+    state.weighted += annihilate(state.mass, shift)
+    state.maximum = state.ref = maximum
+
+
+@inlined
+def add_exponentials(state: Any, block: RowBlock, keep: int, ahead: int, pace: int, zero: Any) -> bool:
+    """Takes a block into a row's state; whether it has a new maximum. keep, ahead, pace: see `exp_sums`."""
+    top = largest(block, zero)
+    raised = top > state.maximum
+    if raised:
+        raise_maximum(state, float(top))
+    below, ties = exp_sums(block, cast(state.ref, zero), keep, ahead, pace, zero)
+    state.below += below
+    state.ties += ties
+    return raised
+
+
+@device_function
+def finish_softmax(state: Any) -> None:
+    """REST and LOG_REST of a row that has been read: NaN where it has no finite maximum."""
+    rest = state.below + (state.ties - 1.0)
+    if not abs(state.maximum) < math.inf:
+        rest = math.nan
+    state.rest = rest
+    state.log_rest = math.log1p(rest)

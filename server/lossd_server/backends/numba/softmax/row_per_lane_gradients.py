@@ -1,0 +1,132 @@
+"""Row-per-lane softmax gradients: as `gradients`, of a tile whose rows are lanes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from lossd_server.backends.numba.batch_table import CROSS_ENTROPY_INDEX, ENTROPY_LOGITS
+from lossd_server.backends.numba.layout.lane_tiles import LaneTile, store_classes
+from lossd_server.backends.numba.simd.math import times
+from lossd_server.backends.numba.simd.memory import cast, load, load_one, load_wide, store
+from lossd_server.backends.numba.simd.operations import rounded, select, splat, to_float64, width
+from lossd_server.backends.numba.simd.vector import BYTES
+from lossd_server.backends.numba.softmax.lane_state import (
+    CLASSES,
+    EXPONENTIALS,
+    FACTORS,
+    KEPT,
+    LINEAR,
+    MIXED,
+    SHARES,
+    SLOPES,
+    TARGET_OUT,
+    TARGETS,
+    LaneSums,
+)
+from lossd_server.jobs.jit import inlined
+
+
+class Coefficients(NamedTuple):
+    """What the gradients of a tile are made of: vectors of the compute type, one row a lane.
+
+    With S = share of the target, V = Σ v and Z = 2κ·lse of z_loss: dx = s·((S + V + Z)·p − S·[c = y] − v).
+    """
+
+    s: Any  # the gradient's factor
+    q: Any  # of exp(x − ref): s·(S + V + Z) / d
+    mean_gap: Any  # of the entropy: Σ (ref − x)·p
+    target: Any  # the target's class, or −1
+    at_target: Any  # s·S, taken away there
+    at_first: Any  # the gradient at the greatest logit, by a form that does not cancel: p = 1 − rest/d
+
+
+@inlined
+def gradient_at_first(
+    classes: int, sums: LaneSums, share: Any, z: Any, factor: Any, target: Any, scratch: int, zero: Any
+) -> Any:
+    """The gradient at the first greatest logit, where there is a target mix: see `gradients.exact_entries`."""
+    d = sums.rest + 1.0
+    gone = sums.rest / d
+    others = to_float64(splat(zero))
+    own = splat(zero)
+    for c in range(classes):
+        v = load(scratch + MIXED + c * BYTES, zero)
+        is_first = sums.first == cast(c, zero)
+        others = others + to_float64(select(is_first, 0.0, v))
+        own = select(is_first, v, own)
+    own_wide = to_float64(own)
+    hit = (others + z) / d - (share + own_wide) * gone
+    miss = (share + others + z) / d - own_wide * gone
+    return rounded(factor * select(to_float64(target) == to_float64(sums.first), hit, miss), zero)
+
+
+@inlined
+def coefficients(job: Any, classes: int, sums: LaneSums, mixed: bool, scratch: int, zero: Any) -> Coefficients:
+    """The coefficients of a tile's gradients."""
+    nothing = splat(zero)
+    index = job.formula == CROSS_ENTROPY_INDEX
+    factor = load_wide(scratch + FACTORS, zero)
+    d = sums.rest + 1.0
+    share = load_wide(scratch + SHARES, zero) if index else to_float64(nothing)
+    target = load(scratch + TARGETS, zero) if index else nothing - 1.0
+    z = to_float64(nothing)
+    if job.z_loss != 0.0:
+        z = (to_float64(sums.top) + sums.log_rest) * (2.0 * job.z_loss)
+    q = rounded(factor * (share + sums.mass + z) / d, zero)
+    if job.formula == ENTROPY_LOGITS:
+        q = rounded(factor / d, zero)
+    at_first = rounded(factor * (z / d - share * (sums.rest / d)), zero)
+    if mixed:
+        at_first = gradient_at_first(classes, sums, share, z, factor, target, scratch, zero)
+    mean_gap = rounded(sums.gaps / d, zero)
+    return Coefficients(rounded(factor, zero), q, mean_gap, target, rounded(factor * share, zero), at_first)
+
+
+@inlined
+def lane_input_gradient(job: Any, tile: LaneTile, sums: LaneSums, mixed: bool, scratch: int, zero: Any) -> None:
+    """The gradient with respect to the logits, in the place of the exponentials, and to the answer."""
+    of = coefficients(job, tile.classes, sums, mixed, scratch, zero)
+    kept = load(scratch + KEPT, zero) > 0.0
+    for c in range(tile.classes):
+        lies = scratch + EXPONENTIALS + c * BYTES
+        x = load(scratch + CLASSES + c * BYTES, zero)
+        g = load(lies, zero) * of.q
+        if job.formula == ENTROPY_LOGITS:
+            g = times(g, (sums.ref - x) - of.mean_gap)
+        elif mixed:
+            g = g - times(load(scratch + MIXED + c * BYTES, zero), of.s)
+            g = select(of.target == cast(c, zero), g - of.at_target, g)
+            g = select(sums.first == cast(c, zero), of.at_first, g)
+        else:
+            g = select(of.target == cast(c, zero), select(x == sums.ref, of.at_first, g - of.at_target), g)
+        if job.softcap != 0.0:
+            g = g * load(scratch + SLOPES + c * BYTES, zero)
+        store(lies, select(kept, g, 0.0))
+    dtype = job.input_gradient_dtype
+    store_classes(job.input_gradient, scratch + EXPONENTIALS, dtype, tile, scratch + LINEAR, zero)
+
+
+@inlined
+def lane_target_gradient(job: Any, tile: LaneTile, sums: LaneSums, scratch: int, zero: Any) -> None:
+    """The gradient with respect to the target distribution, by way of scratch."""
+    factor = load_wide(scratch + FACTORS, zero)
+    share = rounded(factor * (1.0 - job.label_smoothing), zero)
+    log_rest = rounded(sums.log_rest, zero)
+    for c in range(tile.classes):
+        nats = (sums.ref - load(scratch + CLASSES + c * BYTES, zero)) + log_rest
+        if job.class_weight:
+            w = splat(load_one(job.class_weight + c * width(zero), zero))
+            store(scratch + TARGET_OUT + c * BYTES, times(w * share, nats))
+        else:
+            store(scratch + TARGET_OUT + c * BYTES, times(share, nats))
+    dtype = job.target_gradient_dtype
+    store_classes(job.target_gradient, scratch + TARGET_OUT, dtype, tile, scratch + LINEAR, zero)
+
+
+@inlined
+def write_lane_gradients(job: Any, tile: LaneTile, sums: LaneSums, mixed: bool, scratch: int, zero: Any) -> None:
+    """The gradients of a tile that were asked for."""
+    if job.target_gradient:
+        lane_target_gradient(job, tile, sums, scratch, zero)
+    if job.input_gradient:
+        lane_input_gradient(job, tile, sums, mixed, scratch, zero)
