@@ -194,9 +194,9 @@ def describe(launch: Launch, computed: Computed, finished: npt.NDArray[np.float6
         address_or_0(computed.target_gradient),
         gradient_dtype(target_dtype),
         job.ignore_index,
-        *(lies(weight) if weight else NOWHERE),
-        *(lies(pos_weight) if pos_weight else NOWHERE),
-        *(lies(upstream) if upstream else NOWHERE),
+        *(address_and_dtype(weight) if weight else NOWHERE),
+        *(address_and_dtype(pos_weight) if pos_weight else NOWHERE),
+        *(address_and_dtype(upstream) if upstream else NOWHERE),
         KINDS[job.input_kind],
         KINDS[job.target_kind],
         address_or_0(values),
@@ -221,7 +221,7 @@ def address_or_0(values: npt.NDArray[Any] | None) -> int:
     return 0 if values is None else address_of(values)
 
 
-def lies(view: View) -> tuple[int, int]:
+def address_and_dtype(view: View) -> tuple[int, int]:
     return address_of(view.values), view.dtype
 
 
@@ -242,8 +242,8 @@ def pieces_of(number: int, job: Job) -> list[tuple[int, ...]]:
     units = job.layout.chunks if job.formula.elementwise else job.layout.rows
     step = max(1, units * PIECE_BYTES // max(1, job.work_bytes))
     if not job.formula.elementwise and job.layout.inner > 1:
-        whole = job.layout.inner if job.layout.inner <= 16 else 16  # whole outer indices, or tiles of neighbouring rows
-        step = -(-step // whole) * whole
+        unit = job.layout.inner if job.layout.inner <= 16 else 16  # whole outer indices, or tiles of neighbouring rows
+        step = -(-step // unit) * unit
     return [(number, begin, min(begin + step, units), -1, 0) for begin in range(0, units, step)]
 
 

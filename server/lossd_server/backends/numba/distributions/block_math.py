@@ -69,7 +69,7 @@ def sum_losses(row: int, divergence: bool, weighted: bool, vectors: int, zero: A
     shares = losses
     means = losses
     one = splat(cast(1.0, zero))
-    nothing = splat(zero)
+    zeros = splat(zero)
     for group in range(0, vectors, GROUP):
         narrow = splat(zero)
         narrow_mean = splat(zero)
@@ -77,7 +77,7 @@ def sum_losses(row: int, divergence: bool, weighted: bool, vectors: int, zero: A
             here = row + j * BYTES
             t = load(here + MIXED, zero)
             u = load(here + SLOPES, zero)
-            loss = times(t, log_quotient(load(here + TARGET_OUT, zero), u) if divergence else nothing - u)
+            loss = times(t, log_quotient(load(here + TARGET_OUT, zero), u) if divergence else zeros - u)
             s = load(here + UPSTREAM, zero) if weighted else one
             store(here + SINGLE, loss)
             shares = shares + widen_sum(times(s, t))
@@ -92,19 +92,19 @@ def sum_losses(row: int, divergence: bool, weighted: bool, vectors: int, zero: A
 def sum_others(row: int, first: int, n: int, weighted: bool, state: Any, vectors: int, zero: Any) -> None:
     """Adds Σ s·t of a block without entry `first` to OTHERS; that entry's s·t goes to OWN."""
     wide = widen_sum(splat(zero))
-    lies = row + MIXED + first * width(zero)
+    at = row + MIXED + first * width(zero)
     inside = 0 <= first < n
     own = zero
     if inside:
-        own = load_one(lies, zero)
+        own = load_one(at, zero)
         state.own = float(own) * optional_number(row + UPSTREAM if weighted else 0, first, zero)
-        store_one(lies, zero)
+        store_one(at, zero)
     for j in range(vectors):
         t = load(row + MIXED + j * BYTES, zero)
         wide = wide + widen_sum(times(load(row + UPSTREAM + j * BYTES, zero), t) if weighted else t)
     state.others += total(wide)
     if inside:
-        store_one(lies, own)
+        store_one(at, own)
 
 
 @device_function
@@ -129,12 +129,12 @@ def write_slopes(
     where class weights lie, or 0; weighted: whether there are upstream factors.
     """
     factor = splat(cast(state.factor, zero))
-    whole = state.upstream_mass
+    mass = state.upstream_mass
     refs = splat(cast(state.ref, zero))
     norm = 1.0 + state.rest if kinds.input == LOGITS else state.mass
-    of_all = splat(cast(state.factor * (whole / norm), zero))
+    of_all = splat(cast(state.factor * (mass / norm), zero))
     mean = splat(cast(state.upstream_loss, zero))
-    wholes = splat(cast(whole, zero))
+    masses = splat(cast(mass, zero))
     one = splat(cast(1.0, zero))
     share = splat(cast(keep, zero))
     for j in range(vectors):
@@ -165,5 +165,5 @@ def write_slopes(
             else:
                 # With one s for all, s − Σ s t is 0.
                 centred = times(s, gap) - mean
-                target_slope = times(t, centred + (s - wholes) if weighted else centred)
+                target_slope = times(t, centred + (s - masses) if weighted else centred)
         store(here + TARGET_OUT, times(factor, target_slope))

@@ -85,9 +85,9 @@ def read_distribution(job: Any, tile: RowTile, begin: int, n: int, scratch: int,
         for r in range(tile.rows):
             y = row_state(scratch, r).target - begin
             if 0 <= y < n:
-                lies = scratch + MIXED + r * PITCH + y * width(zero)
+                at = scratch + MIXED + r * PITCH + y * width(zero)
                 share = (1.0 - job.label_smoothing) * optional_number(job.class_weight, begin + y, zero)
-                store_one(lies, cast(load_one(lies, zero) + share, zero))
+                store_one(at, cast(load_one(at, zero) + share, zero))
         return
     pad = lowest if job.target_kind == LOGITS or job.target_kind == LOG_PROBABILITIES else zero
     load_tile(scratch + MIXED, job.target, job.target_dtype, tile, begin, n, pad, stage)

@@ -68,9 +68,9 @@ def load_classes(to: int, at: int, dtype: int, tile: LaneTile, linear: int, zero
         load_block(linear, at + first * size_of(dtype), tile.rows * classes, dtype, zero, stage)
     if inner > 1:
         for r in range(tile.rows):
-            lies = source + ((r // inner) * classes * inner + r % inner) * size
+            start = source + ((r // inner) * classes * inner + r % inner) * size
             for c in range(classes):
-                store_one(to + c * BYTES + r * size, load_one(lies + c * inner * size, zero))
+                store_one(to + c * BYTES + r * size, load_one(start + c * inner * size, zero))
         return
     squares = classes * size // SIDE_BYTES
     for c in range(squares):
@@ -99,9 +99,9 @@ def store_classes(to: int, at: int, dtype: int, tile: LaneTile, linear: int, zer
     target = to + first * size if direct else linear
     if inner > 1:
         for r in range(tile.rows):
-            lies = target + ((r // inner) * classes * inner + r % inner) * size
+            start = target + ((r // inner) * classes * inner + r % inner) * size
             for c in range(classes):
-                store_one(lies + c * inner * size, load_one(at + c * BYTES + r * size, zero))
+                store_one(start + c * inner * size, load_one(at + c * BYTES + r * size, zero))
     else:
         squares = classes * size // SIDE_BYTES
         for c in range(squares):

@@ -50,11 +50,11 @@ def load_apart(typing: Any, at: Any, stride: Any, like: Any) -> Any:
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         value = ir.Constant(kind.llvm, ir.Undefined)
-        lies = args[0]
+        place = args[0]
         for lane in range(kind.lanes):
-            one = builder.load(address(builder, lies, args[2].type), align=1)
+            one = builder.load(address(builder, place, args[2].type), align=1)
             value = builder.insert_element(value, one, ir.Constant(I32, lane))
-            lies = builder.add(lies, args[1])
+            place = builder.add(place, args[1])
         return value
 
     return kind(at, stride, like), build
@@ -65,11 +65,11 @@ def store_apart(typing: Any, to: Any, stride: Any, value: Any) -> Any:
     """Stores the lanes `stride` bytes apart."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        lies = args[0]
+        place = args[0]
         for lane in range(value.lanes):
             one = builder.extract_element(args[2], ir.Constant(I32, lane))
-            builder.store(one, address(builder, lies, one.type), align=1)
-            lies = builder.add(lies, args[1])
+            builder.store(one, address(builder, place, one.type), align=1)
+            place = builder.add(place, args[1])
         return context.get_dummy_value()
 
     return types.void(to, stride, value), build

@@ -25,12 +25,12 @@ from lossd_server.jobs.jit import device_function, inlined
 @device_function
 def sum_upstream(state: Any, block: RowBlock, g: int, begin: int, n: int, softmax: bool, zero: Any) -> None:
     """Adds a block to OTHERS, Σ g p (or Σ g) without the first maximum, and puts its g in OWN."""
-    lies = g + (state.first - begin) * width(zero)
-    inside = g <= lies < g + n * width(zero)
+    at = g + (state.first - begin) * width(zero)
+    inside = g <= at < g + n * width(zero)
     if inside:
-        own = load_one(lies, zero)
+        own = load_one(at, zero)
         state.own = own
-        store_one(lies, zero)
+        store_one(at, zero)
     refs = splat(cast(state.ref, zero))
     inverse = splat(cast(1.0 / (1.0 + state.rest), zero))
     wide = widen_sum(splat(zero))
@@ -41,7 +41,7 @@ def sum_upstream(state: Any, block: RowBlock, g: int, begin: int, n: int, softma
         wide = wide + widen_sum(term)
     state.others += total(wide)
     if inside:
-        store_one(lies, own)
+        store_one(at, own)
 
 
 @device_function
@@ -53,10 +53,10 @@ def write_row(
     refs = splat(cast(state.ref, zero))
     inverse = splat(cast(1.0 / d, zero))
     log_rest = splat(cast(state.log_rest, zero))
-    whole = state.others + (state.own / d if softmax else state.own)
+    total_upstream = state.others + (state.own / d if softmax else state.own)
     if softmax and not g:
-        whole = 1.0
-    sums = splat(cast(whole, zero))
+        total_upstream = 1.0
+    sums = splat(cast(total_upstream, zero))
     factors = splat(cast(factor, zero))
     ones = splat(cast(1.0, zero))
     for j in range(block.vectors):
@@ -74,8 +74,8 @@ def exact_entry(state: Any, out: int, begin: int, n: int, factor: float, softmax
     """The gradient at the first maximum."""
     first = state.first - begin
     d = 1.0 + state.rest
-    gone = state.own * (state.rest / d)
-    slope = (gone - state.others) / d if softmax else gone - state.others / d
+    own = state.own * (state.rest / d)
+    slope = (own - state.others) / d if softmax else own - state.others / d
     if 0 <= first < n:
         store_one(out + first * width(zero), cast(factor * slope, zero))
 

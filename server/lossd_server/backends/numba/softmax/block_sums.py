@@ -49,11 +49,11 @@ def first_equal(block: RowBlock, value: Any, zero: Any) -> int:
 
 
 @device_function
-def exp_sums(block: RowBlock, ref: Any, keep: int, ahead: int, pace: int, zero: Any) -> tuple[float, float]:
+def exp_sums(block: RowBlock, ref: Any, keep: int, ahead: int, vector_bytes: int, zero: Any) -> tuple[float, float]:
     """(Σ exp(x − ref) over x < ref, number of x = ref). Where `keep` is an address the exponentials are left there.
 
-    ahead: where the next block lies, `pace` bytes a vector, asked for while this one is computed: on the memory's side
-    of the cache a loss took the time of reading plus the time of computing. 0: nothing is asked for.
+    The next block, at `ahead`, `vector_bytes` a vector, is prefetched while this one is computed: without it a loss
+    whose rows come from memory took the time of reading plus the time of computing. 0: nothing is prefetched.
     """
     refs = splat(ref)
     ties = splat(zero)
@@ -63,9 +63,9 @@ def exp_sums(block: RowBlock, ref: Any, keep: int, ahead: int, pace: int, zero: 
         narrow = splat(zero)
         for j in range(group, min(group + GROUP, vectors)):
             if ahead:
-                prefetch(ahead + j * pace)
-                if pace > 64:
-                    prefetch(ahead + j * pace + 64)
+                prefetch(ahead + j * vector_bytes)
+                if vector_bytes > 64:
+                    prefetch(ahead + j * vector_bytes + 64)
             x = load(vector_address(block, j), zero)
             e = exp_gap(x, refs)
             if keep:

@@ -47,7 +47,7 @@ def add_row(job: Any, row: int, x: int, t: int, sums: int, vectors: int, ref: fl
     smooth = splat(factor * (job.label_smoothing / job.classes))
     refs = splat(ref)
     norms = splat(norm)
-    nothing = splat(0.0)
+    zeros = splat(0.0)
     for j in range(vectors):
         value = load(x + j * BYTES, 0.0)
         if job.input_kind == LOGITS:
@@ -55,7 +55,7 @@ def add_row(job: Any, row: int, x: int, t: int, sums: int, vectors: int, ref: fl
         elif job.input_kind == PROBABILITIES:
             nats = 0.0 - log(value)
         elif job.input_kind == COUNTS:
-            nats = 0.0 - log_ratio(value, norms, nothing, log(value) - log(norms))
+            nats = 0.0 - log_ratio(value, norms, zeros, log(value) - log(norms))
         else:
             nats = 0.0 - value
         mixed = fma(load(t + j * BYTES, 0.0), share, smooth)

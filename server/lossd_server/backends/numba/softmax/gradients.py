@@ -69,11 +69,11 @@ def exact_entries(job: Any, state: Any, out: RowBlock, begin: int, n: int, v: in
         others = state.rest_mass
         if math.isnan(others):
             others = state.mass - own
-        gone = state.rest / d
+        rest_p = state.rest / d
         if first == y:
-            set_entry(out, first, s * ((others + z) / d - (share + own) * gone), zero)
+            set_entry(out, first, s * ((others + z) / d - (share + own) * rest_p), zero)
         else:
-            set_entry(out, first, s * ((share + others + z) / d - own * gone), zero)
+            set_entry(out, first, s * ((share + others + z) / d - own * rest_p), zero)
 
 
 @device_function

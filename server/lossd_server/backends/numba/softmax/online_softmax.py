@@ -33,13 +33,13 @@ def raise_maximum(state: Any, maximum: float) -> None:
 
 
 @inlined
-def add_exponentials(state: Any, block: RowBlock, keep: int, ahead: int, pace: int, zero: Any) -> bool:
-    """Takes a block into a row's state; whether it has a new maximum. keep, ahead, pace: see `exp_sums`."""
+def add_exponentials(state: Any, block: RowBlock, keep: int, ahead: int, vector_bytes: int, zero: Any) -> bool:
+    """Takes a block into a row's state; whether it has a new maximum. keep, ahead, vector_bytes: see `exp_sums`."""
     top = largest(block, zero)
     raised = top > state.maximum
     if raised:
         raise_maximum(state, float(top))
-    below, ties = exp_sums(block, cast(state.ref, zero), keep, ahead, pace, zero)
+    below, ties = exp_sums(block, cast(state.ref, zero), keep, ahead, vector_bytes, zero)
     state.below += below
     state.ties += ties
     return raised

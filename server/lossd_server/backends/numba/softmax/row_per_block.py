@@ -48,7 +48,7 @@ from lossd_server.backends.numba.softmax.target_mix import has_target_mix, mix
 from lossd_server.jobs.jit import device_function, inlined, njit
 
 KEPT_BYTES = 1 << 18  # exponentials of a long row that the second cache holds: cheaper than to compute them again
-LONG = 2048  # classes from which rows are worth asking for ahead of time: shorter ones the processor sees coming
+LONG = 2048  # classes from which rows are worth prefetching: shorter ones the processor fetches by itself
 
 
 @device_function
@@ -86,7 +86,7 @@ def room_for_exponentials(job: Any, tile: RowTile, mixed: bool, scratch: int, ze
 
 @device_function
 def next_block(job: Any, tile: RowTile, begin: int, zero: Any) -> tuple[int, int]:
-    """Where the block of classes `begin` … lies, and its bytes a vector; 0 where it is not worth asking for."""
+    """Where the block of classes `begin` … lies, and its bytes a vector; 0 where prefetching does not pay."""
     if tile.stride > 1 or tile.classes < LONG:
         return 0, 0
     size = size_of(job.input_dtype)
@@ -105,11 +105,11 @@ def read_rows(job: Any, tile: RowTile, mixed: bool, kept: int, scratch: int, zer
         if mixed:
             mix(job, tile, begin, n, scratch, zero)
         keep = kept + begin * width(zero) if kept else 0
-        ahead, pace = next_block(job, tile, begin + n, zero)
+        ahead, vector_bytes = next_block(job, tile, begin + n, zero)
         for r in range(tile.rows):
             state = row_state(scratch, r)
             own = row_of(block, r)
-            raised = add_exponentials(state, own, keep, ahead, pace, zero)
+            raised = add_exponentials(state, own, keep, ahead, vector_bytes, zero)
             if raised and first:
                 state.first = begin + first_equal(own, cast(state.maximum, zero), zero)
             ref = cast(state.ref, zero)
@@ -169,14 +169,14 @@ def rest_mass(job: Any, tile: RowTile, scratch: int, zero: Any) -> None:
         for r in range(tile.rows):
             state = row_state(scratch, r)
             v = scratch + MIXED + r * PITCH
-            lies = v + (state.first - begin) * 8
-            inside = v <= lies < v + n * 8
-            own = load_one(lies, zero) if inside else zero
+            at = v + (state.first - begin) * 8
+            inside = v <= at < v + n * 8
+            own = load_one(at, zero) if inside else zero
             if inside:
-                store_one(lies, zero)
+                store_one(at, zero)
             state.rest_mass += plain_sum(v, vector_count(n, 8), zero)
             if inside:
-                store_one(lies, own)
+                store_one(at, own)
 
 
 @inlined

@@ -103,11 +103,11 @@ def greatest_logits(classes: int, scratch: int, zero: Any) -> Any:
 @inlined
 def exponential_sums(classes: int, ref: Any, scratch: int, zero: Any) -> Any:
     """(Σ exp(x − ref) over x < ref, number of x = ref) of every row; the exponentials are left in scratch."""
-    nothing = splat(zero)
-    ties = nothing
-    below = to_float64(nothing)
+    zeros = splat(zero)
+    ties = zeros
+    below = to_float64(zeros)
     for group in range(0, classes, GROUP):
-        narrow = nothing
+        narrow = zeros
         for c in range(group, min(group + GROUP, classes)):
             x = load(scratch + CLASSES + c * BYTES, zero)
             e = exp_gap(x, ref)
@@ -156,14 +156,14 @@ def reduce_lanes(job: Any, classes: int, mixed: bool, scratch: int, zero: Any) -
     """The sums of a tile that lies in scratch. One loop a sum, so that what one needs does not push the other's out of
     the registers.
     """
-    nothing = splat(zero)
+    zeros = splat(zero)
     top = greatest_logits(classes, scratch, zero)
-    ref = select(top > -math.inf, top, nothing)
+    ref = select(top > -math.inf, top, zeros)
     below, ties = exponential_sums(classes, ref, scratch, zero)
-    gaps = to_float64(nothing)
+    gaps = to_float64(zeros)
     if job.formula == ENTROPY_LOGITS or job.entropy:
         gaps = entropy_sums(classes, ref, scratch, zero)
-    first, mass, weighted = nothing - 1.0, to_float64(nothing), to_float64(nothing)
+    first, mass, weighted = zeros - 1.0, to_float64(zeros), to_float64(zeros)
     if mixed:
         first, mass, weighted = weighted_sums(classes, ref, scratch, zero)
     rest = below + (to_float64(ties) - 1.0)
@@ -206,9 +206,9 @@ def lane_tile(job: Any, tile: LaneTile, scratch: int, zero: Any) -> int:
     load_classes(scratch + CLASSES, job.input, job.input_dtype, tile, scratch + LINEAR, zero)
     if job.softcap != 0.0:
         cap(scratch + CLASSES, scratch + SLOPES, tile.classes, job.softcap, zero)
-    wrong = look_up(job, tile, scratch, zero)
-    if wrong >= 0:
-        return wrong
+    invalid = look_up(job, tile, scratch, zero)
+    if invalid >= 0:
+        return invalid
     mixed = has_target_mix(job)
     if mixed:
         mix_classes(job, tile, scratch, zero)
@@ -229,8 +229,8 @@ def lane_rows(job: Any, begin: int, end: int, scratch: int, zero: Any) -> tuple[
     row = begin
     while row < end:
         tile = lane_tile_at(job, row, end, zero)
-        wrong = lane_tile(job, tile, scratch, zero)
-        if wrong >= 0:
-            return CLASS_OUT_OF_RANGE, wrong
+        invalid = lane_tile(job, tile, scratch, zero)
+        if invalid >= 0:
+            return CLASS_OUT_OF_RANGE, invalid
         row += tile.rows
     return -1, 0

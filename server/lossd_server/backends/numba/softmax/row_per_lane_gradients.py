@@ -46,7 +46,7 @@ def gradient_at_first(
 ) -> Any:
     """The gradient at the first greatest logit, where there is a target mix: see `gradients.exact_entries`."""
     d = sums.rest + 1.0
-    gone = sums.rest / d
+    rest_p = sums.rest / d
     others = to_float64(splat(zero))
     own = splat(zero)
     for c in range(classes):
@@ -55,21 +55,21 @@ def gradient_at_first(
         others = others + to_float64(select(is_first, 0.0, v))
         own = select(is_first, v, own)
     own_wide = to_float64(own)
-    hit = (others + z) / d - (share + own_wide) * gone
-    miss = (share + others + z) / d - own_wide * gone
+    hit = (others + z) / d - (share + own_wide) * rest_p
+    miss = (share + others + z) / d - own_wide * rest_p
     return rounded(factor * select(to_float64(target) == to_float64(sums.first), hit, miss), zero)
 
 
 @inlined
 def coefficients(job: Any, classes: int, sums: LaneSums, mixed: bool, scratch: int, zero: Any) -> Coefficients:
     """The coefficients of a tile's gradients."""
-    nothing = splat(zero)
+    zeros = splat(zero)
     index = job.formula == CROSS_ENTROPY_INDEX
     factor = load_wide(scratch + FACTORS, zero)
     d = sums.rest + 1.0
-    share = load_wide(scratch + SHARES, zero) if index else to_float64(nothing)
-    target = load(scratch + TARGETS, zero) if index else nothing - 1.0
-    z = to_float64(nothing)
+    share = load_wide(scratch + SHARES, zero) if index else to_float64(zeros)
+    target = load(scratch + TARGETS, zero) if index else zeros - 1.0
+    z = to_float64(zeros)
     if job.z_loss != 0.0:
         z = (to_float64(sums.top) + sums.log_rest) * (2.0 * job.z_loss)
     q = rounded(factor * (share + sums.mass + z) / d, zero)
@@ -88,9 +88,9 @@ def lane_input_gradient(job: Any, tile: LaneTile, sums: LaneSums, mixed: bool, s
     of = coefficients(job, tile.classes, sums, mixed, scratch, zero)
     kept = load(scratch + KEPT, zero) > 0.0
     for c in range(tile.classes):
-        lies = scratch + EXPONENTIALS + c * BYTES
+        at = scratch + EXPONENTIALS + c * BYTES
         x = load(scratch + CLASSES + c * BYTES, zero)
-        g = load(lies, zero) * of.q
+        g = load(at, zero) * of.q
         if job.formula == ENTROPY_LOGITS:
             g = times(g, (sums.ref - x) - of.mean_gap)
         elif mixed:
@@ -101,7 +101,7 @@ def lane_input_gradient(job: Any, tile: LaneTile, sums: LaneSums, mixed: bool, s
             g = select(of.target == cast(c, zero), select(x == sums.ref, of.at_first, g - of.at_target), g)
         if job.softcap != 0.0:
             g = g * load(scratch + SLOPES + c * BYTES, zero)
-        store(lies, select(kept, g, 0.0))
+        store(at, select(kept, g, 0.0))
     dtype = job.input_gradient_dtype
     store_classes(job.input_gradient, scratch + EXPONENTIALS, dtype, tile, scratch + LINEAR, zero)
 

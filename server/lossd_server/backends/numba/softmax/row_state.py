@@ -1,4 +1,8 @@
-"""Row state: what is kept of a row while it is read. A thread's scratch ends with the states of a tile's rows."""
+"""Row state: what is kept of a row while it is read. A thread's scratch ends with the states of a tile's rows.
+
+It is a record at an address and no row of an array: numba counts references to arrays, in atomic steps, which was a
+third of the time of a row of ten probabilities.
+"""
 
 from __future__ import annotations
 
