@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The server parses its own flags, so that its --help is the server's too.
     if arguments[:1] == ["serve"]:
         return _serve(arguments[1:])
+    if arguments[:1] == ["warmup"]:
+        return _warm_up(arguments[1:])
     if arguments[:1] == ["eval"]:
         from lossd.evaluation.command import main as evaluate
 
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(prog="lossd", dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="run a server (needs the extra lossd[server])")
+    commands.add_parser("warmup", help="compile the server's kernels, once for this machine")
     commands.add_parser("eval", help="compute the loss of files: .npy, .npz, .safetensors, .csv, .parquet")
     commands.add_parser("bench", help="measure a server's throughput and latency, and check every answer")
     server = CommandParser(add_help=False)
@@ -105,6 +108,18 @@ def _serve(arguments: Sequence[str]) -> int:
         from lossd.extras import install_hint
 
         print(f"lossd serve needs the server's libraries: {install_hint('server')} ({error})", file=sys.stderr)
+        return 1
+
+
+def _warm_up(arguments: Sequence[str]) -> int:
+    try:
+        from lossd_server.warmup import main as warm_up
+
+        return int(warm_up(arguments))
+    except ModuleNotFoundError as error:
+        from lossd.extras import install_hint
+
+        print(f"lossd warmup needs the server's libraries: {install_hint('server')} ({error})", file=sys.stderr)
         return 1
 
 

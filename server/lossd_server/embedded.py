@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import sys
 import threading
 from dataclasses import replace
 
@@ -105,6 +106,6 @@ def shared_backend(device: str, threads: int) -> Backend:
         backend = _backends.get(key)
         if backend is None:
             backend = create(device, threads)
-            warm_up(backend, lambda step: None)
+            warm_up(backend, lambda line: print(f"lossd: {line}", file=sys.stderr, flush=True))
             _backends[key] = backend
         return backend

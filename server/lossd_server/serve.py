@@ -70,9 +70,7 @@ def prepare_backend(settings: Settings, quiet: bool = False, worker: int = 0) ->
     backend = create(settings.device, settings.threads, worker)
     from lossd_server.warmup import warm_up  # brings numba: not before there is something to compute
 
-    tell = (lambda step: None) if quiet else _teller(settings)
-    tell("preparing kernels (the first start compiles them, which takes about half a minute)")
-    warm_up(backend, tell)
+    warm_up(backend, (lambda line: None) if quiet else _teller(settings))
     logs.adopt_loggers()  # those of the libraries that the backend brought
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     return backend
@@ -170,10 +168,10 @@ def _announce(settings: Settings, addresses: list[str], device: str, backend: st
 
 
 def _teller(settings: Settings) -> Callable[[str], None]:
-    """What reports the steps of the start: to a reader in plain lines, to a program as JSON."""
+    """What tells of a compilation: a reader in a plain line, a program in JSON."""
     if settings.log_format == "json":
-        return lambda step: log.info("preparing", extra={"step": step})
-    return lambda step: complain(f"lossd: {step}")
+        return lambda line: log.info("compiling", extra={"sentence": line})
+    return lambda line: complain(f"lossd: {line}")
 
 
 def _fail(settings: Settings, sentence: str) -> int:

@@ -13,6 +13,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,8 @@ import llvmlite
 import numba
 from llvmlite import binding
 from numba.core import config
+
+from lossd_server.jobs.kernel_cache import KernelCache
 
 log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -70,7 +73,10 @@ if CACHE is not None:
 
 def njit(function: F) -> F:
     """An entry point: a compiled function that Python calls."""
-    compiled: F = numba.njit(nogil=True, cache=CACHE is not None, error_model="numpy", boundscheck=False)(function)
+    compiled: F = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(function)
+    if CACHE is not None:
+        with suppress(OSError, RuntimeError):  # no folder after all: compiled in every process
+            compiled._cache = KernelCache(function)  # type: ignore[attr-defined]  # as `cache=True` would
     return compiled
 
 

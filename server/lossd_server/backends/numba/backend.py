@@ -118,6 +118,8 @@ class NumbaBackend:
             if other is not None and compute == "float64":
                 report("waiting for the float64 kernels")
                 other.wait()
+                if other.stdin is not None:
+                    other.stdin.close()
             for job in rehearsal(compute):
                 report(f"kernel {kernel_of(job)[0].__name__} {compute}")
                 self.run([Launch(job, 1.0)])

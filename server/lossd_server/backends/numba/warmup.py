@@ -50,6 +50,7 @@ def compiling(compute: str) -> subprocess.Popen[bytes] | None:
         return None
     command = [sys.executable, "-m", "lossd_server.backends.numba", compute]
     try:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Through its standard input it learns of our end, however that comes.
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except OSError:  # then they are compiled here, one after the other
         return None
