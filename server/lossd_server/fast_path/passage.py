@@ -11,10 +11,10 @@ import numpy as np
 from numba import carray
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.backends.numba.batch_table import address_of
 from lossd_server.backends.numba.simd.memory import copy_bytes, load_one, pointer, store_one, zero_bytes
 from lossd_server.jobs.jit import device_function, njit
 from lossd_server.jobs.reduction import kept_classes, ordered_sum, whole
+from lossd_server.tensors.array import address_of
 from lossd_server.wire import codec
 
 INT8, INT16, INT32 = int(pb.DATA_TYPE_INT8), int(pb.DATA_TYPE_INT16), int(pb.DATA_TYPE_INT32)

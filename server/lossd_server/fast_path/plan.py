@@ -18,11 +18,10 @@ import numpy.typing as npt
 
 from lossd.wire import tensor_header
 from lossd_server.backends import Backend, Prepared
-from lossd_server.backends.numba.batch_table import address_of
 from lossd_server.fast_path.passage import BY_ROW, NO_LOSS, PLAN, SCALAR, enter, leave, store_number
 from lossd_server.jobs.job import BadValue, Computed, Formula, Job, Reduction
 from lossd_server.jobs.reduction import BY_CLASS, denominator_of, gradient_scale, weights_of
-from lossd_server.tensors.array import STORAGE, Array
+from lossd_server.tensors.array import STORAGE, Array, address_of
 from lossd_server.wire import codec
 
 BYTES_HEADER = bytes.__basicsize__ - 1  # of CPython, which numba needs: the bytes lie behind it, and then a zero

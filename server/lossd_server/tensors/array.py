@@ -61,3 +61,9 @@ class View:
     dtype: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+
+
+def address_of(values: npt.NDArray[Any]) -> int:
+    """Where an array's first element lies."""
+    address: int = values.__array_interface__["data"][0]
+    return address

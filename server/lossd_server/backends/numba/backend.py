@@ -15,7 +15,6 @@ from lossd_server.backends.numba.batch_table import (
     FAULTS,
     PIECE,
     RECORD,
-    address_of,
     allocate,
     class_pieces_of,
     describe,
@@ -34,6 +33,7 @@ from lossd_server.backends.numba.softmax.row_per_block import softmax_rows
 from lossd_server.backends.numba.softmax.row_state import SCRATCH_BYTES
 from lossd_server.backends.numba.warmup import compiling, rehearsal
 from lossd_server.jobs.job import Computed, Formula, Job, Launch
+from lossd_server.tensors.array import address_of
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 ZEROS = {FLOAT32: np.float32(0), FLOAT64: np.float64(0)}

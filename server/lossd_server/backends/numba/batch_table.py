@@ -15,7 +15,7 @@ import numpy.typing as npt
 from lossd.contract import MAX_RANK, gradient_dtype
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.jobs.job import Computed, Fault, Formula, Job, Kind, Launch
-from lossd_server.tensors.array import STORAGE, View
+from lossd_server.tensors.array import STORAGE, View, address_of
 
 FORMULAS = {formula: number for number, formula in enumerate(Formula)}
 CROSS_ENTROPY_INDEX = FORMULAS[Formula.CROSS_ENTROPY_INDEX]
@@ -109,12 +109,6 @@ PIECE = np.dtype([(name, np.int64) for name in ("job", "begin", "end", "fault", 
 PIECE_BYTES = 1 << 20
 # Classes of a piece of the weight's gradient.
 CLASSES = 1024
-
-
-def address_of(values: npt.NDArray[Any]) -> int:
-    """Where an array's first element lies."""
-    address: int = values.__array_interface__["data"][0]
-    return address
 
 
 def allocate(job: Job, empty: Callable[[int, np.dtype[Any]], npt.NDArray[Any]]) -> Computed:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lossd_server.backends.numba.batch_table import PIECE, RECORD, address_of, describe
+from lossd_server.backends.numba.batch_table import PIECE, RECORD, describe
 from lossd_server.jobs.job import Computed, Job, Launch
+from lossd_server.tensors.array import address_of
 
 SCALE = RECORD.fields["scale"][1] if RECORD.fields else 0
 FAULT = PIECE.names.index("fault") if PIECE.names else 0
