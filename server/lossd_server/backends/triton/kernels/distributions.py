@@ -130,7 +130,6 @@ def sum_rows_of_kind(
         mask = read_mask(item, rows, block)
         x = load_operand(item, INPUT, block.index, mask, COMPUTE)
         h = gap(x, q.m[:, None], q.kind, COMPUTE)
-        u = tl.zeros([TILE, BLOCK], COMPUTE)
         if is_entropy(item):
             term = times(unnormalised(x, q.m[:, None], q.kind, COMPUTE), h)
         elif item.formula == KL_ROWS:
@@ -142,11 +141,13 @@ def sum_rows_of_kind(
             u = tl.where(mask, times(s, p_c), 0.0)
             bend = minus_top(times(s, ratio + kl.added), kl.h_top, block.c, kl.p.a)
             curve_lanes += tl.where(mask, times(p_c, bend), 0.0)
+            total_lanes += u
+            others_lanes += tl.where(block.c[None, :] == q.a[:, None], 0.0, u)
         else:
             u = weighted_target(item, rows, block, COMPUTE)
             term = times(u, h + q.log_d[:, None])
-        total_lanes += u
-        others_lanes += tl.where(block.c[None, :] == q.a[:, None], 0.0, u)
+            total_lanes += u
+            others_lanes += tl.where(block.c[None, :] == q.a[:, None], 0.0, u)
         loss_lanes += tl.where(mask, term, 0.0)
     loss = tl.sum(loss_lanes, 1)
     if is_entropy(item):
@@ -225,8 +226,9 @@ def store_block_gradients(
         if is_entropy(item):
             dx = entropy_slope(q, sums, h, COMPUTE)
         else:
-            u = times(s, p_c)
-            if item.formula != KL_ROWS:
+            if item.formula == KL_ROWS:
+                u = times(s, p_c)
+            else:
                 u = weighted_target(item, rows, block, COMPUTE)
             dx = slope_by_input(q, sums, block.c[None, :] == q.a[:, None], x, u, COMPUTE)
         dx = times(scale, tl.where(undefined[:, None], float("nan"), dx))
