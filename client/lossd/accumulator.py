@@ -1,4 +1,4 @@
-"""The loss of a whole data set from the results of its parts."""
+"""Accumulator: the loss of a whole data set from the results of its parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What client and server must agree on beside the messages themselves: each rule once, for both sides. Pure.
+"""Rules that client and server share beside the messages themselves: each once, for both sides. Pure.
 
 dtypes are `lossd.v1.DataType` values.
 """

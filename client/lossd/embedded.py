@@ -1,4 +1,4 @@
-"""A server inside this process, for Client("embedded")."""
+"""Embedded server: one inside this process, for Client("embedded")."""
 
 from __future__ import annotations
 

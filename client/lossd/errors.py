@@ -1,4 +1,4 @@
-"""What can go wrong, by what the caller can do about it.
+"""Errors of a call, by what the caller can do about it.
 
 Error
 ├── InvalidArgument (also a ValueError)   fix the request: INVALID_ARGUMENT

@@ -1,4 +1,4 @@
-"""What a server says of itself."""
+"""Server information: what a server says of itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call gives back."""
+"""Results: what a call gives back."""
 
 from __future__ import annotations
 

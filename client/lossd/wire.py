@@ -1,4 +1,4 @@
-"""The two ends of a large tensor's way over the wire: its elements are neither parsed nor serialised, only placed.
+"""Wire format of large tensors: their elements are neither parsed nor serialised, only placed.
 
 `take_large_data` finds them in the bytes received and leaves all else to the generated class. It keeps to messages that
 are plain (each step says what it needs); any other goes whole to the generated class, so that what a message means is

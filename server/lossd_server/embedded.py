@@ -1,4 +1,4 @@
-"""A server inside this process, for `lossd.Client("embedded")`, notebooks, scripts and tests.
+"""Embedded server: one inside this process, for `lossd.Client("embedded")`, notebooks, scripts and tests.
 
 The same server as `lossd serve`, in a thread with an event loop of its own, on a Unix socket that only this user can
 reach. The backend, whose kernels take time to load, is made once a process; a second server starts at once.

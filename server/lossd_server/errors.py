@@ -1,4 +1,4 @@
-"""What can go wrong, by what the caller can do about it.
+"""Errors that callers are told, by what they can do about it.
 
 `ServerError` is what the service turns into a status with details (`status`); nothing else reaches the wire.
 InvalidRequest: fix the request. Overloaded: come back later. GoingAway: repeat elsewhere. DeadlineOver: allow more

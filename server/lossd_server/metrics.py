@@ -1,4 +1,4 @@
-"""Counters of a server: what `GetServerInfo` tells of them is in `rpc.server_info`."""
+"""Metrics: counters of a server. What `GetServerInfo` tells of them is in `rpc.server_info`."""
 
 from __future__ import annotations
 

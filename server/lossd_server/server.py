@@ -1,4 +1,4 @@
-"""One server in one event loop: its services, its ports, its end."""
+"""Server: one in one event loop. Its services, its ports, its shutdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The start of a server until its kernels are ready: checked first, and ended by a signal at any time."""
+"""Start-up until the kernels are ready: what can be checked is checked first, and a signal ends it at any time."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the two clients do differently in Python itself: waiting, background work, and who may share a channel."""
+"""Concurrency: what the two clients do differently in Python itself. Waiting, background work, who shares a channel."""

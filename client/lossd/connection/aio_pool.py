@@ -1,4 +1,4 @@
-"""A client's connections to one address. See `balancing` for which a call takes."""
+"""Connection pool: a client's connections to one address. See `balancing` for which a call takes."""
 
 from __future__ import annotations
 

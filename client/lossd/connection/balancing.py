@@ -1,4 +1,4 @@
-"""Which of a client's connections takes the next call, and when another is opened. Pure.
+"""Load balancing: which connection takes the next call, and when another is opened. Pure.
 
 Where several processes serve an address, the system deals them connections, not calls: one connection keeps one
 process busy, however many calls it carries.

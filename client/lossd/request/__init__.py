@@ -1,1 +1,1 @@
-"""From arguments to a request: tensors, options, and where gradients go."""
+"""Requests: from arguments to a message. Tensors, options, and where gradients go."""

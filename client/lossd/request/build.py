@@ -1,4 +1,4 @@
-"""From a method's name, tensors and options to its message: pure, and the same for every transport.
+"""Request builder: from a method's name, tensors and options to its message. Pure, the same for every transport.
 
 A method's options are its request message's fields, by the same names; how each is written follows from its field's
 type. So the contract is the only table of options there is, and a new field is a new option.

@@ -1,4 +1,4 @@
-"""Arrays of the caller's that gradients are written into: `out=`."""
+"""Gradient outputs: arrays of the caller's that gradients are written into (`out=`)."""
 
 from __future__ import annotations
 

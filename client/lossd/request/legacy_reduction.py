@@ -1,4 +1,4 @@
-"""PyTorch's deprecated size_average and reduce."""
+"""Legacy reduction: PyTorch's deprecated size_average and reduce."""
 
 from __future__ import annotations
 

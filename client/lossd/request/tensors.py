@@ -1,4 +1,4 @@
-"""Arrays in and out of `lossd.v1.Tensor`: no loop over elements, no change of dtype.
+"""Tensors: arrays in and out of `lossd.v1.Tensor`. No loop over elements, no change of dtype.
 
 numpy arrays, lists (as numpy makes them), torch CPU tensors of any dtype, and anything with DLPack, the buffer protocol
 or numpy's array protocols. torch and ml_dtypes are never imported to look at an array: who passes one has them.

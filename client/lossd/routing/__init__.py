@@ -1,1 +1,1 @@
-"""Which way a call takes: one message, blocks of a stream, shared memory."""
+"""Routing: which way a call takes. One message, blocks of a stream, shared memory."""

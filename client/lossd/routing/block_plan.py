@@ -1,4 +1,4 @@
-"""How a call falls into items, and items into blocks: what a stream may cut, and what it may not.
+"""Block plan: how a call falls into items, and items into blocks. What a stream may cut, and what it may not.
 
 An item is one index of dimension 0. Notation as in the contract: N items.
 """

@@ -1,4 +1,4 @@
-"""Which way a call takes: one message, a stream, or shared memory. Pure: by size, place and the server's limits."""
+"""Choice of transport: one message, a stream, or shared memory. Pure: by size, place and the server's limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A call with the way it takes: cut into blocks, or whole, with its tensors in the message or in shared memory."""
+"""Route: a call with the way it takes. In blocks, or whole, with its tensors in the message or in shared memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What shared memory cannot carry: copies that a server makes, and answers that are no gradients. Pure."""
+"""Limits of shared memory: copies that a server makes, and answers that are no gradients. Pure."""
 
 from __future__ import annotations
 

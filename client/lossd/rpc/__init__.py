@@ -1,1 +1,1 @@
-"""What every transport says on the wire beside the messages, and when it is said again."""
+"""RPC: what every transport says on the wire beside the messages, and when it is repeated."""

@@ -1,4 +1,4 @@
-"""What both transports say on the wire beside the messages themselves."""
+"""Protocol: paths, metadata and failures that all transports share."""
 
 from __future__ import annotations
 

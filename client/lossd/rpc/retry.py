@@ -1,4 +1,4 @@
-"""When a failed call is repeated: pure policy, of one call, with its clock and random numbers passed in.
+"""Retry policy of one call: when it is repeated. Pure, its clock and random numbers passed in.
 
 Losses are pure, so repeating is always safe. UNAVAILABLE is repeated, and RESOURCE_EXHAUSTED where the server says
 when to come back, until the deadline.

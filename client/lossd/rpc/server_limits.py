@@ -1,4 +1,4 @@
-"""The limits of a server that steer how a call is sent."""
+"""Server limits that steer how a call is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a server is, and how a channel to it is set up: every channel argument there is lies here.
+"""Channel target: where a server is, and how a channel to it is set up. Every channel argument lies here.
 
 Core ignores unknown arguments, misspelt ones and numbers given as strings in silence: a test holds the names.
 """

@@ -1,4 +1,4 @@
-"""Memory that is shared with the server: made, registered, lent, used again. Linux only.
+"""Arena: memory shared with the server. Made, registered, lent, used again. Linux only.
 
 A large array gets a region of its own, small ones share one. Pages cost 0.3 s for a GB when they are first touched, so
 regions are kept for the next array of about their size.

@@ -1,4 +1,4 @@
-"""Ranges of a region that are free: pure arithmetic."""
+"""Free list of a region: pure arithmetic over ranges."""
 
 from __future__ import annotations
 

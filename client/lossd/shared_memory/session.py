@@ -1,4 +1,4 @@
-"""A call by shared memory: its tensors and gradients lie in regions, its message says where."""
+"""Shared-memory session: a call whose tensors and gradients lie in regions, and whose message says where."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client's end of the shared-memory socket: makes sealed memory and hands it to the server. Linux only."""
+"""Socket client of shared memory: makes sealed memory and registers it with the server. Linux only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said on the shared-memory socket, by both ends: one record of a SOCK_SEQPACKET connection each.
+"""Socket protocol of shared memory, for both ends: one record of a SOCK_SEQPACKET connection each.
 
 The client says HELLO first, the server answers with its greeting. Then the client registers memory, one memfd a record
 as its SCM_RIGHTS, and is answered with a token or a refusal; it may end a region, which has no answer. All regions end

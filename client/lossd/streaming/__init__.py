@@ -1,1 +1,1 @@
-"""Evaluations on a stream: what is sent, what came back, what is sent again."""
+"""Streams: what is sent, what came back, what is sent again."""

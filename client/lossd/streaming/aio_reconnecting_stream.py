@@ -1,4 +1,4 @@
-"""A stream that is opened again when it is cut: what is unanswered is then sent again."""
+"""Reconnecting stream: opened again when it is cut; what is unanswered is then sent again."""
 
 from __future__ import annotations
 

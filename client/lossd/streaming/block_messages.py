@@ -1,4 +1,4 @@
-"""One evaluation on a stream: its messages, made as they are asked for; its answer, put together from blocks. Pure."""
+"""Block messages of one evaluation: made as they are asked for; its answer, put together from blocks. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evaluations of one stream: what is sent next, and what an answer says. Pure: no channel, no waiting.
+"""Exchange on one stream: which message is sent next, and what an answer says. Pure: no channel, no waiting.
 
 `add` and `receive` belong to one thread, `next_message` may belong to another: they share deques and dicts by single
 operations only.

@@ -1,4 +1,4 @@
-"""`map`: from items of an iterable to calls, and from answers in any order to results in the items' order. Pure."""
+"""Window of `map`: from items to calls, and from answers in any order to results in the items' order. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mean's denominator of targets that the server does not have at the start, in its own order of additions.
+"""Mean denominator of targets that the server does not have at the start, added in its own order.
 
 Gradients of a mean are scaled as they are computed, so a stream needs the denominator before its first block.
 """

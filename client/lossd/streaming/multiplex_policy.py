@@ -1,4 +1,4 @@
-"""When small calls of one connection share a stream: a message costs as much as a call, whatever is in it. Pure.
+"""Multiplex policy: when small calls of one connection share a stream. A message costs as much as a call. Pure.
 
 A single call goes by itself: a stream takes 2 ms to start, and the server holds it open. Calls that are under way at
 once, or follow each other fast, share one, which ends when they do.

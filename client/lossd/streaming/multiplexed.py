@@ -1,4 +1,4 @@
-"""A stream that small calls share while they are awaited. See `multiplex_policy` for when."""
+"""Multiplexed stream: small calls share it while they are awaited. See `multiplex_policy` for when."""
 
 from __future__ import annotations
 

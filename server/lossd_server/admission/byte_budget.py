@@ -1,4 +1,4 @@
-"""How much the server holds at once: pure policy over bytes and requests, no clock and no I/O.
+"""Byte budget: how much the server holds at once. Pure policy over bytes and requests, no clock and no I/O.
 
 A call that said its size is charged with it before its body is read. One that did not is charged with the largest
 message until its body is there. Since such a charge is mostly air, calls of the second kind wait for each other rather

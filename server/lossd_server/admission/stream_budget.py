@@ -1,4 +1,4 @@
-"""How much of what admission allows streams may hold: pure policy, no clock and no I/O.
+"""Stream budget: how much of what admission allows streams may hold. Pure policy, no clock and no I/O.
 
 In the middle of a stream there is nothing to refuse: what finds no room waits, and is not read on. So streams leave a
 quarter to unary calls, which are refused when there is none. Two kinds of bytes: those of a message in work, which

@@ -1,4 +1,4 @@
-"""Calls as a front brings them: method, metadata, deadline, messages in, messages and a status out.
+"""Call contract: a call as a front brings it. Method, metadata, deadline, messages in, messages and a status out.
 
 A front turns the bytes of connections into calls, and what their handlers answer into bytes. Nothing above it knows
 which front that is, and no front knows what a call means: `server` joins the two. Everything here belongs to the event

@@ -1,4 +1,4 @@
-"""The memory of this machine, or of the container."""
+"""Machine memory: that of this machine, or of the container."""
 
 from __future__ import annotations
 

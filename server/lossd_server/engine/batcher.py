@@ -1,4 +1,4 @@
-"""Which jobs run together, and when: pure, no asyncio, no clock of its own.
+"""Batcher: which jobs run together, and when. Pure: no asyncio, no clock of its own.
 
 Small jobs and large ones stand in two lines. A batch is taken from one line, first come first served, up to a budget
 of bytes and rows; where both lines have jobs they take turns. So a small job waits for one large batch at most, and a

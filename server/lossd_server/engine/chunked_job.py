@@ -1,4 +1,4 @@
-"""A large job on its way, part by part."""
+"""Chunked job: a large job that is computed part by part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place with a thread: runs batches on the backend and gives each job its answer.
+"""Worker: the one place with a thread. It runs batches on the backend and gives each job its answer.
 
 Work-conserving: an idle worker takes what is there at once, and while it works the next batch grows. What is small is
 computed on the event loop's own thread, for handing it over costs more than computing it: at once where no other call

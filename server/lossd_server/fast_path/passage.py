@@ -1,4 +1,4 @@
-"""The compiled ends of a planned request's way (`plan`): its numbers in, the sums and the rest of its answer out.
+"""Compiled prologue and epilogue of a planned request (`plan`): its numbers in; sums and the rest of its answer out.
 
 Both do what `evaluate` and `codec.encode` do, to the bit.
 """

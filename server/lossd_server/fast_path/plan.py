@@ -1,4 +1,4 @@
-"""A small request's whole way to its answer, prepared once: what remains is to copy its numbers in, run, add up.
+"""One planned request: everything prepared but its numbers, which are copied in, computed, added up.
 
 Of a request that is recalled, all but its numbers is known: where they lie in its bytes, the kernel's arguments, every
 byte of the answer but losses, gradients, summary and timing. So its answer takes three compiled calls: `enter` brings

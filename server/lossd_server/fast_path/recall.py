@@ -1,4 +1,4 @@
-"""Small requests like one before: checked once, then recalled by all of their bytes but the numbers of two tensors.
+"""Request cache: small requests like one before are checked once, then recognised by all but two tensors' numbers.
 
 Callers in a loop send the same shapes and options again and again, and to parse and check those costs more than to
 compute (8, 16). So what lies before, between and behind the elements of `input` and `target` is compared with requests

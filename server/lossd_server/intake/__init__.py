@@ -1,1 +1,1 @@
-"""The intake: what unary calls and streams do alike with a request."""
+"""Intake: what unary calls and streams do alike with a request."""

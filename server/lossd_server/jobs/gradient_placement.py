@@ -1,4 +1,4 @@
-"""Gradients that the client wants in its own memory: brought there, or made unusable where the evaluation failed."""
+"""Placement of gradients in the client's own memory: written there, or made unusable where the evaluation failed."""
 
 from __future__ import annotations
 

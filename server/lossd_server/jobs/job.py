@@ -1,4 +1,4 @@
-"""The nouns that carry everything: a Job, a Batch's Launch, and what a backend gives back.
+"""Job: one validated request. With it a batch's launch, and what a backend gives back.
 
 A Job is one validated request. Reduction is data: kernels know none. They return unscaled losses, and gradients times
 a scale that is known before the launch; adding losses up is a separate, ordered step (`evaluate`).

@@ -1,4 +1,4 @@
-"""A Job cut into ranges of its items, and what one part hands on to the next.
+"""Partial results: what one part of a job hands on to the next, and the parts' answers joined.
 
 An item is one index of the input's dimension 0. However a job is cut, its answer has the bits of the whole: losses are
 added from the left with what each addition rounds off, and both numbers are handed on; elementwise losses are cut

@@ -1,4 +1,4 @@
-"""The sequential passes: denominators over the targets, and sums of losses in index order.
+"""Reduction: denominators over the targets, and sums of losses in index order.
 
 Plain loops in float64, in the order of the index: a loss taken whole, in blocks or in a batch has the same bits.
 numpy's own sum is pairwise and its order depends on the length.

@@ -1,4 +1,4 @@
-"""A Job cut into ranges of its items: how many there are, where it may be cut, and the part that a range is.
+"""Slicing of a job into ranges of its items: how many there are, where it may be cut, and the part that a range is.
 
 An item is one index of the input's dimension 0.
 """

@@ -1,4 +1,4 @@
-"""Small requests that say the same but for their numbers, computed as one job: the rows of one below those of another.
+"""Stacks: small requests that differ in their numbers only, computed as one job, their rows one below the other.
 
 Each has its own denominator, sum and answer, to the bit what it has alone: rows do not know their neighbours. What
 costs the most of a small request, being described, launched and written down, is paid once for all of them.

@@ -1,4 +1,4 @@
-"""What only a softmax of logits gives: a penalty on its log-sum-exp, a cap on the logits, by-products of its pass."""
+"""Auxiliary outputs and terms of a softmax of logits: log-sum-exp, entropy, argmax; z-loss and soft cap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets that are class indices, and the weights of classes."""
+"""Class indices as targets, and class weights."""
 
 from __future__ import annotations
 

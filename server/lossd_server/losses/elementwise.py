@@ -1,4 +1,4 @@
-"""What the elementwise losses have in common: input and target of one shape, weights that broadcast to it."""
+"""Elementwise losses: what they have in common. Input and target of one shape, weights that broadcast to it."""
 
 from __future__ import annotations
 

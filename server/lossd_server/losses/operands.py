@@ -1,4 +1,4 @@
-"""Tensors as sent become Arrays: every check that needs no other field."""
+"""Operands: tensors as sent become Arrays. Every check that needs no other field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What losses with one entry a row have in common."""
+"""Row losses: what losses with one entry a row have in common."""
 
 from __future__ import annotations
 

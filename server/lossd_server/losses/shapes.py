@@ -1,4 +1,4 @@
-"""PyTorch's rules of shape: rows and their class dimension, elements, class indices, broadcasting."""
+"""Shapes, by PyTorch's rules: rows and their class dimension, elements, class indices, broadcasting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A value that a pass found becomes the sentence that the caller reads."""
+"""Value errors: a value that a pass found becomes the sentence that the caller reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How glibc's allocator treats a server's memory: messages of megabytes come and go, and shall not cost page faults.
+"""Memory allocator: glibc's, told that messages of megabytes come and go and must not cost page faults.
 
 By default each message's memory is given back to the kernel when it is freed and faulted in again for the next one:
 a third of the server's time while blocks of 2 MiB streamed through it.

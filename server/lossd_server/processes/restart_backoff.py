@@ -1,4 +1,4 @@
-"""When a worker that ended is started again: pure policy, its clock is the caller's."""
+"""Restart back-off: when a worker that ended is started again. Pure policy, its clock is the caller's."""
 
 from __future__ import annotations
 

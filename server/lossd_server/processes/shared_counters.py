@@ -1,4 +1,4 @@
-"""Counters of all workers, in memory that they share: slot i is written by worker i alone, and read by everyone."""
+"""Shared counters of all workers: slot i is written by worker i alone, and read by everyone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lossd serve --workers N`: a parent that keeps N servers on one port, and does nothing else.
+"""Supervisor of `lossd serve --workers N`: a parent that keeps N servers on one port, and does nothing else.
 
 See docs/decisions/0014-workers.md.
 """

@@ -1,1 +1,1 @@
-"""What a unary call means, whatever carried it."""
+"""RPC handlers: what a unary call means, whatever carried it."""

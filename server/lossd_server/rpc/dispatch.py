@@ -1,4 +1,4 @@
-"""From a method's path to its handler, and the one way out for errors: whatever is raised becomes a status here."""
+"""Dispatch: from a method's path to its handler. The one way out for errors, which become statuses here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""grpc.health.v1 by the servicer of grpcio-health-checking: exempt from admission, and bounded for that."""
+"""Health service: grpc.health.v1 by grpcio-health-checking's servicer. Exempt from admission, and bounded for that."""
 
 from __future__ import annotations
 

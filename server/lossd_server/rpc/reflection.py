@@ -1,4 +1,4 @@
-"""grpc.reflection.v1alpha by the servicer of grpcio-reflection."""
+"""Reflection service: grpc.reflection.v1alpha by grpcio-reflection's servicer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one message of a unary call: charged before it is read, bounded in size, exactly one."""
+"""Request body: the one message of a unary call. Charged before it is read, bounded in size, exactly one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server says of itself: GetServerInfo."""
+"""Server information: what GetServerInfo answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of the services beside the losses: read without admission, so few bytes are taken."""
+"""Small messages of the services beside the losses: read without admission, so few bytes are taken."""
 
 from __future__ import annotations
 

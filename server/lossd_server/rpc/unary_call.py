@@ -1,4 +1,4 @@
-"""One unary call while the server has it: what it is charged with, and until when it may go on."""
+"""Unary call: one call while the server has it. What it is charged with, and until when it may go on."""
 
 from __future__ import annotations
 

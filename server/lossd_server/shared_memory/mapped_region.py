@@ -1,4 +1,4 @@
-"""A client's memory as this process maps it: which files are taken, and why no other can be.
+"""Mapped region: a client's memory as this process sees it. Which files are taken, and why no others can be.
 
 Only a file that can never shrink is safe to read, since reading past its end kills the reader.
 """

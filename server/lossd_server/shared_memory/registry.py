@@ -1,4 +1,4 @@
-"""Clients' shared memory: which token stands for which region, and what tensors and gradients lie there.
+"""Region registry: which token stands for which region, and what tensors and gradients lie there.
 
 A token is a capability: whoever has it may use the region, and who has not learns nothing. What is read here may change
 at any time. So numbers that something is looked up by, the integers, are copied before they are checked; of floats only

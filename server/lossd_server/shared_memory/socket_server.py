@@ -1,4 +1,4 @@
-"""The Unix socket where clients hand their memory over: a connection's rules, and the thin I/O around them.
+"""Socket server where clients register memory: a connection's rules, and the thin I/O around them.
 
 `SocketSession` decides and does no I/O. `SocketServer` reads one record at a time, so that a busy client takes turns
 with everything else on the loop. Whatever is not said as `lossd.shared_memory.socket_protocol` says it ends that

@@ -1,4 +1,4 @@
-"""Evaluations that are complete in themselves: those that share a message, and those that are computed as one."""
+"""Complete evaluations: opened with all their tensors. Those that share a message, and those computed as one."""
 
 from __future__ import annotations
 

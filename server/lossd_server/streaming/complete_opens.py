@@ -1,4 +1,4 @@
-"""Opens that are complete in themselves, in line by themselves or, where they are alike, as one."""
+"""Opens of complete evaluations: put in line one by one or, where they are alike, as one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An evaluation that is streamed: its Open checked once, before the first block, and each block made a Job. Pure.
+"""Open of a streamed evaluation: checked once, before the first block. Each block is made a Job. Pure.
 
 Nothing is checked by other rules than a unary request: an Open is checked with its streamed tensors hollow, and a
 block as the request of its own items, made of the block's tensors and the same items of those that the Open holds.

@@ -1,4 +1,4 @@
-"""What a stream answers with: the bytes of StreamResponse messages. Elements are copied once, into them."""
+"""Stream responses: the bytes of StreamResponse messages. Elements are copied once, into them."""
 
 from __future__ import annotations
 

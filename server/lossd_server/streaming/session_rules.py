@@ -1,4 +1,4 @@
-"""The states of an evaluation on a stream, and what each message means in each of them. Pure."""
+"""State machine of an evaluation on a stream: its states, and what each message means in each of them. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One streamed evaluation: Open → blocks in order → End. Pure: neither thread, loop nor clock."""
+"""Streamed evaluation: an Open, blocks in order, an End. Pure: no thread, loop or clock."""
 
 from __future__ import annotations
 

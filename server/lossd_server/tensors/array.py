@@ -1,4 +1,4 @@
-"""Operands as they lie in memory: a flat little-endian array, its wire dtype, its shape."""
+"""Arrays: operands as they lie in memory. A flat little-endian array, its wire dtype, its shape."""
 
 from __future__ import annotations
 

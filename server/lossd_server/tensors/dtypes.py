@@ -1,4 +1,4 @@
-"""Operands in the dtype that a kernel computes in, exactly (save for integers beyond its digits), and the way back."""
+"""Dtype conversion: operands in the dtype that a kernel computes in (exact but for large integers), and back."""
 
 from __future__ import annotations
 

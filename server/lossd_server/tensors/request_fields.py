@@ -1,4 +1,4 @@
-"""A request's fields as they were sent: what every check reads, whatever way its bytes came."""
+"""Request fields as they were sent: what every check reads, however their bytes came."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes of the wire to request messages, and answers to bytes of the wire."""
+"""Codec: bytes of the wire to request messages, and answers to bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ServerErrors as gRPC statuses with google.rpc details: the one table, and what goes on the wire.
+"""Statuses: ServerErrors as gRPC statuses with google.rpc details. The one table, and what goes on the wire.
 
 Nothing but a ServerError's own words reaches it.
 """

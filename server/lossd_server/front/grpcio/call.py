@@ -1,4 +1,4 @@
-"""grpc.aio's servicer context as a call of the contract."""
+"""Call of the contract, by grpc.aio's servicer context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gRPC core's arguments, in the one place where they are typed: core ignores a misspelt or mistyped one in silence."""
+"""Channel options of gRPC core, in the one place where they are typed: core ignores a misspelt one in silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front made of grpc.aio: its server, with one handler for every method."""
+"""Front made of grpc.aio: its server, with one handler for every method."""
 
 from __future__ import annotations
 
