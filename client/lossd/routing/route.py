@@ -30,7 +30,7 @@ class Route:
         if self.borrowed is None:
             return
         if error is None or (isinstance(error, InvalidArgument) and not is_lost(error)):
-            self.borrowed.release()
+            self.borrowed.release(refused=error is not None)
         else:
             self.borrowed.discard()
 

@@ -134,9 +134,9 @@ class SharedCall:
             loan.discard()
         self._loans, self._given = [], []
 
-    def release(self) -> None:
-        """For a call that ended: memory that holds no gradient is free again."""
-        for loan in self._loans:
+    def release(self, refused: bool = False) -> None:
+        """For a call that ended: memory that holds no gradient is free again; refused: that of gradients too."""
+        for loan in self._loans + (self._given if refused else []):
             loan.release()
         self._loans, self._given = [], []
 
