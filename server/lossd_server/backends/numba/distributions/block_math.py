@@ -90,7 +90,7 @@ def sum_losses(row: int, divergence: bool, weighted: bool, vectors: int, zero: A
 
 @device_function
 def sum_others(row: int, first: int, n: int, weighted: bool, state: Any, vectors: int, zero: Any) -> None:
-    """Adds Σ s·t of a block without entry `first` to OTHERS; that entry's s·t goes to OWN."""
+    """Adds Σ s·t of a block without entry `first` to the state's `others`; that entry's s·t goes to `own`."""
     wide = widen_sum(splat(zero))
     at = row + MIXED + first * width(zero)
     inside = 0 <= first < n

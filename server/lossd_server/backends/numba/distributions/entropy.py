@@ -78,7 +78,7 @@ def block_slope(row: int, vectors: int, mass: float, counts: bool, factor: Any, 
 
 @inlined
 def sum_counts(job: Any, tile: RowTile, scratch: int, zero: Any) -> tuple[int, int]:
-    """MASS of a tile's rows of counts; (fault, index): a negative count, an empty row, or −1."""
+    """The mass of a tile's rows of counts; (fault, index): a negative count, an empty row, or −1."""
     for begin in range(0, tile.classes, BLOCK):
         n = min(BLOCK, tile.classes - begin)
         load_tile(scratch + INPUT, job.input, job.input_dtype, tile, begin, n, zero, scratch + STAGED)

@@ -24,7 +24,7 @@ from lossd_server.jobs.jit import device_function, inlined
 
 @device_function
 def sum_upstream(state: Any, block: RowBlock, g: int, begin: int, n: int, softmax: bool, zero: Any) -> None:
-    """Adds a block to OTHERS, Σ g p (or Σ g) without the first maximum, and puts its g in OWN."""
+    """Adds a block to `others`, Σ g p (or Σ g) without the first maximum, and puts that one's g in `own`."""
     at = g + (state.first - begin) * width(zero)
     inside = g <= at < g + n * width(zero)
     if inside:
@@ -82,7 +82,7 @@ def exact_entry(state: Any, out: int, begin: int, n: int, factor: float, softmax
 
 @inlined
 def sum_upstream_gradient(job: Any, tile: RowTile, block: RowBlock, scratch: int, zero: Any) -> None:
-    """OWN and OTHERS of a tile's rows, from its upstream gradient."""
+    """`own` and `others` of a tile's rows, from its upstream gradient."""
     for begin in range(0, tile.classes, BLOCK):
         n = min(BLOCK, tile.classes - begin)
         if tile.classes > BLOCK:

@@ -47,7 +47,7 @@ def add_exponentials(state: Any, block: RowBlock, keep: int, ahead: int, vector_
 
 @device_function
 def finish_softmax(state: Any) -> None:
-    """REST and LOG_REST of a row that has been read: NaN where it has no finite maximum."""
+    """`rest` and `log_rest` of a row that has been read: NaN where it has no finite maximum."""
     rest = state.below + (state.ties - 1.0)
     if not abs(state.maximum) < math.inf:
         rest = math.nan
