@@ -11,11 +11,13 @@ import atexit
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from lossd_server.backends import Backend, create
 from lossd_server.config.settings import Settings
-from lossd_server.processes.private_folder import PrivateFolder
+from lossd_server.processes.private_folder import PrivateFolder, remove_dead
 from lossd_server.serve import loop_factory
 from lossd_server.server import Server
 from lossd_server.warmup import warm_up
@@ -50,6 +52,7 @@ class EmbeddedServer:
     def start(self) -> EmbeddedServer:
         """Returns when it answers."""
         backend = self._backend or shared_backend(self._given.device, self._given.threads)
+        remove_dead()  # those of processes that ended without a word
         self._folder = PrivateFolder()
         self._thread = threading.Thread(target=self._run, args=(backend,), name="lossd-embedded", daemon=True)
         self._thread.start()
@@ -68,10 +71,8 @@ class EmbeddedServer:
         atexit.unregister(self.close)
         if self._loop is not None and self._stopping is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
-        thread.join()
-        if self._folder is not None:
-            self._folder.remove()
-            self._folder = None
+        if thread is not threading.current_thread():  # which garbage collection of a client may run in
+            thread.join()
 
     def __enter__(self) -> EmbeddedServer:
         return self.start()
@@ -81,22 +82,44 @@ class EmbeddedServer:
 
     def _run(self, backend: Backend) -> None:
         try:
-            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(self._serve(backend))
         except BaseException as error:  # told to whoever waits in start
             self._failure = error
         finally:
+            folder, self._folder = self._folder, None
+            if folder is not None:
+                folder.remove()
             self._ready.set()
 
     async def _serve(self, backend: Backend) -> None:
         settings = replace(self._given, listen=(self.address,))
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_report)
         self._stopping = asyncio.Event()
         server = Server(settings, backend)
         await server.start()
         self._ready.set()
         await self._stopping.wait()
         await server.stop(settings.drain_s, linger_s=0.0)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """That of `lossd serve`, unless the interpreter has begun to end: uvloop cannot be loaded then."""
+    try:
+        return loop_factory()
+    except RuntimeError:
+        return None
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """As asyncio does, but for what other loops of this process leave behind.
+
+    grpc.aio gives every loop's events to whichever loop wakes first: one of a loop that is closed by then is nobody's.
+    """
+    error = context.get("exception")
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        loop.default_exception_handler(context)
 
 
 def shared_backend(device: str, threads: int) -> Backend:

@@ -15,6 +15,7 @@ import stat
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Thread, current_thread
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,7 @@ class SocketServer:
         self._folder: PrivateFolder | None = None
         self._listener: socket.socket | None = None
         self._made: tuple[int, int] = (0, 0)
+        self._threads: set[Thread] = set()
         self._connections: dict[socket.socket, tuple[SocketSession, asyncio.TimerHandle]] = {}
 
     def start(self, path: str = "", mode: int = 0o600, group: int = -1) -> None:
@@ -130,6 +132,8 @@ class SocketServer:
         """Ends every connection, and with them all regions. Idempotent."""
         for connection in list(self._connections):
             self._close(connection)
+        for thread in list(self._threads):
+            thread.join()
         listener, self._listener = self._listener, None
         if listener is not None:
             self._loop.remove_reader(listener)
@@ -230,10 +234,22 @@ class SocketServer:
         """In a thread: pages are mapped and unmapped at 0.05 s for a GB. The connection is not read meanwhile, so that
         a client which ends a region has its room in the next record.
         """
-        done = self._loop.run_in_executor(None, work, of)
+
+        def run() -> None:
+            try:
+                work(of)
+            finally:
+                self._threads.discard(current_thread())
+                if connection is not None:
+                    with suppress(RuntimeError):  # the loop is closed
+                        self._loop.call_soon_threadsafe(self._resume, connection)
+
         if connection is not None:
             self._loop.remove_reader(connection)
-            done.add_done_callback(lambda _: self._resume(connection))
+        # Not asyncio's executor, which takes nothing once the interpreter begins to end.
+        thread = Thread(target=run, name="lossd-regions", daemon=True)
+        self._threads.add(thread)
+        thread.start()
 
     def _resume(self, connection: socket.socket) -> None:
         if connection in self._connections:

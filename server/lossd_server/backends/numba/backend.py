@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +30,7 @@ from lossd_server.backends.numba.prepared_job import PreparedJob
 from lossd_server.backends.numba.softmax.class_weight_gradient import sum_classes
 from lossd_server.backends.numba.softmax.row_per_block import softmax_rows
 from lossd_server.backends.numba.softmax.row_state import SCRATCH_BYTES
+from lossd_server.backends.numba.thread_team import ThreadTeam
 from lossd_server.backends.numba.warmup import compiling, rehearsal
 from lossd_server.jobs.job import Computed, Formula, Job, Launch
 from lossd_server.tensors.array import address_of
@@ -109,7 +109,7 @@ class NumbaBackend:
         self.device = f"{processor()}, {self.threads} thread{'s' * (self.threads > 1)}"
         self._scratch = Scratch()
         self._memory = Pool()
-        self._pool = ThreadPoolExecutor(self.threads - 1, "lossd-kernel") if self.threads > 1 else None
+        self._team = ThreadTeam(self.threads - 1, "lossd-kernel") if self.threads > 1 else None
 
     def warm_up(self, report: Callable[[str], None]) -> None:
         """Compiles (or loads) every kernel by running it once: where nothing is cached, float64 in another process."""
@@ -181,21 +181,15 @@ class NumbaBackend:
 
     def _on_threads(self, work: Callable[[], None], size: int) -> None:
         """Runs `work` on this thread, and on the others too where that pays."""
-        if self._pool is None or size < SHARED_BYTES:
+        if self._team is None or size < SHARED_BYTES:
             work()
-            return
-        others = [self._pool.submit(work) for _ in range(self.threads - 1)]
-        try:
-            work()
-        finally:
-            wait(others)
-        for other in others:
-            other.result()
+        else:
+            self._team.run(work)
 
     def close(self) -> None:
         """Stops the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
+        if self._team is not None:
+            self._team.close()
 
 
 def processor() -> str:
