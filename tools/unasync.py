@@ -17,12 +17,14 @@ CLIENT = "client/lossd/"
 TWINS = {
     CLIENT + "aio.py": CLIENT + "client.py",
     CLIENT + "connection/aio_connection.py": CLIENT + "connection/connection.py",
+    CLIENT + "connection/aio_lifecycle.py": CLIENT + "connection/lifecycle.py",
     CLIENT + "connection/aio_pool.py": CLIENT + "connection/pool.py",
     CLIENT + "streaming/aio_reconnecting_stream.py": CLIENT + "streaming/reconnecting_stream.py",
 }
 # What a reader of the blocking client must know instead.
 PROSE = {
     "The asynchronous client: the methods of `lossd.Client`, to await.": "The blocking client.",
+    "The asynchronous client's lifecycle:": "The blocking client's lifecycle:",
     """\
     Cancelling a task that awaits a call cancels it on the server. Each event loop that uses the client has connections
     of its own. "embedded" blocks the constructor until its server is ready.

@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from math import inf
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lossd import info, results
 from lossd.aio_methods import Methods
-from lossd.concurrency.tasks import PerOwner, iterate, owner, run_blocking, sleep
+from lossd.concurrency.tasks import iterate, run_blocking, sleep
 from lossd.connection.aio_connection import Connection
-from lossd.connection.aio_pool import ConnectionPool
-from lossd.embedded import Embedded
+from lossd.connection.aio_lifecycle import Lifecycle
 from lossd.errors import Error, InvalidArgument
 from lossd.info import ServerInfo
 from lossd.options import Tensor, Transport
@@ -25,9 +23,7 @@ from lossd.results import Result
 from lossd.routing.choose_transport import checked, is_small, taken
 from lossd.routing.route import MOST_LOST, Route, report_finished, route
 from lossd.rpc import protocol
-from lossd.rpc.description import describe_client
 from lossd.rpc.retry import Retry, deadline_s
-from lossd.rpc.target import EMBEDDED, UNLIMITED_BYTES, target
 from lossd.shared_memory import session
 from lossd.streaming.aio_reconnecting_stream import ReconnectingStream
 from lossd.streaming.exchange import Evaluation
@@ -40,29 +36,18 @@ def __dir__() -> list[str]:
     return __all__
 
 
-class Client(Methods):
+class Client(Methods, Lifecycle):
     """Computes losses on a server: `async with lossd.aio.Client("127.0.0.1:50051") as client: …`.
 
-    address: `host:port`, `dns:///name:port` (round robin), `unix:path`, or "embedded": a server in this process.
-    timeout: seconds for a call that names none; for one that streams, seconds without progress. max_response_bytes: the
-    largest answer in one message, and what the server is told not to exceed.
+    address: `host:port`, `host` (port 50051), `[IPv6]:port`, `dns:///name:port` (round robin), `unix:path`, or
+    "embedded": a server in this process. Without one: that of the environment's LOSSD_SERVER, else 127.0.0.1:50051.
+    timeout: seconds for a call that names none; for one that streams, seconds without progress. connect_timeout: those
+    for the first answer of all; a server that has answered before, and went away, is looked for until the timeout.
+    max_response_bytes: the largest answer in one message, and what the server is told not to exceed.
+    A client can be pickled and copied: the other has its address and options, and connections of its own.
     Cancelling a task that awaits a call cancels it on the server. Each event loop that uses the client has connections
     of its own. "embedded" blocks the constructor until its server is ready.
     """
-
-    def __init__(self, address: str, *, timeout: float = 60.0, max_response_bytes: int = UNLIMITED_BYTES) -> None:
-        self._timeout_s = deadline_s(timeout)
-        self._max_response_bytes = max_response_bytes
-        self._connections = PerOwner[ConnectionPool]()
-        self._embedded = Embedded(self, self._connections) if address == EMBEDDED else None
-        self._target = target(self._embedded.address if self._embedded else address)
-        self._lifetime = protocol.Lifetime()
-
-    def __repr__(self) -> str:
-        address = EMBEDDED if self._embedded else self._target.address
-        return describe_client(
-            "lossd.aio.Client", address, closed=self._lifetime.closed, opened=bool(self._connections)
-        )
 
     async def info(self, *, timeout: float | None = None) -> ServerInfo:
         """Version, device, limits and statistics of the server."""
@@ -70,8 +55,9 @@ class Client(Methods):
 
     async def health(self, *, timeout: float = 5.0) -> bool:
         """Whether the server says that it serves: one attempt, so Unavailable where it cannot be reached."""
+        attempt_s = self._retry(timeout).remaining_s()
         return protocol.is_serving(
-            await self._connection().attempt(protocol.HEALTH, protocol.HEALTH_REQUEST, deadline_s(timeout))
+            await self._connection().attempt(protocol.HEALTH, protocol.HEALTH_REQUEST, attempt_s)
         )
 
     def _mapped(
@@ -107,23 +93,6 @@ class Client(Methods):
                     break
                 connection.forget()
         return np.empty(shape, dtype)
-
-    async def close(self) -> None:
-        """Ends the connection; calls that are under way raise Unavailable. A second time does nothing."""
-        self._lifetime.closed = True
-        connections = self._connections.pop(owner(), None)
-        if connections is not None:
-            await connections.close()
-        if self._embedded is not None:
-            await run_blocking(self._embedded.close)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def _evaluate(
         self, method: str, operands: tuple[Tensor, ...], options: Mapping[str, Any], timeout: float | None
@@ -250,13 +219,10 @@ class Client(Methods):
             await stream.add(evaluation)
 
     async def _open_stream(self, connection: Connection, timeout: float | None, idle_s: float) -> ReconnectingStream:
-        retry = Retry(self._timeout_s if timeout is None else deadline_s(timeout), bounded=idle_s == inf)
+        retry = self._retry(timeout, bounded=idle_s == inf)
         server = await connection.known(retry)
         most = server.limits.max_message_bytes
         return ReconnectingStream(connection.start, connection.explain, retry, idle_s, most)
-
-    def _retry(self, timeout: float | None) -> Retry:
-        return Retry(self._timeout_s if timeout is None else deadline_s(timeout))
 
     @staticmethod
     async def _route(connection: Connection, call: Call, asked: Transport, retry: Retry, lost: int) -> Route:
@@ -270,20 +236,3 @@ class Client(Methods):
                     raise
                 lost += 1
                 connection.forget()
-
-    def _connection(self) -> Connection:
-        """The least busy."""
-        return self._opened().least_busy
-
-    def _opened(self) -> ConnectionPool:
-        """Its connections; the first call opens them."""
-        mine = owner()
-        connections = self._connections.get(mine)
-        if connections is None:
-            if self._lifetime.closed:
-                raise protocol.closed_error()
-            target, most, lifetime = self._target, self._max_response_bytes, self._lifetime
-            made = ConnectionPool(lambda: Connection(target, most, lifetime), target.may_be_several)
-            # Whoever comes first: `setdefault` is atomic, and needs no lock that a fork could leave held.
-            connections = self._connections.setdefault(mine, made)
-        return connections

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from google.protobuf.any_pb2 import Any as AnyMessage
 
 DETAILS_KEY = "grpc-status-details-bin"
-# The reason of what is raised by a client that was closed: the one Unavailable that is never repeated.
+# The reasons of what is raised by a client that was closed, or whose embedded server has ended: never repeated.
 CLIENT_CLOSED = "CLIENT_CLOSED"
+EMBEDDED_ENDED = "EMBEDDED_ENDED"
 
 
 class Error(Exception):

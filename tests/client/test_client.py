@@ -161,7 +161,7 @@ def test_a_server_that_does_not_speak_is_unavailable() -> None:
 
         with (
             lossd.Client(f"127.0.0.1:{silent.getsockname()[1]}") as client,
-            pytest.raises(lossd.Unavailable, match="no connection within the deadline"),
+            pytest.raises(lossd.Unavailable, match="no connection in time"),
         ):
             client.entropy(X, timeout=0.2)
 

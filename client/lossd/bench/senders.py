@@ -21,6 +21,7 @@ from lossd.request.build import Call, build
 from lossd.results import Result
 from lossd.rpc import protocol
 from lossd.rpc import target as channel
+from lossd.rpc.address import EMBEDDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +120,12 @@ class _Owner:
 @contextmanager
 def serving(address: str) -> Iterator[str]:
     """The address to connect to; for "embedded", that of a server in this process for as long as the context lasts."""
-    if address != channel.EMBEDDED:
+    if address != EMBEDDED:
         yield address
         return
     owner = _Owner()
     try:
-        server = Embedded(owner, {})
+        server = Embedded(owner)
     except ImportError as error:
         raise CommandError(f"{error}; or use a running server: --server ADDRESS") from None
     try:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from threading import Thread
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, Protocol, TypeVar
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -14,10 +14,56 @@ P = ParamSpec("P")
 # Suspends the thread for that many seconds.
 sleep = time.sleep
 
-# A channel does not survive a fork: one entry for each process. A child keeps its parent's, and leaves it alone.
-PerOwner = dict[int, T]
-# The process.
-owner = os.getpid
+
+class Owned(Protocol):
+    """What a client has for each process."""
+
+    def close(self) -> None: ...
+
+    def abandon(self) -> None:
+        """Lets go at once."""
+
+
+OwnedT = TypeVar("OwnedT", bound=Owned)
+
+
+class PerOwner(Generic[OwnedT]):
+    """One entry for each process, since a channel does not survive a fork. All of its threads share it.
+
+    A forked child keeps its parent's entries, and leaves them alone. Thread-safe without a lock, which a fork could
+    leave held: the interpreter does not divide a step of a dict.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[int, OwnedT] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
+    def get(self) -> OwnedT | None:
+        """This process's entry."""
+        return self._entries.get(os.getpid())
+
+    def open(self, make: Callable[[], OwnedT]) -> OwnedT:
+        """This process's entry, made where there is none."""
+        made = make()
+        entry = self._entries.setdefault(os.getpid(), made)
+        if entry is not made:  # another thread came first
+            made.abandon()
+        return entry
+
+    def close(self) -> None:
+        """Closes this process's entry."""
+        entry = self._entries.pop(os.getpid(), None)
+        if entry is not None:
+            entry.close()
+
+    def abandon(self, ended: bool) -> None:
+        """Lets go of this process's entry, unless only what `ended` is meant: it lives as long as its process."""
+        entry = None if ended else self._entries.pop(os.getpid(), None)
+        if entry is not None:
+            entry.abandon()
+
 
 Background = Thread
 

@@ -23,6 +23,9 @@ from lossd.v1 import service_pb2
 
 # What grpc.aio says of a message that could not be written, in place of the status that ended the call.
 _WRITE_FAILED = "Internal error from Core"
+# Core hands back what a cancelled stream was doing a moment after it was cancelled, and tells of it nowhere. Where the
+# loop is closed by then, another loop of this process (an embedded server's) gets it, and logs an error.
+SETTLE_S = 0.01
 
 
 class Channel:
@@ -52,18 +55,19 @@ class Channel:
             answer: bytes = await self._rpcs[rpc](
                 body, timeout=timeout_s, metadata=protocol.metadata(len(body), self._max_response_bytes)
             )
+            self._lifetime.reached = True
             return answer
         except grpc.aio.AioRpcError as failure:
             error = self.explain(failure)
         except grpc.aio.UsageError:
             # The channel was closed by another task between these lines.
-            error = protocol.closed_error()
+            error = protocol.ended_error(self._lifetime)
         except asyncio.CancelledError:
             # Closing the channel cancels its calls; only a task that is being cancelled itself wants to know.
             task = asyncio.current_task()
-            if not self._lifetime.closed or task is None or task.cancelling():
+            if not self._lifetime.is_over or task is None or task.cancelling():
                 raise
-            error = protocol.closed_error()
+            error = protocol.ended_error(self._lifetime)
         raise error
 
     async def attempt_small(self, call: Call, asked: Transport, retry: Retry, start_s: float) -> Result:
@@ -101,7 +105,7 @@ class Channel:
             return self._stream(timeout=timeout_s, metadata=protocol.stream_metadata(self._max_response_bytes))
         except grpc.aio.UsageError:
             # The channel was closed by another task between these lines.
-            raise protocol.closed_error() from None
+            raise protocol.ended_error(self._lifetime) from None
 
     def explain(self, failure: BaseException) -> Error:
         """The Error of what an RPC raised, or of an Error."""
@@ -113,13 +117,20 @@ class Channel:
         else:
             assert isinstance(failure, Error)
             error = failure
-        return protocol.explained(error, closed=self._lifetime.closed, is_ready=self._is_ready, address=self._address)
+        return protocol.explained(error, self._lifetime, self._is_ready, self._address)
 
     def _is_ready(self) -> bool:
         return self._channel.get_state() is grpc.ChannelConnectivity.READY
 
     async def close(self) -> None:
         """Ends its calls. A second time does nothing."""
-        if self._shared is not None:
-            await self._shared.close()
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            await shared.close()
         await self._channel.close()
+        if shared is not None:
+            await asyncio.sleep(SETTLE_S)
+
+    def abandon(self) -> None:
+        """Without its loop: grpc closes the channel with the last reference to it, which a shared stream is part of."""
+        self._shared = None

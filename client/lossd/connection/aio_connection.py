@@ -48,3 +48,8 @@ class Connection(Channel):
         """Ends its calls and its shared memory. A second time does nothing."""
         await super().close()
         self.sharing.lose()
+
+    def abandon(self) -> None:
+        """Lets go of both at once, without waiting for any call."""
+        super().abandon()
+        self.sharing.lose()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import grpc
@@ -31,7 +30,7 @@ class Channel:
         self._address = target.address
         self._max_response_bytes = max_response_bytes
         self._lifetime = lifetime
-        self._channel = grpc.insecure_channel(target.address, options=target.arguments(max_response_bytes))
+        self._channel: Any = grpc.insecure_channel(target.address, options=target.arguments(max_response_bytes))
         # No serializers: bodies are built once for all attempts, and answers parsed after the call.
         self._rpcs: dict[str, Any] = {name: self._channel.unary_unary(path) for name, path in protocol.PATHS.items()}
         self._stream: Any = self._channel.stream_stream(protocol.STREAM)
@@ -45,12 +44,13 @@ class Channel:
             answer: bytes = self._rpcs[rpc](
                 body, timeout=timeout_s, metadata=protocol.metadata(len(body), self._max_response_bytes)
             )
+            self._lifetime.reached = True
             return answer
         except grpc.RpcError as failure:
             error = self.explain(failure)
         except ValueError:
             # grpc's word for a channel that was closed by another thread between these lines.
-            error = protocol.closed_error()
+            error = protocol.ended_error(self._lifetime)
         raise error
 
     def attempt_small(self, call: Call, asked: Transport, retry: Retry, start_s: float) -> Result:
@@ -67,7 +67,7 @@ class Channel:
             return self._stream(pipe, timeout=timeout_s, metadata=protocol.stream_metadata(self._max_response_bytes))
         except ValueError:
             # grpc's word for a channel that was closed by another thread between these lines.
-            raise protocol.closed_error() from None
+            raise protocol.ended_error(self._lifetime) from None
 
     def explain(self, failure: BaseException) -> Error:
         """The Error of what an RPC raised, or of an Error."""
@@ -78,20 +78,20 @@ class Channel:
         else:
             assert isinstance(failure, Error)
             error = failure
-        return protocol.explained(error, closed=self._lifetime.closed, is_ready=self._is_ready, address=self._address)
+        return protocol.explained(error, self._lifetime, self._is_ready, self._address)
 
     def _is_ready(self) -> bool:
-        """Asked after failures only: the question costs a thread for a moment."""
-        states: SimpleQueue[grpc.ChannelConnectivity] = SimpleQueue()
-        self._channel.subscribe(states.put)
+        """By core's own answer: the public way to it is a thread, which logs an error where the channel is closed."""
         try:
-            # The first state comes at once, and never where another thread has just closed the channel.
-            return states.get(timeout=1.0) is grpc.ChannelConnectivity.READY
-        except Empty:
+            state: int = self._channel._channel.check_connectivity_state(False)
+        except ValueError:  # closed by another thread
             return False
-        finally:
-            self._channel.unsubscribe(states.put)
+        return state == grpc.ChannelConnectivity.READY.value[0]
 
     def close(self) -> None:
         """Ends its calls. A second time does nothing."""
+        self._channel.close()
+
+    def abandon(self) -> None:
+        """As `close`, which does not wait."""
         self._channel.close()

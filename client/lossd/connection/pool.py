@@ -103,3 +103,10 @@ class ConnectionPool:
             stop_background(self._background)
         for one in self.all:
             one.close()
+
+    def abandon(self) -> None:
+        """Lets go of all of them at once, without waiting for any call; from any thread."""
+        with self._lock:
+            self._closed = True
+        for one in self.all:
+            one.abandon()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
-from lossd.errors import CLIENT_CLOSED, DeadlineExceeded, Error, Unavailable
+from lossd.errors import CLIENT_CLOSED, EMBEDDED_ENDED, DeadlineExceeded, Error, NotServed, Unavailable
+from lossd.rpc.unreachable import GONE, sentence, unreachable
 from lossd.v1 import service_pb2
 
 _SERVICE = service_pb2.DESCRIPTOR.services_by_name["LossService"]
@@ -31,9 +33,23 @@ NOT_READ = "STREAM_NOT_READ"
 
 @dataclass(slots=True)
 class Lifetime:
-    """Of a client, told to its connections, which must not hold the client itself."""
+    """Of a client, told to its connections and calls, which must not hold the client itself.
 
+    connect_timeout_s: for the first answer of all. reached: whether a server has ever answered this client. embedded:
+    whether its server is in this process, or was in the one that this process was forked from. closed: by its owner.
+    ended: the embedded server is closed, or is closing.
+    """
+
+    connect_timeout_s: float = inf
+    reached: bool = False
+    embedded: bool = False
     closed: bool = False
+    ended: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no call can be made any more."""
+        return self.closed or self.ended
 
 
 def metadata(request_bytes: int, max_response_bytes: int) -> tuple[tuple[str, str], ...]:
@@ -54,19 +70,30 @@ def no_progress(idle_s: float) -> DeadlineExceeded:
     return DeadlineExceeded(sentence, reason="NO_PROGRESS", metadata={"idle_s": f"{idle_s:g}"})
 
 
-def explained(error: Error, *, closed: bool, is_ready: Callable[[], bool], address: str) -> Error:
+def explained(error: Error, lifetime: Lifetime, is_ready: Callable[[], bool], address: str) -> Error:
     """What an attempt's failure means to a client: by what it knows of itself and of its connection."""
-    if closed:
-        return closed_error()
+    if lifetime.is_over:
+        return ended_error(lifetime)
     if error.reason == NOT_READ:
         # The caller took its time with what came: the server let the stream go, and may be asked again.
         return Unavailable(str(error), reason=NOT_READ)
-    return not_connected(address) if isinstance(error, DeadlineExceeded) and not is_ready() else error
+    if isinstance(error, DeadlineExceeded):
+        if error.reason or is_ready():
+            lifetime.reached = True
+            return error
+        error = not_connected(address)
+    elif isinstance(error, Unavailable | NotServed) and not error.reason:
+        error = unreachable(error, address)
+    elif error.reason:
+        lifetime.reached = True
+    if lifetime.embedded and error.reason in GONE:
+        return embedded_ended()
+    return error
 
 
 def not_connected(address: str) -> Unavailable:
     """What a deadline that passed without a connection means."""
-    return Unavailable(f"{address}: no connection within the deadline", reason="NOT_CONNECTED")
+    return Unavailable(sentence("NOT_CONNECTED", address), reason="NOT_CONNECTED", metadata={"address": address})
 
 
 def cannot_repeat(error: Error) -> Unavailable:
@@ -75,5 +102,16 @@ def cannot_repeat(error: Error) -> Unavailable:
     return Unavailable(sentence, reason="OVERWRITTEN")
 
 
+def ended_error(lifetime: Lifetime) -> Unavailable:
+    """Of a client that is closed, or whose embedded server has ended."""
+    return embedded_ended() if lifetime.ended and not lifetime.closed else closed_error()
+
+
 def closed_error() -> Unavailable:
     return Unavailable("this client is closed", reason=CLIENT_CLOSED)
+
+
+def embedded_ended() -> Unavailable:
+    return Unavailable(
+        "the embedded server has ended, with its client or with the process that it was in", reason=EMBEDDED_ENDED
+    )

@@ -10,8 +10,22 @@ import random
 import time
 from collections.abc import Callable
 from math import inf
+from threading import TIMEOUT_MAX
+from typing import Any
 
-from lossd.errors import CLIENT_CLOSED, Error, InvalidArgument, Overloaded, Unavailable, shown_value
+import numpy as np
+
+from lossd.errors import (
+    CLIENT_CLOSED,
+    EMBEDDED_ENDED,
+    DeadlineExceeded,
+    Error,
+    InvalidArgument,
+    Overloaded,
+    Unavailable,
+    shown_value,
+)
+from lossd.rpc.protocol import Lifetime
 
 # The first wait, its growth and its end. 2 s: a server that restarts takes about that long.
 FIRST_S = 0.05
@@ -21,28 +35,37 @@ LONGEST_S = 2.0
 JITTER = 0.2
 
 
-def deadline_s(timeout: float) -> float:
-    """`timeout` as a number of seconds: finite and > 0, or InvalidArgument."""
+# A longer timeout is this one, 31 years where the system's clocks can wait for so long: gRPC's and Python's sums of it
+# with the time of day overflow somewhere beyond. Half of what Python takes, for a sum is rounded.
+LONGEST_TIMEOUT_S = min(1e9, TIMEOUT_MAX / 2)
+
+
+def deadline_s(timeout: object, name: str = "timeout") -> float:
+    """`timeout` as a number of seconds: finite and > 0, of any type, or InvalidArgument. name: the option's."""
+    number: Any = timeout
     try:
-        seconds = float(timeout)
-    except (TypeError, ValueError):
-        seconds = -1.0
-    if not 0 < seconds < inf:
-        raise InvalidArgument(
-            f"timeout must be a positive, finite number of seconds, not {shown_value(timeout)}",
-            field="timeout",
-            reason="OPTION_OUT_OF_RANGE",
-            metadata={"value": shown_value(timeout)},
-        )
-    return seconds
+        if not isinstance(number, str | bool | np.bool_) and np.ndim(number) == 0 and 0 < number < inf:
+            return float(min(number, LONGEST_TIMEOUT_S))
+    except (TypeError, ValueError, ArithmeticError):  # no number, or a decimal that is none
+        pass
+    raise InvalidArgument(
+        f"{name} must be a positive, finite number of seconds, not {shown_value(timeout)}",
+        field=name,
+        reason="OPTION_OUT_OF_RANGE",
+        metadata={"value": shown_value(timeout)},
+    )
 
 
 class Retry:
-    """The attempts of one call that may take `timeout_s` seconds from now on; from its last progress, not `bounded`."""
+    """The attempts of one call that may take `timeout_s` seconds from now on; from its last progress, not `bounded`.
+
+    lifetime: the client's. Until a server has answered it, its connect_timeout_s bounds the attempts too.
+    """
 
     def __init__(
         self,
         timeout_s: float,
+        lifetime: Lifetime | None = None,
         *,
         bounded: bool = True,
         clock: Callable[[], float] = time.monotonic,
@@ -53,11 +76,15 @@ class Retry:
         self._uniform = uniform
         self._timeout_s = timeout_s
         self._end_s = clock() + timeout_s
+        self._lifetime = lifetime or Lifetime()
+        self._connect_end_s = clock() + self._lifetime.connect_timeout_s
+        self._connecting = False
         self._wait_s = FIRST_S
 
     def remaining_s(self) -> float:
         """Seconds that the next attempt has; never negative."""
-        return max(0.0, self._end_s - self._clock())
+        self._connecting = not self._lifetime.reached and self._connect_end_s < self._end_s
+        return max(0.0, (self._connect_end_s if self._connecting else self._end_s) - self._clock())
 
     def extend(self) -> None:
         """New ground was covered: the time for repeating begins anew, unless the whole call is bounded."""
@@ -67,7 +94,10 @@ class Retry:
 
     def wait_s(self, error: Error) -> float:
         """Seconds to wait before the next attempt; raises `error` where there is none."""
-        if not isinstance(error, Unavailable | Overloaded) or error.reason == CLIENT_CLOSED:
+        if self._connecting and self._lifetime.reached and isinstance(error, DeadlineExceeded) and not error.reason:
+            # The attempt had the time for connecting only, and the server turned out to be there.
+            return 0.0
+        if not isinstance(error, Unavailable | Overloaded) or error.reason in (CLIENT_CLOSED, EMBEDDED_ENDED):
             raise error
         wait_s = max(self._wait_s, error.retry_after_s or 0.0) * self._uniform(1 - JITTER, 1 + JITTER)
         self._wait_s = min(self._wait_s * GROWTH, LONGEST_S)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 
-from lossd.errors import InvalidArgument
+import numpy as np
+
+from lossd.errors import InvalidArgument, shown_value
+from lossd.rpc.address import checked_address
 
 Argument = tuple[str, int | str]
 
-EMBEDDED = "embedded"
 # The largest that a channel argument, a C int, can say. The server's own limit is the one that counts.
 UNLIMITED_BYTES = 2**31 - 1
 # A pair with the server's, whose least accepted interval must not be longer, or it answers GOAWAY too_many_pings.
@@ -21,6 +24,11 @@ KEEPALIVE_TIMEOUT_MS = 20_000
 # How fast a lost connection is tried again. Core's own end of 120 s would outlive every deadline.
 RECONNECT_FIRST_MS = 100
 RECONNECT_LONGEST_MS = 2_000
+# Seconds for the first answer of a server that a client has never heard of. Starting one takes less.
+CONNECT_TIMEOUT_S = 5.0
+# The bounds of one attempt to connect, between a loaded server's time for it and core's own default.
+ATTEMPT_LEAST_MS = 1_000
+ATTEMPT_MOST_MS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,7 @@ class Target:
 
     address: str
     local: bool
+    connect_timeout_s: float = CONNECT_TIMEOUT_S
 
     @property
     def round_robin(self) -> bool:
@@ -39,6 +48,10 @@ class Target:
     def may_be_several(self) -> bool:
         """Whether several processes may serve it, of which each connection reaches one."""
         return not self.address.startswith(("dns:", "unix:"))
+
+    @property
+    def _attempt_ms(self) -> int:
+        return int(min(max(800 * self.connect_timeout_s, ATTEMPT_LEAST_MS), ATTEMPT_MOST_MS))
 
     def arguments(self, max_response_bytes: int) -> list[Argument]:
         arguments: list[Argument] = [
@@ -55,6 +68,8 @@ class Target:
             ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
             ("grpc.initial_reconnect_backoff_ms", RECONNECT_FIRST_MS),
             ("grpc.max_reconnect_backoff_ms", RECONNECT_LONGEST_MS),
+            # How long core tries to connect, in spite of its name. It ends first, since it knows what is the matter.
+            ("grpc.min_reconnect_backoff_ms", self._attempt_ms),
         ]
         if self.local:
             arguments.append(("grpc.enable_http_proxy", 0))
@@ -63,27 +78,29 @@ class Target:
         return arguments
 
 
-def target(address: str) -> Target:
-    """`host:port`, `dns:///name:port`, `unix:path`; an IPv6 host in brackets. InvalidArgument for anything else."""
-    if address.startswith("unix:"):
-        if not address.removeprefix("unix:").lstrip("/"):
-            raise _refused(address, "names no path")
-        return Target(address, local=True)
-    if "://" in address and not address.startswith("dns:///"):
-        raise _refused(address, "has a scheme other than dns:/// or unix:; give host:port")
-    host, colon, port = address.removeprefix("dns:///").rpartition(":")
-    if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
-        raise _refused(address, "has no port: give host:port, for example 127.0.0.1:50051")
-    return Target(address, local=_is_loopback(host))
+def checked_bytes(max_response_bytes: object) -> int:
+    """max_response_bytes as gRPC takes it, or InvalidArgument."""
+    given: Any = max_response_bytes
+    if isinstance(given, int | np.integer) and not isinstance(given, bool) and 0 < given <= UNLIMITED_BYTES:
+        return int(given)
+    shown = shown_value(given)
+    raise InvalidArgument(
+        f"max_response_bytes must be a whole number from 1 to {UNLIMITED_BYTES}, not {shown}",
+        field="max_response_bytes",
+        reason="OPTION_OUT_OF_RANGE",
+        metadata={"value": shown},
+    )
 
 
-def _is_loopback(host: str) -> bool:
+def target(address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> Target:
+    """Of a checked address; InvalidArgument for any other. connect_timeout_s: the client's."""
+    address = checked_address(address)
+    return Target(address, address.startswith("unix:") or _is_loopback(address), connect_timeout_s)
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.removeprefix("dns:///").rpartition(":")[0]
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower() == "localhost"
-
-
-def _refused(address: object, what: str) -> InvalidArgument:
-    sentence = f"address = {address!r} {what}"
-    return InvalidArgument(sentence, field="address", reason="MALFORMED_ADDRESS", metadata={"value": str(address)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from lossd_server.front.grpcio import channel_options
         ("[::1]:50051", True),
         ("unix:/tmp/x", True),
         ("unix:x.socket", True),
+        ("dns:///localhost", True),
         ("10.0.0.1:50051", False),
         ("losses.example:50051", False),
         ("dns:///losses.example:50051", False),
@@ -34,13 +36,19 @@ def test_an_address_says_whether_it_is_local(address: str, local: bool) -> None:
     assert (("grpc.enable_http_proxy", 0) in target.arguments(1)) is local
 
 
-@pytest.mark.parametrize("address", ["", "localhost", "http://localhost:50051", "host:", ":1", "host:99999", "unix:"])
-def test_what_is_no_address_is_refused_in_a_sentence(address: str) -> None:
-    """At once, naming the value."""
-    with pytest.raises(lossd.InvalidArgument, match="address = ") as caught:
-        lossd.Client(address)
+@pytest.mark.parametrize("most", [0, -1, 2**31, 1e9, True, "1", None])
+def test_max_response_bytes_is_what_a_channel_can_say(most: Any) -> None:
+    """A whole number that fits a C int; anything else names the option."""
+    with pytest.raises(lossd.InvalidArgument, match="max_response_bytes must be a whole number from 1 to 2147483647"):
+        lossd.Client("127.0.0.1:1", max_response_bytes=most)
 
-    assert caught.value.field == "address"
+
+@pytest.mark.parametrize("seconds, ms", [(1e-9, 1_000), (2.0, 1_600), (5.0, 4_000), (1e9, 20_000)])
+def test_core_gives_up_connecting_before_the_client_does(seconds: float, ms: int) -> None:
+    """It knows what is the matter. A loaded server has a second at least, and core's own end stays the last."""
+    arguments = channel.target("127.0.0.1:1", seconds).arguments(1)
+
+    assert ("grpc.min_reconnect_backoff_ms", ms) in arguments
 
 
 def test_dns_addresses_are_balanced() -> None:

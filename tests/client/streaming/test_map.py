@@ -131,7 +131,7 @@ def test_a_stream_that_was_not_read_is_opened_again(server: StandIn) -> None:
     """A caller may take its time: the server lets the stream go, which is no failure of the call's."""
     ended = lossd.DeadlineExceeded("the client has not read for 60 s", reason="STREAM_NOT_READ")
 
-    error = protocol.explained(ended, closed=False, is_ready=lambda: True, address=server.address)
+    error = protocol.explained(ended, protocol.Lifetime(), lambda: True, server.address)
 
     assert type(error) is lossd.Unavailable
 
