@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 import threading
+from pathlib import Path
 
 import grpc
 import pytest
@@ -43,3 +45,42 @@ def test_again_and_beside_each_other() -> None:
         assert first.address
     with EmbeddedServer(backend=EdgeBackend()) as third, grpc.insecure_channel(third.address) as channel:
         assert LossServiceStub(channel).CrossEntropy(cross_entropy(), timeout=30).summary.count == 4
+
+
+def test_its_own_thread_may_close_it() -> None:
+    """Which is where garbage collection of its client may run: the thread does not wait for itself."""
+    server = EmbeddedServer(backend=EdgeBackend()).start()
+    folder, thread, loop = os.path.dirname(server.address.removeprefix("unix:")), server._thread, server._loop
+    assert thread is not None
+    assert loop is not None
+
+    loop.call_soon_threadsafe(server.close)
+    thread.join(30)
+
+    assert not thread.is_alive()
+    assert not os.path.exists(folder)
+
+
+def test_a_start_removes_the_folders_of_processes_that_were_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a process that left by os._exit."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    left = tmp_path / "lossd-killed"
+    left.mkdir(mode=0o700)
+    (left / "lock").touch(mode=0o600)
+
+    with EmbeddedServer(backend=EdgeBackend()):
+        assert not left.exists()
+
+
+def test_a_long_temporary_folder_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Unix socket's path has 107 bytes: its folder is made elsewhere."""
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+    with EmbeddedServer(backend=EdgeBackend()) as server, grpc.insecure_channel(server.address) as channel:
+        assert LossServiceStub(channel).CrossEntropy(cross_entropy(), timeout=30).summary.count == 4
+        assert str(folder) not in server.address
