@@ -70,18 +70,20 @@ class Pipe:
         except Exception as error:
             await self._received.put(error)
 
-    async def receive(self, wait: bool, idle_s: float) -> bytes | None:
-        """The next answer, None where there is none yet and `wait` is false. Raises what ended the stream.
+    async def receive(self, wait_s: float, idle_s: float) -> bytes | None:
+        """The next answer, None where none comes within `wait_s` seconds. Raises what ended the stream.
 
         DeadlineExceeded where nothing was sent and nothing came for `idle_s` seconds of waiting.
         """
         since_s = time.monotonic()
         while self._received.empty():
-            if not wait:
+            now_s = time.monotonic()
+            if since_s + wait_s <= now_s:
                 return None
-            left_s = max(since_s, self._progress_s) + idle_s - time.monotonic()
-            if left_s <= 0:
+            idle_left_s = max(since_s, self._progress_s) + idle_s - now_s
+            if idle_left_s <= 0:
                 raise protocol.no_progress(idle_s)
+            left_s = min(idle_left_s, since_s + wait_s - now_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if left_s == inf else left_s):
                     return _body(await self._received.get())

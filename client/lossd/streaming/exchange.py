@@ -34,13 +34,14 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Evaluation:
-    """A call on a stream. outcome: its end, None before."""
+    """A call on a stream. outcome: its end, None before. refusals: how often it was refused and is sent again."""
 
-    __slots__ = ("_body", "call", "cut", "nbytes", "outcome", "progress", "route", "spent", "start_s")
+    __slots__ = ("_body", "call", "cut", "nbytes", "outcome", "progress", "refusals", "route", "spent", "start_s")
 
     def __init__(self, route: Route, start_s: float, progress: Progress | None = None) -> None:
         self.start_s = start_s
         self.progress = progress
+        self.refusals = 0
         self.spent = False  # gradients have overwritten a part of its tensor: it cannot be sent again
         self.take(route)
 
