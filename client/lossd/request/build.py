@@ -69,6 +69,8 @@ METHODS: dict[str, Method] = {
 }
 
 
+# A mapped file below this is in memory with its first page.
+MAPPED_BYTES = 1 << 20
 # The most that a protobuf message can hold.
 MOST_BYTES = 2**31 - 1
 # Types of values that mean the same whenever they are equal: what is asked with them is remembered.
@@ -122,6 +124,11 @@ class Call:
             if operand.at is None:
                 size += operand.values.nbytes
         return size
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether a large tensor lies in a file that is mapped into memory."""
+        return any(one.nbytes >= MAPPED_BYTES and one.is_mapped() for one in self.operands.values())
 
     def owned(self) -> Call:
         """The same call, its tensors in memory that the caller cannot change any more."""

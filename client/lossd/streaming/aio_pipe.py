@@ -42,13 +42,17 @@ class Pipe:
     async def _send(self) -> None:
         try:
             while True:
-                message = self._exchange.next_message()
+                if self._exchange.reads_file:
+                    message = await asyncio.to_thread(self._exchange.next_message)
+                else:
+                    message = self._exchange.next_message()
                 if message is None:
                     self._woken.clear()
                     await self._woken.wait()
                     continue
                 await self._call.write(message)
                 self._progress_s = time.monotonic()
+                self._exchange.report_progress()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the call is over: reading says how
         except Exception as error:

@@ -59,6 +59,11 @@ class Evaluation:
         if self.cut is None:
             self._body = self.call.body()
 
+    @property
+    def reads_file(self) -> bool:
+        """Whether its blocks are read from a file that is mapped into memory."""
+        return self.cut is not None and self.call.is_mapped
+
     def body(self) -> bytes:
         """Its serialised request, where it goes whole."""
         return self.call.body() if self._body is None else self._body
@@ -93,6 +98,8 @@ class Exchange:
     """What is said on one stream. sent: messages so far. max_message_bytes: the server's; 0: it names none."""
 
     def __init__(self, max_message_bytes: int, evaluations: Iterable[Evaluation] = ()) -> None:
+        self._under: _Open | None = None  # whose blocks are being sent
+        self._reported = 0
         self._together_bytes = min(MOST_TOGETHER_BYTES, max_message_bytes or MOST_TOGETHER_BYTES)
         self._outbox = deque(evaluations)
         self._open: dict[int, _Open] = {}
@@ -128,6 +135,22 @@ class Exchange:
             self.sent += 1
         return message
 
+    @property
+    def reads_file(self) -> bool:
+        """Whether the next message reads a file that is mapped into memory, which may wait for a disk."""
+        if self._blocks is not None:
+            return self._under is not None and self._under.evaluation.reads_file
+        return bool(self._outbox) and self._outbox[0].reads_file
+
+    def report_progress(self) -> None:
+        """Tells whoever wants to know how many items have been taken by the pipe."""
+        under = self._under
+        if under is None or under.sending is None or under.evaluation.progress is None:
+            return
+        if self._reported != under.sending.items:
+            self._reported = under.sending.items
+            under.evaluation.progress(self._reported, under.sending.cut.items)
+
     def _next_block(self) -> bytes | None:
         if self._blocks is None:
             return None
@@ -154,8 +177,9 @@ class Exchange:
         self._blocks_id = self._begin(evaluation)
         under = self._open[self._blocks_id]
         under.assembly = Assembly(evaluation.call, evaluation.cut)
-        under.sending = Sending(evaluation.call, evaluation.cut, self._blocks_id, evaluation.progress)
+        under.sending = Sending(evaluation.call, evaluation.cut, self._blocks_id, evaluation.route.denominator)
         self._blocks = iter(under.sending)
+        self._under, self._reported = under, 0
         return self._next_block()
 
     def _begin(self, evaluation: Evaluation) -> int:

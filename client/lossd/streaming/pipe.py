@@ -45,6 +45,7 @@ class Pipe:
 
     def __next__(self) -> bytes:
         try:
+            self._exchange.report_progress()
             while True:
                 self._progress_s = time.monotonic()
                 message = None if self._closed else self._exchange.next_message()
