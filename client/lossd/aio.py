@@ -225,12 +225,17 @@ class Client(Methods):
         idle_s: float,
         stream: ReconnectingStream,
     ) -> None:
-        """Sends again, without shared memory, what failed because the server does not know the memory."""
+        """Sends again what failed because the server does not know its shared memory: by another way, if it may."""
         way = evaluation.route
         if isinstance(evaluation.outcome, Error) and way.is_lost(evaluation.outcome):
             await connection.forget(way.regions)
-            evaluation.take(await connection.route(way.original, asked, Retry(idle_s), MOST_LOST))
-            await stream.add(evaluation)
+            evaluation.retry = evaluation.retry or Retry(idle_s)
+            try:
+                evaluation.take(await connection.route(way.original, asked, evaluation.retry, MOST_LOST))
+            except Error as error:
+                evaluation.outcome = error
+            else:
+                await stream.add(evaluation)
 
     def _retry(self, timeout: float | None) -> Retry:
         return Retry(self._timeout_s if timeout is None else deadline_s(timeout))

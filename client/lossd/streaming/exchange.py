@@ -22,6 +22,7 @@ from lossd.v1 import service_pb2
 
 if TYPE_CHECKING:
     from lossd.routing.route import Route
+    from lossd.rpc.retry import Retry
 
 # Evaluations that share a message, and their bytes: a message costs 0.1 ms whatever is in it.
 MOST_TOGETHER = 128
@@ -34,14 +35,30 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Evaluation:
-    """A call on a stream. outcome: its end, None before. refusals: how often it was refused and is sent again."""
+    """A call on a stream. outcome: its end, None before. refusals: how often it was refused and is sent again.
 
-    __slots__ = ("_body", "call", "cut", "nbytes", "outcome", "progress", "refusals", "route", "spent", "start_s")
+    retry: the time in which the server must come to know its shared memory, once it did not.
+    """
+
+    __slots__ = (
+        "_body",
+        "call",
+        "cut",
+        "nbytes",
+        "outcome",
+        "progress",
+        "refusals",
+        "retry",
+        "route",
+        "spent",
+        "start_s",
+    )
 
     def __init__(self, route: Route, start_s: float, progress: Progress | None = None) -> None:
         self.start_s = start_s
         self.progress = progress
         self.refusals = 0
+        self.retry: Retry | None = None
         self.spent = False  # gradients have overwritten a part of its tensor: it cannot be sent again
         self.take(route)
 
