@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Sequence
 from typing import get_args
 
@@ -22,6 +23,7 @@ FILES = {
     "row_weight": "a weight for each row (cross_entropy, entropy)",
 }
 OPTIONS = ("ignore_index", "label_smoothing", "base", "kind", "target_kind", "dim")
+_CSV = re.compile(r"\.csv(:|$)", re.IGNORECASE)
 _EPILOG = """\
 FILE is a .npy, .npz, .safetensors, .csv or .parquet file. file.npz:logits is
 an array in it, file.csv:label a column, file.csv:a,b several columns. A table
@@ -64,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_files(group: argparse._ArgumentGroup) -> None:
     for role, text in FILES.items():
         group.add_argument("--" + role.replace("_", "-"), metavar="FILE", required=role == "input", help=text)
+    group.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first row of each .csv file holds the columns' names (default: if it is text; a row of "
+        "numbers is data)",
+    )
 
 
 def _add_options(group: argparse._ArgumentGroup) -> None:
@@ -151,5 +159,8 @@ def _check_usage(parser: argparse.ArgumentParser, parsed: argparse.Namespace) ->
     for name in ("weight", "pos_weight", "row_weight", *OPTIONS):
         if getattr(parsed, name) is not None and name not in LOSSES[method]:
             parser.error(f"{method} does not take --{name.replace('_', '-')}")
+    given = [getattr(parsed, role) for role in FILES if getattr(parsed, role) is not None]
+    if parsed.header is not None and not any(_CSV.search(text) for text in given):
+        parser.error("--header and --no-header are about .csv files, and none is given")
     if parsed.reduction == "batchmean" and method != "kl_divergence":
         parser.error("--reduction batchmean works only with kl_divergence")

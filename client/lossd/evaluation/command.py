@@ -66,7 +66,7 @@ def _question(parsed: argparse.Namespace) -> Question:
     options = {name: getattr(parsed, name) for name in OPTIONS if getattr(parsed, name) is not None}
     return Question(
         method=parsed.loss,
-        sources=open_all(texts),
+        sources=open_all(texts, parsed.header),
         reduction=parsed.reduction,
         options=options,
         worst=parsed.worst if parsed.worst is not None else WORST_DRAWN if parsed.plot else 0,

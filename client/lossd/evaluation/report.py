@@ -64,6 +64,7 @@ def loss_document(report: LossReport) -> dict[str, Any]:
         "options": dict(question.options),
         "files": {
             role: {"file": one.place.text, "shape": list(one.shape), "dtype": one.dtype.name}
+            | ({} if one.header is None else {"header": one.header})
             for role, one in question.sources.items()
         },
         "versions": report.versions,

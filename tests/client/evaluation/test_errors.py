@@ -106,15 +106,6 @@ def test_columns_that_are_not_there(said: Said, folder: Path) -> None:
     assert "column x holds lists" in said("entropy", "--input", "lists.parquet")
 
 
-def test_a_csv_whose_header_counts(said: Said, folder: Path) -> None:
-    """0, 1, 2 in the first line are names, and a column without a name is an index."""
-    (folder / "frame.csv").write_text(",0,1\n0,0.5,0.5\n1,0.5,0.5\n2,0.5,0.5\n")
-    (folder / "counted.csv").write_text("0,1\n0.5,0.5\n")
-
-    assert " 3\n" in said("entropy", "--input", "frame.csv", status=0)
-    assert " 1\n" in said("entropy", "--input", "counted.csv", status=0)
-
-
 def test_a_server_that_is_away(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
