@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lossd.command_line import CommandParser, positive
+from lossd.command_line.parser import CommandParser, positive
 
 if TYPE_CHECKING:
     from lossd.info import ServerInfo

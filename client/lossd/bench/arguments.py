@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lossd.bench.plan import Load
 from lossd.bench.windows import Rule
 from lossd.bench.workload import DTYPES, LOSSES, Mix
-from lossd.command_line import CommandParser, counted, listed, natural, one_of, positive
+from lossd.command_line.parser import CommandParser, counted, listed, natural, one_of, positive
 
 if TYPE_CHECKING:
     from lossd.bench.run import BenchPlan

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import get_args
 
-from lossd.command_line import CommandParser, natural, number, one_of, positive, whole
+from lossd.command_line.parser import CommandParser, natural, number, one_of, positive, whole
 from lossd.evaluation.question import LOSSES
 from lossd.options import Kind, TargetKind
 from lossd.request.build import METHODS
