@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import get_args
 
-from lossd.command_line.parser import CommandParser, natural, number, one_of, positive, whole
+from lossd.command_line.parser import CommandParser, fraction, int64, natural, number, one_of, positive, seconds
 from lossd.evaluation.question import LOSSES
 from lossd.options import Kind, TargetKind
 from lossd.request.build import METHODS
@@ -82,12 +82,12 @@ def _add_options(group: argparse._ArgumentGroup) -> None:
         help="how the losses become one number; none keeps each; batchmean: kl_divergence only (default: mean)",
     )
     group.add_argument(
-        "--ignore-index", metavar="CLASS", type=whole, help="leave out rows with this target (default: -100)"
+        "--ignore-index", metavar="CLASS", type=int64, help="leave out rows with this target (default: -100)"
     )
     group.add_argument(
         "--label-smoothing",
         metavar="X",
-        type=number,
+        type=fraction,
         help="share of the target to spread over all classes, 0 to 1 (default: 0)",
     )
     group.add_argument("--base", metavar="B", type=_base, help="base of the logarithm; 2 gives bits (default: e, nats)")
@@ -103,7 +103,7 @@ def _add_options(group: argparse._ArgumentGroup) -> None:
         help="what the target's numbers are (default: indices for integers, else probabilities)",
     )
     group.add_argument(
-        "--dim", metavar="D", type=whole, help="the class dimension of entropy (default: 1; 0 for a 1-D input)"
+        "--dim", metavar="D", type=int64, help="the class dimension of entropy (default: 1; 0 for a 1-D input)"
     )
 
 
@@ -117,7 +117,7 @@ def _add_server(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=positive,
+        type=seconds,
         default=60.0,
         help="give up after this many seconds without progress (default: %(default)g)",
     )

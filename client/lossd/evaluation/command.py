@@ -24,13 +24,6 @@ WORST_DRAWN = 10
 def main(argv: Sequence[str]) -> int:
     """Runs the command; the process's exit status."""
     parsed = eval_arguments(argv)
-    try:
-        return _evaluate(parsed)
-    except KeyboardInterrupt:
-        return 130
-
-
-def _evaluate(parsed: argparse.Namespace) -> int:
     import lossd
     from lossd.evaluation.plot import LossPlot
 
