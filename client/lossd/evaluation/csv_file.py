@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lossd.command_error import CommandError
 from lossd.evaluation.columns import check_names, leaves_index_out, select_columns, to_array
@@ -38,8 +40,16 @@ def open_csv(one: ArrayPath, others: Sequence[ArrayPath], role: str, header: boo
     if taken:
         _check_header(one, names)
     chosen = select_columns(one, others, names)
-    table = _read(one, reader, len(cells), chosen, taken)
-    array = to_array(one, role, [(names[i], table.column(str(i))) for i in chosen], 0)
+
+    def read(kind: Any = None) -> npt.NDArray[Any]:
+        table = _read(one, reader, len(cells), chosen, taken, kind)
+        return to_array(one, role, [(names[i], table.column(str(i))) for i in chosen], 0)
+
+    array = read()
+    if role == "target" and array.dtype.kind == "f" and (array >= 2.0**63).any():
+        # Integers beyond int64 come as floats. As what they are, the client names one that cannot be sent.
+        with suppress(CommandError):
+            array = read(need("pyarrow", "reading .csv").uint64())
     if role == "input" and array.dtype.kind in "iub":
         array = array.astype(np.float64)
     source = in_memory(one, array)
@@ -110,8 +120,8 @@ def _check_header(one: ArrayPath, names: Sequence[str]) -> None:
         raise CommandError(f"{one.path}: a column's name has a line break in it; names need one line")
 
 
-def _read(one: ArrayPath, reader: Any, width: int, chosen: Sequence[int], header: bool) -> Any:
-    """The chosen columns as a table, under their numbers."""
+def _read(one: ArrayPath, reader: Any, width: int, chosen: Sequence[int], header: bool, kind: Any) -> Any:
+    """The chosen columns as a table, under their numbers. kind: arrow's type of all, None for what each looks like."""
     arrow = need("pyarrow", "reading .csv")
     with reading(one), arrow.memory_map(str(one.path)) as file:
         buffer = file.read_buffer()
@@ -132,7 +142,10 @@ def _read(one: ArrayPath, reader: Any, width: int, chosen: Sequence[int], header
                     column_names=names, use_threads=threads, block_size=max(1 << 20, _CELL_BYTES * width)
                 ),
                 reader.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
-                reader.ConvertOptions(include_columns=[names[i] for i in chosen]),
+                reader.ConvertOptions(
+                    include_columns=[names[i] for i in chosen],
+                    column_types={} if kind is None else {names[i]: kind for i in chosen},
+                ),
             )
 
         try:

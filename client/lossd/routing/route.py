@@ -77,6 +77,7 @@ def route(
     Raises an Error that `is_lost` where the server that the memory was shared with is gone; Unavailable where shared
     memory was asked for and why there is none may pass.
     """
+    call = call.checked()
     limits = limits_of(server, max_response_bytes)
     regions, why_not, passing = None, None, False
     if asked in ("auto", "shared_memory"):

@@ -141,13 +141,12 @@ class SharedCall:
         values = operand.values
         if values.nbytes < LEAST_BYTES:
             return operand
-        little = values.dtype.newbyteorder("<")
-        at = regions.find(values) if values.dtype == little else None
+        at = regions.find(values) if values.dtype == operand.layout else None
         if at is None:
-            loan = regions.lend(values.nbytes)
+            loan = regions.lend(operand.nbytes)
             self._loans.append(loan)
             at = loan.token, loan.offset
-            lent: np.ndarray[Any, Any] = loan.array(values.shape, little)
+            lent: np.ndarray[Any, Any] = loan.array(values.shape, operand.layout)
             np.copyto(lent, values)
             values = lent
         return operand._replace(values=values, at=at)
