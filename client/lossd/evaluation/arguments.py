@@ -6,12 +6,12 @@ import argparse
 import math
 import re
 from collections.abc import Sequence
-from typing import get_args
 
 from lossd.command_line.parser import CommandParser, fraction, int64, natural, number, one_of, positive, seconds
+from lossd.contract import KINDS
 from lossd.evaluation.question import LOSSES
-from lossd.options import Kind, TargetKind
 from lossd.request.build import METHODS
+from lossd.request.option_values import alternatives
 
 # Each file's flag, and what it holds.
 FILES = {
@@ -93,18 +93,23 @@ def _add_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--base", metavar="B", type=_base, help="base of the logarithm; 2 gives bits (default: e, nats)")
     group.add_argument(
         "--kind",
-        choices=get_args(Kind),
+        choices=_kinds("kind"),
         help="what the input's numbers are (default: logits for cross_entropy, probabilities for entropy, "
         "log_probabilities for kl_divergence)",
     )
     group.add_argument(
         "--target-kind",
-        choices=get_args(TargetKind),
-        help="what the target's numbers are (default: indices for integers, else probabilities)",
+        choices=_kinds("target_kind"),
+        help="what the target's numbers are (default: indices for integers with cross_entropy, else probabilities)",
     )
     group.add_argument(
         "--dim", metavar="D", type=int64, help="the class dimension of entropy (default: 1; 0 for a 1-D input)"
     )
+
+
+def _kinds(option: str) -> tuple[str, ...]:
+    """Those that any loss takes; `_check_usage` asks for this loss's."""
+    return tuple(dict.fromkeys(kind for (_, name), kinds in KINDS.items() if name == option for kind in kinds))
 
 
 def _add_server(group: argparse._ArgumentGroup) -> None:
@@ -159,6 +164,11 @@ def _check_usage(parser: argparse.ArgumentParser, parsed: argparse.Namespace) ->
     for name in ("weight", "pos_weight", "row_weight", *OPTIONS):
         if getattr(parsed, name) is not None and name not in LOSSES[method]:
             parser.error(f"{method} does not take --{name.replace('_', '-')}")
+    for name in ("kind", "target_kind"):
+        kinds = KINDS.get((f"{METHODS[method].rpc}Request", name), ())
+        if getattr(parsed, name) is not None and getattr(parsed, name) not in kinds:
+            flag = f"--{name.replace('_', '-')}"
+            parser.error(f"{method} takes {flag} {alternatives(kinds)}, not {getattr(parsed, name)!r}")
     given = [getattr(parsed, role) for role in FILES if getattr(parsed, role) is not None]
     if parsed.header is not None and not any(_CSV.search(text) for text in given):
         parser.error("--header and --no-header are about .csv files, and none is given")

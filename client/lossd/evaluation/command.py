@@ -43,6 +43,8 @@ def main(argv: Sequence[str]) -> int:
         from lossd.evaluation.table import show_loss
 
         show_loss(report)
+    for sentence in report.warnings:
+        print(f"lossd eval: warning: {sentence}", file=sys.stderr)
     if picture is not None:
         print(f"lossd eval: wrote {parsed.plot}", file=sys.stderr)
     if parsed.fail_above is not None and not report.greatest <= parsed.fail_above:

@@ -131,6 +131,9 @@ def test_a_server_that_is_away(
         ("entropy", "--input", "logits.npy", "--fail-above", "nan"),
         ("entropy", "--input", "logits.npy", "--base", "1"),
         ("entropy", "--input", "logits.npy", "--worst", "-1"),
+        ("entropy", "--input", "logits.npy", "--kind", "log_probabilities"),
+        ("cross_entropy", "--input", "logits.npy", "--target", "y.npy", "--target-kind", "logits"),
+        ("kl_divergence", "--input", "logits.npy", "--target", "y.npy", "--target-kind", "indices"),
     ],
 )
 def test_wrong_usage_is_status_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,6 +177,7 @@ def test_a_loss_above_the_bound_is_said(address: str, folder: Path, capsys: pyte
     assert [cli.main([*command, f"{name}.npy"]) for name in ("even", "nan")] == [3, 3]
     assert capsys.readouterr().err.splitlines() == [
         "lossd eval: loss 1.09861229 exceeds --fail-above 0.5",
+        "lossd eval: warning: the loss of row 0 is NaN: nan.npy has NaN there",
         "lossd eval: the loss is NaN",
     ]
 
