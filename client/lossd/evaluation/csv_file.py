@@ -35,6 +35,8 @@ def open_csv(one: ArrayPath, others: Sequence[ArrayPath], role: str, header: boo
     with reading(one), one.path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
         cells = [cell.strip() for cell in next(csv.reader(lines), [])]
     _check_text(one, cells)
+    if header is None:
+        _check_separator(one, cells)
     taken = is_header(one, cells) if header is None else header
     names = cells if taken else [str(i) for i in range(len(cells))]
     if taken:
@@ -100,12 +102,17 @@ def _check_text(one: ArrayPath, cells: Sequence[str]) -> None:
         raise CommandError(f"{one.path}: the first line is blank; a blank line is no row")
     if any("\0" in cell for cell in cells):
         raise CommandError(f"{one.path}: is not a text file in UTF-8; store it as a .csv file in UTF-8")
-    if len(cells) > 1:
-        return
+
+
+def _check_separator(one: ArrayPath, cells: Sequence[str]) -> None:
+    """Raises CommandError for a first row that is one cell to commas, and several to something else."""
     for separator, name in _SEPARATORS.items():
         parts = cells[0].split(separator)
-        if len(parts) > 1 and (separator != " " or all(_kind(part) != "text" for part in parts)):
-            raise CommandError(f"{one.path}: its columns are separated by {name}; a .csv file needs commas")
+        if len(cells) == 1 < len(parts) and (separator != " " or all(_kind(part) != "text" for part in parts)):
+            raise CommandError(
+                f"{one.path}: its columns are separated by {name}; a .csv file needs commas (if it "
+                "is one column, give --header or --no-header)"
+            )
 
 
 def _check_header(one: ArrayPath, names: Sequence[str]) -> None:

@@ -44,12 +44,17 @@ def folder(tmp_path: Path) -> Path:
 
 
 def start(
-    command: str, address: str, folder: Path, variables: Mapping[str, str] | None = None, **streams: int
+    command: str,
+    address: str,
+    folder: Path,
+    variables: Mapping[str, str] | None = None,
+    module: str = "lossd",
+    **streams: int,
 ) -> subprocess.CompletedProcess[bytes]:
     """`lossd COMMAND` in a process of its own."""
     found = {name: value for name, value in os.environ.items() if name not in ("PYTHONIOENCODING", "PYTHONUNBUFFERED")}
     found |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(variables or {})}
-    words = [sys.executable, "-m", "lossd", *command.replace("ADDRESS", address).split()]
+    words = [sys.executable, "-m", module, *command.replace("ADDRESS", address).split()]
     return subprocess.run(words, cwd=folder, env=found, check=False, timeout=2 * WAIT_S, **streams)  # type: ignore[call-overload, no-any-return]
 
 
@@ -71,6 +76,13 @@ def test_a_reader_that_has_seen_enough(command: str, unbuffered: str, address: s
     assert ended.returncode == BROKEN_PIPE
     # A bench tells its progress there.
     assert [line for line in ended.stderr.splitlines() if not line.startswith(b"concurrency ")] == []
+
+
+def test_the_servers_own_module_is_no_other_command(address: str, folder: Path, unread: int) -> None:
+    """`python -m lossd_server` is `lossd serve`."""
+    ended = start("--help", address, folder, module="lossd_server", stdout=unread, stderr=subprocess.PIPE)
+
+    assert (ended.returncode, ended.stderr) == (BROKEN_PIPE, b"")
 
 
 @pytest.mark.parametrize("command", [*MISTAKES, "--help"])

@@ -78,6 +78,14 @@ def test_the_flags_decide(flag: str, rows: int, first: str, evaluated: Evaluated
     assert (found["shape"], found["header"]) == ([rows, 2], flag == "--header")
 
 
+def test_a_column_may_have_any_name(evaluated: Evaluated, tmp_path: Path) -> None:
+    """One that looks like several columns is taken where a flag says that it is a name."""
+    (tmp_path / "x.csv").write_text("p(y|x)\n0.5\n0.5\n")
+
+    assert "give --header or --no-header" in evaluated("self_information", "--input", "x.csv").err
+    assert evaluated("self_information", "--input", "x.csv", "--header").status == 0
+
+
 def test_columns_of_a_header_of_numbers_go_by_their_names(evaluated: Evaluated, tmp_path: Path) -> None:
     """And a name that a file without a header does not have is told of the flag."""
     (tmp_path / "x.csv").write_text("2019,2020\n0.5,0\n0.5,1\n")
