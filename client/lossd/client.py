@@ -22,7 +22,7 @@ from lossd.info import ServerInfo
 from lossd.methods import Methods
 from lossd.options import Tensor, Transport
 from lossd.request.build import Call, build
-from lossd.request.tensors import are_quick
+from lossd.request.conversion_cost import are_quick
 from lossd.results import Result
 from lossd.routing.choose_transport import SMALL_BYTES, checked, is_small, taken
 from lossd.routing.route import MOST_LOST, Route, report_finished
@@ -201,8 +201,8 @@ class Client(Methods):
             evaluation = Evaluation(Route(call), start_s)
             evaluation.read_now()
         else:
-            call = run_blocking(call.owned)
             try:
+                call = run_blocking(call.owned)
                 evaluation = Evaluation(connection.route(call, asked, Retry(idle_s)), start_s)
             except InvalidArgument as error:
                 window.fail(error)

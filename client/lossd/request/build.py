@@ -69,7 +69,6 @@ METHODS: dict[str, Method] = {
 }
 
 
-# A mapped file below this is in memory with its first page.
 MAPPED_BYTES = 1 << 20
 # The most that a protobuf message can hold.
 MOST_BYTES = 2**31 - 1
@@ -132,10 +131,7 @@ class Call:
         return any(one.nbytes >= MAPPED_BYTES and one.is_mapped() for one in self.operands.values())
 
     def checked(self) -> Call:
-        """The same call, large uint64 tensors checked: one pass, which may take long.
-
-        InvalidArgument where an integer is greater than the wire can hold.
-        """
+        """The same call, once no large uint64 tensor has a number that the wire cannot hold: one pass over them."""
         return replace(self, operands={name: one.checked(name) for name, one in self.operands.items()})
 
     def owned(self) -> Call:

@@ -9,7 +9,6 @@ or numpy's array protocols. torch and ml_dtypes are never imported to look at an
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
 from mmap import mmap
 from typing import Any, NamedTuple, NoReturn
 
@@ -57,8 +56,6 @@ FLOAT32, FLOAT64 = pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64
 
 # Below this many bytes a copy costs less than a view.
 _SMALL_BYTES = 1 << 12
-# Up to here a conversion takes well below a millisecond.
-_QUICK_BYTES, _QUICK_NUMBERS = 1 << 20, 10_000
 
 
 class Operand(NamedTuple):
@@ -152,25 +149,6 @@ class UnsignedOperand(Operand):
         if self.values.itemsize < 8:
             return self
         return Operand(self.dtype, integers.as_int64(field, self.values), self.torch)
-
-
-def is_quick(value: Any) -> bool:
-    """Whether `take` of it copies and converts next to nothing: so that an event loop may wait for it."""
-    if isinstance(value, np.ndarray):
-        return True
-    if isinstance(value, list | tuple):
-        inner = value[0] if value else None
-        return len(value) * (len(inner) if isinstance(inner, list | tuple | np.ndarray) else 1) <= _QUICK_NUMBERS
-    nbytes = getattr(value, "nbytes", 0)
-    return hasattr(value, "__dlpack__") or not isinstance(nbytes, int) or nbytes <= _QUICK_BYTES
-
-
-def are_quick(operands: Iterable[Any], options: Mapping[str, Any]) -> bool:
-    """Whether that holds of every tensor of a call, and of whatever else it is asked with."""
-    for value in operands:
-        if type(value) is not np.ndarray and not is_quick(value):
-            return False
-    return not options or all(map(is_quick, options.values()))
 
 
 def raw(values: npt.NDArray[Any]) -> bytes | memoryview:

@@ -9,8 +9,8 @@ from typing import Any, get_args
 from lossd.errors import Error, InvalidArgument
 from lossd.options import Errors
 from lossd.request.build import METHODS, Call, build
+from lossd.request.conversion_cost import are_quick
 from lossd.request.option_values import did_you_mean, integer_option, unknown_value
-from lossd.request.tensors import are_quick
 from lossd.streaming.exchange import Evaluation
 
 # Bytes of their tensors, one item excepted: memory is bounded whatever an item weighs.
