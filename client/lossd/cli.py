@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lossd.command_line import CommandParser, positive
+from lossd.command_line import standard_streams
+from lossd.command_line.parser import CommandParser, seconds
 
 if TYPE_CHECKING:
     from lossd.info import ServerInfo
@@ -24,8 +25,33 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; the process's exit status."""
+    """Runs one command; the process's exit status: 130 after Ctrl-C, 141 where nobody reads its output any more."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    standard_streams.make_safe()
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            standard_streams.flush()
+    except KeyboardInterrupt:
+        return 130
+    except MemoryError as error:
+        print(f"{_name(arguments)}: there is not enough memory ({error})", file=sys.stderr)
+        return 1
+    except OSError as error:
+        standard_streams.discard_unwritten()
+        if isinstance(error, BrokenPipeError):
+            return standard_streams.BROKEN_PIPE
+        print(f"{_name(arguments)}: {error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def _name(arguments: Sequence[str]) -> str:
+    """Of the command, as a sentence about it begins."""
+    return " ".join(["lossd", *arguments[:1]])
+
+
+def _run(arguments: list[str]) -> int:
     # The server parses its own flags, so that its --help is the server's too.
     if arguments[:1] == ["serve"]:
         return _serve(arguments[1:])
@@ -44,10 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if parsed.command is None:
         parser.print_help()
         return 0
-    try:
-        return _health(parsed) if parsed.command == "health" else _info(parsed)
-    except KeyboardInterrupt:
-        return 130
+    return _health(parsed) if parsed.command == "health" else _info(parsed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=positive,
+        type=seconds,
         default=5.0,
         help="seconds to wait for the answer (default: %(default)g)",
     )

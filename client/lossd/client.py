@@ -11,24 +11,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lossd import info, results
+from lossd import info
 from lossd.concurrency.threads import iterate, run_blocking, sleep
 from lossd.connection.connection import Connection
 from lossd.connection.lifecycle import Lifecycle
-from lossd.errors import Error, InvalidArgument
+from lossd.errors import Error, InvalidArgument, TooLarge
 from lossd.info import ServerInfo
 from lossd.methods import Methods
 from lossd.options import Tensor, Transport
 from lossd.request.build import Call, build
+from lossd.request.conversion_cost import are_quick
 from lossd.results import Result
-from lossd.routing.choose_transport import checked, is_small, taken
-from lossd.routing.route import MOST_LOST, Route, report_finished, route
+from lossd.routing.choose_transport import SMALL_BYTES, checked, is_small, taken
+from lossd.routing.route import MOST_LOST, Route, report_finished
 from lossd.rpc import protocol
 from lossd.rpc.retry import Retry, deadline_s
-from lossd.shared_memory import session
+from lossd.rpc.server_limits import limits as limits_of
 from lossd.streaming.exchange import Evaluation
 from lossd.streaming.map_window import MapWindow
 from lossd.streaming.reconnecting_stream import ReconnectingStream
+from lossd.v1 import service_pb2
 
 __all__ = ["Client"]
 
@@ -76,52 +78,36 @@ class Client(Methods, Lifecycle):
 
         An ordinary one where there is no shared memory with the server, or no room in it.
         """
-        shape = shape if isinstance(shape, tuple) else (shape,)
-        for _ in range(MOST_LOST):
-            connection = self._connection()
-            try:
-                regions, _ = connection.sharing.open(connection.known(self._retry(None)))
-                if regions is None:
-                    break
-                return regions.empty(shape, dtype)
-            except Exception as error:
-                if not session.may_go_otherwise(error):
-                    raise
-                if not session.is_lost(error):
-                    break
-                connection.forget()
-        return np.empty(shape, dtype)
+        return self._connection().empty(shape if isinstance(shape, tuple) else (shape,), dtype, self._retry(None))
 
     def _evaluate(
         self, method: str, operands: tuple[Tensor, ...], options: Mapping[str, Any], timeout: float | None
     ) -> Result:
         start_s = time.perf_counter()
         asked, progress, options = taken(options)
-        call, retry = build(method, *operands, **options), self._retry(timeout)
-        if is_small(call, asked):
-            result = self._small(call, asked, retry, start_s)
-            report_finished(call, progress)
-            return result
-        connections, lost = self._opened(), 0
+        if are_quick(operands, options):
+            call = build(method, *operands, **options)
+        else:
+            call = run_blocking(build, method, *operands, **options)
+        retry, too_large = self._retry(timeout), None
+        if is_small(call, asked, self._small_bytes):
+            try:
+                result = self._small(call, asked, retry, start_s)
+            except TooLarge as error:
+                if asked != "auto":
+                    raise
+                too_large = error
+            else:
+                report_finished(call, progress)
+                return result
+        connections = self._opened()
         connection = connections.take_sharing(call)
         try:
-            while True:
-                way = self._route(connection, call, asked, retry, lost)
-                if way.cut is not None:
-                    return self._streamed(connection, Evaluation(way, start_s, progress), timeout)
-                try:
-                    answer = connection.answer(call.rpc, way.call.body(), retry)
-                    result = results.read_result(way.call, answer, time.perf_counter() - start_s)
-                except BaseException as error:
-                    way.ended(error)
-                    if not way.is_lost(error):
-                        raise
-                    lost += 1
-                    connection.forget()
-                else:
-                    way.ended(None)
-                    report_finished(call, progress)
-                    return result
+            if too_large is not None:
+                # What it takes is asked, and remembered for the next ones.
+                self._learn(connection.known(retry))
+            idle_s = self._timeout_s if timeout is None else inf
+            return connection.evaluate(Evaluation(Route(call), start_s, progress), asked, retry, idle_s)
         finally:
             connections.leave(connection)
 
@@ -144,16 +130,11 @@ class Client(Methods, Lifecycle):
         result = self._evaluate(method, (operand,), options, timeout)
         return result.loss
 
-    def _streamed(self, connection: Connection, evaluation: Evaluation, timeout: float | None) -> Result:
-        with self._open_stream(connection, timeout, self._timeout_s if timeout is None else inf) as stream:
-            stream.add(evaluation)
-            while evaluation.outcome is None:
-                stream.take(wait=True)
-        return evaluation.result()
-
     def _map(self, window: MapWindow, items: Iterator[Any], asked: Transport, idle_s: float) -> Iterator[Any]:
         connection = self._connection()
-        with self._open_stream(connection, idle_s, idle_s) as stream:
+        retry = Retry(idle_s, self._lifetime, bounded=False)
+        self._learn(connection.known(retry))
+        with connection.open_stream(retry, idle_s) as stream:
             while True:
                 while window.is_ready:
                     yield window.pop()
@@ -180,21 +161,21 @@ class Client(Methods, Lifecycle):
         except StopIteration:
             window.exhausted = True
             return
-        call = window.call(item)
+        call = window.call(item) if window.is_quick(item) else run_blocking(window.call, item)
         if call is None:
             return
         start_s = time.perf_counter()
-        try:
-            if is_small(call, asked):
-                way = Route(call)
-            else:
+        if is_small(call, asked, self._small_bytes):
+            evaluation = Evaluation(Route(call), start_s)
+            evaluation.read_now()
+        else:
+            try:
                 call = run_blocking(call.owned)
-                way = self._route(connection, call, asked, Retry(idle_s), 0)
-        except InvalidArgument as error:
-            window.fail(error)
-            return
-        evaluation = Evaluation(way, start_s)
-        evaluation.read_now()
+                evaluation = Evaluation(connection.route(call, asked, Retry(idle_s, self._lifetime)), start_s)
+            except InvalidArgument as error:
+                window.fail(error)
+                return
+            run_blocking(evaluation.read_now)
         window.add(evaluation)
         stream.add(evaluation)
 
@@ -206,27 +187,18 @@ class Client(Methods, Lifecycle):
         idle_s: float,
         stream: ReconnectingStream,
     ) -> None:
-        """Sends again, without shared memory, what failed because the server does not know the memory."""
-        if isinstance(evaluation.outcome, Error) and evaluation.route.is_lost(evaluation.outcome):
-            connection.forget()
-            evaluation.take(self._route(connection, evaluation.route.original, asked, Retry(idle_s), MOST_LOST))
-            stream.add(evaluation)
-
-    def _open_stream(self, connection: Connection, timeout: float | None, idle_s: float) -> ReconnectingStream:
-        retry = self._retry(timeout, bounded=idle_s == inf)
-        server = connection.known(retry)
-        most = server.limits.max_message_bytes
-        return ReconnectingStream(connection.start, connection.explain, retry, idle_s, most)
-
-    @staticmethod
-    def _route(connection: Connection, call: Call, asked: Transport, retry: Retry, lost: int) -> Route:
-        while True:
-            server = connection.known(retry)
+        """Sends again what failed because the server does not know its shared memory: by another way, if it may."""
+        way = evaluation.route
+        if isinstance(evaluation.outcome, Error) and way.is_lost(evaluation.outcome):
+            connection.forget(way.regions)
+            evaluation.retry = evaluation.retry or Retry(idle_s, self._lifetime)
             try:
-                # It may copy large arrays.
-                return run_blocking(route, call, asked, server, connection.sharing, lost)
+                evaluation.take(connection.route(way.original, asked, evaluation.retry, MOST_LOST))
             except Error as error:
-                if not session.is_lost(error):
-                    raise
-                lost += 1
-                connection.forget()
+                evaluation.outcome = error
+            else:
+                stream.add(evaluation)
+
+    def _learn(self, server: service_pb2.GetServerInfoResponse) -> None:
+        """What is larger than that server takes is not sent in one message."""
+        self._small_bytes = min(self._small_bytes, limits_of(server).max_message_bytes or SMALL_BYTES)

@@ -2,6 +2,6 @@
 
 import sys
 
-from lossd_server.serve import main
+from lossd.cli import main
 
-sys.exit(main(sys.argv[1:]))
+sys.exit(main(["serve", *sys.argv[1:]]))

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 
-from lossd.command_line import CommandParser, natural
+from lossd.command_line.parser import CommandParser, natural
 from lossd_server.backends import Backend, create
 from lossd_server.fast_path import passage
 from lossd_server.jobs import kernel_cache, reduction, stacks

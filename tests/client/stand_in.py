@@ -28,7 +28,8 @@ class StandIn(grpc.GenericRpcHandler):
     """failures: what the next evaluations fail with; a bare status code has no details, as if made on the way.
     held: calls, save of GetServerInfo, wait until `release` is set or they are given up, which `abandoned` tells.
     cuts: after how many messages the next streams break off. streams: the messages of each stream so far. over: is
-    released with each stream that is over, whichever way.
+    released with each stream that is over, whichever way. instances: the servers that GetServerInfo answers for, one
+    after another, the last for ever; their memory is nowhere.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,7 @@ class StandIn(grpc.GenericRpcHandler):
         self.streams: list[list[service_pb2.StreamRequest]] = []
         self.over = threading.Semaphore(0)
         self.serving = b"\x08\x01"
+        self.instances: deque[str] = deque([""])
         self.held = False
         self.entered, self.release, self.abandoned = threading.Event(), threading.Event(), threading.Event()
         self._server = grpc.server(ThreadPoolExecutor(8), handlers=[self], options=[("grpc.so_reuseport", 0)])
@@ -150,6 +152,11 @@ class StandIn(grpc.GenericRpcHandler):
         if rpc == "GetServerInfo":
             limits = service_pb2.Limits(max_message_bytes=self.max_message_bytes, max_item_bytes=self.max_item_bytes)
             answer = service_pb2.GetServerInfoResponse(version="0.0", losses=["BCE"], limits=limits)
+            answer.instance_id = self.instances.popleft() if len(self.instances) > 1 else self.instances[0]
+            if answer.instance_id:
+                limits.max_shared_memory_bytes = 1 << 30
+                answer.limits.MergeFrom(limits)
+                answer.shared_memory_socket = "/nowhere/socket"
             # float32, and a dtype of the future.
             return answer.FromString(answer.SerializeToString() + b"\x28\x16\x28\x63")
         request = getattr(service_pb2, f"{rpc}Request").FromString(body)

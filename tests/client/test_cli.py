@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import socket
 from collections.abc import Iterator
@@ -130,6 +131,34 @@ def test_every_argument_is_explained(command: str) -> None:
 
     assert len(found) > 3
     assert [action.dest for action in found if len((action.help or "").split()) < 3] == []
+
+
+@pytest.mark.parametrize(
+    "error, status, said",
+    [
+        (
+            MemoryError("Unable to allocate 3 PiB"),
+            1,
+            "lossd info: there is not enough memory (Unable to allocate 3 PiB)\n",
+        ),
+        (OSError(errno.EMFILE, "Too many open files"), 1, "lossd info: Too many open files\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(), 141, ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_what_a_machine_lacks_is_said_in_a_line(
+    error: BaseException, status: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whichever command it befalls; no traceback."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lossd.Client", fail)
+
+    assert cli.main(["info"]) == status
+    assert capsys.readouterr() == ("", said)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from lossd.bench.plan import Load
 from lossd.bench.windows import Rule
 from lossd.bench.workload import DTYPES, LOSSES, Mix
-from lossd.command_line import CommandParser, counted, listed, natural, one_of, positive
+from lossd.command_line.parser import CommandParser, counted, listed, natural, one_of, positive, seconds
+from lossd.errors import shown_value
 
 if TYPE_CHECKING:
     from lossd.bench.run import BenchPlan
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 TRANSPORTS = ("auto", "unary", "stream", "shared_memory")
 CONCURRENCY = (1, 32, 128)
 MAP_CONCURRENCY = (128, 1024)
+# More requests in flight than any server takes, and more elements than memory holds a few copies of.
+MOST_CONCURRENCY = 1 << 16
+MOST_ELEMENTS = 1 << 32
 # Where a search starts when --rate does not say.
 FIRST_RATE = 100.0
 _EPILOG = """\
@@ -123,7 +127,7 @@ def _add_sending(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=positive,
+        type=seconds,
         default=10.0,
         help="seconds for a request with its retries (default: %(default)g)",
     )
@@ -133,7 +137,7 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--concurrency",
         metavar="N,…",
-        type=listed(counted),
+        type=listed(counted(MOST_CONCURRENCY)),
         help="closed loop: requests in flight (default: 1,32,128; with --map 128,1024)",
     )
     group.add_argument("--rate", metavar="R,…", type=listed(positive), help="open loop: requests a second")
@@ -151,14 +155,14 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--window-s",
         metavar="SECONDS",
-        type=positive,
+        type=seconds,
         default=1.0,
         help="shortest length of a window, in seconds (default: %(default)g)",
     )
     group.add_argument(
         "--max-s",
         metavar="SECONDS",
-        type=positive,
+        type=seconds,
         default=30.0,
         help="longest time for a level, in seconds (default: %(default)g)",
     )
@@ -176,7 +180,10 @@ def _shapes(text: str) -> tuple[tuple[int, ...], ...]:
     except ValueError:
         shapes = ((0,),)
     if min(map(min, shapes)) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a shape; expected sizes above 0, as in 8x16 or 8x16,64x1000")
+        shown = shown_value(text)
+        raise argparse.ArgumentTypeError(f"{shown} is not a shape; expected sizes above 0, as in 8x16 or 8x16,64x1000")
+    if max(map(math.prod, shapes)) > MOST_ELEMENTS:
+        raise argparse.ArgumentTypeError(f"{shown_value(text)} has more than {MOST_ELEMENTS:,} elements")
     return shapes
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,17 +19,6 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; the process's exit status."""
     parsed = parse_arguments(argv)
-    try:
-        return _bench(parsed)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # `lossd bench | head`: the reader has closed the pipe. What is still buffered must not fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-
-
-def _bench(parsed: argparse.Namespace) -> int:
     import lossd
     from lossd.bench.plot import LoadPlot
     from lossd.bench.progress import Progress

@@ -48,7 +48,7 @@ class Channel:
         self.wants_server = False
         self._multiplexing = MultiplexPolicy(possible=not target.round_robin)
         self._shared: SharedStream | None = None
-        self._streamed = False
+        self._has_streamed = False
 
     async def attempt(self, rpc: str, body: bytes, timeout_s: float) -> bytes:
         """The answer's bytes. Raises Error."""
@@ -102,7 +102,7 @@ class Channel:
 
     def start(self, timeout_s: float | None) -> Any:
         """A Stream call. Raises Error."""
-        self._streamed = True
+        self._has_streamed = True
         try:
             return self._stream(timeout=timeout_s, metadata=protocol.stream_metadata(self._max_response_bytes))
         except grpc.aio.UsageError:
@@ -130,7 +130,7 @@ class Channel:
         if shared is not None:
             await shared.close()
         await self._channel.close()
-        if self._streamed:
+        if self._has_streamed:
             await asyncio.sleep(SETTLE_S)
 
     def abandon(self) -> None:

@@ -10,6 +10,7 @@ from lossd.concurrency.tasks import PerOwner, run_blocking
 from lossd.connection.aio_connection import Connection
 from lossd.connection.aio_pool import ConnectionPool
 from lossd.embedded import Embedded
+from lossd.routing.choose_transport import SMALL_BYTES
 from lossd.rpc import protocol
 from lossd.rpc.address import EMBEDDED, UNSET, Unset, chosen
 from lossd.rpc.description import describe_client
@@ -42,6 +43,7 @@ class Lifecycle:
 
     def __setstate__(self, state: tuple[str, float, float, int, bool]) -> None:
         self._address, self._timeout_s, connect_timeout_s, self._max_response_bytes, closed = state
+        self._small_bytes = min(SMALL_BYTES, self._max_response_bytes)
         embeds = self._address == EMBEDDED
         self._lifetime = protocol.Lifetime(connect_timeout_s, embedded=embeds, closed=closed)
         self._connections = PerOwner[ConnectionPool]()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Sequence
-from typing import get_args
 
-from lossd.command_line import CommandParser, natural, number, one_of, positive, whole
+from lossd.command_line.parser import CommandParser, fraction, int64, natural, number, one_of, positive, seconds
+from lossd.contract import KINDS
 from lossd.evaluation.question import LOSSES
-from lossd.options import Kind, TargetKind
 from lossd.request.build import METHODS
+from lossd.request.option_values import alternatives
 
 # Each file's flag, and what it holds.
 FILES = {
@@ -22,6 +23,7 @@ FILES = {
     "row_weight": "a weight for each row (cross_entropy, entropy)",
 }
 OPTIONS = ("ignore_index", "label_smoothing", "base", "kind", "target_kind", "dim")
+_CSV = re.compile(r"\.csv(:|$)", re.IGNORECASE)
 _EPILOG = """\
 FILE is a .npy, .npz, .safetensors, .csv or .parquet file. file.npz:logits is
 an array in it, file.csv:label a column, file.csv:a,b several columns. A table
@@ -64,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_files(group: argparse._ArgumentGroup) -> None:
     for role, text in FILES.items():
         group.add_argument("--" + role.replace("_", "-"), metavar="FILE", required=role == "input", help=text)
+    group.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first row of each .csv file holds the columns' names (default: if it is text; a row of "
+        "numbers is data)",
+    )
 
 
 def _add_options(group: argparse._ArgumentGroup) -> None:
@@ -74,29 +82,34 @@ def _add_options(group: argparse._ArgumentGroup) -> None:
         help="how the losses become one number; none keeps each; batchmean: kl_divergence only (default: mean)",
     )
     group.add_argument(
-        "--ignore-index", metavar="CLASS", type=whole, help="leave out rows with this target (default: -100)"
+        "--ignore-index", metavar="CLASS", type=int64, help="leave out rows with this target (default: -100)"
     )
     group.add_argument(
         "--label-smoothing",
         metavar="X",
-        type=number,
+        type=fraction,
         help="share of the target to spread over all classes, 0 to 1 (default: 0)",
     )
     group.add_argument("--base", metavar="B", type=_base, help="base of the logarithm; 2 gives bits (default: e, nats)")
     group.add_argument(
         "--kind",
-        choices=get_args(Kind),
+        choices=_kinds("kind"),
         help="what the input's numbers are (default: logits for cross_entropy, probabilities for entropy, "
         "log_probabilities for kl_divergence)",
     )
     group.add_argument(
         "--target-kind",
-        choices=get_args(TargetKind),
-        help="what the target's numbers are (default: indices for integers, else probabilities)",
+        choices=_kinds("target_kind"),
+        help="what the target's numbers are (default: indices for integers with cross_entropy, else probabilities)",
     )
     group.add_argument(
-        "--dim", metavar="D", type=whole, help="the class dimension of entropy (default: 1; 0 for a 1-D input)"
+        "--dim", metavar="D", type=int64, help="the class dimension of entropy (default: 1; 0 for a 1-D input)"
     )
+
+
+def _kinds(option: str) -> tuple[str, ...]:
+    """Those that any loss takes; `_check_usage` asks for this loss's."""
+    return tuple(dict.fromkeys(kind for (_, name), kinds in KINDS.items() if name == option for kind in kinds))
 
 
 def _add_server(group: argparse._ArgumentGroup) -> None:
@@ -109,7 +122,7 @@ def _add_server(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=positive,
+        type=seconds,
         default=60.0,
         help="give up after this many seconds without progress (default: %(default)g)",
     )
@@ -151,5 +164,13 @@ def _check_usage(parser: argparse.ArgumentParser, parsed: argparse.Namespace) ->
     for name in ("weight", "pos_weight", "row_weight", *OPTIONS):
         if getattr(parsed, name) is not None and name not in LOSSES[method]:
             parser.error(f"{method} does not take --{name.replace('_', '-')}")
+    for name in ("kind", "target_kind"):
+        kinds = KINDS.get((f"{METHODS[method].rpc}Request", name), ())
+        if getattr(parsed, name) is not None and getattr(parsed, name) not in kinds:
+            flag = f"--{name.replace('_', '-')}"
+            parser.error(f"{method} takes {flag} {alternatives(kinds)}, not {getattr(parsed, name)!r}")
+    given = [getattr(parsed, role) for role in FILES if getattr(parsed, role) is not None]
+    if parsed.header is not None and not any(_CSV.search(text) for text in given):
+        parser.error("--header and --no-header are about .csv files, and none is given")
     if parsed.reduction == "batchmean" and method != "kl_divergence":
         parser.error("--reduction batchmean works only with kl_divergence")

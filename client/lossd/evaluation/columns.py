@@ -1,156 +1,155 @@
-"""Columns of .csv and .parquet files as arrays: one column is (N), several are (N, columns), a list column (N, length).
+"""Columns of a table as an array: one column is (N), several are (N, columns), a list column (N, length).
 
-A .csv is read whole; a .parquet by row groups, of which one is held at a time.
+Which columns a file's role takes, and arrow's columns as numbers. `csv_file` and `parquet_file` read them.
 """
 
 from __future__ import annotations
 
-import csv
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from lossd.command_error import CommandError
-from lossd.evaluation.source import ArrayPath, Source, in_memory
+from lossd.evaluation.source import ArrayPath
 from lossd.extras import need
 
-
-def open_columns(one: ArrayPath, others: Sequence[ArrayPath], *, numbers: bool) -> Source:
-    """others: columns of the same file that other roles use. numbers: read integers as floats, not as classes."""
-    return _csv(one, others, numbers) if one.suffix == "csv" else _parquet(one, others)
-
-
-def _csv(one: ArrayPath, others: Sequence[ArrayPath], numbers: bool) -> Source:
-    reader = need("pyarrow.csv", "reading .csv")
-    names, header = _csv_names(one)
-    options = reader.ReadOptions(column_names=names, skip_rows=int(header))
-    try:
-        table = reader.read_csv(one.path, read_options=options)
-    except need("pyarrow", "reading .csv").ArrowInvalid as error:
-        raise CommandError(f"{one.path}: {str(error).splitlines()[0]}") from None
-    chosen = _select(one, others, names)
-    array = _array(one, [(names[i], table.column(i)) for i in chosen], 0)
-    if numbers and array.dtype.kind in "iub":
-        array = array.astype(np.float64)
-    return in_memory(one, array)
+# Names that pandas gives to an index that has none, in a .csv and in a .parquet file.
+INDEX_NAMES = ("", "__index_level_0__")
+_MOST_SHOWN = 20
 
 
-def _csv_names(one: ArrayPath) -> tuple[list[str], bool]:
-    """The columns' names, and whether the first line holds them. Without such a line they are called 0, 1, ….
+def check_names(one: ArrayPath, names: Sequence[str]) -> None:
+    """Raises CommandError where two columns have one name: it is unknown which of them is meant."""
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            called = f"are called {name!r}" if name else "have no name"
+            raise CommandError(
+                f"{one.path}: columns {names.index(name)} and {i} {called} (counted from 0); each needs its own name"
+            )
 
-    The first line is a header if a cell is not a number, or if the cells count 0, 1, 2, … as in a data frame without
-    names.
+
+def select_columns(one: ArrayPath, others: Sequence[ArrayPath], names: Sequence[str]) -> list[int]:
+    """Positions of the columns that `one` names, or of all that no other role uses.
+
+    others: the same file, as other roles name it.
     """
-    with one.path.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
-        first = next(csv.reader(lines), [])
-    if not first:
-        raise CommandError(f"{one.path}: the file is empty")
-    cells = [cell.strip() for cell in first]
-    numbered = [str(i) for i in range(len(cells))]
-    header = not all(map(_is_number, cells)) or (len(cells) > 1 and cells == numbered)
-    return (cells if header else numbered), header
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _parquet(one: ArrayPath, others: Sequence[ArrayPath]) -> Source:
-    reader, arrow = need("pyarrow.parquet", "reading .parquet"), need("pyarrow", "reading .parquet")
-    try:
-        stored = reader.ParquetFile(one.path)
-    except arrow.ArrowInvalid as error:
-        raise CommandError(f"{one.path}: cannot be read as .parquet ({error})") from None
-    names = list(stored.schema_arrow.names)
-    chosen = [names[i] for i in _select(one, others, names)]
-    sizes = [stored.metadata.row_group(i).num_rows for i in range(stored.metadata.num_row_groups)]
-    ends = list(accumulate(sizes))
-    held: dict[int, npt.NDArray[Any]] = {}
-
-    def group(i: int) -> npt.NDArray[Any]:
-        if i not in held:
-            held.clear()
-            table = stored.read_row_group(i, columns=chosen)
-            held[i] = _array(one, [(name, table.column(name)) for name in chosen], ends[i] - sizes[i])
-        return held[i]
-
-    def read(start: int, stop: int) -> npt.NDArray[Any]:
-        parts, position = [], start
-        while position < stop:
-            i = bisect_right(ends, position)
-            begin = ends[i] - sizes[i]
-            parts.append(group(i)[position - begin : stop - begin])
-            position = min(stop, ends[i])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else like[:0]
-
-    if ends and ends[-1]:
-        like = group(bisect_right(ends, 0))
-    else:
-        like = _array(one, [(name, stored.read(columns=[name]).column(name)) for name in chosen], 0)
-    return Source(one, (stored.metadata.num_rows, *like.shape[1:]), like.dtype, read)
-
-
-def _select(one: ArrayPath, others: Sequence[ArrayPath], names: list[str]) -> list[int]:
-    """Positions of the columns that `one` names, or of all that no other role uses."""
     if one.key is not None:
         return [_position(one, name.strip(), names) for name in one.key.split(",")]
     if any(other.key is None for other in others):
         raise CommandError(f"{one.path}: the file is given twice without columns; name them, as in {one.path}:label")
     taken = {_position(other, name.strip(), names) for other in others if other.key for name in other.key.split(",")}
-    # A column without a name is a data frame's index.
-    rest = [i for i, name in enumerate(names) if i not in taken and name not in ("", "__index_level_0__")]
+    rest = [i for i, name in enumerate(names) if i not in taken and name not in INDEX_NAMES]
     if not rest:
-        raise CommandError(f"{one.path}: no column is left; the file has {', '.join(names)}")
+        raise CommandError(f"{one.path}: no column is left; the file has {_shown(names)}")
     return rest
 
 
-def _position(one: ArrayPath, name: str, names: list[str]) -> int:
+def leaves_index_out(one: ArrayPath, chosen: Sequence[int], names: Sequence[str]) -> bool:
+    """Whether a column was left out for its name alone."""
+    return one.key is None and any(name in INDEX_NAMES and i not in chosen for i, name in enumerate(names))
+
+
+def _position(one: ArrayPath, name: str, names: Sequence[str]) -> int:
     """The position of a column, given by name or by number (negative numbers count from the end)."""
     if name in names:
-        return names.index(name)
-    if name.lstrip("-").isdecimal() and -len(names) <= int(name) < len(names):
+        return list(names).index(name)
+    if name.removeprefix("-").isdecimal() and -len(names) <= int(name) < len(names):
         return int(name) % len(names)
-    there = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-    raise CommandError(f"{one.path}: no column {name!r}; the file has {there}")
+    hint = ""
+    if one.suffix == "csv" and list(names) == [str(i) for i in range(len(names))]:
+        hint = ", since its first row was read as data; give --header if it holds the names"
+    raise CommandError(f"{one.path}: no column {name!r}; the file has {_shown(names)}{hint}")
 
 
-def _array(one: ArrayPath, columns: Sequence[tuple[str, Any]], first_row: int) -> npt.NDArray[Any]:
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_SHOWN]) + (", …" if len(names) > _MOST_SHOWN else "")
+
+
+def to_array(one: ArrayPath, role: str, columns: Sequence[tuple[str, Any]], first_row: int) -> npt.NDArray[Any]:
+    """columns: names and arrow's chunked arrays. first_row: the first one's row in the file, for what is said of it."""
+    for name, column in columns:
+        if not _holds_numbers(column.type):
+            numeric = [other for other, beside in columns if _holds_numbers(beside.type)]
+            _refuse_type(one, role, name, column.type, numeric)
     arrays = [_column(one, name, column, first_row) for name, column in columns]
     if len(arrays) == 1:
         return arrays[0]
     for (name, _), array in zip(columns, arrays, strict=True):
         if array.ndim > 1:
             raise CommandError(f"{one.path}: column {name} holds lists and must be used alone, as in {one.path}:{name}")
-    return np.stack(arrays, axis=1)
+    stacked = np.stack(arrays, axis=1)
+    if stacked.dtype.kind == "f" and all(array.dtype.kind in "iub" for array in arrays):
+        raise CommandError(
+            f"{one.path}: its columns have dtypes {', '.join(sorted({array.dtype.name for array in arrays}))}, and no "
+            "integer dtype holds both: store all as int64"
+        )
+    return stacked
+
+
+def _holds_numbers(kind: Any) -> bool:
+    types = need("pyarrow.types", "reading columns")
+    if types.is_dictionary(kind) or _is_list(kind):
+        return _holds_numbers(kind.value_type)
+    # A column of nulls alone has no other type; that its numbers are missing is said of its first row.
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind))
+
+
+def _is_list(kind: Any) -> bool:
+    types = need("pyarrow.types", "reading columns")
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _refuse_type(one: ArrayPath, role: str, name: str, kind: Any, numeric: Sequence[str]) -> NoReturn:
+    types = need("pyarrow.types", "reading columns")
+    sentence = f"{one.path}: column {name} holds values of type {kind}, not numbers"
+    if one.key is None and numeric:
+        sentence += (
+            f"; --{role.replace('_', '-')} {one.text} takes every column that no other option uses: name those with "
+            f"numbers, as in {one.path}:{','.join(numeric[:_MOST_SHOWN])}"
+        )
+    elif role == "target" and (types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)):
+        sentence += "; class indices are integers from 0 to C−1"
+    else:
+        sentence += "; convert it to integers or floats"
+    raise CommandError(sentence)
 
 
 def _column(one: ArrayPath, name: str, column: Any, first_row: int) -> npt.NDArray[Any]:
+    arrays = []
+    # Each by itself: together the lists of a column may have more entries than arrow's offsets can count.
+    for chunk in column.chunks or [need("pyarrow", "reading columns").array([], column.type)]:
+        arrays.append(_chunk(one, name, chunk, first_row))
+        first_row += len(chunk)
+    shapes = {array.shape[1:] for array in arrays if len(array)}
+    if len(shapes) > 1:
+        _refuse_lengths(one, name, [shape[0] for shape in shapes])
+    full = [array for array in arrays if len(array)] or arrays[:1]
+    return full[0] if len(full) == 1 else np.concatenate(full)
+
+
+def _chunk(one: ArrayPath, name: str, chunk: Any, first_row: int, entries: int = 1) -> npt.NDArray[Any]:
+    """entries: how many of the chunk's values lie in one row of the file."""
     types = need("pyarrow.types", "reading columns")
-    if column.null_count:
-        row = first_row + int(np.argmax(column.is_null().to_numpy()))
-        raise CommandError(f"{one.path}: column {name} has no number in row {row} (empty or NaN)")
-    kind = column.type
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        whole = column.combine_chunks()
-        values = _column(one, name, whole.flatten(), first_row)
-        width = len(values) // max(1, len(whole))
-        lengths = np.unique(np.asarray(need("pyarrow.compute", "reading columns").list_value_length(whole)))
-        if len(lengths) > 1:
-            different = f"{lengths[0]} to {lengths[-1]} entries"
-            raise CommandError(f"{one.path}: the lists of column {name} have {different}; all need the same length")
-        return values.reshape(len(whole), width)
-    if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
-        hint = (
-            "; class indices are integers from 0 to C−1" if types.is_string(kind) or types.is_dictionary(kind) else ""
-        )
-        raise CommandError(f"{one.path}: column {name} holds values of type {kind}, not numbers{hint}")
-    numbers: npt.NDArray[Any] = np.asarray(column)
-    return numbers
+    if types.is_dictionary(chunk.type):
+        chunk = chunk.dictionary_decode()
+    if chunk.null_count:
+        row = first_row + int(np.argmax(np.asarray(chunk.is_null()))) // entries
+        what = "has no number" if entries == 1 else "has a list without a number"
+        raise CommandError(f"{one.path}: column {name} {what} in row {row} (empty, null or NaN)")
+    if not _is_list(chunk.type):
+        numbers: npt.NDArray[Any] = np.asarray(chunk)
+        return numbers
+    lengths = np.unique(np.asarray(need("pyarrow.compute", "reading columns").list_value_length(chunk)))
+    if len(lengths) > 1:
+        _refuse_lengths(one, name, lengths.tolist())
+    empty = chunk.type.list_size if types.is_fixed_size_list(chunk.type) else 0
+    length = int(lengths[0]) if len(lengths) else empty
+    values = _chunk(one, name, chunk.flatten(), first_row, entries * max(1, length))
+    return values.reshape(len(chunk), length, *values.shape[1:])
+
+
+def _refuse_lengths(one: ArrayPath, name: str, lengths: Sequence[int]) -> NoReturn:
+    different = f"{min(lengths)} to {max(lengths)} entries"
+    raise CommandError(f"{one.path}: the lists of column {name} have {different}; all need the same length")

@@ -24,13 +24,6 @@ WORST_DRAWN = 10
 def main(argv: Sequence[str]) -> int:
     """Runs the command; the process's exit status."""
     parsed = eval_arguments(argv)
-    try:
-        return _evaluate(parsed)
-    except KeyboardInterrupt:
-        return 130
-
-
-def _evaluate(parsed: argparse.Namespace) -> int:
     import lossd
     from lossd.evaluation.plot import LossPlot
 
@@ -50,6 +43,8 @@ def _evaluate(parsed: argparse.Namespace) -> int:
         from lossd.evaluation.table import show_loss
 
         show_loss(report)
+    for sentence in report.warnings:
+        print(f"lossd eval: warning: {sentence}", file=sys.stderr)
     if picture is not None:
         print(f"lossd eval: wrote {parsed.plot}", file=sys.stderr)
     if parsed.fail_above is not None and not report.greatest <= parsed.fail_above:
@@ -66,7 +61,7 @@ def _question(parsed: argparse.Namespace) -> Question:
     options = {name: getattr(parsed, name) for name in OPTIONS if getattr(parsed, name) is not None}
     return Question(
         method=parsed.loss,
-        sources=open_all(texts),
+        sources=open_all(texts, parsed.header),
         reduction=parsed.reduction,
         options=options,
         worst=parsed.worst if parsed.worst is not None else WORST_DRAWN if parsed.plot else 0,

@@ -1,95 +1,100 @@
-"""File readers: arrays on disk, read by ranges of rows. .csv and .parquet are in `columns`."""
+"""File readers: arrays on disk, read by ranges of rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import numpy.typing as npt
 
 from lossd.command_error import CommandError
-from lossd.evaluation import columns
-from lossd.evaluation.source import ArrayPath, Source, array_path, in_memory
+from lossd.evaluation.csv_file import open_csv
+from lossd.evaluation.parquet_file import open_parquet
+from lossd.evaluation.source import ArrayPath, Source, array_path, in_memory, reading
 from lossd.extras import need
 
+# What safetensors calls the dtypes that numpy has.
+_SAFETENSORS = {
+    "BOOL": "bool", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8", "U16": "uint16",
+    "U32": "uint32", "U64": "uint64", "F16": "float16", "F32": "float32", "F64": "float64",
+}  # fmt: skip
 
-def open_all(texts: Mapping[str, str]) -> dict[str, Source]:
+
+def open_all(texts: Mapping[str, str], header: bool | None = None) -> dict[str, Source]:
     """The source of every role ("input", "target", "weight", …).
 
-    A .csv or .parquet file without a key means all columns that no other role uses.
+    A .csv or .parquet file without a key means all columns that no other role uses. header: whether the first row of
+    every .csv file is a header; None: decided by what stands in it.
     """
     places = {role: array_path(text) for role, text in texts.items()}
-    return {role: _open(role, one, places) for role, one in places.items()}
+    return {role: _open(role, one, places, header) for role, one in places.items()}
 
 
-def _open(role: str, one: ArrayPath, places: Mapping[str, ArrayPath]) -> Source:
-    try:
-        if one.suffix == "npy":
-            return _npy(one)
-        if one.suffix == "npz":
-            return _npz(one)
-        if one.suffix == "safetensors":
-            return _safetensors(one)
+def _open(role: str, one: ArrayPath, places: Mapping[str, ArrayPath], header: bool | None) -> Source:
+    if one.suffix == "npy":
+        return _npy(one)
+    if one.suffix == "npz":
+        return _npz(one)
+    if one.suffix == "safetensors":
+        return _safetensors(one)
+    with reading(one):
         others = [other for name, other in places.items() if name != role and other.path.samefile(one.path)]
-        return columns.open_columns(one, others, numbers=role == "input")
-    except OSError as error:
-        raise CommandError(f"{one.path}: {error.strerror or error}") from None
+    return open_csv(one, others, role, header) if one.suffix == "csv" else open_parquet(one, others, role)
 
 
 def _npy(one: ArrayPath) -> Source:
     if one.key is not None:
         raise CommandError(f"{one.text}: a .npy file holds a single array without a name; give {one.path} alone")
-    try:
-        stored = np.load(one.path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        # An empty array cannot be memory-mapped, and needs no mapping.
-        stored = _unmapped(one, error)
+    with reading(one):
+        with one.path.open("rb") as file:
+            start = file.read(len(np.lib.format.MAGIC_PREFIX))
+        if start != np.lib.format.MAGIC_PREFIX:
+            raise ValueError("it does not begin as such files do" if start else "the file is empty")
+        stored: npt.NDArray[Any]
+        try:
+            stored = np.load(one.path, mmap_mode="r", allow_pickle=False)
+        except ValueError:
+            # An empty array cannot be memory-mapped, and needs no mapping.
+            stored = np.load(one.path, allow_pickle=False)
     return in_memory(one, stored)
 
 
-def _unmapped(one: ArrayPath, reason: Exception) -> npt.NDArray[Any]:
-    try:
-        stored: npt.NDArray[Any] = np.load(one.path, allow_pickle=False)
-    except (ValueError, EOFError):
-        raise CommandError(f"{one.path}: cannot be read as a .npy array of numbers ({reason})") from None
-    return stored
-
-
 def _npz(one: ArrayPath) -> Source:
-    from zipfile import BadZipFile
-
-    try:
-        with np.load(one.path, allow_pickle=False) as stored:
-            return in_memory(one, stored[choose_key(one, stored.files, "array")])
-    except (ValueError, EOFError, BadZipFile) as error:
-        raise CommandError(f"{one.path}: cannot be read as .npz ({error})") from None
+    if not is_zipfile(one.path):
+        raise CommandError(f"{one.path}: cannot be read as .npz (it is not a zip archive, or a part of one)")
+    with reading(one), np.load(one.path, allow_pickle=False) as stored:
+        key = choose_key(one, stored.files, "array")
+        array = stored[key]
+    if not isinstance(array, np.ndarray):  # the bytes of a file in the archive that numpy has not written
+        raise CommandError(f"{one.path}: {key} is not an array")
+    return in_memory(one, array)
 
 
 def _safetensors(one: ArrayPath) -> Source:
     library = need("safetensors", "reading .safetensors")
-    try:
+    with reading(one):
         opened = library.safe_open(one.path, framework="numpy")
         key = choose_key(one, sorted(opened.keys()), "tensor")
-    except library.SafetensorError as error:
-        raise CommandError(f"{one.path}: cannot be read as .safetensors ({error})") from None
-    stored = opened.get_slice(key)
-    shape = tuple(stored.get_shape())
-    if stored.get_dtype() == "BF16":
+        stored = opened.get_slice(key)
+        name, shape = stored.get_dtype(), tuple(stored.get_shape())
+    if name == "BF16":
         # safetensors asks numpy for bfloat16, which numpy knows only once this module is imported.
-        need("ml_dtypes", f"reading {key}, which is bfloat16,")
+        dtype = np.dtype(need("ml_dtypes", f"reading {key}, which is bfloat16,").bfloat16)
+    elif name in _SAFETENSORS:
+        dtype = np.dtype(_SAFETENSORS[name])
+    else:
+        raise CommandError(f"{one.path}: {key} is {name}, which numpy cannot hold: store it as F16, BF16 or F32")
 
     def read(start: int, stop: int) -> npt.NDArray[Any]:
-        rows: npt.NDArray[Any] = stored[start:stop] if shape else opened.get_tensor(key)
+        if not prod(shape):  # safetensors cannot slice what is empty
+            return np.empty((stop - start, *shape[1:]), dtype)
+        with reading(one):
+            rows: npt.NDArray[Any] = stored[start:stop] if shape else opened.get_tensor(key)
         return rows
 
-    try:
-        dtype = read(0, min(1, shape[0]) if shape else 1).dtype
-    except (AttributeError, TypeError, library.SafetensorError):
-        # 8-bit floats: numpy has none, and safetensors does not know the names that ml_dtypes gives them.
-        name = stored.get_dtype()
-        sentence = f"{one.path}: {key} is {name}, which numpy cannot hold: store it as F16, BF16 or F32"
-        raise CommandError(sentence) from None
     return Source(one, shape, dtype, read)
 
 

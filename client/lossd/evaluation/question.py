@@ -60,6 +60,13 @@ class Question:
             return None if not any(kind in _NORMALISED for kind in kinds) else self._axis(None)
         return self._axis(self.options.get("dim"))
 
+    @property
+    def distribution_axis(self) -> int | None:
+        """The dimension along which a distribution lies; None where each element is for itself."""
+        if self.method in ("bce", "bce_with_logits", "self_information"):
+            return None
+        return self._axis(self.options.get("dim"))
+
     def _axis(self, dim: int | None) -> int:
         rank = len(self.input.shape)
         if dim is None:

@@ -18,7 +18,7 @@ from lossd.results import Summary
 class LossReport:
     """loss: a number; with reduction none, an array of all losses. losses: their number, ignored ones included.
     worst: the rows of greatest loss. sample: losses for a histogram. first_nan: the index of the first row whose loss
-    is NaN.
+    is NaN. warnings: sentences on numbers that do not look right.
     """
 
     question: Question
@@ -31,6 +31,7 @@ class LossReport:
     sample: npt.NDArray[np.float32] | None = None
     reliability: Reliability | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def ignored(self) -> int:
@@ -64,6 +65,7 @@ def loss_document(report: LossReport) -> dict[str, Any]:
         "options": dict(question.options),
         "files": {
             role: {"file": one.place.text, "shape": list(one.shape), "dtype": one.dtype.name}
+            | ({} if one.header is None else {"header": one.header})
             for role, one in question.sources.items()
         },
         "versions": report.versions,

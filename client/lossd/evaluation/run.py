@@ -20,6 +20,8 @@ from lossd.accumulator import Accumulator
 from lossd.command_error import CommandError
 from lossd.evaluation import blocks
 from lossd.evaluation.measures import Binary, Predictions, perplexity
+from lossd.evaluation.number_form import NumberForm
+from lossd.evaluation.plausibility import expected_forms, implausible_loss, implausible_numbers
 from lossd.evaluation.question import Question
 from lossd.evaluation.report import LossReport
 from lossd.evaluation.worst import Sample, Worst
@@ -69,6 +71,8 @@ class _Evaluation:
         self._worst = Worst(question.worst)
         self._sample = Sample()
         self._first_nan: int | list[int] | None = None
+        self._nan_because = ""
+        self._numbers = {role: NumberForm(question.distribution_axis) for role in expected_forms(question)}
         self._item_losses = prod(question.loss_shape[1:])
         base = question.options.get("base")
         self._predictions = (
@@ -89,7 +93,9 @@ class _Evaluation:
     def add(self, block: Range, arrays: Arrays, result: Result) -> None:
         self._sum += result
         if math.isnan(result.summary.loss_sum) and self._first_nan is None:
-            self._find_nan(result.loss if self._each else self._losses_of(arrays), block)
+            self._find_nan(result.loss if self._each else self._losses_of(arrays), arrays, block)
+        for role, numbers in self._numbers.items():
+            numbers.add(arrays[role])
         kept = self._kept(arrays)
         if self._predictions is not None:
             self._predictions.add(arrays["input"], result, np.ones(result.outputs["argmax"].shape, bool) & kept)
@@ -143,13 +149,20 @@ class _Evaluation:
                 columns["input"] = arrays["input"].ravel()[chosen]
             self._worst.add(columns)
 
-    def _find_nan(self, losses: npt.NDArray[Any], block: Range) -> None:
+    def _find_nan(self, losses: npt.NDArray[Any], arrays: Arrays, block: Range) -> None:
         at = np.argwhere(np.isnan(losses))
         if len(at):
             index = [int(one) for one in at[0]]
+            holders = [role for role, array in arrays.items() if self._holds_nan(role, array, index)]
             if index and self._question.sliced("input"):
                 index[0] += block[0]
             self._first_nan = index[0] if len(index) == 1 else index
+            self._nan_because = ", ".join(f"{self._question.sources[role].place.text} has NaN" for role in holders)
+
+    def _holds_nan(self, role: str, array: npt.NDArray[Any], index: list[int]) -> bool:
+        """Whether a tensor has NaN in the item of a loss, or anywhere where it has no items."""
+        part = array[index[0]] if index and self._question.sliced(role) else array
+        return part.dtype.kind not in "iub" and bool(np.isnan(part).any())
 
     def report(self, versions: dict[str, str]) -> LossReport:
         question, summary = self._question, self._sum.summary
@@ -166,7 +179,19 @@ class _Evaluation:
             sample=self._sample.values() if question.plot else None,
             reliability=predictors[0].reliability() if predictors else None,
             versions=versions,
+            warnings=tuple(self._warnings(summary)),
         )
+
+    def _warnings(self, summary: Summary) -> Iterator[str]:
+        question, nan = self._question, ""
+        if self._first_nan is not None:
+            noun = "element" if question.elementwise else "row"
+            nan = f"the loss of {noun} {self._first_nan} is NaN" + (
+                self._nan_because and f": {self._nan_because} there"
+            )
+        found = [*implausible_numbers(question, self._numbers)]
+        # Numbers of another kind explain what the loss is.
+        yield from found or implausible_loss(question, summary, nan)
 
     def _loss(self, summary: Summary) -> float | npt.NDArray[Any]:
         reduction = self._question.reduction

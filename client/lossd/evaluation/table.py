@@ -45,6 +45,7 @@ def loss_lines(report: LossReport) -> list[Line]:
     found.append((noun, f"{report.losses:,}", f"{report.ignored:,} ignored" if report.ignored else ""))
     if report.summary.weight_sum != report.summary.count and question.reduction == "mean":
         found.append(("weight", f"{report.summary.weight_sum:.6g}", "the mean's denominator"))
+    found += _table_lines(report)
     if report.first_nan is not None:
         found.append(("first NaN", str(report.first_nan), f"{noun[:-1]}, counted from 0"))
     return found
@@ -61,6 +62,18 @@ def _loss_lines(report: LossReport) -> list[Line]:
     quantiles = {"least loss": 0.0, "median loss": 0.5, "greatest loss": 1.0}
     values = np.quantile(report.loss.astype(np.float64), list(quantiles.values()))
     return [(name, f"{value:.9g}", unit) for name, value in zip(quantiles, values, strict=True)]
+
+
+def _table_lines(report: LossReport) -> list[Line]:
+    """Which first rows were taken for headers, and which columns were left out: each file once."""
+    found: dict[Line, None] = {}
+    for source in report.question.sources.values():
+        path = str(source.place.path)
+        if source.header is not None:
+            found[("header", "first row" if source.header else "none", f"of {path}")] = None
+        if source.left_out:
+            found[("left out", "1 column", f"of {path}: the index of a data frame, which has no name")] = None
+    return list(found)
 
 
 def _cell(value: Any) -> str:

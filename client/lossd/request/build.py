@@ -69,6 +69,7 @@ METHODS: dict[str, Method] = {
 }
 
 
+MAPPED_BYTES = 1 << 20
 # The most that a protobuf message can hold.
 MOST_BYTES = 2**31 - 1
 # Types of values that mean the same whenever they are equal: what is asked with them is remembered.
@@ -120,12 +121,22 @@ class Call:
         size = 0
         for operand in self.operands.values():
             if operand.at is None:
-                size += operand.values.nbytes
+                # Not by `nbytes`, a property: this is asked of every small call, some times.
+                size += operand.values.nbytes if type(operand) is Operand else operand.nbytes
         return size
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether a large tensor lies in a file that is mapped into memory."""
+        return any(one.nbytes >= MAPPED_BYTES and one.is_mapped() for one in self.operands.values())
+
+    def checked(self) -> Call:
+        """The same call, once no large uint64 tensor has a number that the wire cannot hold: one pass over them."""
+        return replace(self, operands={name: one.checked(name) for name, one in self.operands.items()})
+
     def owned(self) -> Call:
-        """The same call, its tensors in memory that the caller cannot change any more."""
-        return replace(self, operands={name: one.owned() for name, one in self.operands.items()})
+        """The same call, checked, its tensors in memory that the caller cannot change any more."""
+        return replace(self, operands={name: one.checked(name).owned() for name, one in self.operands.items()})
 
     def body(self) -> bytes:
         """The serialised request, made anew each time: each tensor is copied once, into it."""

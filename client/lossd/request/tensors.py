@@ -1,4 +1,6 @@
-"""Tensors: arrays in and out of `lossd.v1.Tensor`. No loop over elements, no change of dtype.
+"""Tensors: arrays in and out of `lossd.v1.Tensor`. No loop over elements, no change of dtype but one.
+
+The wire has no unsigned integers of more than 8 bits: labels and counts of these are sent as signed ones that fit them.
 
 numpy arrays, lists (as numpy makes them), torch CPU tensors of any dtype, and anything with DLPack, the buffer protocol
 or numpy's array protocols. torch and ml_dtypes are never imported to look at an array: who passes one has them.
@@ -14,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.errors import InternalError, InvalidArgument
+from lossd.request import integers
 from lossd.v1 import tensor_pb2 as pb
 
 NAMES: dict[pb.DataType.ValueType, str] = {
@@ -45,6 +48,10 @@ _TORCH_BITS = {
 }
 
 
+# Up to here unsigned integers are converted at once; a call that has more is never a small one, and is checked and
+# converted where it may take its time (`Call.checked`).
+_AT_ONCE_BYTES = 1 << 20
+
 FLOAT32, FLOAT64 = pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64
 
 # Below this many bytes a copy costs less than a view.
@@ -71,6 +78,11 @@ class Operand(NamedTuple):
     def nbytes(self) -> int:
         return self.values.nbytes
 
+    @property
+    def layout(self) -> np.dtype[Any]:
+        """The dtype of the elements as they are sent, in the types that numpy has."""
+        return self.values.dtype.newbyteorder("<")
+
     def data(self) -> bytes | memoryview:
         """The elements as the wire has them: C order, little-endian. Copied only where small or not lying so."""
         return raw(self.values)
@@ -91,6 +103,10 @@ class Operand(NamedTuple):
             return self
         return self._replace(values=self.values.copy())
 
+    def checked(self, field: str) -> Operand:
+        """The same, with only such values as the wire can hold; InvalidArgument where there are others."""
+        return self
+
     def is_mapped(self) -> bool:
         """Whether the elements lie in a file that is mapped into memory."""
         base: Any = self.values
@@ -99,6 +115,40 @@ class Operand(NamedTuple):
                 return True
             base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
         return False
+
+
+class UnsignedOperand(Operand):
+    """An operand of unsigned integers that the wire lacks: each part is converted as it is sent.
+
+    Its `checked` must come before it is sent.
+    """
+
+    __slots__ = ()
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.size * self.layout.itemsize
+
+    @property
+    def layout(self) -> np.dtype[Any]:
+        return _NUMPY[self.dtype]
+
+    def data(self) -> bytes | memoryview:
+        return raw(self.values.astype(self.layout))
+
+    def items(self, start: int, stop: int) -> bytes | memoryview:
+        return raw(self.values[start:stop].astype(self.layout))
+
+    def owned(self) -> Operand:
+        if self.is_mapped() and not self.values.flags.writeable:
+            return self
+        return Operand(self.dtype, self.values.astype(self.layout), self.torch)
+
+    def checked(self, field: str) -> Operand:
+        """Of 64 bits: the same memory as int64. One pass over the elements, and no copy."""
+        if self.values.itemsize < 8:
+            return self
+        return Operand(self.dtype, integers.as_int64(field, self.values), self.torch)
 
 
 def raw(values: npt.NDArray[Any]) -> bytes | memoryview:
@@ -122,12 +172,13 @@ def take(field: str, value: Any) -> Operand:
     if dtype is None:
         dtype = _BY_NAME.get(value.dtype.name)
         if dtype is None:
-            _refuse_dtype(field, value.dtype.name)
+            return _take_unsigned(field, value, value.dtype.name, torch=False)
     return Operand(dtype, value)
 
 
 def _take_torch(field: str, value: Any, torch: Any) -> Operand:
-    dtype = _BY_NAME.get(str(value.dtype).removeprefix("torch."))
+    name = str(value.dtype).removeprefix("torch.")
+    dtype = _BY_NAME.get(name, integers.SIGNED.get(name))
     if dtype is None:
         _refuse_dtype(field, str(value.dtype))
     if value.device.type != "cpu" or value.layout is not torch.strided:
@@ -135,9 +186,20 @@ def _take_torch(field: str, value: Any, torch: Any) -> Operand:
             field, f"is a torch tensor on {value.device}, {value.layout}: give a dense one on the CPU", "NOT_ON_CPU"
         )
     dense = value.detach()
+    if name in integers.SIGNED:
+        return _take_unsigned(field, dense.numpy(force=True), str(value.dtype), torch=True)
     if dtype in _TORCH_BITS:
         dense = dense.view(getattr(torch, _TORCH_BITS[dtype]))
     return Operand(dtype, dense.numpy(force=True), True)
+
+
+def _take_unsigned(field: str, values: npt.NDArray[Any], name: str, *, torch: bool) -> Operand:
+    """name: of the dtype, as it was given."""
+    dtype = integers.SIGNED.get(values.dtype.name) if field in integers.FIELDS else None
+    if dtype is None:
+        _refuse_dtype(field, name)
+    operand = UnsignedOperand(dtype, values, torch)
+    return operand if values.nbytes > _AT_ONCE_BYTES else operand.checked(field).owned()
 
 
 def _as_numpy(field: str, value: Any) -> npt.NDArray[Any]:
@@ -151,9 +213,12 @@ def _as_numpy(field: str, value: Any) -> npt.NDArray[Any]:
             if not hasattr(value, "__array__"):
                 _refuse(field, f"is a {type(value).__name__} that numpy cannot read: copy it to the CPU", "NOT_ON_CPU")
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         _refuse(field, f"is not an array: {error}".splitlines()[0], "NOT_AN_ARRAY")
+    if isinstance(value, list | tuple):
+        integers.check_list(field, value, array)
+    return array
 
 
 def _holds_masked(values: list[Any] | tuple[Any, ...]) -> bool:

@@ -22,8 +22,12 @@ WHOLE_BYTES = 1 << 20
 # Of the larger of a block and its answer: what the server computes without a hand-over, and its second cache holds.
 # 0.75 to 2 MiB differ by a tenth; 0.25 and 4 MiB are slower.
 BLOCK_BYTES = 5 << 18
-# Tags, lengths, shapes and options of a message: far less than this.
-HEADERS_BYTES = 8192
+# At most what a message has beside tensors and options: tags, lengths, an evaluation's number, summary and timing.
+ENVELOPE_BYTES = 192
+# At most what a tensor has beside its elements and its shape, and each dimension of that.
+_TENSOR_BYTES, _DIMENSION_BYTES = 64, 10
+# What a server's own measure of a block may have more than ours.
+_BLOCK_MARGIN_BYTES = 1024
 
 _ELEMENTWISE = frozenset({"bce", "bce_with_logits", "self_information", "sigmoid", "log_sigmoid"})
 _BY_DIM = frozenset({"entropy", "softmax", "log_softmax"})
@@ -78,11 +82,36 @@ def answer_item_bytes(call: Call) -> int:
     return size + sum(losses * _OUTPUT_BYTES.get(output, wide) for output in call.asked.fields.get("outputs", ()))
 
 
+def _header_bytes(rank: int, tensors: int) -> int:
+    """At most the bytes of a message with `tensors` of that rank beside their elements and the options."""
+    return ENVELOPE_BYTES + tensors * (_TENSOR_BYTES + _DIMENSION_BYTES * rank)
+
+
+def request_bytes(call: Call) -> int:
+    """At least the bytes of the request as one message."""
+    rank = max((operand.values.ndim for operand in call.operands.values()), default=0)
+    headers = _header_bytes(rank, len(call.operands))
+    return headers + len(call.asked.encoded) + len(call.placements) + call.nbytes
+
+
 def answer_bytes(call: Call) -> int:
     """At least the bytes of the whole answer."""
     shape = call.operands["input"].shape
+    return _last_answer_bytes(call) + answer_item_bytes(call) * (shape[0] if shape else 1)
+
+
+def _last_answer_bytes(call: Call) -> int:
+    """The same of what does not come item by item: the gradient of class weights, and what every answer has."""
+    shape = call.operands["input"].shape
     weights = 8 * (shape[1] if len(shape) > 1 else prod(shape)) if "weight" in call.asked.gradients else 0
-    return HEADERS_BYTES + weights + answer_item_bytes(call) * (shape[0] if shape else 1)
+    return weights + _answer_header_bytes(call)
+
+
+def _answer_header_bytes(call: Call) -> int:
+    fields = call.asked.fields
+    return _header_bytes(
+        call.operands["input"].values.ndim, 1 + len(call.asked.gradients) + len(fields.get("outputs", ()))
+    )
 
 
 def plan_blocks(call: Call, limits: MessageLimits) -> BlockPlan | str:
@@ -98,7 +127,8 @@ def plan_blocks(call: Call, limits: MessageLimits) -> BlockPlan | str:
     items = given.shape[0]
     if not given.values.size:
         return "input is empty"
-    streamed = tuple(name for name in call.operands if name == "input" or _is_cut(call, name, axis is None))
+    most_whole = min(WHOLE_BYTES, (limits.max_message_bytes or WHOLE_BYTES) // 8)
+    streamed = tuple(name for name in call.operands if name == "input" or _is_cut(call, name, axis is None, most_whole))
     request = sum(call.operands[name].nbytes // items for name in streamed)
     if request > limits.max_item_bytes:
         return (
@@ -109,18 +139,33 @@ def plan_blocks(call: Call, limits: MessageLimits) -> BlockPlan | str:
     if axis is None:
         grain = max(1, -(-limits.elementwise_granularity // prod(given.shape[1:])))
     answer = answer_item_bytes(call)
-    least = grain if grain < items else items
-    if least * max(request, answer) + HEADERS_BYTES > limits.max_message_bytes:
+    least = min(grain, items)
+    most_request = limits.max_message_bytes - _header_bytes(len(given.shape), len(streamed)) - _BLOCK_MARGIN_BYTES
+    most_answer = limits.answer_bytes - _answer_header_bytes(call)
+    whole = request_bytes(call) - sum(call.operands[name].nbytes for name in streamed)
+    if whole > limits.max_message_bytes:
         return (
-            f"{least} items (indices of dimension 0) need messages of {least * max(request, answer)} bytes, and the "
-            f"server's max_message_bytes is {limits.max_message_bytes}"
+            f"what goes with every item has {whole} bytes, and the server's max_message_bytes is "
+            f"{limits.max_message_bytes}"
         )
-    most = min(BLOCK_BYTES, limits.max_message_bytes - HEADERS_BYTES)
-    step = max(grain, most // max(request, answer, 1) // grain * grain)
+    if least * request > most_request:
+        return (
+            f"{least} items (indices of dimension 0) have {least * request} bytes, and the server's max_message_bytes "
+            f"is {limits.max_message_bytes}"
+        )
+    if max(least * answer + _answer_header_bytes(call), _last_answer_bytes(call)) > limits.answer_bytes:
+        needed, bound = max(least * answer, _last_answer_bytes(call)), limits.answer_bound
+        return f"{least} items (indices of dimension 0) have answers of {needed} bytes, and {bound} in a message"
+    step = max(grain, min(_of(request, most_request), _of(answer, most_answer)) // grain * grain)
     return BlockPlan(items, step, streamed, answer)
 
 
-def _is_cut(call: Call, name: str, elementwise: bool) -> bool:
+def _of(item_bytes: int, most: int) -> int:
+    """Items of so many bytes in a block."""
+    return min(BLOCK_BYTES, most) // max(item_bytes, 1)
+
+
+def _is_cut(call: Call, name: str, elementwise: bool, most_whole: int) -> bool:
     """Whether a tensor beside the input goes in blocks: it has the input's items, and is large or has a gradient."""
     operand, shape = call.operands[name], call.operands["input"].shape
     if not operand.shape or operand.shape[0] != shape[0]:
@@ -131,7 +176,7 @@ def _is_cut(call: Call, name: str, elementwise: bool) -> bool:
         aligned = not is_reduced(call)
     else:
         aligned = name in ("target", "row_weight")
-    return aligned and (operand.nbytes > WHOLE_BYTES or name in call.asked.gradients)
+    return aligned and (operand.nbytes > most_whole or name in call.asked.gradients)
 
 
 def is_index_target(call: Call) -> bool:

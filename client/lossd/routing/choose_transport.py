@@ -10,7 +10,7 @@ from lossd.options import Progress, Transport
 from lossd.request.build import Call
 from lossd.request.option_values import unknown_value
 from lossd.routing import shared_memory_limits
-from lossd.routing.block_plan import HEADERS_BYTES, BlockPlan, answer_bytes, plan_blocks
+from lossd.routing.block_plan import BlockPlan, answer_bytes, plan_blocks, request_bytes
 from lossd.rpc.server_limits import MessageLimits
 
 # One message for a call that is cut nowhere, or references into shared memory; blocks of a stream.
@@ -24,6 +24,8 @@ STREAM_BYTES = 8 << 20
 SHARED_BYTES = 1 << 20
 # Requests under this have answers under SMALL_BYTES: an element of one byte brings at most 16 back.
 _TINY_BYTES = SMALL_BYTES // 32
+# Headers of a small request, whatever its options: far less than this.
+_HEADERS_BYTES = 8192
 
 
 def checked(transport: object) -> Transport:
@@ -45,10 +47,12 @@ def taken(options: Mapping[str, Any]) -> tuple[Transport, Progress | None, Mappi
     return checked(rest.pop("transport", None)), rest.pop("progress", None), rest
 
 
-def is_small(call: Call, asked: Transport) -> bool:
-    """Whether the call goes in one message whatever the server is."""
+def is_small(call: Call, asked: Transport, most_bytes: int = SMALL_BYTES) -> bool:
+    """Whether the call goes in one message whatever the server is. most_bytes: what is known to fit, either way."""
     nbytes = call.nbytes
-    if nbytes > SMALL_BYTES - HEADERS_BYTES or asked in ("stream", "shared_memory"):
+    if nbytes > SMALL_BYTES - _HEADERS_BYTES or asked in ("stream", "shared_memory"):
+        return False
+    if most_bytes < SMALL_BYTES and max(request_bytes(call), answer_bytes(call)) > most_bytes:
         return False
     return nbytes <= _TINY_BYTES or asked == "unary" or answer_bytes(call) <= SMALL_BYTES
 
@@ -67,12 +71,8 @@ def choose_transport(asked: Transport, call: Call, limits: MessageLimits, no_sha
     too_large = _too_large(call, limits)
     if asked == "unary":
         if too_large is not None:
-            raise TooLarge(
-                f"{too_large}: send fewer items at a time, leave the transport to this client, or raise the server's "
-                "option max_message_bytes",
-                field="max_message_bytes",
-                reason="MESSAGE_TOO_LARGE",
-                metadata=_sizes(call, limits),
+            raise _does_not_fit(
+                f"{too_large}: send fewer items at a time, leave the transport to this client", call, limits
             )
         return "unary"
     streamed = plan_blocks(call, limits)
@@ -81,7 +81,7 @@ def choose_transport(asked: Transport, call: Call, limits: MessageLimits, no_sha
             raise _cannot(asked, streamed)
         return streamed
     size = max(call.nbytes, answer_bytes(call))
-    mapped = any(one.nbytes >= SMALL_BYTES and one.is_mapped() for one in call.operands.values())
+    mapped = call.is_mapped
     if no_shared is None and size >= SHARED_BYTES and not mapped:
         return "shared_memory"
     if isinstance(streamed, BlockPlan) and (mapped or too_large is not None or size >= STREAM_BYTES):
@@ -90,34 +90,36 @@ def choose_transport(asked: Transport, call: Call, limits: MessageLimits, no_sha
         return "unary"
     if no_shared is None:
         return "shared_memory"
-    raise TooLarge(
-        f"{too_large}, and it cannot be streamed: {streamed}. Raise the server's option max_message_bytes",
-        field="max_message_bytes",
-        reason="MESSAGE_TOO_LARGE",
-        metadata=_sizes(call, limits),
-    )
+    raise _does_not_fit(f"{too_large}, and it cannot be streamed: {streamed}: send less", call, limits)
 
 
 def _too_large(call: Call, limits: MessageLimits) -> str | None:
     """Why the call does not fit one message each way: the first half of a sentence."""
-    most = limits.max_message_bytes
-    if not most:
-        return None
-    request = call.nbytes + HEADERS_BYTES
-    if request > most:
+    most, request = limits.max_message_bytes, request_bytes(call)
+    if most and request > most:
         return f"the request has {request} bytes, the server takes {most} in one message"
     answer = answer_bytes(call)
-    if answer > most:
-        return f"the answer has {answer} bytes, the server takes {most} in one message"
+    if answer > limits.answer_bytes:
+        return f"the answer has {answer} bytes, {limits.answer_bound} in one message"
     return None
 
 
-def _sizes(call: Call, limits: MessageLimits) -> dict[str, str]:
-    return {
-        "request_bytes": str(call.nbytes),
-        "answer_bytes": str(answer_bytes(call)),
-        "max_message_bytes": str(limits.max_message_bytes),
+def _does_not_fit(why: str, call: Call, limits: MessageLimits) -> TooLarge:
+    request = request_bytes(call)
+    of_client = limits.client_bounds_answers and request <= (limits.max_message_bytes or request)
+    option = "max_response_bytes" if of_client else "max_message_bytes"
+    sizes = {
+        "request_bytes": request,
+        "answer_bytes": answer_bytes(call),
+        "max_message_bytes": limits.max_message_bytes,
+        "max_response_bytes": limits.max_response_bytes,
     }
+    return TooLarge(
+        f"{why}, or raise {'this client' if of_client else 'the server'}'s {option}",
+        field=option,
+        reason="MESSAGE_TOO_LARGE",
+        metadata={name: str(size) for name, size in sizes.items()},
+    )
 
 
 def _cannot(asked: Transport, why: str) -> InvalidArgument:

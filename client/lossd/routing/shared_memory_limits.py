@@ -24,8 +24,8 @@ def why_not(call: Call, limits: MessageLimits) -> str | None:
     if copied > most:
         return f"{copied} bytes of it are no floats that the server uses where they lie, and it copies at most {most}"
     answer = answer_bytes(call) - _placed_bytes(call)
-    if answer > most:
-        return f"its answer has {answer} bytes beside the gradients, and the server's max_message_bytes is {most}"
+    if answer > limits.answer_bytes:
+        return f"its answer has {answer} bytes beside the gradients, and {limits.answer_bound} in a message"
     return None
 
 

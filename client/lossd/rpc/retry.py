@@ -31,6 +31,8 @@ from lossd.rpc.protocol import Lifetime
 FIRST_S = 0.05
 GROWTH = 2.0
 LONGEST_S = 2.0
+# After so many growths a wait has its end for certain, and a power need not be taken that no float holds.
+MOST_GROWTHS = 64
 # Each wait is drawn from ±20 %, so that clients that failed together do not come back together.
 JITTER = 0.2
 
@@ -79,7 +81,7 @@ class Retry:
         self._lifetime = lifetime or Lifetime()
         self._connect_end_s = clock() + self._lifetime.connect_timeout_s
         self._connecting = False
-        self._wait_s = FIRST_S
+        self._waits = 0
 
     def remaining_s(self) -> float:
         """Seconds that the next attempt has; never negative."""
@@ -90,17 +92,23 @@ class Retry:
         """New ground was covered: the time for repeating begins anew, unless the whole call is bounded."""
         if not self._bounded:
             self._end_s = self._clock() + self._timeout_s
-            self._wait_s = FIRST_S
+            self._waits = 0
 
     def wait_s(self, error: Error) -> float:
         """Seconds to wait before the next attempt; raises `error` where there is none."""
         if self._connecting and self._lifetime.reached and isinstance(error, DeadlineExceeded) and not error.reason:
             # The attempt had the time for connecting only, and the server turned out to be there.
             return 0.0
+        wait_s = self.wait_after(error, self._waits)
+        self._waits += 1
+        return wait_s
+
+    def wait_after(self, error: Error, failures: int) -> float:
+        """As `wait_s`, of one that failed `failures` times before and waits beside others in the same time."""
         if not isinstance(error, Unavailable | Overloaded) or error.reason in (CLIENT_CLOSED, EMBEDDED_ENDED):
             raise error
-        wait_s = max(self._wait_s, error.retry_after_s or 0.0) * self._uniform(1 - JITTER, 1 + JITTER)
-        self._wait_s = min(self._wait_s * GROWTH, LONGEST_S)
+        longer_s = min(FIRST_S * GROWTH ** min(failures, MOST_GROWTHS), LONGEST_S)
+        wait_s = max(longer_s, error.retry_after_s or 0.0) * self._uniform(1 - JITTER, 1 + JITTER)
         if wait_s >= self.remaining_s():
             raise error
         return wait_s

@@ -38,6 +38,9 @@ class SharedMemorySession:
         self._instance_id: str | None = None
         # With the server whose instance_id that is: one of the two is None.
         self._opened: tuple[Arena | None, str | None] = None, None
+        # The last server whose socket was not reached.
+        self._unreached: str | None = None
+        self._may_pass = False
 
     def open(self, server: service_pb2.GetServerInfoResponse) -> tuple[Arena | None, str | None]:
         """The regions shared with that server, or why there are none."""
@@ -47,7 +50,16 @@ class SharedMemorySession:
                 self._instance_id = server.instance_id
             return self._opened
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether there may be regions once the server is asked anew.
+
+        What it said may be of a process that has ended since. Only one that says the same again is out of reach.
+        """
+        return self._may_pass
+
     def _connect(self, server: service_pb2.GetServerInfoResponse) -> tuple[Arena | None, str | None]:
+        self._may_pass = False
         if self._round_robin:
             return None, "the address stands for several servers in turn"
         if not server.shared_memory_socket or not server.limits.max_shared_memory_bytes:
@@ -56,17 +68,28 @@ class SharedMemorySession:
 
         regions = Arena.connect(server.shared_memory_socket, server.instance_id)
         if regions is None:
+            self._may_pass, self._unreached = self._unreached != server.instance_id, server.instance_id
             return None, f"the server's socket {server.shared_memory_socket} is not reached from here"
         return regions, None
 
+    @property
+    def regions(self) -> Arena | None:
+        """Those that are open."""
+        return self._opened[0]
+
     def holds(self, call: Call) -> bool:
         """Whether an array of the call lies in a region here."""
-        regions = self._opened[0]
+        regions = self.regions
         return regions is not None and any(regions.find(one.values) is not None for one in call.operands.values())
 
-    def lose(self) -> None:
-        """After a server that knows the regions no more: the next `open` connects anew."""
+    def lose(self, known: Arena | None = None) -> None:
+        """After a server that knows the regions no more: the next `open` connects anew.
+
+        known: those that it did not know; nothing is done where others have taken their place since.
+        """
         with self._lock:
+            if known is not None and self._opened[0] is not known:
+                return
             (regions, _), self._opened, self._instance_id = self._opened, (None, None), None
         if regions is not None:
             regions.close()
@@ -77,6 +100,7 @@ class SharedCall:
 
     def __init__(self, call: Call, regions: Arena) -> None:
         self.original = call
+        self.regions = regions
         self._loans: list[Loan] = []
         # Loans of gradients: their arrays, which the caller gets, hold them.
         self._given: list[Loan] = []
@@ -117,13 +141,12 @@ class SharedCall:
         values = operand.values
         if values.nbytes < LEAST_BYTES:
             return operand
-        little = values.dtype.newbyteorder("<")
-        at = regions.find(values) if values.dtype == little else None
+        at = regions.find(values) if values.dtype == operand.layout else None
         if at is None:
-            loan = regions.lend(values.nbytes)
+            loan = regions.lend(operand.nbytes)
             self._loans.append(loan)
             at = loan.token, loan.offset
-            lent: np.ndarray[Any, Any] = loan.array(values.shape, little)
+            lent: np.ndarray[Any, Any] = loan.array(values.shape, operand.layout)
             np.copyto(lent, values)
             values = lent
         return operand._replace(values=values, at=at)

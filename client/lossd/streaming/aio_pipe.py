@@ -42,13 +42,17 @@ class Pipe:
     async def _send(self) -> None:
         try:
             while True:
-                message = self._exchange.next_message()
+                if self._exchange.reads_file:
+                    message = await asyncio.to_thread(self._exchange.next_message)
+                else:
+                    message = self._exchange.next_message()
                 if message is None:
                     self._woken.clear()
                     await self._woken.wait()
                     continue
                 await self._call.write(message)
                 self._progress_s = time.monotonic()
+                self._exchange.report_progress()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the call is over: reading says how
         except Exception as error:
@@ -70,18 +74,20 @@ class Pipe:
         except Exception as error:
             await self._received.put(error)
 
-    async def receive(self, wait: bool, idle_s: float) -> bytes | None:
-        """The next answer, None where there is none yet and `wait` is false. Raises what ended the stream.
+    async def receive(self, wait_s: float, idle_s: float) -> bytes | None:
+        """The next answer, None where none comes within `wait_s` seconds. Raises what ended the stream.
 
         DeadlineExceeded where nothing was sent and nothing came for `idle_s` seconds of waiting.
         """
         since_s = time.monotonic()
         while self._received.empty():
-            if not wait:
+            now_s = time.monotonic()
+            if since_s + wait_s <= now_s:
                 return None
-            left_s = max(since_s, self._progress_s) + idle_s - time.monotonic()
-            if left_s <= 0:
+            idle_left_s = max(since_s, self._progress_s) + idle_s - now_s
+            if idle_left_s <= 0:
                 raise protocol.no_progress(idle_s)
+            left_s = min(idle_left_s, since_s + wait_s - now_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if left_s == inf else left_s):
                     return _body(await self._received.get())

@@ -12,14 +12,12 @@ import numpy as np
 
 from lossd import results, wire
 from lossd.errors import InternalError
-from lossd.options import Progress
 from lossd.request import tensors
 from lossd.request.build import Call
 from lossd.request.tensors import Operand
 from lossd.results import Result
 from lossd.routing.block_plan import BlockPlan
-from lossd.streaming import mean_denominator as denominators
-from lossd.streaming.mean_denominator import MeanDenominator
+from lossd.routing.mean_denominator import MeanDenominator
 from lossd.v1 import loss_pb2, service_pb2
 from lossd.v1 import tensor_pb2 as pb
 
@@ -55,24 +53,28 @@ def together(entries: list[bytes]) -> bytes:
 
 
 class Sending:
-    """The messages of an evaluation that is cut into blocks. Arrays are read block by block."""
+    """The messages of an evaluation that is cut into blocks. Arrays are read block by block.
 
-    def __init__(self, call: Call, cut: BlockPlan, evaluation_id: int, progress: Progress | None = None) -> None:
+    denominator: of its mean, where the server cannot know it. items: those that are in the messages made so far.
+    """
+
+    def __init__(
+        self, call: Call, cut: BlockPlan, evaluation_id: int, denominator: MeanDenominator | None = None
+    ) -> None:
         self._call = call
-        self._cut = cut
+        self.cut = cut
         self._identity = b"\x08" + wire.varint(evaluation_id)
-        self._progress = progress
-        self.denominator: MeanDenominator | None = None
+        self.denominator = denominator
+        self.items = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        if denominators.needed(self._call, self._cut):
-            self.denominator = denominators.denominator(self._call)
         yield self._message(OPEN, self._open())
-        cut = self._cut
+        cut = self.cut
         for start in range(0, cut.items, cut.step):
-            yield self._message(BLOCK, self._block(start, min(start + cut.step, cut.items)))
-            if self._progress is not None:
-                self._progress(min(start + cut.step, cut.items), cut.items)
+            stop = min(start + cut.step, cut.items)
+            message = self._message(BLOCK, self._block(start, stop))
+            self.items = stop
+            yield message
         yield self._message(END, [])
 
     def _message(self, kind: int, parts: list[Part]) -> bytes:
@@ -89,7 +91,7 @@ class Sending:
                 operands["grad_output"] = self._upstream(self.denominator, operands)
         for name, operand in operands.items():
             number = asked.request.DESCRIPTOR.fields_by_name[name].number
-            if name in self._cut.streamed:
+            if name in self.cut.streamed:
                 tensor = pb.Tensor(dtype=operand.dtype, shape=operand.shape, streamed=pb.Streamed())
                 body = tensor.SerializeToString()
                 parts += [head(number, len(body)), body]
@@ -108,7 +110,7 @@ class Sending:
 
     def _block(self, start: int, stop: int) -> list[Part]:
         parts: list[Part] = [b"\x10" + wire.varint(start)] if start else []
-        for name in self._cut.streamed:
+        for name in self.cut.streamed:
             operand = self._call.operands[name]
             parts.append(wire.tensor_header(_BLOCK[name], operand.dtype, (stop - start, *operand.shape[1:])))
             parts.append(operand.items(start, stop))

@@ -22,6 +22,7 @@ from lossd.v1 import service_pb2
 
 if TYPE_CHECKING:
     from lossd.routing.route import Route
+    from lossd.rpc.retry import Retry
 
 # Evaluations that share a message, and their bytes: a message costs 0.1 ms whatever is in it.
 MOST_TOGETHER = 128
@@ -34,13 +35,30 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Evaluation:
-    """A call on a stream. outcome: its end, None before."""
+    """A call on a stream. outcome: its end, None before. refusals: how often it was refused and is sent again.
 
-    __slots__ = ("_body", "call", "cut", "nbytes", "outcome", "progress", "route", "spent", "start_s")
+    retry: the time in which the server must come to know its shared memory, once it did not.
+    """
+
+    __slots__ = (
+        "_body",
+        "call",
+        "cut",
+        "nbytes",
+        "outcome",
+        "progress",
+        "refusals",
+        "retry",
+        "route",
+        "spent",
+        "start_s",
+    )
 
     def __init__(self, route: Route, start_s: float, progress: Progress | None = None) -> None:
         self.start_s = start_s
         self.progress = progress
+        self.refusals = 0
+        self.retry: Retry | None = None
         self.spent = False  # gradients have overwritten a part of its tensor: it cannot be sent again
         self.take(route)
 
@@ -57,6 +75,11 @@ class Evaluation:
         """Takes what it sends, where it goes whole: the caller may change its arrays from now on."""
         if self.cut is None:
             self._body = self.call.body()
+
+    @property
+    def reads_file(self) -> bool:
+        """Whether its blocks are read from a file that is mapped into memory."""
+        return self.cut is not None and self.call.is_mapped
 
     def body(self) -> bytes:
         """Its serialised request, where it goes whole."""
@@ -92,6 +115,8 @@ class Exchange:
     """What is said on one stream. sent: messages so far. max_message_bytes: the server's; 0: it names none."""
 
     def __init__(self, max_message_bytes: int, evaluations: Iterable[Evaluation] = ()) -> None:
+        self._under: _Open | None = None  # whose blocks are being sent
+        self._reported = 0
         self._together_bytes = min(MOST_TOGETHER_BYTES, max_message_bytes or MOST_TOGETHER_BYTES)
         self._outbox = deque(evaluations)
         self._open: dict[int, _Open] = {}
@@ -127,6 +152,22 @@ class Exchange:
             self.sent += 1
         return message
 
+    @property
+    def reads_file(self) -> bool:
+        """Whether the next message reads a file that is mapped into memory, which may wait for a disk."""
+        if self._blocks is not None:
+            return self._under is not None and self._under.evaluation.reads_file
+        return bool(self._outbox) and self._outbox[0].reads_file
+
+    def report_progress(self) -> None:
+        """Tells whoever wants to know how many items have been taken by the pipe."""
+        under = self._under
+        if under is None or under.sending is None or under.evaluation.progress is None:
+            return
+        if self._reported != under.sending.items:
+            self._reported = under.sending.items
+            under.evaluation.progress(self._reported, under.sending.cut.items)
+
     def _next_block(self) -> bytes | None:
         if self._blocks is None:
             return None
@@ -153,8 +194,9 @@ class Exchange:
         self._blocks_id = self._begin(evaluation)
         under = self._open[self._blocks_id]
         under.assembly = Assembly(evaluation.call, evaluation.cut)
-        under.sending = Sending(evaluation.call, evaluation.cut, self._blocks_id, evaluation.progress)
+        under.sending = Sending(evaluation.call, evaluation.cut, self._blocks_id, evaluation.route.denominator)
         self._blocks = iter(under.sending)
+        self._under, self._reported = under, 0
         return self._next_block()
 
     def _begin(self, evaluation: Evaluation) -> int:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from lossd.errors import Error, InvalidArgument
 from lossd.options import Errors
 from lossd.request.build import METHODS, Call, build
+from lossd.request.conversion_cost import are_quick
 from lossd.request.option_values import did_you_mean, integer_option, unknown_value
 from lossd.streaming.exchange import Evaluation
 
@@ -36,6 +37,13 @@ class MapWindow:
         self._entries: deque[Evaluation | Exception] = deque()
         self._bytes = 0
         self.exhausted = False
+
+    @staticmethod
+    def is_quick(item: Any) -> bool:
+        """Whether `call` of it copies and converts next to nothing."""
+        if isinstance(item, Mapping):
+            return are_quick((), item)
+        return are_quick(item if type(item) is tuple else (item,), {})
 
     def call(self, item: Any) -> Call | None:
         """The call of an item: a tuple of its tensors, a dict of tensors and options, or its only tensor.

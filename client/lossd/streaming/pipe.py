@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from threading import Condition, Thread
+from threading import TIMEOUT_MAX, Condition, Thread
 from typing import Any, Self
 
 from lossd.errors import Unavailable
@@ -45,6 +45,7 @@ class Pipe:
 
     def __next__(self) -> bytes:
         try:
+            self._exchange.report_progress()
             while True:
                 self._progress_s = time.monotonic()
                 message = None if self._closed else self._exchange.next_message()
@@ -83,24 +84,26 @@ class Pipe:
             self._failure = self._failure or failure
             self._changed.notify_all()
 
-    def receive(self, wait: bool, idle_s: float) -> bytes | None:
-        """The next answer, None where there is none yet and `wait` is false. Raises what ended the stream.
+    def receive(self, wait_s: float, idle_s: float) -> bytes | None:
+        """The next answer, None where none comes within `wait_s` seconds. Raises what ended the stream.
 
         DeadlineExceeded where nothing was sent and nothing came for `idle_s` seconds of waiting.
         """
-        if not (wait or self._received or self._closed):
+        if not (wait_s or self._received or self._closed):
             return None
         since_s = time.monotonic()
         with self._changed:
             while not self._received:
                 if self._failure is not None:
                     raise self._failure
-                if not wait:
+                now_s = time.monotonic()
+                if since_s + wait_s <= now_s:
                     return None
-                left_s = max(since_s, self._progress_s) + idle_s - time.monotonic()
-                if left_s <= 0:
+                idle_left_s = max(since_s, self._progress_s) + idle_s - now_s
+                if idle_left_s <= 0:
                     raise protocol.no_progress(idle_s)
-                self._changed.wait(None if left_s == inf else left_s)
+                left_s = min(idle_left_s, since_s + wait_s - now_s)
+                self._changed.wait(None if left_s == inf else min(left_s, TIMEOUT_MAX))
             body = self._received.popleft()
             self._changed.notify_all()
             return body

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from math import inf
 from typing import Self
 
@@ -17,6 +16,7 @@ from lossd.rpc.protocol import cannot_repeat
 from lossd.rpc.retry import Retry
 from lossd.streaming.exchange import Evaluation, Exchange
 from lossd.streaming.pipe import Pipe, Start
+from lossd.streaming.refused import Refused
 
 
 class ReconnectingStream:
@@ -40,6 +40,7 @@ class ReconnectingStream:
         self._idle_s = idle_s
         self._max_message_bytes = max_message_bytes
         self._unanswered: dict[Evaluation, None] = {}
+        self._refused = Refused(retry)
         self._exchange = Exchange(max_message_bytes)
         self._pipe: Pipe | None = None
         self._furthest = 0
@@ -52,6 +53,9 @@ class ReconnectingStream:
     def add(self, evaluation: Evaluation) -> None:
         """Sends it, after those before it."""
         self._unanswered[evaluation] = None
+        self._send(evaluation)
+
+    def _send(self, evaluation: Evaluation) -> None:
         self._exchange.add(evaluation)
         self._opened().wake()
 
@@ -60,19 +64,24 @@ class ReconnectingStream:
         # What the caller did in between is no time in which the server stood still.
         self._retry.extend()
         while True:
+            for evaluation in self._refused.due():
+                self._send(evaluation)
             try:
-                body = self._opened().receive(wait, self._idle_s)
+                body = self._opened().receive(self._refused.next_s() if wait else 0.0, self._idle_s)
                 if body is None:
+                    if wait:
+                        continue  # a refused one is due
                     return []
                 ended = self._exchange.receive(body, time.perf_counter())
             except (grpc.RpcError, Error) as failure:
                 self._gained(0)
                 self._again(self._explain(failure))
                 continue
-            ended = [evaluation for evaluation in ended if not self._repeat(evaluation)]
-            self._gained(len(ended))
-            if ended or not wait:
-                return ended
+            over = [evaluation for evaluation in ended if self._is_over(evaluation)]
+            if over or not ended:  # a refusal is no progress
+                self._gained(len(over))
+            if over or not wait:
+                return over
 
     def _opened(self) -> Pipe:
         if self._pipe is None:
@@ -96,20 +105,16 @@ class ReconnectingStream:
         if any(evaluation.spent for evaluation in self._unanswered):
             raise cannot_repeat(error)
         sleep(wait_s)
+        self._refused.clear()
         self._exchange = Exchange(self._max_message_bytes, self._unanswered)
 
-    def _repeat(self, evaluation: Evaluation) -> bool:
-        """Whether an evaluation that failed alone is sent once more."""
-        if isinstance(evaluation.outcome, Error) and not evaluation.spent:
-            with suppress(Error):
-                wait_s = self._retry.wait_s(evaluation.outcome)
-                sleep(wait_s)
-                evaluation.outcome = None
-                self.add(evaluation)
-                return True
+    def _is_over(self, evaluation: Evaluation) -> bool:
+        """Whether an evaluation that ended is not to be sent once more."""
+        if self._refused.take(evaluation):
+            return False
         del self._unanswered[evaluation]
         evaluation.ended()
-        return False
+        return True
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ from dataclasses import Field, dataclass, field, fields
 from math import isfinite
 from typing import Any
 
-from lossd.command_line import CommandParser
+from lossd.command_line.parser import CommandParser
 from lossd_server.config.address import is_local
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}

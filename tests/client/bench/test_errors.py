@@ -164,22 +164,6 @@ def test_wrong_usage(arguments: list[str], sentence: str, capsys: pytest.Capture
     assert sentence in capsys.readouterr().err
 
 
-def test_a_reader_that_has_seen_enough() -> None:
-    """`lossd bench | head`: no traceback."""
-    with EmbeddedServer() as server:
-        source = f"""
-            import os, sys
-            from lossd.cli import main
-            read, write = os.pipe()
-            os.close(read)
-            os.dup2(write, 1)
-            sys.exit(main(["bench", "--server", {server.address!r}, *{SHORT!r}]))
-        """
-        said = run(source)
-
-    assert (said.returncode, "Traceback" in said.stderr, "Broken pipe" in said.stderr) == (1, False, False)
-
-
 @pytest.mark.parametrize(
     "flag, name", [("--csv", "a/b.csv"), ("--json", "a/b.json"), ("--plot", "a/b.png"), ("--plot", "b.xyz")]
 )

@@ -44,3 +44,22 @@ def write_tables(folder: Path, input: npt.NDArray[Any], label: npt.NDArray[Any])
     pyarrow.parquet.write_table(table, folder / "data.parquet", row_group_size=37)
     lists = pa.FixedSizeListArray.from_arrays(pa.array(input.ravel()), input.shape[1])
     pyarrow.parquet.write_table(pa.table({"x": lists, "label": label}), folder / "lists.parquet", row_group_size=300)
+
+
+def write_everywhere(folder: Path, name: str, array: npt.NDArray[Any]) -> list[str]:
+    """`array`, of one dimension, in a file of every format; how each is named on a command line."""
+    write(folder, **{name: array})
+    table = pa.table({name: array})
+    pyarrow.csv.write_csv(table, folder / f"{name}.csv")
+    pyarrow.parquet.write_table(table, folder / f"{name}.parquet")
+    pyarrow.parquet.write_table(
+        pa.table({name: pa.array(array).dictionary_encode()}), folder / "codes.parquet", row_group_size=3
+    )
+    return [
+        f"{name}.npy",
+        f"all.npz:{name}",
+        f"all.safetensors:{name}",
+        f"{name}.csv:{name}",
+        f"{name}.parquet:{name}",
+        f"codes.parquet:{name}",
+    ]

@@ -106,15 +106,6 @@ def test_columns_that_are_not_there(said: Said, folder: Path) -> None:
     assert "column x holds lists" in said("entropy", "--input", "lists.parquet")
 
 
-def test_a_csv_whose_header_counts(said: Said, folder: Path) -> None:
-    """0, 1, 2 in the first line are names, and a column without a name is an index."""
-    (folder / "frame.csv").write_text(",0,1\n0,0.5,0.5\n1,0.5,0.5\n2,0.5,0.5\n")
-    (folder / "counted.csv").write_text("0,1\n0.5,0.5\n")
-
-    assert " 3\n" in said("entropy", "--input", "frame.csv", status=0)
-    assert " 1\n" in said("entropy", "--input", "counted.csv", status=0)
-
-
 def test_a_server_that_is_away(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +131,9 @@ def test_a_server_that_is_away(
         ("entropy", "--input", "logits.npy", "--fail-above", "nan"),
         ("entropy", "--input", "logits.npy", "--base", "1"),
         ("entropy", "--input", "logits.npy", "--worst", "-1"),
+        ("entropy", "--input", "logits.npy", "--kind", "log_probabilities"),
+        ("cross_entropy", "--input", "logits.npy", "--target", "y.npy", "--target-kind", "logits"),
+        ("kl_divergence", "--input", "logits.npy", "--target", "y.npy", "--target-kind", "indices"),
     ],
 )
 def test_wrong_usage_is_status_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,6 +177,7 @@ def test_a_loss_above_the_bound_is_said(address: str, folder: Path, capsys: pyte
     assert [cli.main([*command, f"{name}.npy"]) for name in ("even", "nan")] == [3, 3]
     assert capsys.readouterr().err.splitlines() == [
         "lossd eval: loss 1.09861229 exceeds --fail-above 0.5",
+        "lossd eval: warning: the loss of row 0 is NaN: nan.npy has NaN there",
         "lossd eval: the loss is NaN",
     ]
 

@@ -77,7 +77,13 @@ def test_every_format_holds_the_same_rows(input: str, target: str, evaluate: Eva
 
     dtype = np.float64 if ".csv" in input else np.float32
     whole = client.cross_entropy(logits().astype(dtype), labels(), outputs="argmax")
-    assert found["files"]["input"] == {"file": input, "shape": [ROWS, CLASSES], "dtype": np.dtype(dtype).name}
+    header = {"header": "bare" not in input} if ".csv" in input else {}
+    assert found["files"]["input"] == {
+        "file": input,
+        "shape": [ROWS, CLASSES],
+        "dtype": np.dtype(dtype).name,
+        **header,
+    }
     assert found["summary"]["loss_sum"] == pytest.approx(whole.summary.loss_sum, rel=1e-15)
     assert (found["summary"]["weight_sum"], found["summary"]["count"]) == (ROWS, ROWS)
 

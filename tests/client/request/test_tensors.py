@@ -174,10 +174,8 @@ def test_dlpack_from_elsewhere_is_refused() -> None:
     "value, name",
     [
         (np.zeros(2, np.complex64), "complex64"),
-        (np.zeros(2, np.uint16), "uint16"),
         (np.array([None]), "object"),
         (np.array(["a"]), "str"),
-        ([2**80], "object"),
         (torch.zeros(2, dtype=torch.complex64), "torch.complex64"),
         pytest.param(
             np.zeros(2, np.longdouble),

@@ -82,7 +82,7 @@ def test_mapped_files_are_streamed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "asked, one, sentence",
     [
-        ("unary", call(32 * MIB), "the request has 33562624 bytes, the server takes 16777216 in one message"),
+        ("unary", call(32 * MIB), "the request has 33554708 bytes, the server takes 16777216 in one message"),
         (
             "unary",
             build("self_information", np.zeros((1024, 3 * 1024), np.float16), reduction="none", grad=True),

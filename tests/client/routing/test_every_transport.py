@@ -16,7 +16,7 @@ import lossd
 from lossd.request.build import METHODS, build
 from lossd.routing import block_plan
 from lossd.routing.route import Route
-from lossd.rpc.server_limits import MessageLimits
+from lossd.rpc.retry import Retry
 from lossd.streaming.exchange import Evaluation
 
 RNG = np.random.default_rng(4)
@@ -220,11 +220,9 @@ def test_an_array_that_cannot_be_read_is_the_callers_to_hear(client: lossd.Clien
 
     call = build("entropy", P)
     call.operands["input"] = call.operands["input"]._replace(values=P.view(Unreadable))
-    cut = block_plan.plan_blocks(call, MessageLimits(16 << 20, 16 << 20))
-    assert isinstance(cut, block_plan.BlockPlan)
 
     with pytest.raises(OSError, match="the disk is gone"):
-        client._streamed(client._connection(), Evaluation(Route(call, cut=cut), 0.0), None)
+        client._connection().evaluate(Evaluation(Route(call), 0.0), "stream", Retry(60.0), 60.0)
 
     assert capfd.readouterr().err == ""
 

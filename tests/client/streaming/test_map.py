@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,23 @@ def test_a_full_server_is_asked_again(server: StandIn, mapped: Any) -> None:
 
     assert [float(result) for result in mapped([x(0), x(1), x(2)])] == [0, 1, 2]
     assert server.rpcs == ["GetServerInfo", "Stream"]
+
+
+def test_a_refused_item_holds_up_no_other(server: StandIn, mapped: Any) -> None:
+    """Those after it are read and sent while it waits for its time: here an hour."""
+    server.failures.append(Overloaded("the server is full", reason="OVERLOADED", retry_after_s=3600.0))
+
+    class EnoughError(Exception):
+        pass
+
+    def items() -> Iterator[Any]:
+        for number in count():
+            yield x(number)
+            if number % 100 == 0 and sum(len(one.opens.opens) for said in server.streams for one in said) > 2000:
+                raise EnoughError
+
+    with pytest.raises(EnoughError):
+        mapped(items(), timeout=1e6, window=10**9)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2])

@@ -61,7 +61,12 @@ class MeanDenominator:
         return loss_sum / self.weight_sum if self.weight_sum else nan
 
 
-def needed(call: Call, cut: BlockPlan) -> bool:
+def mean_denominator(call: Call, cut: BlockPlan) -> MeanDenominator | None:
+    """What the server must be told of this call's denominator before its blocks. Reads the targets; None: nothing."""
+    return denominator(call) if _is_needed(call, cut) else None
+
+
+def _is_needed(call: Call, cut: BlockPlan) -> bool:
     """Whether the server cannot know the denominator of this call's gradients from its Open."""
     fields = call.asked.fields
     mean = fields.get("reduction", loss_pb2.REDUCTION_MEAN) == loss_pb2.REDUCTION_MEAN

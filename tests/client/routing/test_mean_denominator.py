@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from lossd.request.build import build
-from lossd.streaming import mean_denominator as denominators
-from lossd.streaming.mean_denominator import MeanDenominator, denominator
+from lossd.routing import mean_denominator as denominators
+from lossd.routing.mean_denominator import MeanDenominator, denominator
 from lossd_server.jobs import reduction
 
 RNG = np.random.default_rng(5)

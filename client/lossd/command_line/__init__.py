@@ -1,0 +1,1 @@
+"""Command line: the parser and the standard streams of every `lossd` command."""
