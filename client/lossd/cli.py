@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -94,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument(
         "--server",
         metavar="ADDRESS",
-        default=DEFAULT_SERVER,
-        help="the server's address, host:port or unix:path (default: %(default)s)",
+        default=os.environ.get("LOSSD_SERVER") or DEFAULT_SERVER,
+        help=f"the server's address, host:port or unix:path (default: LOSSD_SERVER if set, else {DEFAULT_SERVER})",
     )
     server.add_argument(
         "--timeout",
@@ -150,7 +151,7 @@ def _health(parsed: argparse.Namespace) -> int:
     import lossd
 
     try:
-        with lossd.Client(parsed.server) as client:
+        with lossd.Client(parsed.server, connect_timeout=parsed.timeout) as client:
             serving = client.health(timeout=parsed.timeout)
     except lossd.Error as error:
         print(f"not serving: {error}", file=sys.stderr)
@@ -166,7 +167,7 @@ def _info(parsed: argparse.Namespace) -> int:
     import lossd
 
     try:
-        with lossd.Client(parsed.server) as client:
+        with lossd.Client(parsed.server, connect_timeout=parsed.timeout) as client:
             told = client.info(timeout=parsed.timeout)
     except lossd.Error as error:
         print(f"lossd info: {error}", file=sys.stderr)

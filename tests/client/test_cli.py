@@ -46,6 +46,20 @@ def test_a_server_that_is_not_there_is_said_in_one_line(command: str, capsys: py
     assert (said.out, said.err.count("\n")) == ("", 1)
 
 
+@pytest.mark.parametrize("command", ["health", "info"])
+def test_the_server_of_the_environment_is_asked(
+    command: str, server: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As by a client without an address; --server comes first."""
+    monkeypatch.setenv("LOSSD_SERVER", server.address)
+    assert cli.main([command]) == 0
+
+    monkeypatch.setenv("LOSSD_SERVER", "127.0.0.1:1")
+    assert cli.main([command, "--server", server.address]) == 0
+    assert cli.main([command, "--timeout", "0.1"]) == 1
+    assert "nothing listens at 127.0.0.1:1" in capsys.readouterr().err
+
+
 def test_info_as_json(server: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     """One object with the fields of ServerInfo."""
     assert cli.main(["info", "--server", server.address, "--json"]) == 0
