@@ -192,7 +192,7 @@ def test_a_field_sent_twice_means_what_the_generated_class_says() -> None:
     twice = service.BCERequest(input=zeros(2)).SerializeToString() * 2
     message = codec.decode("BCE", twice + service.BCERequest(target=zeros(2)).SerializeToString())
 
-    with pytest.raises(InvalidRequest, match=r"input.data has 8 bytes, but shape \[2, 2\]"):
+    with pytest.raises(InvalidRequest, match=r"input has 8 bytes of data, but its shape \[2, 2\]"):
         check("BCE", message)
 
 

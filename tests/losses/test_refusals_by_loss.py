@@ -50,8 +50,8 @@ BY_PRODUCTS = [
     (cross_entropy(softcap=0.0), "softcap", RANGE, "softcap = 0.0 is outside (0, inf)"),
     (cross_entropy(softcap=INF), "softcap", RANGE, "softcap = inf is outside (0, inf)"),
     (cross_entropy(softcap=-30.0), "softcap", RANGE, "softcap = -30.0 is outside (0, inf)"),
-    (cross_entropy(outputs=[0]), "outputs", "UNKNOWN_ENUM", "outputs[0] = 0 is not a value of Output"),
-    (cross_entropy(outputs=[1, 9]), "outputs", "UNKNOWN_ENUM", "outputs[1] = 9 is not a value of Output"),
+    (cross_entropy(outputs=[0]), "outputs", "UNKNOWN_ENUM", "outputs[0] = 0 is not one of lse, "),
+    (cross_entropy(outputs=[1, 9]), "outputs", "UNKNOWN_ENUM", "outputs[1] = 9 is not one of lse, "),
     (cross_entropy(outputs=[LSE] * 9), "outputs", RANGE, "outputs has 9 entries, at most 8 are taken"),
     (distribution(outputs=[CORRECT]), "outputs", NOT_TAKEN, "outputs include correct, but a distribution has no"),
     *(
@@ -75,7 +75,7 @@ KINDS = [
     (distribution(target_kind=COUNTS, ignore_index=3), "ignore_index", NOT_TAKEN, "ignore_index = 3 is not taken"),
     (kl_divergence(kind=INDICES), "kind", NOT_TAKEN, "kind = indices is not taken by KLDivergence"),
     (kl_divergence(target_kind=INDICES), "target_kind", NOT_TAKEN, "target_kind = indices is not taken by KLDi"),
-    (kl_divergence(kind=9), "kind", "UNKNOWN_ENUM", "kind = 9 is not a value of Kind"),
+    (kl_divergence(kind=9), "kind", "UNKNOWN_ENUM", "kind = 9 is not one of logits, "),
     (kl_divergence(input=zeros(8, 16, dtype=I64)), "input", DTYPE, "integer dtype with kind counts"),
     (kl_divergence(target=zeros(8, 16, dtype=I64)), "target", DTYPE, "integer dtype with target_kind counts"),
     (kl_divergence(target=zeros(16)), "target", SHAPE, "target has shape [16], but must have shape [8, 16]"),
@@ -137,7 +137,7 @@ OPTIONS = [
         (activation(reduction=number), "reduction", NOT_TAKEN, f"reduction = {name} is not taken by Activation")
         for number, name in ((2, "mean"), (3, "sum"), (4, "batchmean"))
     ),
-    (activation(function=9), "function", "UNKNOWN_ENUM", "function = 9 is not a value of ActivationFunction"),
+    (activation(function=9), "function", "UNKNOWN_ENUM", "function = 9 is not one of softmax, "),
     (activation(dim=2), "dim", RANGE, "dim = 2 is outside [-2, 1] for input of shape [8, 16]"),
     (activation(function=3, dim=1), "dim", NOT_TAKEN, "dim = 1 is not taken by sigmoid, which has no class dimension"),
     (activation(function=4, dim=0), "dim", NOT_TAKEN, "dim = 0 is not taken by log_sigmoid"),

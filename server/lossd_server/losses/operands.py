@@ -13,6 +13,8 @@ from lossd_server.tensors.array import FLOATS, STORAGE, Array
 from lossd_server.tensors.request_fields import Fields, WireTensor
 
 MAX_DIMENSION = 2**40
+# By number: every dtype that a tensor may have.
+DTYPE_NAMES = value_names(pb.DataType.DESCRIPTOR)
 # Of the dimensions that are not 0: keeps the shapes of empty tensors within what numpy can hold.
 MAX_ELEMENTS = 2**48
 
@@ -29,7 +31,7 @@ def operand(fields: Fields, field: str) -> Array:
     stored = STORAGE.get(dtype)
     if stored is None:
         raise InvalidRequest(
-            f"{field}.dtype = {dtype} is not a value of DataType",
+            f"{field} has dtype {dtype}, which is not one of {', '.join(DTYPE_NAMES.values())}",
             reason="UNKNOWN_ENUM",
             field=field,
             metadata={"value": dtype, "enum": "DataType"},
@@ -44,7 +46,8 @@ def operand(fields: Fields, field: str) -> Array:
     expected = size * stored.itemsize
     if len(data) != expected:
         raise InvalidRequest(
-            f"{field}.data has {len(data)} bytes, but shape {list(shape)} of {dtype_name(dtype)} takes {expected}",
+            f"{field} has {len(data)} bytes of data, but its shape {list(shape)} of {dtype_name(dtype)} takes "
+            f"{expected}",
             reason="LENGTH_MISMATCH",
             field=field,
             metadata={"bytes": len(data), "expected": expected, "shape": list(shape), "dtype": dtype_name(dtype)},
@@ -67,8 +70,8 @@ def optional_float_operand(fields: Fields, field: str) -> Array | None:
 
 
 def dtype_name(dtype: int) -> str:
-    """float32 for 22."""
-    return value_names(pb.DataType.DESCRIPTOR)[dtype]
+    """float32 for 22; "unknown dtype 99" for what is none."""
+    return DTYPE_NAMES.get(dtype, f"unknown dtype {dtype}")
 
 
 def dtype_not_taken(array: Array, field: str, taken: str) -> InvalidRequest:

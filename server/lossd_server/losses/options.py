@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from math import isfinite, log
 from typing import Any, TypeVar
 
+import numpy as np
+
 from lossd.contract import value_names
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.errors import InvalidRequest
@@ -35,6 +37,8 @@ EMPTY_MEAN_ZERO: dict[int, bool] = {
     pb.EMPTY_MEAN_ZERO: True,
 }
 GRADIENTS = (pb.GRADIENT_INPUT, pb.GRADIENT_TARGET, pb.GRADIENT_WEIGHT)
+# The least normal number of float32, and its greatest.
+LEAST_FLOAT32, MOST_FLOAT32 = (float(bound) for bound in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
 # Entries of a repeated option: more than there are values.
 MAX_REPEATED = 8
 
@@ -103,6 +107,28 @@ def out_of_range(field: str, value: float, bound: str) -> InvalidRequest:
     )
 
 
+def require_representable(field: str, value: float, compute: np.dtype[Any], least: float = LEAST_FLOAT32) -> None:
+    """Refuses a number that float32 does not hold where kernels compute in float32. least: what is small enough."""
+    if compute == FLOAT64 or least <= value <= MOST_FLOAT32:
+        return
+    bound = f"[{least:.3g}, {MOST_FLOAT32:.3g}]"
+    raise InvalidRequest(
+        f"{field} = {value} is outside {bound}, what float32 holds, which this is computed in; float64 tensors are "
+        "computed in float64",
+        reason="OPTION_OUT_OF_RANGE",
+        field=field,
+        metadata={"value": value, "bound": bound, "dtype": "float32"},
+    )
+
+
+def label_smoothing(fields: Fields, classes: int, compute: np.dtype[Any]) -> float:
+    """ε. One whose share of a class float32 does not hold is raised until it does: it annihilates nothing."""
+    epsilon = bounded_number(fields, "label_smoothing", 0.0, "[0, 1]", low=0.0, high=1.0, open_low=False)
+    if compute == FLOAT64 or epsilon == 0.0:
+        return epsilon
+    return max(epsilon, classes * LEAST_FLOAT32)
+
+
 def log_base(fields: Fields) -> float:
     """ln(base): 1 where the base is e."""
     if "base" not in fields:
@@ -165,7 +191,7 @@ def name_of(enum: Any, value: int, field: str) -> str:
     words = value_names(enum.DESCRIPTOR)
     if value not in words:
         raise InvalidRequest(
-            f"{field} = {value} is not a value of {enum.DESCRIPTOR.name}",
+            f"{field} = {value} is not one of {', '.join(words.values())}",
             reason="UNKNOWN_ENUM",
             field=field.partition("[")[0],
             metadata={"value": value, "enum": enum.DESCRIPTOR.name},

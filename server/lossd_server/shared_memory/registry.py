@@ -243,7 +243,11 @@ def _wanted(job: Job, gradient: int, field: str) -> tuple[str, int, int]:
     """Name, wire dtype and bytes of a gradient that was asked for."""
     name = GRADIENTS.get(gradient)
     if name is None:
-        raise _refused(f"{field}.gradient = {gradient} is not a value of Gradient", "UNKNOWN_ENUM", field)
+        raise _refused(
+            f"{field} is for gradient {gradient}, which is not one of {', '.join(GRADIENTS.values())}",
+            "UNKNOWN_ENUM",
+            field,
+        )
     operand = job.input if name == "input" else job.target
     asked = {"input": job.input_gradient, "target": job.target_gradient, "weight": job.weight_gradient}[name]
     if not asked or operand is None:

@@ -14,11 +14,12 @@ from typing import Any
 from lossd.v1 import service_pb2 as messages
 from lossd_server import losses
 from lossd_server.engine.evaluate import carry_of_parts
-from lossd_server.errors import ServerError, invalid
+from lossd_server.errors import InvalidRequest, ServerError, invalid
 from lossd_server.jobs.job import Job, Reduction
 from lossd_server.jobs.partial_results import Carry
 from lossd_server.jobs.reduction import BY_CLASS, BY_ELEMENT
 from lossd_server.jobs.slicing import granularity
+from lossd_server.losses.operands import dtype_name
 from lossd_server.tensors.array import STORAGE
 from lossd_server.tensors.request_fields import Fields, WireTensor
 
@@ -66,7 +67,12 @@ class OpenRequest:
         for name in fields:
             if name not in self.streamed:
                 raise invalid(
-                    f"the block holds {name}, which its Open does not stream", "NOT_STREAMED", name, tensor=name
+                    f"the block holds {name}, which its evaluation was opened without streaming; it streams"
+                    f" {', '.join(self.streamed)}",
+                    "NOT_STREAMED",
+                    name,
+                    tensor=name,
+                    streamed=list(self.streamed),
                 )
         count = -1
         for name, declared in self.streamed.items():
@@ -75,25 +81,16 @@ class OpenRequest:
                 raise invalid(f"the block lacks {name}, which is streamed", "MISSING_FIELD", name, tensor=name)
             if given.storage not in ("data", ""):
                 raise invalid(
-                    f"the block's {name} is not there: its storage is {given.storage}, but a block holds its elements",
+                    f"the block's {name} is {given.storage.replace('_', ' ')}, but a block holds its elements itself",
                     "BLOCK_NOT_HERE",
                     name,
                     storage=given.storage,
                 )
             if given.dtype != declared.dtype or not given.shape or given.shape[1:] != declared.shape[1:]:
-                raise invalid(
-                    f"the block's {name} has shape {list(given.shape)} and dtype {given.dtype}, but items of shape"
-                    f" {list(declared.shape[1:])} and dtype {declared.dtype} were declared",
-                    "BLOCK_MISMATCH",
-                    name,
-                    shape=list(given.shape),
-                    dtype=given.dtype,
-                    declared=list(declared.shape),
-                    declared_dtype=declared.dtype,
-                )
+                raise _mismatch(name, given, declared)
             if count >= 0 and given.shape[0] != count:
                 raise invalid(
-                    f"the block's {name} has {given.shape[0]} items, another of its tensors {count}",
+                    f"the block's {name} has {given.shape[0]} items, but its {next(iter(self.streamed))} has {count}",
                     "BLOCK_MISMATCH",
                     name,
                     items=given.shape[0],
@@ -101,18 +98,27 @@ class OpenRequest:
                 )
             count = given.shape[0]
         if count <= 0:
-            raise invalid(f"the block holds {count} items, at least 1 is expected", "BLOCK_EMPTY", "", items=count)
+            some = next(iter(self.streamed))
+            raise invalid(
+                f"the block's {some} has shape {list(fields[some].shape)}, but a block holds at least 1 item",
+                "BLOCK_EMPTY",
+                some,
+                items=count,
+                shape=list(fields[some].shape),
+            )
         if first + count > self.items:
             raise invalid(
-                f"the block ends at item {first + count}, but {self.items} were declared",
+                f"the block has {count} items from item {first} on, but the evaluation was opened with {self.items}",
                 "TOO_MANY_ITEMS",
                 "",
-                items=first + count,
+                first_item=first,
+                items=count,
                 declared=self.items,
             )
         if first + count < self.items and count % self.granularity:
             raise invalid(
-                f"the block holds {count} items, but all blocks save the last hold a multiple of {self.granularity}",
+                f"the block has {count} items, but all blocks save the last have a multiple of {self.granularity}"
+                " items",
                 "BLOCK_NOT_A_MULTIPLE",
                 "",
                 items=count,
@@ -134,11 +140,30 @@ class OpenRequest:
         return replace(whole, shape=(count, *shape[1:]), data=data)
 
 
+def _mismatch(name: str, given: WireTensor, declared: WireTensor) -> InvalidRequest:
+    """A block's tensor that is not of the dtype and shape that its Open declared."""
+    items = ", ".join(["items", *map(str, declared.shape[1:])])
+    return invalid(
+        f"the block's {name} is {dtype_name(given.dtype)} of shape {list(given.shape)}, but {name} was opened as"
+        f" {dtype_name(declared.dtype)} of shape {list(declared.shape)}: its blocks have shape [{items}]",
+        "BLOCK_MISMATCH",
+        name,
+        shape=list(given.shape),
+        dtype=dtype_name(given.dtype),
+        declared=list(declared.shape),
+        declared_dtype=dtype_name(declared.dtype),
+    )
+
+
 def request_of(one: messages.Open) -> tuple[str, int, Any]:
     """(RPC, field number, request) of what an Open asks for. Raises InvalidRequest."""
     name = one.WhichOneof("request")
     if name is None:
-        raise invalid("the Open has no request", "MISSING_FIELD", "request")
+        raise invalid(
+            f"the evaluation is opened without a request: it needs one of {', '.join(REQUESTS)}",
+            "MISSING_FIELD",
+            "request",
+        )
     return *REQUESTS[name], getattr(one, name)
 
 

@@ -47,25 +47,38 @@ def in_use(evaluation_id: int) -> InvalidRequest:
 
 def unknown(evaluation_id: int) -> InvalidRequest:
     return invalid(
-        f"evaluation_id = {evaluation_id} is not open on this stream",
+        f"evaluation_id = {evaluation_id} is not open on this stream: it was never opened, or it has its answer",
         "NO_SUCH_EVALUATION",
         "evaluation_id",
         evaluation_id=evaluation_id,
     )
 
 
-def not_streamed(_: int) -> InvalidRequest:
+def not_streamed(evaluation_id: int) -> InvalidRequest:
     return invalid(
-        "the evaluation is complete in itself, neither Block nor End follows", "NOT_STREAMED", "evaluation_id"
+        f"evaluation_id = {evaluation_id} was opened with all its tensors: neither a block nor an end follows",
+        "NOT_STREAMED",
+        "evaluation_id",
+        evaluation_id=evaluation_id,
     )
 
 
-def after_end(_: int) -> InvalidRequest:
-    return invalid("the block comes after its evaluation's End", "BLOCK_AFTER_END")
+def after_end(evaluation_id: int) -> InvalidRequest:
+    return invalid(
+        f"the block is for evaluation_id = {evaluation_id}, which was ended before it",
+        "BLOCK_AFTER_END",
+        "evaluation_id",
+        evaluation_id=evaluation_id,
+    )
 
 
-def second_end(_: int) -> InvalidRequest:
-    return invalid("the evaluation has ended before", "SECOND_END")
+def second_end(evaluation_id: int) -> InvalidRequest:
+    return invalid(
+        f"evaluation_id = {evaluation_id} is ended a second time",
+        "SECOND_END",
+        "evaluation_id",
+        evaluation_id=evaluation_id,
+    )
 
 
 RULES: Mapping[tuple[State, Event], Rule] = {

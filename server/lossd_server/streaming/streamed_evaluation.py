@@ -85,7 +85,8 @@ class StreamedEvaluation:
         """The next block's Job. Raises InvalidRequest."""
         if first != self._received:
             raise invalid(
-                f"the block's first_item is {first}, but {self._received} items came before it",
+                f"the block begins at item {first} (its first_item), but the next one is item {self._received}: blocks"
+                " come in order, without gaps",
                 "BLOCK_OUT_OF_ORDER",
                 "first_item",
                 first_item=first,
@@ -100,7 +101,7 @@ class StreamedEvaluation:
         """Takes the End. Raises InvalidRequest where items are missing."""
         if self._received < self.opening.items:
             raise invalid(
-                f"the evaluation ends after {self._received} items, but {self.opening.items} were declared",
+                f"the evaluation is ended after {self._received} items, but it was opened with {self.opening.items}",
                 "TOO_FEW_ITEMS",
                 "",
                 items=self._received,

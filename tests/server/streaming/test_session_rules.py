@@ -20,6 +20,7 @@ def test_refusals_say_what_they_are() -> None:
         if not isinstance(rule, Step):
             error = rule(7)
             assert isinstance(error, InvalidRequest)
+            assert "evaluation_id = 7" in error.message
             reasons[state, event] = error.reason
         elif rule is not Step.TAKE:
             assert state is State.FAILED
