@@ -17,10 +17,14 @@ Row = tuple[list[Number], list[Number]]  # values, d/dx of Σ g·value
 
 
 def softmax_row(x: Sequence[Number], g: Sequence[Number]) -> Row:
-    """p, and p·(g − Σ g·p)."""
+    """p, and p·(g − Σ g·p); at the top p·(g·(1 − p) − Σ of the others), the sum taken apart."""
     soft = normalised(x)
-    mean = total(times(a, p) for a, p in zip(g, soft.p, strict=True))
-    return soft.p, [times(p, a - mean) for p, a in zip(soft.p, g, strict=True)]
+    shares = [times(a, p) for a, p in zip(g, soft.p, strict=True)]
+    mean = total(shares)
+    slopes = [a - mean for a in g]
+    others = total(share for c, share in enumerate(shares) if c != soft.top)
+    slopes[soft.top] = times(g[soft.top], soft.rest) - others
+    return soft.p, [times(p, slope) for p, slope in zip(soft.p, slopes, strict=True)]
 
 
 def log_softmax_row(x: Sequence[Number], g: Sequence[Number]) -> Row:

@@ -15,8 +15,8 @@ LEAST_VARIANCE = mp.mpf(1e-12)  # the double nearest to 10⁻¹², as PyTorch ha
 def element(p: Number, t: Number, w: Number) -> tuple[Number, Number, Number]:
     """Loss, d/dp, d/dt of one element."""
     log_p, log_q = max(log(p), LEAST_LOG), max(log1p(-p), LEAST_LOG)
-    loss = -(times(w, t, log_p) + times(w, ONE - t, log_q))
-    return loss, times(w, (p - t) / max(p * (ONE - p), LEAST_VARIANCE)), times(w, log_q - log_p)
+    loss = -(times(t, log_p) + times(ONE - t, log_q))
+    return times(w, loss), times(w, (p - t) / max(p * (ONE - p), LEAST_VARIANCE)), times(w, log_q - log_p)
 
 
 def bce(input: Any, target: Any, *, weight: Any = None, **shared: Any) -> Reference:

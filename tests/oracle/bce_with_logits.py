@@ -29,9 +29,10 @@ def sigmoid(v: Number) -> Number:
 
 def element(x: Number, t: Number, w: Number, pw: Number) -> tuple[Number, Number, Number]:
     """Loss, d/dx, d/dt of one element."""
-    loss = times(w, pw, t, softplus(-x)) + times(w, ONE - t, softplus(x))
-    by_input = times(w, ONE - t, sigmoid(x)) - times(w, pw, t, sigmoid(-x))
-    return loss, by_input, times(w, pw, softplus(-x)) - times(w, softplus(x))
+    loss = times(pw, t, softplus(-x)) + times(ONE - t, softplus(x))
+    by_input = times(ONE - t, sigmoid(x)) - times(pw, t, sigmoid(-x))
+    by_target = times(pw, softplus(-x)) - softplus(x)
+    return times(w, loss), times(w, by_input), times(w, by_target)
 
 
 def bce_with_logits(input: Any, target: Any, *, weight: Any = None, pos_weight: Any = None, **shared: Any) -> Reference:

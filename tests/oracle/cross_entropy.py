@@ -32,7 +32,7 @@ class Row:
             assert isinstance(self.q, Softmax)
             lse = self.q.lse
             terms.append(z_loss * lse**2)
-            by_entry = [a + 2 * z_loss * lse * p for a, p in zip(by_entry, self.q.p, strict=True)]
+            by_entry = [a + times(2 * z_loss, lse, p) for a, p in zip(by_entry, self.q.p, strict=True)]
             penalised += 2 * z_loss * abs(lse)
         self.loss = total(terms)
         self.by_entry = [times(a, slope) for a, slope in zip(by_entry, slopes, strict=True)]
@@ -42,7 +42,7 @@ class Row:
             assert isinstance(self.q, Softmax)
             # Capped logits are rounded: each may be off by its last digit, and what follows by as much as it moves.
             self.size += largest(map(times, by_entry, capped))
-            self.gradient_size = penalised * moved(self.q.p, capped, slopes)
+            self.gradient_size = times(penalised, moved(self.q.p, capped, slopes))
             away = [surprise - self.q.entropy for surprise in self.q.surprise]
             self.entropy_size = largest(map(times, self.q.p, away, capped))
         elif isinstance(self.q, Counts):  # Σ u/S − u[c]/k[c]
@@ -100,14 +100,14 @@ def cross_entropy(
         entropy_sizes.append(row.entropy_size)
         if not targets.kept(at):
             continue
-        scale = s[at] * r[at]
+        scale = times(s[at], r[at])
         losses[at] = times(r[at], row.loss)
-        dx[at] = [scale * value for value in row.by_entry]
-        sizes.append(abs(r[at]) * row.size)
-        gradient_sizes.append(scale * row.gradient_size)
+        dx[at] = [times(scale, value) for value in row.by_entry]
+        sizes.append(times(abs(r[at]), row.size))
+        gradient_sizes.append(times(scale, row.gradient_size))
         if not targets.index:
             smoothing = targets.smoothing
-            dt[at] = [scale * times(1 - smoothing, w, a) for w, a in zip(targets.w, row.q.surprise, strict=True)]
+            dt[at] = [times(scale, 1 - smoothing, w, a) for w, a in zip(targets.w, row.q.surprise, strict=True)]
             dw += by_weight(scale, targets.smooth(at), row.q)
     grads: dict[str, Numbers] = {"input": np.moveaxis(dx, -1, dim)}
     if not targets.index:
@@ -119,4 +119,4 @@ def cross_entropy(
 
 def by_weight(scale: Number, smooth: list[Number], q: Distribution) -> Numbers:
     """d/dw of one row."""
-    return np.array([scale * times(t, surprise) for t, surprise in zip(smooth, q.surprise, strict=True)], object)
+    return np.array([times(scale, t, surprise) for t, surprise in zip(smooth, q.surprise, strict=True)], object)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.oracle.exact import ONE, ZERO, Number, Numbers, decode, full, mp
+from tests.oracle.exact import ONE, ZERO, Number, Numbers, decode, full, mp, times
 from tests.oracle.reducing import Reducing, Reference
 
 # (input, target, *operands of one element) → loss, d/d input, d/d target
@@ -23,5 +23,5 @@ def elementwise(element: Element, input: Any, target: Any, operands: tuple[Any, 
     dx, dt = full(x.shape, ZERO), full(x.shape, ZERO)
     for at in np.ndindex(x.shape):
         loss, by_input, by_target = element(x[at], t[at], *(operand[at] for operand in aligned))
-        losses[at], dx[at], dt[at] = loss, s[at] * by_input, s[at] * by_target
+        losses[at], dx[at], dt[at] = loss, times(s[at], by_input), times(s[at], by_target)
     return reducing.finish(losses, mp.mpf(x.size), x.size, {"input": dx, "target": dt})

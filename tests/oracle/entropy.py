@@ -56,8 +56,9 @@ def entropy(input: Any, *, kind: str = "probabilities", dim: int | None = None, 
     for row in np.ndindex(shape):
         h, by_entry = KINDS[kind](list(rows[row]))
         losses[row] = times(r[row], h)
-        dx[row] = [s[row] * r[row] * value for value in by_entry]
+        scale = times(s[row], r[row])
+        dx[row] = [times(scale, value) for value in by_entry]
         if kind == "counts":  # ln q + H: nearly equal counts leave little of either
-            size = max(size, abs(s[row] * r[row] / total(rows[row])))
+            size = max(size, abs(scale / total(rows[row])))
     reference = reducing.finish(losses, weight_sum, count, {"input": np.moveaxis(dx, -1, axis)})
     return replace(reference, sizes={"input": size})

@@ -55,7 +55,11 @@ class Counts:
 
     def gradient(self, u: Sequence[Number]) -> list[Number]:
         shared = total(u) / self.sum
-        return [shared - times(share, inverse(k)) for share, k in zip(u, self.k, strict=True)]
+        result = [shared - times(share, inverse(k)) for share, k in zip(u, self.k, strict=True)]
+        top = max(range(len(u)), key=lambda c: (self.k[c], -c))
+        others = total(share for c, share in enumerate(u) if c != top)
+        result[top] = others / self.sum - times(u[top], (self.sum - self.k[top]) / self.sum, inverse(self.k[top]))
+        return result
 
 
 def inverse(a: Number) -> Number:

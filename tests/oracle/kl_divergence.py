@@ -31,9 +31,9 @@ def by_target(kind: str, s: Sequence[Number], p: Distribution, q: Distribution) 
     """d/d entry of the target of Σ s·element, one s an element."""
     triples = [(a, -b, -c) for a, b, c in zip(p.p, p.surprise, q.surprise, strict=True)]
     if kind == "probabilities":
-        return [scale * by_probability(*triple) for scale, triple in zip(s, triples, strict=True)]
+        return [times(scale, by_probability(*triple)) for scale, triple in zip(s, triples, strict=True)]
     each = [
-        scale * (element(a, v, u) + (a if a != 0 else ZERO)) for scale, (a, v, u) in zip(s, triples, strict=True)
+        times(scale, element(a, v, u) + (a if a != 0 else ZERO)) for scale, (a, v, u) in zip(s, triples, strict=True)
     ]  # s·p·(1 + v − u)
     if kind == "log_probabilities":
         return each

@@ -42,7 +42,7 @@ class Targets:
 
     def smooth(self, row: Row) -> list[Number]:
         """t' of a distribution."""
-        return [(1 - self.smoothing) * t + self.smoothing / self.classes for t in self.t[row]]
+        return [times(1 - self.smoothing, t) + self.smoothing / self.classes for t in self.t[row]]
 
     def shares(self, row: Row) -> list[Number]:
         """u; zeros where the row is ignored."""
@@ -60,5 +60,5 @@ class Targets:
         found: Numbers = full(self.shape, ZERO)
         for row in np.ndindex(self.shape):
             if self.kept(row):
-                found[row] = r[row] * self.w[int(self.y[row])] if self.index else r[row]
+                found[row] = times(r[row], self.w[int(self.y[row])]) if self.index else r[row]
         return found

@@ -13,10 +13,10 @@ from lossd_server.engine.finish import Launched, finish, of_nothing
 from lossd_server.errors import ServerError
 from lossd_server.jobs.job import Answer, BadValue, Job, Launch, Reduction
 from lossd_server.jobs.partial_results import Carry
-from lossd_server.jobs.reduction import NOTHING, denominator_of, gradient_scale
+from lossd_server.jobs.reduction import NOTHING, denominator_of, gradient_scale, scale_fits
 from lossd_server.jobs.stacks import Stack
 from lossd_server.losses.conversion import convert
-from lossd_server.losses.value_errors import value_error
+from lossd_server.losses.value_errors import scale_error, value_error
 
 
 def evaluate(
@@ -50,7 +50,10 @@ def scaled(job: Job, carry: Carry | Stack | None) -> Launched | ServerError:
     except BadValue as bad:
         return value_error(job, bad.fault, bad.index)
     if carry is None:
-        return Launched(Launch(job, gradient_scale(job, denominator)), denominator, None)
+        scale = gradient_scale(job, denominator)
+        if not scale_fits(job, scale):
+            return scale_error(job, scale)
+        return Launched(Launch(job, scale), denominator, None)
     return Launched(Launch(job, carry.scale, carry.weight_gradient), denominator, carry)
 
 
@@ -58,9 +61,11 @@ def carry_of_parts(job: Job) -> Carry | ServerError:
     """What the first part of `job` starts from. Of a mean without normalizer the denominator must be known from it."""
     reducing = job.reducing
     graded = job.input_gradient or job.target_gradient or job.weight_gradient
-    if not graded or reducing.reduction is not Reduction.MEAN or reducing.normalizer is not None:
-        return Carry(gradient_scale(job, NOTHING))
-    try:
-        return Carry(gradient_scale(job, denominator_of(job)))
-    except BadValue as bad:
-        return value_error(job, bad.fault, bad.index)
+    denominator = NOTHING
+    if graded and reducing.reduction is Reduction.MEAN and reducing.normalizer is None:
+        try:
+            denominator = denominator_of(job)
+        except BadValue as bad:
+            return value_error(job, bad.fault, bad.index)
+    scale = gradient_scale(job, denominator)
+    return Carry(scale) if scale_fits(job, scale) else scale_error(job, scale)

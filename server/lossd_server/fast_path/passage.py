@@ -13,7 +13,7 @@ from numba import carray
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends.numba.simd.memory import copy_bytes, load_one, pointer, store_one, zero_bytes
 from lossd_server.jobs.jit import device_function, njit
-from lossd_server.jobs.reduction import kept_classes, ordered_sum, whole
+from lossd_server.jobs.reduction import MOST_FLOAT32, kept_classes, ordered_sum, whole
 from lossd_server.tensors.array import address_of
 from lossd_server.wire import codec
 
@@ -111,7 +111,9 @@ def enter(plans: Any, start: int) -> bool:
     plan.count = count
     if plan.by_mean:
         plan.divisor = weight_sum
-        store_one(plan.scale, plan.upstream / weight_sum / plan.log_base)
+        scale = plan.upstream / weight_sum / plan.log_base
+        store_one(plan.scale, scale)
+        return not (plan.single and MOST_FLOAT32 < abs(scale) < np.inf)
     return True
 
 

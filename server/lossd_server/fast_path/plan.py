@@ -20,7 +20,7 @@ from lossd.wire import tensor_header
 from lossd_server.backends import Backend, Prepared
 from lossd_server.fast_path.passage import BY_ROW, NO_LOSS, PLAN, SCALAR, enter, leave, store_number
 from lossd_server.jobs.job import BadValue, Computed, Formula, Job, Reduction
-from lossd_server.jobs.reduction import BY_CLASS, denominator_of, gradient_scale, weights_of
+from lossd_server.jobs.reduction import BY_CLASS, denominator_of, gradient_scale, scale_fits, weights_of
 from lossd_server.tensors.array import STORAGE, Array, address_of
 from lossd_server.wire import codec
 
@@ -64,7 +64,8 @@ def plan_of(backend: Backend, job: Job, input_at: int, target_at: int, target_dt
         denominator = denominator_of(job)
     except BadValue:
         return None
-    if not by_class and denominator.weight_sum == 0.0:
+    scale = gradient_scale(job, denominator)
+    if not scale_fits(job, scale) or (not by_class and denominator.weight_sum == 0.0):
         return None
     standing = replace(job, input=_own(job.input), target=None if job.target is None else _own(job.target))
     response, tensors = _response(job)
@@ -119,7 +120,7 @@ def plan_of(backend: Backend, job: Job, input_at: int, target_at: int, target_dt
     one["divisor"] = 1.0
     if reducing.reduction is Reduction.MEAN:
         one["divisor"] = denominator.weight_sum if reducing.normalizer is None else reducing.normalizer
-    store_number(prepared.scale_address, gradient_scale(job, denominator))
+    store_number(prepared.scale_address, scale)
     return Plan(plan, prepared, response, (standing, computed, tensors, class_weight, row_weight))
 
 

@@ -19,6 +19,7 @@ from lossd_server.jobs.job import BadValue, Fault, Formula, Job, Reduction
 BY_CLASS = frozenset({Formula.CROSS_ENTROPY_INDEX, Formula.CROSS_ENTROPY_KINDS_INDEX, Formula.NLL})
 # Formulas with one loss an element, whichever way they are computed.
 BY_ELEMENT = frozenset(formula for formula in Formula if formula.elementwise) | {Formula.KL_ROWS}
+MOST_FLOAT32 = float(np.finfo(np.float32).max)
 ONES: npt.NDArray[np.float64] = np.empty(0)
 
 
@@ -82,6 +83,12 @@ def gradient_scale(job: Job, kept: Denominator) -> float:
     if kept.weight_sum == 0.0:
         return float("nan")
     return reducing.upstream / kept.weight_sum / reducing.log_base
+
+
+def scale_fits(job: Job, scale: float) -> bool:
+    """Whether kernels can multiply the job's gradients by `scale`: float32 would make it infinite, and them with it."""
+    graded = job.input_gradient or job.target_gradient or job.weight_gradient
+    return not graded or job.compute == np.float64 or not MOST_FLOAT32 < abs(scale) < float("inf")
 
 
 def reduced(job: Job, loss_sum: float, kept: Denominator) -> float:
@@ -155,6 +162,12 @@ def summed_on(values: npt.NDArray[Any], total: float, lost: float) -> tuple[floa
     return total, lost
 
 
+@device_function
+def annihilate(a: float, b: float) -> float:
+    """a·b, where a factor of exactly 0 annihilates the other unless that is NaN."""
+    return 0.0 if (a == 0.0 and b == b) or (b == 0.0 and a == a) else a * b
+
+
 @njit
 def kept_classes(
     target: npt.NDArray[np.int64],
@@ -181,7 +194,7 @@ def kept_classes(
         if class_weight.shape[0] > 0:
             weight = class_weight[label]
         if row_weight.shape[0] > 0:
-            weight *= row_weight[row]
+            weight = annihilate(weight, row_weight[row])
         total, lost = added(total, lost, weight)
     return -1, total, lost, count
 

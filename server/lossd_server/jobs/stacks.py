@@ -21,6 +21,7 @@ from lossd_server.jobs.reduction import (
     gradient_scale,
     kept_classes,
     read_only,
+    scale_fits,
     summed_on,
     weights_of,
     whole,
@@ -92,6 +93,9 @@ def stacked(
         if kept_rows <= 0 or weight_sum == 0.0:
             return None
         kept = Denominator(weight_sum, kept_rows)
+    scale = gradient_scale(each, kept)
+    if not scale_fits(each, scale):
+        return None
     job = replace(
         each,
         layout=Layout(layout.outer * count, layout.classes, layout.inner),
@@ -99,7 +103,7 @@ def stacked(
         target=target,
         loss_shape=(count, *each.loss_shape),
     )
-    return job, Stack(each, count, gradient_scale(each, kept), kept.total, kept.count)
+    return job, Stack(each, count, scale, kept.total, kept.count)
 
 
 def unstack(job: Job, stack: Stack, computed: Computed) -> Answer:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.errors import InvalidRequest
@@ -32,8 +35,8 @@ class AuxiliaryOutputs:
 NOTHING = AuxiliaryOutputs()
 
 
-def read_outputs(fields: Fields, kind: Kind, by_index: bool) -> AuxiliaryOutputs:
-    """by_index: whether targets are class indices, which alone can be met by an argmax."""
+def read_outputs(fields: Fields, kind: Kind, by_index: bool, compute: np.dtype[Any]) -> AuxiliaryOutputs:
+    """by_index: whether targets are class indices, which alone can be met by an argmax; compute: the kernels' dtype."""
     if OPTIONS.isdisjoint(fields):
         return NOTHING
     if kind is not Kind.LOGITS:
@@ -47,8 +50,11 @@ def read_outputs(fields: Fields, kind: Kind, by_index: bool) -> AuxiliaryOutputs
     softcap = 0.0
     if "softcap" in fields:
         softcap = options.bounded_number(fields, "softcap", 0.0, "(0, inf)", low=0.0, high=INF, open_low=True)
+        options.require_representable("softcap", softcap, compute)
+    z_loss = options.bounded_number(fields, "z_loss", 0.0, "[0, inf)", low=0.0, high=INF, open_low=False)
+    options.require_representable("z_loss", z_loss, compute, least=0.0)
     return AuxiliaryOutputs(
-        z_loss=options.bounded_number(fields, "z_loss", 0.0, "[0, inf)", low=0.0, high=INF, open_low=False),
+        z_loss=z_loss,
         softcap=softcap,
         outputs=_outputs(fields, by_index),
     )

@@ -57,10 +57,9 @@ def check(fields: Fields) -> Job:
         raise mismatch(target.shape, sent.shape, "target", _why_distribution(target, sent.shape, loss_shape))
     class_weight = class_targets.weights(weight, layout, compute)
     by_row = rowwise.row_weight(row_weight, loss_shape)
-    wanted = auxiliary_outputs.read_outputs(fields, kind, by_index)
+    wanted = auxiliary_outputs.read_outputs(fields, kind, by_index, compute)
     reducing = options.reducing(RPC, fields, options.log_base(fields), grad_output, loss_shape)
     ignore_index = _ignore_index(fields, by_index)
-    smoothing = options.bounded_number(fields, "label_smoothing", 0.0, "[0, 1]", low=0.0, high=1.0, open_low=False)
     job = Job(
         rpc=RPC,
         formula=_formula(kind, by_index),
@@ -72,7 +71,7 @@ def check(fields: Fields) -> Job:
         row_weight=by_row,
         row_upstream=rowwise.row_upstream(grad_output, reducing),
         ignore_index=ignore_index,
-        label_smoothing=smoothing,
+        label_smoothing=options.label_smoothing(fields, layout.classes, compute),
         input_kind=kind,
         target_kind=Kind.COUNTS if target_kind == pb.KIND_COUNTS else Kind.PROBABILITIES,
         z_loss=wanted.z_loss,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isnan
 
 from lossd_server.errors import InvalidRequest
-from lossd_server.jobs.job import Fault, Formula, Job
+from lossd_server.jobs.job import Fault, Formula, Job, Reduction
 from lossd_server.losses.operands import index_text
 from lossd_server.losses.shapes import row_shape
 from lossd_server.tensors.array import FLOATS, Array
@@ -35,6 +35,24 @@ def value_error(job: Job, fault: Fault, index: int) -> InvalidRequest:
     label = int(job.target.values[index])
     padding = f"; to leave such rows out give ignore_index = {label}" if label < 0 else ""
     return _outside(job.target, "target", index, f"[0, {job.layout.classes})", "CLASS_OUT_OF_RANGE", padding)
+
+
+def scale_error(job: Job, scale: float) -> InvalidRequest:
+    """Gradients of float32 that would be multiplied by a number beyond it."""
+    reducing = job.reducing
+    field = "grad_output" if abs(reducing.upstream) > 1.0 else "base" if job.class_weight is None else "weight"
+    denominator = "the sum of weights"
+    if reducing.normalizer is not None:
+        field, denominator = "normalizer", f"normalizer = {reducing.normalizer}"
+    elif reducing.reduction is not Reduction.MEAN:
+        denominator = "1"
+    return InvalidRequest(
+        f"the gradients would be multiplied by {scale:.3g} (grad_output over {denominator} and over ln(base)): more "
+        "than float32 holds, which this is computed in; float64 tensors are computed in float64",
+        reason="OPTION_OUT_OF_RANGE",
+        field=field,
+        metadata={"value": scale, "dtype": "float32"},
+    )
 
 
 def _empty_counts(job: Job, field: str, row: int) -> InvalidRequest:

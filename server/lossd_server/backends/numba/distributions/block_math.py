@@ -13,11 +13,14 @@ from lossd_server.backends.numba.elementwise.formulas import log_quotient
 from lossd_server.backends.numba.layout.blocks import GROUP
 from lossd_server.backends.numba.layout.scratch import INPUT, MIXED, SINGLE, SLOPES, TARGET_OUT, UPSTREAM
 from lossd_server.backends.numba.layout.weights import optional_number
-from lossd_server.backends.numba.simd.math import annihilate, exp, exp_gap, log, log_ratio, times
+from lossd_server.backends.numba.simd.math import exp, exp_gap, log, log_ratio, product
 from lossd_server.backends.numba.simd.memory import cast, load, load_one, store, store_one
 from lossd_server.backends.numba.simd.operations import splat, total, widen_sum, width
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.jobs.jit import device_function
+from lossd_server.jobs.reduction import annihilate
+
+INFINITY = float("inf")
 
 
 class LossKinds(NamedTuple):
@@ -77,12 +80,12 @@ def sum_losses(row: int, divergence: bool, weighted: bool, vectors: int, zero: A
             here = row + j * BYTES
             t = load(here + MIXED, zero)
             u = load(here + SLOPES, zero)
-            loss = times(t, log_quotient(load(here + TARGET_OUT, zero), u) if divergence else zeros - u)
+            loss = product(t, log_quotient(load(here + TARGET_OUT, zero), u) if divergence else zeros - u)
             s = load(here + UPSTREAM, zero) if weighted else one
             store(here + SINGLE, loss)
-            shares = shares + widen_sum(times(s, t))
+            shares = shares + widen_sum(product(s, t))
             narrow = narrow + loss
-            narrow_mean = narrow_mean + times(s, loss)
+            narrow_mean = narrow_mean + product(s, loss)
         losses = losses + widen_sum(narrow)
         means = means + widen_sum(narrow_mean)
     return total(losses), total(shares), total(means)
@@ -97,11 +100,11 @@ def sum_others(row: int, first: int, n: int, weighted: bool, state: Any, vectors
     own = zero
     if inside:
         own = load_one(at, zero)
-        state.own = float(own) * optional_number(row + UPSTREAM if weighted else 0, first, zero)
+        state.own = annihilate(float(own), optional_number(row + UPSTREAM if weighted else 0, first, zero))
         store_one(at, zero)
     for j in range(vectors):
         t = load(row + MIXED + j * BYTES, zero)
-        wide = wide + widen_sum(times(load(row + UPSTREAM + j * BYTES, zero), t) if weighted else t)
+        wide = wide + widen_sum(product(load(row + UPSTREAM + j * BYTES, zero), t) if weighted else t)
     state.others += total(wide)
     if inside:
         store_one(at, own)
@@ -113,12 +116,12 @@ def write_exact_slope(row: int, first: int, n: int, kind: int, state: Any, zero:
     if not 0 <= first < n:
         return
     d = 1.0 + state.rest
-    slope = state.others / d - state.own * (state.rest / d)
+    slope = state.others / d - annihilate(state.own, state.rest / d)
     if kind == COUNTS:
         k = state.maximum
         norm = state.mass
         slope = state.others / norm - annihilate(state.own, (norm - k) / norm / k)
-    store_one(row + SLOPES + first * width(zero), cast(state.factor * slope, zero))
+    store_one(row + SLOPES + first * width(zero), cast(annihilate(state.factor, slope), zero))
 
 
 @device_function
@@ -132,7 +135,10 @@ def write_slopes(
     mass = state.upstream_mass
     refs = splat(cast(state.ref, zero))
     norm = 1.0 + state.rest if kinds.input == LOGITS else state.mass
-    of_all = splat(cast(state.factor * (mass / norm), zero))
+    # Where the factor, or what it multiplies, is infinite it comes last: a difference of infinities says nothing.
+    late = not (abs(state.factor) < INFINITY and abs(mass) < INFINITY)
+    of_all = splat(cast(mass / norm if late else state.factor * (mass / norm), zero))
+    early = splat(cast(1.0 if late else state.factor, zero))
     mean = splat(cast(state.upstream_loss, zero))
     masses = splat(cast(mass, zero))
     one = splat(cast(1.0, zero))
@@ -143,27 +149,27 @@ def write_slopes(
         u = load(here + SLOPES, zero)
         t = load(here + MIXED, zero)
         s = load(here + UPSTREAM, zero) if weighted else one
-        a = times(s, t)
+        a = product(s, t)
         if kinds.input == LOGITS:
-            slope = exp_gap(x, refs) * of_all - a * factor
+            slope = product(exp_gap(x, refs), of_all) - product(a, early)
         elif kinds.input == LOG_PROBABILITIES:
-            slope = times(a, factor) * -1.0
+            slope = product(a, early) * -1.0
         else:
-            slope = times(times(a, factor), one / x) * -1.0
+            slope = product(product(a, early), one / x) * -1.0
             if kinds.input == COUNTS:
                 slope = slope + of_all
-        store(here + SLOPES, slope)
+        store(here + SLOPES, product(slope, factor) if late else slope)
         if not kinds.divergence:
             w = load(weights + j * BYTES, zero) if weights else one
-            target_slope = times(times(w, share), u * -1.0)
+            target_slope = product(product(w, share), u * -1.0)
         else:
             gap = log_quotient(load(here + TARGET_OUT, zero), u)
             if kinds.target == PROBABILITIES:
-                target_slope = times(s, gap + 1.0)
+                target_slope = product(s, gap + 1.0)
             elif kinds.target == LOG_PROBABILITIES:
-                target_slope = times(a, gap + 1.0)
+                target_slope = product(a, gap + 1.0)
             else:
                 # With one s for all, s − Σ s t is 0.
-                centred = times(s, gap) - mean
-                target_slope = times(t, centred + (s - masses) if weighted else centred)
-        store(here + TARGET_OUT, times(factor, target_slope))
+                centred = product(s, gap) - mean
+                target_slope = product(t, centred + (s - masses) if weighted else centred)
+        store(here + TARGET_OUT, product(factor, target_slope))

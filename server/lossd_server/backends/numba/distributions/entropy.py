@@ -11,12 +11,13 @@ from lossd_server.backends.numba.layout.pieces import for_each_piece
 from lossd_server.backends.numba.layout.row_tiles import RowTile, entry, for_each_tile, load_tile, store_tile
 from lossd_server.backends.numba.layout.scratch import INPUT, STAGED
 from lossd_server.backends.numba.layout.weights import gradient_factor, optional_number
-from lossd_server.backends.numba.simd.math import annihilate, log, log_ratio, times
+from lossd_server.backends.numba.simd.math import log, log_ratio, product, times
 from lossd_server.backends.numba.simd.memory import cast, load, load_one, store, store_one
 from lossd_server.backends.numba.simd.operations import any_of, splat, total, widen_sum, width
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax.row_state import empty_state, row_state
 from lossd_server.jobs.jit import device_function, inlined, njit
+from lossd_server.jobs.reduction import annihilate
 
 
 @device_function
@@ -73,7 +74,7 @@ def block_slope(row: int, vectors: int, mass: float, counts: bool, factor: Any, 
     factors = splat(factor)
     for j in range(vectors):
         x = load(row + j * BYTES, zero)
-        store(row + j * BYTES, (logarithm(x, x / norms, norms, lost, counts) + added) * factors)
+        store(row + j * BYTES, product(logarithm(x, x / norms, norms, lost, counts) + added, factors))
 
 
 @inlined

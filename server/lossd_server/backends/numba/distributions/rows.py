@@ -46,7 +46,6 @@ from lossd_server.backends.numba.layout.scratch import (
     WEIGHTS,
 )
 from lossd_server.backends.numba.layout.weights import gradient_factor, optional_number
-from lossd_server.backends.numba.simd.math import annihilate
 from lossd_server.backends.numba.simd.memory import cast, load_one, store_one
 from lossd_server.backends.numba.simd.operations import width
 from lossd_server.backends.numba.softmax.auxiliary_outputs import store_finished
@@ -55,6 +54,7 @@ from lossd_server.backends.numba.softmax.online_softmax import add_exponentials,
 from lossd_server.backends.numba.softmax.row_state import empty_state, row_state
 from lossd_server.backends.numba.softmax.target_mix import mix
 from lossd_server.jobs.jit import device_function, inlined, njit
+from lossd_server.jobs.reduction import annihilate
 
 
 @inlined
@@ -86,7 +86,7 @@ def read_distribution(job: Any, tile: RowTile, begin: int, n: int, scratch: int,
             y = row_state(scratch, r).target - begin
             if 0 <= y < n:
                 at = scratch + MIXED + r * PITCH + y * width(zero)
-                share = (1.0 - job.label_smoothing) * optional_number(job.class_weight, begin + y, zero)
+                share = annihilate(1.0 - job.label_smoothing, optional_number(job.class_weight, begin + y, zero))
                 store_one(at, cast(load_one(at, zero) + share, zero))
         return
     pad = lowest if job.target_kind == LOGITS or job.target_kind == LOG_PROBABILITIES else zero

@@ -16,7 +16,7 @@ from lossd_server.backends.numba.batch_table import (
     SELF_INFORMATION,
     SIGMOID,
 )
-from lossd_server.backends.numba.simd.math import exp, exp_of_sum, log, log1p, log_ratio, times
+from lossd_server.backends.numba.simd.math import exp, exp_of_sum, log, log1p, log_ratio, product, times
 from lossd_server.backends.numba.simd.operations import absolute, larger, select
 from lossd_server.jobs.jit import device_function
 
@@ -49,11 +49,12 @@ def bce_with_logits(x: Any, t: Any, positive: Any) -> Any:
     right, left, tail = sides(x)
     above = larger(x, t * 0.0)
     below = larger(x * -1.0, t * 0.0)
-    hit = positive * t
+    hit = product(t, positive)
     miss = 1.0 - t
-    loss = times(hit, below + tail) + times(miss, above + tail)
+    loss = product(hit, below + tail) + times(miss, above + tail)
     # d/dt without the difference of the two tails: sp(−x) − sp(x) = −x.
-    return loss, miss * right - hit * left, (times(positive, below) - above) + (positive - 1.0) * tail
+    slope = miss * right - product(hit, left)
+    return loss, slope, (product(positive, below) - above) + product(positive - 1.0, tail)
 
 
 @device_function

@@ -17,7 +17,7 @@ from lossd_server.backends.numba.elementwise.formulas import element, outside, p
 from lossd_server.backends.numba.layout.blocks import BLOCK, GROUP, PITCH, fill, load_block, store_block, vector_count
 from lossd_server.backends.numba.layout.pieces import for_each_piece
 from lossd_server.backends.numba.layout.scratch import STAGED
-from lossd_server.backends.numba.simd.math import times
+from lossd_server.backends.numba.simd.math import product
 from lossd_server.backends.numba.simd.memory import cast, load, load_one, size_of, store, store_one
 from lossd_server.backends.numba.simd.operations import any_of, splat, total, widen_sum, width
 from lossd_server.backends.numba.simd.vector import BYTES
@@ -100,13 +100,13 @@ def compute_run(job: Any, n: int, scratch: int, zero: Any) -> tuple[float, bool]
             factor = scale
             if job.weight:
                 w = load(at + WEIGHT, zero)
-                loss = times(w, loss)
-                factor = factor * w
+                loss = product(w, loss)
+                factor = product(factor, w)
             if gradient:
                 if job.upstream:
-                    factor = factor * load(at + UPSTREAM, zero)
-                store(at + INPUT, times(factor, slope))
-                store(at + TARGET, times(factor, target_slope))
+                    factor = product(factor, load(at + UPSTREAM, zero))
+                store(at + INPUT, product(factor, slope))
+                store(at + TARGET, product(factor, target_slope))
             store(at + LOSS, loss)
             narrow = narrow + loss
         wide = wide + widen_sum(narrow)

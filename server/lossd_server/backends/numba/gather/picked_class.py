@@ -17,9 +17,9 @@ from lossd_server.backends.numba.layout.pieces import for_each_piece
 from lossd_server.backends.numba.layout.row_tiles import entry, tile_at
 from lossd_server.backends.numba.layout.scratch import INPUT, STAGED
 from lossd_server.backends.numba.layout.weights import gradient_factor, optional_number
-from lossd_server.backends.numba.simd.math import annihilate
 from lossd_server.backends.numba.simd.memory import FLOAT32, load_one, size_of, store_one
 from lossd_server.jobs.jit import device_function, inlined, njit
+from lossd_server.jobs.reduction import annihilate
 
 
 @device_function
@@ -50,7 +50,7 @@ def pick(job: Any, row: int, scratch: int) -> bool:
     u = math.log(x) if of_probabilities else x
     store_one(job.losses + 8 * row, annihilate(weight, annihilate(w, 0.0 - u)))
     if job.input_gradient:
-        slope = 0.0 - gradient_factor(job, row) * w
+        slope = 0.0 - annihilate(gradient_factor(job, row), w)
         store_one(at, annihilate(slope, 1.0 / x) if of_probabilities else slope)
         dtype = job.input_gradient_dtype
         store_block(job.input_gradient + index * size_of(dtype), at, 1, dtype, 0.0, stage)

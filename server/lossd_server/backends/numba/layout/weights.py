@@ -7,6 +7,7 @@ from typing import Any
 from lossd_server.backends.numba.simd.memory import load_one
 from lossd_server.backends.numba.simd.operations import width
 from lossd_server.jobs.jit import device_function
+from lossd_server.jobs.reduction import annihilate
 
 
 @device_function
@@ -18,4 +19,5 @@ def optional_number(at: int, i: int, like: Any) -> float:
 @device_function
 def gradient_factor(job: Any, row: int) -> float:
     """What a row's gradient is multiplied by."""
-    return job.scale * optional_number(job.row_weight, row, 0.0) * optional_number(job.row_upstream, row, 0.0)
+    upstream = annihilate(job.scale, optional_number(job.row_upstream, row, 0.0))
+    return annihilate(optional_number(job.row_weight, row, 0.0), upstream)

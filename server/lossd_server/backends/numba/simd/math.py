@@ -27,6 +27,7 @@ FLOATS: dict[str, dict[str, float]] = {
         "least_normal": 1.17549435e-38,
         "scale_up": 33554432.0,  # 2^25
         "scale_up_log2": 25.0,
+        "tanh_is_argument": 2.0**-13,  # z²/3 is under a quarter of an ulp
     },
     "float64": {
         "log2e": 1.4426950408889634,
@@ -38,6 +39,7 @@ FLOATS: dict[str, dict[str, float]] = {
         "least_normal": 2.2250738585072014e-308,
         "scale_up": 18014398509481984.0,  # 2^54
         "scale_up_log2": 54.0,
+        "tanh_is_argument": 2.0**-28,
     },
 }
 INTEGERS: dict[str, dict[str, int]] = {
@@ -207,8 +209,11 @@ def log_ratio(a: Any, b: Any, b_low: Any, far: Any) -> Any:
 
 
 @device_function
-def tanh_and_slope(x: Any, k: Any) -> tuple[Any, Any]:
-    """(tanh(x / k), 1 − tanh²): with E = exp(−2|x / k|), −expm1(−2|x / k|) / (1 + E) and 4·E / (1 + E)²."""
+def capped_and_slope(x: Any, k: Any) -> tuple[Any, Any]:
+    """(k·tanh(x / k), 1 − tanh²): with E = exp(−2|x / k|), −k·expm1(−2|x / k|) / (1 + E) and 4·E / (1 + E)².
+
+    Where tanh rounds to its argument it is x itself: x / k of a large cap would be a subnormal number, or 0.
+    """
     z = x / k
     lost = fma(z * -1.0, k, x) / k  # what z lacks of the quotient
     back = select(z < 0.0, lost, lost * -1.0)
@@ -219,7 +224,9 @@ def tanh_and_slope(x: Any, k: Any) -> tuple[Any, Any]:
     series = fma(z * y, polynomial(y, "tanh"), z)
     large = (1.0 - e) / (1.0 + e)
     large = select(z < 0.0, large * -1.0, large)
-    return select(absolute(z) < 0.25, series, large), 4.0 * e / ((1.0 + e) * (1.0 + e))
+    capped = select(absolute(z) < 0.25, series, large) * k
+    capped = select(absolute(z) < constant(x, "tanh_is_argument"), x, capped)
+    return capped, 4.0 * e / ((1.0 + e) * (1.0 + e))
 
 
 @device_function
@@ -229,6 +236,7 @@ def times(a: Any, b: Any) -> Any:
 
 
 @device_function
-def annihilate(a: float, b: float) -> float:
-    """`times` of two numbers."""
-    return 0.0 if a == 0.0 and b == b else a * b
+def product(a: Any, b: Any) -> Any:
+    """a·b by the same rule from both sides: b = 0 annihilates an infinite a too."""
+    nothing = ((a == 0.0) & (b == b)) | ((b == 0.0) & (a == a))
+    return select(nothing, 0.0, a * b)

@@ -13,13 +13,14 @@ from lossd_server.backends.numba.batch_table import SOFTMAX
 from lossd_server.backends.numba.layout.blocks import BLOCK, PITCH, RowBlock, row_of, vector_address
 from lossd_server.backends.numba.layout.row_tiles import RowTile, load_tile, store_tile
 from lossd_server.backends.numba.layout.scratch import MIXED, STAGED, TARGET_OUT, UPSTREAM
-from lossd_server.backends.numba.simd.math import exp_gap, times
+from lossd_server.backends.numba.simd.math import exp_gap, product, times
 from lossd_server.backends.numba.simd.memory import cast, load, load_one, store, store_one
 from lossd_server.backends.numba.simd.operations import splat, total, widen_sum, width
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax.logits import read_block
 from lossd_server.backends.numba.softmax.row_state import row_state
 from lossd_server.jobs.jit import device_function, inlined
+from lossd_server.jobs.reduction import annihilate
 
 
 @device_function
@@ -37,7 +38,7 @@ def sum_upstream(state: Any, block: RowBlock, g: int, begin: int, n: int, softma
     for j in range(block.vectors):
         term = load(g + j * BYTES, zero)
         if softmax:
-            term = times(exp_gap(load(vector_address(block, j), zero), refs) * inverse, term)
+            term = product(exp_gap(load(vector_address(block, j), zero), refs) * inverse, term)
         wide = wide + widen_sum(term)
     state.others += total(wide)
     if inside:
@@ -64,8 +65,8 @@ def write_row(
         p = exp_gap(x, refs) * inverse
         if gradient:
             upstream = load(g + j * BYTES, zero) if g else ones
-            slope = times(p, upstream - sums) if softmax else upstream - p * sums
-            store(out + j * BYTES, times(factors, slope))
+            slope = times(p, upstream - sums) if softmax else upstream - product(p, sums)
+            store(out + j * BYTES, product(factors, slope))
         store(values + j * BYTES, p if softmax else 0.0 - ((refs - x) + log_rest))
 
 
@@ -74,10 +75,10 @@ def exact_entry(state: Any, out: int, begin: int, n: int, factor: float, softmax
     """The gradient at the first maximum."""
     first = state.first - begin
     d = 1.0 + state.rest
-    own = state.own * (state.rest / d)
+    own = annihilate(state.own, state.rest / d)
     slope = (own - state.others) / d if softmax else own - state.others / d
     if 0 <= first < n:
-        store_one(out + first * width(zero), cast(factor * slope, zero))
+        store_one(out + first * width(zero), cast(annihilate(factor, slope), zero))
 
 
 @inlined

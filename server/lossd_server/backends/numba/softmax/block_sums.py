@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from lossd_server.backends.numba.layout.blocks import GROUP, RowBlock, vector_address
-from lossd_server.backends.numba.simd.math import exp_gap, times
+from lossd_server.backends.numba.simd.math import exp_gap, product, times
 from lossd_server.backends.numba.simd.memory import load, load_one, prefetch, store, store_past_cache
 from lossd_server.backends.numba.simd.operations import any_of, greatest, larger, select, splat, total, widen_sum, width
 from lossd_server.backends.numba.simd.vector import BYTES
@@ -101,7 +101,8 @@ def gap_sum(block: RowBlock, weights: int, ref: Any, zero: Any) -> float:
     for group in range(0, vectors, GROUP):
         narrow = splat(zero)
         for j in range(group, min(group + GROUP, vectors)):
-            narrow = narrow + times(load(weights + j * BYTES, zero), refs - load(vector_address(block, j), zero))
+            gap = refs - load(vector_address(block, j), zero)
+            narrow = narrow + product(load(weights + j * BYTES, zero), gap)
         wide = wide + widen_sum(narrow)
     return total(wide)
 
@@ -127,6 +128,17 @@ def store_vector(to: int, value: Any, past_cache: bool) -> None:
 def exponential(block: RowBlock, kept: int, j: int, refs: Any, zero: Any) -> Any:
     """exp(x − ref) of vector j: the one that `exp_sums` left, or computed again, to the same bits."""
     return load(kept + j * BYTES, zero) if kept else exp_gap(load(vector_address(block, j), zero), refs)
+
+
+@device_function
+def infinite_gradient(block: RowBlock, kept: int, out: RowBlock, weights: int, ref: Any, ratio: Any, s: Any) -> None:
+    """out = s·(ratio·exp(x − ref) − v): `softmax_gradient` where a factor is infinite, which a 0 annihilates."""
+    refs, ratios, ss = splat(ref), splat(ratio), splat(s)
+    for j in range(block.vectors):
+        slope = product(exponential(block, kept, j, refs, s), ratios)
+        if weights:
+            slope = slope - load(weights + j * BYTES, s)
+        store(vector_address(out, j), product(slope, ss))
 
 
 @device_function
@@ -159,7 +171,8 @@ def entropy_gradient(block: RowBlock, out: RowBlock, ref: Any, q: Any, mean_gap:
     qs = splat(q)
     for j in range(block.vectors):
         x = load(vector_address(block, j), q)
-        store_vector(vector_address(out, j), times(exp_gap(x, refs) * qs, (refs - x) - mean_gap), past and j < out.full)
+        slope = times(exp_gap(x, refs), (refs - x) - mean_gap)
+        store_vector(vector_address(out, j), product(slope, qs), past and j < out.full)
 
 
 @device_function
@@ -170,6 +183,6 @@ def target_gradient(block: RowBlock, out: int, weights: int, ref: Any, log_rest:
     for j in range(block.vectors):
         nats = (refs - load(vector_address(block, j), s)) + log_rest
         if weights:
-            store(out + j * BYTES, times(load(weights + j * BYTES, s) * factor, nats))
+            store(out + j * BYTES, product(product(load(weights + j * BYTES, s), factor), nats))
         else:
-            store(out + j * BYTES, times(factor, nats))
+            store(out + j * BYTES, product(factor, nats))

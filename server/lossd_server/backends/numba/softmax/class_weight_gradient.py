@@ -15,9 +15,9 @@ from lossd_server.backends.numba.layout.blocks import PITCH, load_block, vector_
 from lossd_server.backends.numba.layout.pieces import for_each_piece
 from lossd_server.backends.numba.layout.row_tiles import RowTile, load_tile, tile_at
 from lossd_server.backends.numba.layout.scratch import EXPONENTIALS, INPUT, MIXED, SLOPES, STAGED
-from lossd_server.backends.numba.simd.math import log, log_ratio, times
+from lossd_server.backends.numba.simd.math import log, log_ratio, product
 from lossd_server.backends.numba.simd.memory import FLOAT64, copy_bytes, load, load_one, store
-from lossd_server.backends.numba.simd.operations import fma, splat
+from lossd_server.backends.numba.simd.operations import splat
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax.logits import logit
 from lossd_server.backends.numba.softmax.softcap import cap
@@ -43,8 +43,9 @@ def add_row(job: Any, row: int, x: int, t: int, sums: int, vectors: int, ref: fl
     norm = load_one(finished, 0.0)
     log_rest = load_one(finished + 8, 0.0)
     factor = load_one(finished + 16, 0.0)
-    share = factor * (1.0 - job.label_smoothing)
-    smooth = splat(factor * (job.label_smoothing / job.classes))
+    share = splat(1.0 - job.label_smoothing)
+    smooth = splat(job.label_smoothing / job.classes)
+    factors = splat(factor)
     refs = splat(ref)
     norms = splat(norm)
     zeros = splat(0.0)
@@ -58,8 +59,8 @@ def add_row(job: Any, row: int, x: int, t: int, sums: int, vectors: int, ref: fl
             nats = 0.0 - log_ratio(value, norms, zeros, log(value) - log(norms))
         else:
             nats = 0.0 - value
-        mixed = fma(load(t + j * BYTES, 0.0), share, smooth)
-        store(sums + j * BYTES, load(sums + j * BYTES, 0.0) + times(mixed, nats))
+        mixed = product(load(t + j * BYTES, 0.0), share) + smooth
+        store(sums + j * BYTES, load(sums + j * BYTES, 0.0) + product(factors, product(mixed, nats)))
 
 
 @inlined

@@ -21,10 +21,16 @@ from lossd_server.backends.numba.layout.scratch import INPUT, MIXED, OUT_TAIL, S
 from lossd_server.backends.numba.simd.memory import cast, copy_bytes, load_one, store_one
 from lossd_server.backends.numba.simd.operations import width
 from lossd_server.backends.numba.simd.vector import BYTES
-from lossd_server.backends.numba.softmax.block_sums import entropy_gradient, softmax_gradient, target_gradient
+from lossd_server.backends.numba.softmax.block_sums import (
+    entropy_gradient,
+    infinite_gradient,
+    softmax_gradient,
+    target_gradient,
+)
 from lossd_server.backends.numba.softmax.row_state import row_state
 from lossd_server.backends.numba.softmax.softcap import apply_slopes
 from lossd_server.jobs.jit import device_function, inlined
+from lossd_server.jobs.reduction import annihilate
 
 PAST_CACHE_BYTES = 1 << 22  # gradients over this size are stored past the cache,
 PAST_CACHE_ROW = 1 << 14  # where a row has as many bytes: in shorter ones it costs more than it spares
@@ -63,7 +69,7 @@ def exact_entries(job: Any, state: Any, out: RowBlock, begin: int, n: int, v: in
     if 0 <= y < n and y != first:
         own = float(load_one(v + y * width(zero), zero)) if v else 0.0
         p = math.exp(state.picked - state.maximum) / d
-        set_entry(out, y, s * ((share + state.mass + z) * p - share - own), zero)
+        set_entry(out, y, annihilate(s, annihilate(share + state.mass + z, p) - share - own), zero)
     if 0 <= first < n:
         own = float(load_one(v + first * width(zero), zero)) if v else 0.0
         others = state.rest_mass
@@ -71,9 +77,9 @@ def exact_entries(job: Any, state: Any, out: RowBlock, begin: int, n: int, v: in
             others = state.mass - own
         rest_p = state.rest / d
         if first == y:
-            set_entry(out, first, s * ((others + z) / d - (share + own) * rest_p), zero)
+            set_entry(out, first, annihilate(s, (others + z) / d - annihilate(share + own, rest_p)), zero)
         else:
-            set_entry(out, first, s * ((share + others + z) / d - own * rest_p), zero)
+            set_entry(out, first, annihilate(s, (share + others + z) / d - annihilate(own, rest_p)), zero)
 
 
 @device_function
@@ -104,7 +110,7 @@ def past_cache(job: Any, tile: RowTile, out: RowBlock, zero: Any) -> bool:
 def row_target_gradient(job: Any, block: RowBlock, r: int, state: Any, scratch: int, zero: Any) -> None:
     """A row's gradient with respect to its target distribution, to scratch."""
     weights = scratch + WEIGHTS if job.class_weight else 0
-    share = cast(state.factor * (1.0 - job.label_smoothing), zero)
+    share = cast(annihilate(state.factor, 1.0 - job.label_smoothing), zero)
     to = scratch + TARGET_OUT + r * PITCH
     target_gradient(block, to, weights, cast(state.ref, zero), cast(state.log_rest, zero), share)
 
@@ -137,9 +143,14 @@ def row_input_gradient(
     if job.formula == ENTROPY_LOGITS:
         entropy_gradient(block, out, ref, cast(s / d, zero), cast(state.gaps / d, zero), past)
     else:
-        q = cast(kept.rescale * (s * (state.share + state.mass + state.z_mass) / d), zero)
+        pull = state.share + state.mass + state.z_mass
+        q = cast(kept.rescale * (s * pull / d), zero)
         y, first = state.target - begin, state.first - begin if v else -1
-        softmax_gradient(block, kept.address, out, v, ref, q, cast(s, zero), past, y // lanes, first // lanes)
+        if abs(s) < math.inf and abs(pull) < math.inf and abs(q) < math.inf:
+            softmax_gradient(block, kept.address, out, v, ref, q, cast(s, zero), past, y // lanes, first // lanes)
+        else:
+            ratio = cast(kept.rescale * (pull / d), zero)
+            infinite_gradient(block, kept.address, out, v, ref, ratio, cast(s, zero))
         exact_entries(job, state, out, begin, n, v, zero)
     if job.softcap != 0.0:
         apply_slopes(out, scratch + SLOPES + r * PITCH, zero)

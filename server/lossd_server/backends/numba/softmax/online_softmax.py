@@ -10,10 +10,10 @@ import math
 from typing import Any
 
 from lossd_server.backends.numba.layout.blocks import RowBlock
-from lossd_server.backends.numba.simd.math import annihilate
 from lossd_server.backends.numba.simd.memory import cast
 from lossd_server.backends.numba.softmax.block_sums import exp_sums, largest
 from lossd_server.jobs.jit import device_function, inlined
+from lossd_server.jobs.reduction import annihilate
 
 
 @device_function
@@ -21,14 +21,14 @@ def raise_maximum(state: Any, maximum: float) -> None:
     """Rescales a row's sums to a greater maximum."""
     before = state.below + state.ties
     shift = maximum - state.ref
-    if before == 0.0:
+    if before == 0.0:  # nothing but −∞ so far: what has a share there makes the sum infinite already
         state.below = state.gaps = 0.0
     else:
+        state.weighted += annihilate(state.mass, shift)
         factor = math.exp(-shift)
         state.gaps = factor * (state.gaps + shift * before)
         state.below = factor * before
     state.ties = 0.0
-    state.weighted += annihilate(state.mass, shift)
     state.maximum = state.ref = maximum
 
 

@@ -31,7 +31,6 @@ from lossd_server.backends.numba.layout.pieces import for_each_piece
 from lossd_server.backends.numba.layout.row_tiles import RowTile, entry, for_each_tile
 from lossd_server.backends.numba.layout.scratch import EXPONENTIALS, MIXED, SINGLE
 from lossd_server.backends.numba.layout.weights import gradient_factor, optional_number
-from lossd_server.backends.numba.simd.math import annihilate
 from lossd_server.backends.numba.simd.memory import cast, load_one, size_of, store_one, zero_bytes
 from lossd_server.backends.numba.simd.operations import width
 from lossd_server.backends.numba.simd.vector import BYTES
@@ -46,6 +45,7 @@ from lossd_server.backends.numba.softmax.row_per_lane import lane_rows
 from lossd_server.backends.numba.softmax.row_state import empty_state, row_state
 from lossd_server.backends.numba.softmax.target_mix import has_target_mix, mix
 from lossd_server.jobs.jit import device_function, inlined, njit
+from lossd_server.jobs.reduction import annihilate
 
 KEPT_BYTES = 1 << 18  # exponentials of a long row that the second cache holds: cheaper than to compute them again
 LONG = 2048  # classes from which rows are worth prefetching: shorter ones the processor fetches by itself
@@ -67,7 +67,7 @@ def start_row(job: Any, tile: RowTile, r: int, scratch: int, zero: Any) -> bool:
         return False
     state.target = y
     state.picked = logit(job, tile, y, r, scratch, zero)
-    state.share = (1.0 - job.label_smoothing) * optional_number(job.class_weight, y, zero)
+    state.share = annihilate(1.0 - job.label_smoothing, optional_number(job.class_weight, y, zero))
     return True
 
 
@@ -159,7 +159,9 @@ def finish_rows(job: Any, tile: RowTile, scratch: int) -> None:
 
 @inlined
 def rest_mass(job: Any, tile: RowTile, scratch: int, zero: Any) -> None:
-    """Σ v without the first maximum, summed apart: in float64 the difference of two sums is not exact enough."""
+    """Σ v without the first maximum, summed apart: the difference of two sums is not exact enough in float64, and of
+    infinite sums none.
+    """
     for r in range(tile.rows):
         row_state(scratch, r).rest_mass = 0.0
     for begin in range(0, tile.classes, BLOCK):
@@ -169,14 +171,23 @@ def rest_mass(job: Any, tile: RowTile, scratch: int, zero: Any) -> None:
         for r in range(tile.rows):
             state = row_state(scratch, r)
             v = scratch + MIXED + r * PITCH
-            at = v + (state.first - begin) * 8
-            inside = v <= at < v + n * 8
+            at = v + (state.first - begin) * width(zero)
+            inside = v <= at < v + n * width(zero)
             own = load_one(at, zero) if inside else zero
             if inside:
                 store_one(at, zero)
-            state.rest_mass += plain_sum(v, vector_count(n, 8), zero)
+            state.rest_mass += plain_sum(v, vector_count(n, width(zero)), zero)
             if inside:
                 store_one(at, own)
+
+
+@device_function
+def infinite_mass(tile: RowTile, scratch: int) -> bool:
+    """Whether a row of the tile has an infinite share."""
+    whole = 0.0
+    for r in range(tile.rows):
+        whole += row_state(scratch, r).mass
+    return not abs(whole) < math.inf
 
 
 @inlined
@@ -184,7 +195,7 @@ def differentiate_rows(
     job: Any, tile: RowTile, block: RowBlock, mixed: bool, kept: int, scratch: int, zero: Any
 ) -> None:
     """The gradients of a tile whose rows are finished. block: of its one block of classes, if that is all."""
-    if mixed and width(zero) == 8:
+    if mixed and (width(zero) == 8 or infinite_mass(tile, scratch)):
         rest_mass(job, tile, scratch, zero)
     for begin in range(0, tile.classes, BLOCK):
         n = min(BLOCK, tile.classes - begin)

@@ -21,7 +21,7 @@ from lossd_server.backends.numba.batch_table import (
 from lossd_server.backends.numba.layout.blocks import GROUP
 from lossd_server.backends.numba.layout.lane_tiles import LaneTile, lane_tile_at, load_classes
 from lossd_server.backends.numba.layout.weights import gradient_factor, optional_number
-from lossd_server.backends.numba.simd.math import annihilate, exp_gap, log1p_any, times
+from lossd_server.backends.numba.simd.math import exp_gap, log1p_any, product, times
 from lossd_server.backends.numba.simd.memory import cast, load, load_one, load_wide, store, store_one
 from lossd_server.backends.numba.simd.operations import larger, select, splat, to_float64, width
 from lossd_server.backends.numba.simd.vector import BYTES
@@ -44,6 +44,7 @@ from lossd_server.backends.numba.softmax.row_per_lane_outputs import keep_finish
 from lossd_server.backends.numba.softmax.softcap import cap
 from lossd_server.backends.numba.softmax.target_mix import has_target_mix
 from lossd_server.jobs.jit import device_function, inlined
+from lossd_server.jobs.reduction import annihilate
 
 
 @device_function
@@ -64,7 +65,7 @@ def look_up(job: Any, tile: LaneTile, scratch: int, zero: Any) -> int:
             store_one(scratch + PICKED + r * size, picked)
             share = kept * (1.0 - job.label_smoothing)
             if kept:
-                share *= optional_number(job.class_weight, y, zero)
+                share = annihilate(share, optional_number(job.class_weight, y, zero))
             store_one(scratch + SHARES + r * 8, share)
             store_one(scratch + TARGETS + r * size, cast(y, zero))
         store_one(scratch + KEPT + r * size, cast(kept, zero))
@@ -85,9 +86,9 @@ def mix_classes(job: Any, tile: LaneTile, scratch: int, zero: Any) -> None:
     for c in range(tile.classes):
         v = splat(cast(smooth, zero))
         if distribution:
-            v = v + load(scratch + MIXED + c * BYTES, zero) * share
+            v = v + product(load(scratch + MIXED + c * BYTES, zero), share)
         if job.class_weight:
-            v = times(splat(load_one(job.class_weight + c * width(zero), zero)), v)
+            v = product(splat(load_one(job.class_weight + c * width(zero), zero)), v)
         store(scratch + MIXED + c * BYTES, v)
 
 
@@ -145,7 +146,7 @@ def weighted_sums(classes: int, ref: Any, scratch: int, zero: Any) -> Any:
             v = load(scratch + MIXED + c * BYTES, zero)
             first = select((x == ref) & (first < 0.0), cast(c, zero), first)
             sum_mass = sum_mass + v
-            sum_weighted = sum_weighted + times(v, ref - x)
+            sum_weighted = sum_weighted + product(v, ref - x)
         mass = mass + to_float64(sum_mass)
         weighted = weighted + to_float64(sum_weighted)
     return first, mass, weighted
@@ -179,10 +180,10 @@ def lane_losses(job: Any, sums: LaneSums, scratch: int, zero: Any) -> Any:
     if job.formula == ENTROPY_LOGITS:
         loss = sums.log_rest + sums.gaps / (sums.rest + 1.0)
     else:
-        loss = times(sums.mass, sums.log_rest) + sums.weighted
+        loss = product(sums.mass, sums.log_rest) + sums.weighted
         if job.formula == CROSS_ENTROPY_INDEX:
             picked = to_float64(load(scratch + PICKED, zero))
-            loss = loss + times(load_wide(scratch + SHARES, zero), (top - picked) + sums.log_rest)
+            loss = loss + product(load_wide(scratch + SHARES, zero), (top - picked) + sums.log_rest)
     if job.z_loss != 0.0:
         lse = top + sums.log_rest
         loss = loss + lse * lse * job.z_loss

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from lossd_server.backends.numba.batch_table import CROSS_ENTROPY_INDEX, ENTROPY_LOGITS
 from lossd_server.backends.numba.layout.lane_tiles import LaneTile, store_classes
-from lossd_server.backends.numba.simd.math import times
+from lossd_server.backends.numba.simd.math import product, times
 from lossd_server.backends.numba.simd.memory import cast, load, load_one, load_wide, store
-from lossd_server.backends.numba.simd.operations import rounded, select, splat, to_float64, width
+from lossd_server.backends.numba.simd.operations import absolute, any_of, rounded, select, splat, to_float64, width
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax.lane_state import (
     CLASSES,
@@ -32,7 +33,8 @@ class Coefficients(NamedTuple):
     With S = share of the target, V = Σ v and Z = 2κ·lse of z_loss: dx = s·((S + V + Z)·p − S·[c = y] − v).
     """
 
-    s: Any  # the gradient's factor
+    s: Any  # the gradient's factor; 1 where it, or what it multiplies, is not finite
+    late: Any  # the factor of those, by which the finished gradient is multiplied; else 1
     q: Any  # of exp(x − ref): s·(S + V + Z) / d
     mean_gap: Any  # of the entropy: Σ (ref − x)·p
     target: Any  # the target's class, or −1
@@ -55,9 +57,9 @@ def gradient_at_first(
         others = others + to_float64(select(is_first, 0.0, v))
         own = select(is_first, v, own)
     own_wide = to_float64(own)
-    hit = (others + z) / d - (share + own_wide) * rest_p
-    miss = (share + others + z) / d - own_wide * rest_p
-    return rounded(factor * select(to_float64(target) == to_float64(sums.first), hit, miss), zero)
+    hit = (others + z) / d - product(share + own_wide, rest_p)
+    miss = (share + others + z) / d - product(own_wide, rest_p)
+    return rounded(product(factor, select(to_float64(target) == to_float64(sums.first), hit, miss)), zero)
 
 
 @inlined
@@ -65,21 +67,26 @@ def coefficients(job: Any, classes: int, sums: LaneSums, mixed: bool, scratch: i
     """The coefficients of a tile's gradients."""
     zeros = splat(zero)
     index = job.formula == CROSS_ENTROPY_INDEX
-    factor = load_wide(scratch + FACTORS, zero)
+    whole = load_wide(scratch + FACTORS, zero)
     d = sums.rest + 1.0
     share = load_wide(scratch + SHARES, zero) if index else to_float64(zeros)
+    finite = absolute(whole) + absolute(share + sums.mass) < math.inf
+    factor = select(finite, whole, 1.0)
     target = load(scratch + TARGETS, zero) if index else zeros - 1.0
     z = to_float64(zeros)
     if job.z_loss != 0.0:
         z = (to_float64(sums.top) + sums.log_rest) * (2.0 * job.z_loss)
-    q = rounded(factor * (share + sums.mass + z) / d, zero)
+    q = rounded(product(factor, share + sums.mass + z) / d, zero)
     if job.formula == ENTROPY_LOGITS:
         q = rounded(factor / d, zero)
-    at_first = rounded(factor * (z / d - share * (sums.rest / d)), zero)
+    at_first = rounded(product(factor, z / d - product(share, sums.rest / d)), zero)
     if mixed:
         at_first = gradient_at_first(classes, sums, share, z, factor, target, scratch, zero)
     mean_gap = rounded(sums.gaps / d, zero)
-    return Coefficients(rounded(factor, zero), q, mean_gap, target, rounded(factor * share, zero), at_first)
+    late = rounded(select(finite, 1.0, whole), zero)
+    return Coefficients(
+        rounded(factor, zero), late, q, mean_gap, target, rounded(product(factor, share), zero), at_first
+    )
 
 
 @inlined
@@ -87,20 +94,24 @@ def lane_input_gradient(job: Any, tile: LaneTile, sums: LaneSums, mixed: bool, s
     """The gradient with respect to the logits, in the place of the exponentials, and to the answer."""
     of = coefficients(job, tile.classes, sums, mixed, scratch, zero)
     kept = load(scratch + KEPT, zero) > 0.0
+    late = any_of(of.late != 1.0)
     for c in range(tile.classes):
         at = scratch + EXPONENTIALS + c * BYTES
         x = load(scratch + CLASSES + c * BYTES, zero)
-        g = load(at, zero) * of.q
+        e = load(at, zero)
+        g = times(e, of.q)
         if job.formula == ENTROPY_LOGITS:
-            g = times(g, (sums.ref - x) - of.mean_gap)
+            g = product(times(e, (sums.ref - x) - of.mean_gap), of.q)
         elif mixed:
-            g = g - times(load(scratch + MIXED + c * BYTES, zero), of.s)
+            g = g - product(load(scratch + MIXED + c * BYTES, zero), of.s)
             g = select(of.target == cast(c, zero), g - of.at_target, g)
             g = select(sums.first == cast(c, zero), of.at_first, g)
         else:
             g = select(of.target == cast(c, zero), select(x == sums.ref, of.at_first, g - of.at_target), g)
+        if late:
+            g = product(g, of.late)
         if job.softcap != 0.0:
-            g = g * load(scratch + SLOPES + c * BYTES, zero)
+            g = product(g, load(scratch + SLOPES + c * BYTES, zero))
         store(at, select(kept, g, 0.0))
     dtype = job.input_gradient_dtype
     store_classes(job.input_gradient, scratch + EXPONENTIALS, dtype, tile, scratch + LINEAR, zero)
@@ -110,15 +121,17 @@ def lane_input_gradient(job: Any, tile: LaneTile, sums: LaneSums, mixed: bool, s
 def lane_target_gradient(job: Any, tile: LaneTile, sums: LaneSums, scratch: int, zero: Any) -> None:
     """The gradient with respect to the target distribution, by way of scratch."""
     factor = load_wide(scratch + FACTORS, zero)
-    share = rounded(factor * (1.0 - job.label_smoothing), zero)
+    keep = 1.0 - job.label_smoothing
+    kept = factor * keep if keep != 0.0 else select(factor == factor, 0.0, factor)
+    share = rounded(kept, zero)
     log_rest = rounded(sums.log_rest, zero)
     for c in range(tile.classes):
         nats = (sums.ref - load(scratch + CLASSES + c * BYTES, zero)) + log_rest
         if job.class_weight:
             w = splat(load_one(job.class_weight + c * width(zero), zero))
-            store(scratch + TARGET_OUT + c * BYTES, times(w * share, nats))
+            store(scratch + TARGET_OUT + c * BYTES, product(product(w, share), nats))
         else:
-            store(scratch + TARGET_OUT + c * BYTES, times(share, nats))
+            store(scratch + TARGET_OUT + c * BYTES, product(share, nats))
     dtype = job.target_gradient_dtype
     store_classes(job.target_gradient, scratch + TARGET_OUT, dtype, tile, scratch + LINEAR, zero)
 

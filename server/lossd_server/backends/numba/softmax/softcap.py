@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lossd_server.backends.numba.layout.blocks import RowBlock, vector_address
-from lossd_server.backends.numba.simd.math import tanh_and_slope
+from lossd_server.backends.numba.simd.math import capped_and_slope, product
 from lossd_server.backends.numba.simd.memory import cast, load, store
 from lossd_server.backends.numba.simd.operations import splat
 from lossd_server.backends.numba.simd.vector import BYTES
@@ -17,8 +17,8 @@ def cap(row: int, slopes: int, vectors: int, bound: float, zero: Any) -> None:
     """Caps vectors of scratch, and leaves d capped / d x at `slopes`."""
     k = splat(cast(bound, zero))
     for j in range(vectors):
-        value, slope = tanh_and_slope(load(row + j * BYTES, zero), k)
-        store(row + j * BYTES, value * k)
+        value, slope = capped_and_slope(load(row + j * BYTES, zero), k)
+        store(row + j * BYTES, value)
         store(slopes + j * BYTES, slope)
 
 
@@ -27,4 +27,4 @@ def apply_slopes(out: RowBlock, slopes: int, like: Any) -> None:
     """Multiplies an output block by the slopes."""
     for j in range(out.vectors):
         at = vector_address(out, j)
-        store(at, load(at, like) * load(slopes + j * BYTES, like))
+        store(at, product(load(at, like), load(slopes + j * BYTES, like)))

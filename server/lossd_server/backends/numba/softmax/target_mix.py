@@ -12,7 +12,7 @@ from lossd_server.backends.numba.batch_table import (
 from lossd_server.backends.numba.layout.blocks import PITCH, dtype_of, fill, load_block, vector_count
 from lossd_server.backends.numba.layout.row_tiles import RowTile, load_tile
 from lossd_server.backends.numba.layout.scratch import MIXED, STAGED, WEIGHTS
-from lossd_server.backends.numba.simd.math import times
+from lossd_server.backends.numba.simd.math import product
 from lossd_server.backends.numba.simd.memory import cast, load, store
 from lossd_server.backends.numba.simd.operations import fma, splat, width
 from lossd_server.backends.numba.simd.vector import BYTES
@@ -49,8 +49,9 @@ def mix(job: Any, tile: RowTile, begin: int, n: int, scratch: int, zero: Any) ->
         for j in range(vectors):
             v = splat(cast(smooth, zero))
             if distribution:
-                v = fma(load(at + j * BYTES, zero), splat(share), v)
+                t = load(at + j * BYTES, zero)
+                v = fma(t, splat(share), v) if share != 0.0 else product(t, splat(share)) + v
             if job.class_weight and (distribution or smooth != 0.0):
-                v = times(load(scratch + WEIGHTS + j * BYTES, zero), v)
+                v = product(load(scratch + WEIGHTS + j * BYTES, zero), v)
             store(at + j * BYTES, v)
         fill(at, n, vectors * (BYTES // size), zero)

@@ -232,6 +232,8 @@ def store_block_gradients(
                 u = weighted_target(item, rows, block, COMPUTE)
             dx = slope_by_input(q, sums, block.c[None, :] == q.a[:, None], x, u, COMPUTE)
         dx = times(scale, tl.where(undefined[:, None], float("nan"), dx))
+        if item.formula == NLL:  # the entries that it does not read have no part in its loss
+            dx = tl.where(read_mask(item, rows, block), dx, 0.0)
         store(item, INPUT_GRADIENT, block.index, block.mask, tl.where(rows.dropped[:, None], 0.0, dx))
     if tl.load(item.job + TARGET_GRADIENT) >= 0:
         minus_log_q = h + q.log_d[:, None]

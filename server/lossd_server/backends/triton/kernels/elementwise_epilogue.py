@@ -63,5 +63,5 @@ def store_tile_gradient(
     """Writes scale · slope at entries first + at of the gradient at WORD, where it is wanted. float32."""
     offset = tl.load(item.job + WORD)
     if offset >= 0:
-        gradient = tl.where((tl.zeros_like(slope) + scale == 0) & (slope == slope), 0.0, scale * slope)
+        gradient = times(tl.zeros_like(slope) + scale, slope)
         store_tile(item.results, offset + first * (DTYPE.primitive_bitwidth // 8), at, mask, gradient, DTYPE)

@@ -130,7 +130,8 @@ def store_losses(
     if FORMULA == ENTROPY_LOGITS:
         loss = (curve + d.log_d).to(tl.float64)
     else:
-        loss = fma(sums.total, d.log_d, sums.gaps).to(tl.float64)
+        total = tl.where((d.log_d == 0) & (tl.abs(sums.total) == float("inf")), 0.0, sums.total)
+        loss = fma(total, d.log_d, sums.gaps).to(tl.float64)
         z_loss = load_number(item, Z_LOSS_BITS)
         if z_loss != 0:
             lse = sums.m.to(tl.float64) + d.log_d.to(tl.float64)
@@ -173,7 +174,7 @@ def entropy_gradient(
     """scale·p·((m − x) − Σ p·(m − x))."""
     p = e * rowwise(d.inverse)
     slope = tl.where(e == 0, 0.0, p * ((rowwise(m) - x) - rowwise(curve)))
-    return tl.where(rowwise(d.undefined), float("nan"), rowwise(scale) * slope)
+    return tl.where(rowwise(d.undefined), float("nan"), times(rowwise(scale), slope))
 
 
 @triton.jit
@@ -189,11 +190,15 @@ def soft_label_gradient(
 ) -> tl.tensor:
     """scale·((Σ u)·p − u + pull·p). At a single maximum 1 − p is rest/d, and Σ u − u the sum of the others."""
     pull = z_loss_pull(item, sums.m, d)
+    # A factor of 0 annihilates an infinite one: with few registers, and a NaN is the whole row's.
+    factor = tl.where(d.undefined | (sums.total != sums.total), float("nan"), scale)
     p = e * rowwise(d.inverse)
-    at_top = rowwise(sums.others * d.inverse) - u * rowwise(d.rest_share)
+    at_top = rowwise(sums.others * d.inverse) - tl.where(rowwise(d.rest_share == 0), 0.0, u) * rowwise(d.rest_share)
     single = (x == rowwise(sums.m)) & rowwise(sums.ties == 1.0)
-    slope = tl.where(single, at_top, rowwise(sums.total) * p - u) + rowwise(pull) * p
-    dx = rowwise(tl.where(d.undefined, float("nan"), scale)) * slope
+    whole = tl.where(p == 0, 0.0, rowwise(sums.total))
+    slope = tl.where(single, at_top, whole * p - u) + tl.where(p == 0, 0.0, rowwise(pull)) * p
+    nothing = ((slope == 0) & rowwise(factor == factor)) | rowwise(factor == 0)
+    dx = tl.where(nothing, 0.0, rowwise(factor) * slope)
     return tl.where(rowwise(rows.dropped), 0.0, dx)
 
 
@@ -211,12 +216,13 @@ def picked_class_gradient(
     """The same where one class has a weight: every other one's gradient is e times one factor of its row."""
     pull = z_loss_pull(item, sums.m, d)
     p_y = exp_nonpositive(x_y - sums.m) * d.inverse
-    at_y = sums.total * tl.where(x_y == sums.m, -d.rest_share, p_y - 1.0) + pull * p_y
-    at_y = scale * tl.where(d.undefined, float("nan"), at_y)
-    share = scale * (tl.where(d.undefined, float("nan"), sums.total + pull) * d.inverse)
+    at_y = times(sums.total, tl.where(x_y == sums.m, -d.rest_share, p_y - 1.0)) + times(pull, p_y)
+    at_y = times(scale, tl.where(d.undefined, float("nan"), at_y))
+    share = times(scale, tl.where(d.undefined, float("nan"), sums.total + pull) * d.inverse)
     dx = tl.where(tile.c == rowwise(rows.y.to(tl.int32)), rowwise(at_y), e * rowwise(share))
-    if tl.max(rows.dropped.to(tl.int32), 0) != 0:
-        dx = tl.where(rowwise(rows.dropped), 0.0, dx)
+    infinite = tl.abs(share) == float("inf")  # times an e of 0, which annihilates it
+    if tl.max((rows.dropped | infinite).to(tl.int32), 0) != 0:
+        dx = tl.where(rowwise(rows.dropped) | ((dx != dx) & rowwise(infinite)), 0.0, dx)
     return dx
 
 

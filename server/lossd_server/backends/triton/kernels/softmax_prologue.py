@@ -86,8 +86,8 @@ def weighted_target_tile(
         t = load_tile(item.operands, start, tile.at, tile.mask, DTYPE)
         t = tl.where((tl.zeros_like(t) + keep == 0) & (t == t), 0.0, t)  # 0·t, were t infinite
         u = keep * t + smooth
-        u = tl.where((w == 0) & (u == u), 0.0, w * u)
-    else:
+        u = tl.where(((w == 0) & (u == u)) | ((u == 0) & (w == w)), 0.0, w * u)
+    else:  # smoothed: no share is 0
         u = w * (tl.where(tile.c == rowwise(rows.y), keep, 0.0) + smooth)
     return tl.where(tile.inside, u, 0.0)
 
@@ -109,7 +109,8 @@ def tile_sums(
     others = zero
     curve = zero
     if SOFT_LABELS:
-        gaps = row_sum(tl.where(u == 0, 0.0, u * (base - x)))
+        gap = base - x
+        gaps = row_sum(tl.where((u == 0) | (gap == 0), 0.0, u * gap))
         total = row_sum(u)
         others = row_sum(tl.where(x == base, 0.0, u))
     if CURVED:
@@ -146,7 +147,7 @@ def with_picked_class(sums: RowSums, x_y: tl.tensor, u_y: tl.tensor) -> RowSums:
         m=sums.m,
         rest=sums.rest,
         ties=sums.ties,
-        gaps=tl.where(u_y == 0, 0.0, u_y * (sums.m - x_y)),
+        gaps=tl.where((u_y == 0) | (x_y == sums.m), 0.0, u_y * (sums.m - x_y)),
         total=u_y,
         others=sums.others,
         curve=sums.curve,

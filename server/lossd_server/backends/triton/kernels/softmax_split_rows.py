@@ -104,7 +104,7 @@ def combine_blocks(block: BlockOfRow) -> tuple[RowSums, tl.tensor]:
         e_j = tl.where(top, rest_j, (rest_j + ties_j) * shrink)
         rest += e_j
         ties += tl.where(top, ties_j, 0.0)
-        gaps += load_column(block, begin, 3, 0.0) + tl.where(u_j == 0, 0.0, u_j * below)
+        gaps += load_column(block, begin, 3, 0.0) + tl.where((u_j == 0) | (below == 0), 0.0, u_j * below)
         total += u_j
         others += tl.where(top, load_column(block, begin, 5, 0.0), u_j)
         curve_j = load_column(block, begin, 6, 0.0) * shrink
