@@ -171,4 +171,4 @@ def from_rpc(
     if status.details:
         return from_status(code, message or code.name, status.details)
     meaning = _ON_THE_WAY.get(code, f"the call failed, with status {code.name}")
-    return error_class(code, None)(f"{address}: {meaning}", details=message or "")
+    return error_class(code, None)(f"{address}: {meaning}", reason=code.name, details=message or "")

@@ -23,11 +23,18 @@ from tests.waiting import until_awaited
 @asynccontextmanager
 async def serving(backend: Backend, **settings: Any) -> AsyncIterator[tuple[Server, grpc.aio.Channel]]:
     """The server, on a port of its own, and a channel to it."""
+    async with serving_at(backend, **settings) as (server, channel, _):
+        yield server, channel
+
+
+@asynccontextmanager
+async def serving_at(backend: Backend, **settings: Any) -> AsyncIterator[tuple[Server, grpc.aio.Channel, str]]:
+    """The same, and the port's address."""
     server = Server(Settings(listen=("127.0.0.1:0",), **settings), backend)
     (address,) = await server.start()
     try:
         async with grpc.aio.insecure_channel(address, options=[("grpc.max_send_message_length", -1)]) as channel:
-            yield server, channel
+            yield server, channel, address
     finally:
         await server.stop(10.0, linger_s=0.0)
 

@@ -11,6 +11,10 @@ each variable of the message in its metadata), a BadRequest that names the field
   DEADLINE_EXCEEDED   the call took too long
   UNIMPLEMENTED       this server does not have that RPC or option
   INTERNAL            an error in the server; the message has a request id, which its log has too
+UNAVAILABLE, and RESOURCE_EXHAUSTED with the reason OVERLOADED or OUT_OF_MEMORY, always have a RetryInfo: they pass.
+A call that gRPC refuses before the server sees it has a status without details: a message far over the limit whose
+size was not announced, a compressed message, too much metadata, headers of gRPC that mean nothing, a deadline that
+is over.
 
 Metadata that a client may send: `lossd-request-bytes`, the size of the message in decimal, so that the server can
 accept or refuse it before it reads the body; `lossd-max-response-bytes`, so that a larger answer is refused before

@@ -7,6 +7,7 @@ from lossd_server.config.settings import Settings
 # A message a little over our limit still reaches us, so that the answer can say which limit; one far over it is
 # refused by core, with the same code.
 MESSAGE_SLACK_BYTES = 64 << 10
+MOST_PENDING = 1 << 16
 
 
 def arguments(settings: Settings, shares_port: bool = False) -> list[tuple[str, int]]:
@@ -20,6 +21,9 @@ def arguments(settings: Settings, shares_port: bool = False) -> list[tuple[str, 
         ("grpc.absolute_max_metadata_size", 32 << 10),
         ("grpc.compression_enabled_algorithms_bitset", 1),  # identity: no bombs, and gzip arrives in 1 KiB slices
         ("grpc.max_concurrent_streams", 1024),  # each connection
+        # Calls that core holds while the loop is busy. By default it cancels some from 1,000 on, without a word.
+        ("grpc.server.max_pending_requests", MOST_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.server_handshake_timeout_ms", 10_000),
         ("grpc.keepalive_time_ms", 60_000),
