@@ -8,9 +8,12 @@ is no ServerError is our own bug and becomes INTERNAL with a request id.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 
 OUT_OF_MEMORY_RETRY_S = 1.0
+# Errors of the system that pass: no memory, no descriptors in this process, none on this machine.
+SHORT = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
 class ServerError(Exception):
@@ -82,6 +85,13 @@ def out_of_memory() -> Overloaded:
         reason="OUT_OF_MEMORY",
         retry_after_s=OUT_OF_MEMORY_RETRY_S,
     )
+
+
+def shortage(error: Exception) -> Overloaded | None:
+    """What a failure means that another moment may mend: no memory, or no descriptors; None for any other."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in SHORT):
+        return out_of_memory()
+    return None
 
 
 def no_message() -> InvalidRequest:

@@ -9,6 +9,7 @@ the thread part by part, for as long as nobody else waits for it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,11 +21,20 @@ from lossd_server.engine.batcher import Batch, Batcher, Waiting
 from lossd_server.engine.chunked_job import ChunkedJob
 from lossd_server.engine.evaluate import carry_of_parts, evaluate
 from lossd_server.engine.finish import answer_of_parts
-from lossd_server.errors import DeadlineOver, GoingAway, ServerError, out_of_memory
+from lossd_server.errors import (
+    OUT_OF_MEMORY_RETRY_S,
+    DeadlineOver,
+    GoingAway,
+    ServerError,
+    out_of_memory,
+    shortage,
+)
 from lossd_server.jobs.gradient_placement import void
 from lossd_server.jobs.job import Job
 from lossd_server.jobs.partial_results import join_parts, moved
 from lossd_server.wire import codec
+
+log = logging.getLogger(__name__)
 
 
 class Reply(Protocol):
@@ -86,7 +96,10 @@ class Worker:
     def submit_all(self, line: Sequence[Waiting[Any]]) -> None:
         """Puts jobs in line, so that small ones make one batch. Answers may come before this returns."""
         for waiting in line:
-            self._batcher.put(waiting)
+            try:
+                self._batcher.put(waiting)
+            except Exception as error:  # a huge job's gradients have no room
+                _answer(waiting, shortage(error) or error)
         if not self._gathering:
             if self.arriving or self._delivering:  # or called by who was given an answer: not deeper and deeper
                 self._gathering = True
@@ -110,7 +123,13 @@ class Worker:
 
     def _flush(self) -> None:
         """Takes one batch, and comes back in the loop's next turn while there is more and someone to compute it."""
-        now = time.monotonic()
+        try:
+            self._take_one(time.monotonic())
+        except MemoryError:  # what is in line stays there
+            log.warning("no memory to take a batch")
+            self._loop.call_later(OUT_OF_MEMORY_RETRY_S, self._flush)
+
+    def _take_one(self, now: float) -> None:
         if self._busy:  # small jobs need not wait for the thread, which has large ones
             batch, late = self._batcher.take_small(now, self._inline_bytes) if self._inline_bytes else (None, [])
         else:
@@ -120,9 +139,7 @@ class Worker:
         if batch is None:
             return
         if batch.bytes <= (self._inline_bytes if batch.waiting[0].carry is None else self._inline_part_bytes):
-            outcomes = compute(self._backend, batch)
-            void_failed(batch, outcomes)
-            self._deliver(batch, outcomes)
+            self._deliver(batch, self._outcomes(batch))
         else:
             self._busy = True
             self._batches.put(batch)
@@ -139,17 +156,25 @@ class Worker:
         batch = self._batches.get()
         if batch is None:
             return False
-        cut = batch.waiting[0].cut
-        if cut is None:
-            outcomes = compute(self._backend, batch)
-        else:
-            outcomes = [compute_parts(self._backend, batch.waiting[0], cut, lambda: bool(self._batcher))]
-        void_failed(batch, outcomes)
+        outcomes = self._outcomes(batch)
         try:
             self._loop.call_soon_threadsafe(self._done, batch, outcomes)
         except RuntimeError:  # the loop was closed without waiting for us
             return False
         return True
+
+    def _outcomes(self, batch: Batch[Reply]) -> list[Outcome]:
+        """Of a batch in the thread, which goes on whatever happens here."""
+        try:
+            cut = batch.waiting[0].cut
+            if cut is None:
+                outcomes = compute(self._backend, batch)
+            else:
+                outcomes = [compute_parts(self._backend, batch.waiting[0], cut, lambda: bool(self._batcher))]
+            void_failed(batch, outcomes)
+        except Exception as error:
+            return [shortage(error) or error] * len(batch.waiting)
+        return outcomes
 
     def _done(self, batch: Batch[Reply], outcomes: list[Outcome]) -> None:
         self._busy = False
@@ -193,7 +218,7 @@ def compute(backend: Backend, batch: Batch[Reply]) -> list[Outcome]:
     except Exception as error:
         if len(batch.jobs) > 1:
             return [compute(backend, alone)[0] for alone in _one_by_one(batch)]
-        return [out_of_memory() if isinstance(error, MemoryError) else error]
+        return [shortage(error) or error]
 
 
 def compute_parts(
@@ -221,7 +246,7 @@ def compute_parts(
     except DeviceLost as error:
         return device_gone(error)
     except Exception as error:
-        return out_of_memory() if isinstance(error, MemoryError) else error
+        return shortage(error) or error
 
 
 def _next_part(backend: Backend, cut: ChunkedJob) -> ServerError | None:
@@ -256,10 +281,15 @@ def _answer(waiting: Waiting[Reply], outcome: Outcome) -> None:
     reply = waiting.reply
     if reply.done():  # cancelled while it was computed
         return
-    if isinstance(outcome, Exception):
-        reply.set_exception(outcome)
-    else:
-        reply.set_result(outcome)
+    try:
+        if isinstance(outcome, Exception):
+            reply.set_exception(outcome)
+        else:
+            reply.set_result(outcome)
+    except MemoryError:  # the others of its batch have their answers
+        log.warning("no memory to give an answer")
+        if not reply.done():
+            reply.set_exception(out_of_memory())
 
 
 def deadline_over() -> DeadlineOver:

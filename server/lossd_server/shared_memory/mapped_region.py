@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossd.contract import FAULT_AROUND
+from lossd.shared_memory import socket_protocol
+from lossd_server.errors import shortage
 
 # WRITE cannot be asked for: gradients are placed here, and the client fills it again.
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -60,7 +62,10 @@ def mapped(file: int, announced: int) -> MappedRegion:
         raise NotTaken("SPARSE", "the memfd has holes, which would be filled at this server's cost: use fallocate")
     try:
         memory = mmap.mmap(file, announced, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-    except (OSError, ValueError, OverflowError):  # sealed against writing; no descriptors, no addresses left
+    except (MemoryError, OSError, ValueError, OverflowError) as error:  # sealed against writing; or no room now
+        if shortage(error) is not None:
+            sentence = f"the server has no memory or descriptors left to map {announced} bytes now"
+            raise NotTaken(socket_protocol.FULL, sentence) from None
         raise NotTaken(
             "NOT_MAPPED", f"the memfd of {announced} bytes cannot be mapped for reading and writing"
         ) from None

@@ -29,6 +29,7 @@ from lossd_server.shared_memory.registry import RegionRegistry
 HANDSHAKE_S = 10.0  # a client says its first word in microseconds
 MAX_CONNECTIONS = 256  # clients on one host; each holds a descriptor
 DESCRIPTORS_SHORT_S = 1.0  # until connections are taken again where the process has no descriptors left
+NO_DESCRIPTORS = "the server has no descriptors left for the memfd now"
 _INT = struct.calcsize("i")
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,9 @@ class SocketSession:
 
         files: open ones that came along, which stay the caller's. flags: as recvmsg gives them. Raises Malformed.
         """
+        if flags & socket.MSG_CTRUNC and not files and self.greeted:
+            # A file came along that this process has no descriptor for.
+            return socket_protocol.refused(socket_protocol.FULL, NO_DESCRIPTORS), None, []
         if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
             raise Malformed
         if not self.greeted:
@@ -196,7 +200,7 @@ class SocketServer:
             answer, began, ended = conversation.hear(record, files, flags)
             if answer:
                 connection.send(answer)
-        except (OSError, Malformed):  # where the answer finds no room, this client does not read
+        except (OSError, MemoryError, Malformed):  # where the answer finds no room, this client does not read
             self._close(connection)
             return
         finally:

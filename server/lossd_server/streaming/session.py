@@ -16,7 +16,7 @@ from lossd.v1 import service_pb2 as pb
 from lossd.wire import Path, take_large_data
 from lossd_server.admission.stream_budget import Reservation
 from lossd_server.engine.batcher import Waiting
-from lossd_server.errors import InvalidRequest, Overloaded, invalid, malformed
+from lossd_server.errors import InvalidRequest, Overloaded, ServerError, invalid, malformed, out_of_memory
 from lossd_server.intake.intake import GOING_AWAY_RETRY_S, Intake
 from lossd_server.jobs.partial_results import moved
 from lossd_server.shared_memory.registry import copied_here
@@ -42,7 +42,7 @@ MAX_OPEN = 4096
 
 class Session:
     """send: puts a message in line for the client, and drops the charge when it is written. max_response_bytes: of one
-    message, as the client says. until: the call's own deadline, on time.monotonic."""
+    message, as the client says. until: the call's own deadline, on time.monotonic. end: ends the stream."""
 
     def __init__(
         self,
@@ -50,12 +50,14 @@ class Session:
         send: Callable[[bytes, Reservation | None], None],
         max_response_bytes: int | None,
         until: float,
+        end: Callable[[ServerError], None],
     ) -> None:
         self._intake = intake
         self._send = send
         self._most = min(max_response_bytes or intake.max_message_bytes, intake.max_message_bytes)
         self._max_response_bytes = max_response_bytes
         self._until = until
+        self._end_stream = end
         self._charge: Reservation | None = None  # of the message that is being received
         self._live: dict[int, StreamedEvaluation | CompleteEvaluation] = {}
         self._failed: dict[int, None] = {}  # in the order in which they failed
@@ -147,8 +149,11 @@ class Session:
         self._send(body, charge and charge.hold())
 
     def send_results(self, found: list[bytes], charge: Reservation) -> None:
-        for body in responses.results(found, self._most):
-            self.send(body, charge)
+        try:
+            for body in responses.results(found, self._most):
+                self.send(body, charge)
+        except MemoryError:  # nobody else would tell of them
+            self._end_stream(out_of_memory())
 
     def allowed(self, evaluation_id: int, event: Event) -> bool:
         """Whether a message is to be taken; else what the table says has been done."""
@@ -249,7 +254,13 @@ class Session:
         self._advance(evaluation)
 
     def _advance(self, evaluation: StreamedEvaluation) -> None:
-        """Has the next block computed, or answers the End."""
+        """Has the next block computed, or answers the End. What goes wrong here is the evaluation's alone."""
+        try:
+            self._go_on(evaluation)
+        except Exception as error:
+            self._fail(evaluation.id, error)
+
+    def _go_on(self, evaluation: StreamedEvaluation) -> None:
         block = evaluation.start()
         if block is not None:
             form = partial(block_form, evaluation.id, block.first)
@@ -257,12 +268,13 @@ class Session:
             evaluation.waiting = Waiting(block.job, deadline, time.monotonic_ns(), reply, evaluation.carry, form)
             self._intake.submit([evaluation.waiting])
         elif evaluation.finished:
-            del self._live[evaluation.id]
             answer, queue_ns, compute_ns, rows = evaluation.answer()
             response = codec.closing(answer, queue_ns, compute_ns, 1, rows)
             fields = responses.result_fields(evaluation.id, evaluation.number, response)
+            body = responses.stream_response(responses.RESULT, fields)
+            del self._live[evaluation.id]
             self._intake.counts.completed += 1
-            self.send(responses.stream_response(responses.RESULT, fields), self._charge)
+            self.send(body, self._charge)
             evaluation.abandon()
 
     def _fail(self, evaluation_id: int, error: Exception, first_item: int = 0) -> None:

@@ -14,7 +14,7 @@ from lossd_server.admission.byte_budget import RETRY_AFTER_S, Admission
 from lossd_server.admission.stream_budget import Reservation, StreamBudget, StreamsBudget
 from lossd_server.admission.waiting_line import WaitingLine
 from lossd_server.call.contract import ServerCall
-from lossd_server.errors import DeadlineOver, Overloaded, ServerError, TooLarge
+from lossd_server.errors import DeadlineOver, Overloaded, ServerError, TooLarge, shortage
 from lossd_server.intake.intake import Intake, going_away
 from lossd_server.streaming.session import Session
 from lossd_server.wire import metadata
@@ -111,7 +111,7 @@ class Stream:
         self._intake = intake
         self._call = call
         self._account = StreamBudget(room, self._changed)
-        self._session = Session(intake, self._send, metadata.sizes(call.metadata)[1], call.deadline)
+        self._session = Session(intake, self._send, metadata.sizes(call.metadata)[1], call.deadline, self._end)
         self._out: deque[tuple[bytes, Reservation | None]] = deque()
         self._wanted = asyncio.Event()  # there is something to write
         self._given_back = asyncio.Event()
@@ -203,8 +203,12 @@ class Stream:
                 self._given_back.set()
                 if self._intake.closing:
                     self.end_if_drained()
-        except Exception:  # the call is over: the front's task learns of it some other way, or not at all
-            self.task.cancel()
+        except Exception as error:
+            short = shortage(error)
+            if short is not None:
+                self._end(short)
+            else:  # the call is over: the front's task learns of it some other way, or not at all
+                self.task.cancel()
 
     def _end(self, error: ServerError) -> None:
         if self.error is None:

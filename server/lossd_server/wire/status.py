@@ -23,7 +23,7 @@ from lossd_server.errors import (
     Overloaded,
     ServerError,
     TooLarge,
-    out_of_memory,
+    shortage,
 )
 
 DOMAIN = "lossd"
@@ -52,8 +52,9 @@ def told(rpc: str, error: Exception) -> ServerError:
     """What the caller is told of `error`: its own words, or for a bug of ours a request id that the log has too."""
     if isinstance(error, ServerError):
         return error
-    if isinstance(error, MemoryError):
-        return out_of_memory()
+    short = shortage(error)
+    if short is not None:
+        return short
     request_id = secrets.token_hex(8)
     log.error("internal error", exc_info=error, extra={"request_id": request_id, "rpc": rpc})
     return ServerError(
