@@ -165,7 +165,8 @@ def summed_on(values: npt.NDArray[Any], total: float, lost: float) -> tuple[floa
 @device_function
 def annihilate(a: float, b: float) -> float:
     """a·b, where a factor of exactly 0 annihilates the other unless that is NaN."""
-    return 0.0 if (a == 0.0 and b == b) or (b == 0.0 and a == a) else a * b
+    whole = a * b
+    return 0.0 if whole != whole and a == a and b == b else whole  # of two numbers only 0·∞ is NaN
 
 
 @njit

@@ -44,13 +44,15 @@ def sides(x: Any) -> Any:
 
 
 @device_function
-def bce_with_logits(x: Any, t: Any, positive: Any) -> Any:
+def bce_with_logits(x: Any, t: Any, positive: Any, weighted: bool) -> Any:
     """pw·t·sp(−x) + (1 − t)·sp(x), sp(v) = max(v, 0) + log1p(exp(−|v|)): both terms ≥ 0, nothing cancels."""
     right, left, tail = sides(x)
     above = larger(x, t * 0.0)
     below = larger(x * -1.0, t * 0.0)
-    hit = product(t, positive)
     miss = 1.0 - t
+    if not weighted:
+        return times(t, below + tail) + times(miss, above + tail), miss * right - t * left, x * -1.0
+    hit = product(t, positive)
     loss = product(hit, below + tail) + times(miss, above + tail)
     # d/dt without the difference of the two tails: sp(−x) − sp(x) = −x.
     slope = miss * right - product(hit, left)
@@ -93,7 +95,7 @@ def element(job: Any, x: Any, t: Any, positive: Any) -> Any:
     if formula == BCE:
         return bce(x, t)
     if formula == BCE_WITH_LOGITS:
-        return bce_with_logits(x, t, positive)
+        return bce_with_logits(x, t, positive, job.pos_weight != 0)
     if formula == KL:
         return kl(x, t, job.input_kind, job.target_kind)
     if formula == SELF_INFORMATION:

@@ -17,12 +17,13 @@ from lossd_server.backends.numba.elementwise.formulas import element, outside, p
 from lossd_server.backends.numba.layout.blocks import BLOCK, GROUP, PITCH, fill, load_block, store_block, vector_count
 from lossd_server.backends.numba.layout.pieces import for_each_piece
 from lossd_server.backends.numba.layout.scratch import STAGED
-from lossd_server.backends.numba.simd.math import product
+from lossd_server.backends.numba.simd.math import product, times
 from lossd_server.backends.numba.simd.memory import cast, load, load_one, size_of, store, store_one
 from lossd_server.backends.numba.simd.operations import any_of, splat, total, widen_sum, width
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.jobs.jit import device_function, inlined, njit
 
+INFINITY = float("inf")
 # Scratch rows of a run; the gradients take the places of what they were made from.
 INPUT, TARGET, WEIGHT, POS_WEIGHT, UPSTREAM, LOSS = (PITCH * i for i in range(6))
 
@@ -86,6 +87,8 @@ def compute_run(job: Any, n: int, scratch: int, zero: Any) -> tuple[float, bool]
     one = cast(1.0, zero)
     scale = splat(cast(job.scale, zero))
     gradient = job.input_gradient != 0 or job.target_gradient != 0
+    # Without weights a factor is the scale, which is finite but for an infinite upstream gradient.
+    rare = job.weight != 0 or job.upstream != 0 or not abs(cast(job.scale, zero)) < INFINITY
     wide = widen_sum(splat(zero))
     bad = False
     for group in range(0, vectors, GROUP):
@@ -105,8 +108,8 @@ def compute_run(job: Any, n: int, scratch: int, zero: Any) -> tuple[float, bool]
             if gradient:
                 if job.upstream:
                     factor = product(factor, load(at + UPSTREAM, zero))
-                store(at + INPUT, product(factor, slope))
-                store(at + TARGET, product(factor, target_slope))
+                store(at + INPUT, product(factor, slope) if rare else times(factor, slope))
+                store(at + TARGET, product(factor, target_slope) if rare else times(factor, target_slope))
             store(at + LOSS, loss)
             narrow = narrow + loss
         wide = wide + widen_sum(narrow)

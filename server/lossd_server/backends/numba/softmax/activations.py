@@ -38,7 +38,7 @@ def sum_upstream(state: Any, block: RowBlock, g: int, begin: int, n: int, softma
     for j in range(block.vectors):
         term = load(g + j * BYTES, zero)
         if softmax:
-            term = product(exp_gap(load(vector_address(block, j), zero), refs) * inverse, term)
+            term = times(exp_gap(load(vector_address(block, j), zero), refs) * inverse, term)
         wide = wide + widen_sum(term)
     state.others += total(wide)
     if inside:
@@ -65,7 +65,7 @@ def write_row(
         p = exp_gap(x, refs) * inverse
         if gradient:
             upstream = load(g + j * BYTES, zero) if g else ones
-            slope = times(p, upstream - sums) if softmax else upstream - product(p, sums)
+            slope = times(p, upstream - sums) if softmax else upstream - times(p, sums)
             store(out + j * BYTES, product(factors, slope))
         store(values + j * BYTES, p if softmax else 0.0 - ((refs - x) + log_rest))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from lossd_server.backends.numba.layout.blocks import GROUP, RowBlock, vector_address
-from lossd_server.backends.numba.simd.math import exp_gap, product, times
+from lossd_server.backends.numba.simd.math import exp_gap, product, summand, times
 from lossd_server.backends.numba.simd.memory import load, load_one, prefetch, store, store_past_cache
 from lossd_server.backends.numba.simd.operations import any_of, greatest, larger, select, splat, total, widen_sum, width
 from lossd_server.backends.numba.simd.vector import BYTES
@@ -102,7 +102,7 @@ def gap_sum(block: RowBlock, weights: int, ref: Any, zero: Any) -> float:
         narrow = splat(zero)
         for j in range(group, min(group + GROUP, vectors)):
             gap = refs - load(vector_address(block, j), zero)
-            narrow = narrow + product(load(weights + j * BYTES, zero), gap)
+            narrow = narrow + summand(load(weights + j * BYTES, zero), gap)
         wide = wide + widen_sum(narrow)
     return total(wide)
 
@@ -172,7 +172,7 @@ def entropy_gradient(block: RowBlock, out: RowBlock, ref: Any, q: Any, mean_gap:
     for j in range(block.vectors):
         x = load(vector_address(block, j), q)
         slope = times(exp_gap(x, refs), (refs - x) - mean_gap)
-        store_vector(vector_address(out, j), product(slope, qs), past and j < out.full)
+        store_vector(vector_address(out, j), times(slope, qs), past and j < out.full)
 
 
 @device_function

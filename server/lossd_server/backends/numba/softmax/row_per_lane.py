@@ -21,7 +21,7 @@ from lossd_server.backends.numba.batch_table import (
 from lossd_server.backends.numba.layout.blocks import GROUP
 from lossd_server.backends.numba.layout.lane_tiles import LaneTile, lane_tile_at, load_classes
 from lossd_server.backends.numba.layout.weights import gradient_factor, optional_number
-from lossd_server.backends.numba.simd.math import exp_gap, log1p_any, product, times
+from lossd_server.backends.numba.simd.math import exp_gap, log1p_any, product, summand, times
 from lossd_server.backends.numba.simd.memory import cast, load, load_one, load_wide, store, store_one
 from lossd_server.backends.numba.simd.operations import larger, select, splat, to_float64, width
 from lossd_server.backends.numba.simd.vector import BYTES
@@ -82,11 +82,13 @@ def mix_classes(job: Any, tile: LaneTile, scratch: int, zero: Any) -> None:
         load_classes(scratch + MIXED, job.target, job.target_dtype, tile, scratch + LINEAR, zero)
         if not job.class_weight and smooth == 0.0:
             return
-    share = splat(cast(1.0 - job.label_smoothing, zero))
+    keep = 1.0 - job.label_smoothing
+    share = splat(cast(keep, zero))
     for c in range(tile.classes):
         v = splat(cast(smooth, zero))
         if distribution:
-            v = v + product(load(scratch + MIXED + c * BYTES, zero), share)
+            t = load(scratch + MIXED + c * BYTES, zero)
+            v = v + (t * share if keep != 0.0 else product(t, share))
         if job.class_weight:
             v = product(splat(load_one(job.class_weight + c * width(zero), zero)), v)
         store(scratch + MIXED + c * BYTES, v)
@@ -146,7 +148,7 @@ def weighted_sums(classes: int, ref: Any, scratch: int, zero: Any) -> Any:
             v = load(scratch + MIXED + c * BYTES, zero)
             first = select((x == ref) & (first < 0.0), cast(c, zero), first)
             sum_mass = sum_mass + v
-            sum_weighted = sum_weighted + product(v, ref - x)
+            sum_weighted = sum_weighted + summand(v, ref - x)
         mass = mass + to_float64(sum_mass)
         weighted = weighted + to_float64(sum_weighted)
     return first, mass, weighted

@@ -24,7 +24,7 @@ from lossd_server.backends.numba.softmax.lane_state import (
     TARGETS,
     LaneSums,
 )
-from lossd_server.jobs.jit import inlined
+from lossd_server.jobs.jit import device_function, inlined
 
 
 class Coefficients(NamedTuple):
@@ -34,7 +34,8 @@ class Coefficients(NamedTuple):
     """
 
     s: Any  # the gradient's factor; 1 where it, or what it multiplies, is not finite
-    late: Any  # the factor of those, by which the finished gradient is multiplied; else 1
+    late: Any  # the factor, by which the finished gradient of those is multiplied
+    apart: Any  # 1 for those lanes, else 0
     q: Any  # of exp(x − ref): s·(S + V + Z) / d
     mean_gap: Any  # of the entropy: Σ (ref − x)·p
     target: Any  # the target's class, or −1
@@ -59,7 +60,7 @@ def gradient_at_first(
     own_wide = to_float64(own)
     hit = (others + z) / d - product(share + own_wide, rest_p)
     miss = (share + others + z) / d - product(own_wide, rest_p)
-    return rounded(product(factor, select(to_float64(target) == to_float64(sums.first), hit, miss)), zero)
+    return rounded(factor * select(to_float64(target) == to_float64(sums.first), hit, miss), zero)
 
 
 @inlined
@@ -70,49 +71,66 @@ def coefficients(job: Any, classes: int, sums: LaneSums, mixed: bool, scratch: i
     whole = load_wide(scratch + FACTORS, zero)
     d = sums.rest + 1.0
     share = load_wide(scratch + SHARES, zero) if index else to_float64(zeros)
-    finite = absolute(whole) + absolute(share + sums.mass) < math.inf
-    factor = select(finite, whole, 1.0)
     target = load(scratch + TARGETS, zero) if index else zeros - 1.0
     z = to_float64(zeros)
     if job.z_loss != 0.0:
         z = (to_float64(sums.top) + sums.log_rest) * (2.0 * job.z_loss)
-    q = rounded(product(factor, share + sums.mass + z) / d, zero)
+    pull = share + sums.mass + z
+    early = rounded(whole * pull / d, zero)
+    finite = absolute(early) < math.inf  # and with it what it was made of
+    wide = absolute(to_float64(early)) < math.inf
+    factor = select(wide, whole, 1.0)
+    q = select(finite, early, rounded(pull / d, zero))
     if job.formula == ENTROPY_LOGITS:
         q = rounded(factor / d, zero)
-    at_first = rounded(product(factor, z / d - product(share, sums.rest / d)), zero)
+    at_first = rounded(factor * (z / d - product(share, sums.rest / d)), zero)
     if mixed:
         at_first = gradient_at_first(classes, sums, share, z, factor, target, scratch, zero)
     mean_gap = rounded(sums.gaps / d, zero)
-    late = rounded(select(finite, 1.0, whole), zero)
+    late = rounded(whole, zero)
+    apart = select(finite, zeros, 1.0)
     return Coefficients(
-        rounded(factor, zero), late, q, mean_gap, target, rounded(product(factor, share), zero), at_first
+        rounded(factor, zero), late, apart, q, mean_gap, target, rounded(factor * share, zero), at_first
     )
 
 
-@inlined
-def lane_input_gradient(job: Any, tile: LaneTile, sums: LaneSums, mixed: bool, scratch: int, zero: Any) -> None:
-    """The gradient with respect to the logits, in the place of the exponentials, and to the answer."""
-    of = coefficients(job, tile.classes, sums, mixed, scratch, zero)
+@device_function
+def store_lane_gradients(
+    job: Any, classes: int, sums: LaneSums, of: Coefficients, mixed: bool, rare: bool, scratch: int, zero: Any
+) -> None:
+    """The gradient with respect to the logits, in the place of the exponentials. rare: whether some lanes go apart."""
     kept = load(scratch + KEPT, zero) > 0.0
-    late = any_of(of.late != 1.0)
-    for c in range(tile.classes):
+    apart = of.apart > 0.0
+    for c in range(classes):
         at = scratch + EXPONENTIALS + c * BYTES
         x = load(scratch + CLASSES + c * BYTES, zero)
         e = load(at, zero)
-        g = times(e, of.q)
+        g = e * of.q
+        if rare:
+            g = select(apart, times(e, of.q), g)
         if job.formula == ENTROPY_LOGITS:
-            g = product(times(e, (sums.ref - x) - of.mean_gap), of.q)
+            g = times(g, (sums.ref - x) - of.mean_gap)
         elif mixed:
-            g = g - product(load(scratch + MIXED + c * BYTES, zero), of.s)
+            g = g - load(scratch + MIXED + c * BYTES, zero) * of.s
             g = select(of.target == cast(c, zero), g - of.at_target, g)
             g = select(sums.first == cast(c, zero), of.at_first, g)
         else:
             g = select(of.target == cast(c, zero), select(x == sums.ref, of.at_first, g - of.at_target), g)
-        if late:
-            g = product(g, of.late)
+        if rare:
+            g = select(apart, product(g, of.late), g)
         if job.softcap != 0.0:
-            g = product(g, load(scratch + SLOPES + c * BYTES, zero))
+            g = times(load(scratch + SLOPES + c * BYTES, zero), g)
         store(at, select(kept, g, 0.0))
+
+
+@inlined
+def lane_input_gradient(job: Any, tile: LaneTile, sums: LaneSums, mixed: bool, scratch: int, zero: Any) -> None:
+    """The gradient with respect to the logits, by way of scratch, to the answer."""
+    of = coefficients(job, tile.classes, sums, mixed, scratch, zero)
+    if any_of(of.apart > 0.0):
+        store_lane_gradients(job, tile.classes, sums, of, mixed, True, scratch, zero)
+    else:
+        store_lane_gradients(job, tile.classes, sums, of, mixed, False, scratch, zero)
     dtype = job.input_gradient_dtype
     store_classes(job.input_gradient, scratch + EXPONENTIALS, dtype, tile, scratch + LINEAR, zero)
 

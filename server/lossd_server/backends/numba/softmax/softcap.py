@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lossd_server.backends.numba.layout.blocks import RowBlock, vector_address
-from lossd_server.backends.numba.simd.math import capped_and_slope, product
+from lossd_server.backends.numba.simd.math import capped_and_slope, times
 from lossd_server.backends.numba.simd.memory import cast, load, store
 from lossd_server.backends.numba.simd.operations import splat
 from lossd_server.backends.numba.simd.vector import BYTES
@@ -27,4 +27,4 @@ def apply_slopes(out: RowBlock, slopes: int, like: Any) -> None:
     """Multiplies an output block by the slopes."""
     for j in range(out.vectors):
         at = vector_address(out, j)
-        store(at, product(load(at, like), load(slopes + j * BYTES, like)))
+        store(at, times(load(slopes + j * BYTES, like), load(at, like)))
