@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from lossd_server.backends import Backend, create
+from lossd_server.config.compilation_line import CompilationLine, print_error
 from lossd_server.config.settings import Settings
 from lossd_server.processes.private_folder import PrivateFolder, remove_dead
 from lossd_server.serve import loop_factory
@@ -129,6 +129,7 @@ def shared_backend(device: str, threads: int) -> Backend:
         backend = _backends.get(key)
         if backend is None:
             backend = create(device, threads)
-            warm_up(backend, lambda line: print(f"lossd: {line}", file=sys.stderr, flush=True))
+            with CompilationLine(print_error) as line:
+                warm_up(backend, lambda said: line(f"lossd: {said}"))
             _backends[key] = backend
         return backend

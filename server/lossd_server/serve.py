@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 
 from lossd_server.backends import Backend, DeviceLost, create
 from lossd_server.config import logs, standard_streams
+from lossd_server.config.compilation_line import CompilationLine
 from lossd_server.config.settings import Settings, SettingsError, parse_settings
 from lossd_server.config.standard_streams import complain, say
 from lossd_server.processes import malloc
@@ -43,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
 def worker(settings: Settings, index: int, memory: MutableSequence[int], pipe: Connection) -> None:
     """A worker's main function: one server of several. settings: of all together, their ports known."""
     logs.configure(settings.log_level, settings.log_format)
+    remove_dead()  # that of the worker whose place this one takes
     own = share(settings, index)
     try:
         backend = interruptible(lambda: prepare_backend(own, quiet=index > 0, worker=index))
@@ -70,7 +72,8 @@ def prepare_backend(settings: Settings, quiet: bool = False, worker: int = 0) ->
     backend = create(settings.device, settings.threads, worker)
     from lossd_server.warmup import warm_up  # brings numba: not before there is something to compute
 
-    warm_up(backend, (lambda line: None) if quiet else _teller(settings))
+    with CompilationLine(complain) as line:
+        warm_up(backend, (lambda said: None) if quiet else _teller(settings, line))
     logs.adopt_loggers()  # those of the libraries that the backend brought
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     return backend
@@ -167,11 +170,12 @@ def _announce(settings: Settings, addresses: list[str], device: str, backend: st
     )
 
 
-def _teller(settings: Settings) -> Callable[[str], None]:
-    """What tells of a compilation: a reader in a plain line, a program in JSON."""
+def _teller(settings: Settings, line: CompilationLine) -> Callable[[str], None]:
+    """What tells of a compilation: a reader in a plain line, a program once in JSON."""
     if settings.log_format == "json":
-        return lambda line: log.info("compiling", extra={"sentence": line})
-    return lambda line: complain(f"lossd: {line}")
+        line = CompilationLine(lambda said: log.info("compiling", extra={"sentence": said}), in_place=False)
+        return line
+    return lambda said: line(f"lossd: {said}")
 
 
 def _fail(settings: Settings, sentence: str) -> int:

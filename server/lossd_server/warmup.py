@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from lossd.command_line.parser import CommandParser, natural
 from lossd_server.backends import Backend, create
+from lossd_server.config.compilation_line import CompilationLine, print_error
 from lossd_server.fast_path import passage
 from lossd_server.jobs import kernel_cache, reduction, stacks
 from lossd_server.jobs.jit import CACHE
@@ -15,25 +16,40 @@ from lossd_server.jobs.jit import CACHE
 log = logging.getLogger(__name__)
 
 
+# What computes beside the kernels: a step each.
+BESIDE_KERNELS = (reduction.warm_up, stacks.warm_up, passage.warm_up)
+
+
 def warm_up(backend: Backend, say: Callable[[str], None]) -> bool:
     """Until this returns a call may be the first to need a kernel. Whether anything was compiled.
 
-    say: told one line then, and nothing where all of it was in the cache.
+    say: told a line then, as it is at the first compilation and after each step; nothing where all was in the cache.
     """
     compiled: list[str] = []
+    steps, step = len(BESIDE_KERNELS) + backend.warm_up_steps, 0
+
+    def tell() -> None:
+        kept = f"({CACHE})" if CACHE is not None else "(at every start: no cache folder can be written)"
+        say(f"compiling kernels, once for this machine, about 30 s [{step}/{steps}] {kept}")
 
     def missed(function: str) -> None:
         if not compiled:
-            kept = f"({CACHE})" if CACHE is not None else "(at every start: no cache folder can be written)"
-            say(f"compiling kernels, once for this machine, about 30 s {kept}")
+            tell()
         compiled.append(function)
+
+    def begin(title: str) -> None:
+        nonlocal step
+        step += 1
+        log.debug("warm-up", extra={"step": title})
+        if compiled:
+            tell()
 
     kernel_cache.on_miss.append(missed)
     try:
-        reduction.warm_up()
-        stacks.warm_up()
-        passage.warm_up()
-        backend.warm_up(lambda step: log.debug("warm-up", extra={"step": step}))
+        for part in BESIDE_KERNELS:
+            begin(part.__module__)
+            part()
+        backend.warm_up(begin)
     finally:
         kernel_cache.on_miss.remove(missed)
     return bool(compiled)
@@ -55,7 +71,8 @@ def main(argv: Sequence[str]) -> int:
     parsed = parser.parse_args(list(argv))
     try:
         backend = create(parsed.device, parsed.threads)
-        compiled = warm_up(backend, lambda line: print(line, file=sys.stderr, flush=True))
+        with CompilationLine(print_error) as line:
+            compiled = warm_up(backend, line)
     except (OSError, RuntimeError, ValueError) as error:
         print(f"lossd warmup: {error}", file=sys.stderr)
         return 1

@@ -20,6 +20,7 @@ class EdgeBackend:
 
     name = "edge"
     device = "the tests"
+    warm_up_steps = 1
 
     def __init__(self, inline_bytes: int = 0) -> None:
         self.inline_bytes = inline_bytes

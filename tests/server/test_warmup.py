@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
+from lossd_server.backends.numba import NumbaBackend
+from lossd_server.jobs import kernel_cache
+from lossd_server.warmup import warm_up
+from tests.server.edge import EdgeBackend
 from tests.server.server_process import environment
 
 # Every compiled function that Python can call, how often it has been compiled, before and after calls of every kind.
@@ -64,3 +69,34 @@ def test_calls_compile_nothing() -> None:
 
     assert after == before
     assert [name for name, count in before.items() if count == 0] == []
+
+
+class Compiling(EdgeBackend):
+    """A backend of three kernels, the last two of which are not in the cache."""
+
+    warm_up_steps = 3
+
+    def warm_up(self, report: Callable[[str], None]) -> None:
+        for number in range(self.warm_up_steps):
+            report(f"kernel {number}")
+            for missed in kernel_cache.on_miss if number else ():
+                missed(f"kernel {number}")
+
+
+def test_steps_are_counted() -> None:
+    """From the first compilation on each step is told, with its number and how many there are."""
+    said: list[str] = []
+    compiled = warm_up(Compiling(), said.append)
+
+    assert compiled
+    assert [line.partition("[")[2].partition("]")[0] for line in said] == ["5/6", "6/6"]
+    assert all(line.startswith("compiling kernels, once for this machine, about 30 s [") for line in said)
+
+
+def test_nothing_is_told_of_what_is_cached() -> None:
+    """A warm-up that compiles nothing is silent."""
+    backend, said = NumbaBackend(1), list[str]()
+    warm_up(backend, lambda line: None)
+
+    assert not warm_up(backend, said.append)
+    assert said == []

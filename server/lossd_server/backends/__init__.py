@@ -39,6 +39,8 @@ class Backend(Protocol):
     device: str  # for people: "AMD EPYC, 2 threads"
     inline_bytes: int  # batches up to this size are worth computing on the caller's thread, without a hand-over
 
+    warm_up_steps: int  # how often `warm_up` reports
+
     def warm_up(self, report: Callable[[str], None]) -> None:
         """Compiles or loads every kernel, telling `report` one line a step. Idempotent."""
 

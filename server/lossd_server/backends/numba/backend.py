@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -31,9 +32,11 @@ from lossd_server.backends.numba.softmax.class_weight_gradient import sum_classe
 from lossd_server.backends.numba.softmax.row_per_block import softmax_rows
 from lossd_server.backends.numba.softmax.row_state import SCRATCH_BYTES
 from lossd_server.backends.numba.thread_team import ThreadTeam
-from lossd_server.backends.numba.warmup import compiling, rehearsal
+from lossd_server.backends.numba.warmup import FORMULAS, compiling, rehearsal
 from lossd_server.jobs.job import Computed, Formula, Job, Launch
 from lossd_server.tensors.array import address_of
+
+log = logging.getLogger(__name__)
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 ZEROS = {FLOAT32: np.float32(0), FLOAT64: np.float64(0)}
@@ -103,6 +106,7 @@ class NumbaBackend:
 
     name = "numba"
     inline_bytes = 1 << 17  # about 20 µs of work
+    warm_up_steps = 2 * len(FORMULAS)
 
     def __init__(self, threads: int = 0) -> None:
         self.threads = threads or len(os.sched_getaffinity(0))
@@ -116,7 +120,7 @@ class NumbaBackend:
         other = compiling("float64") if self.threads > 1 else None
         for compute in ("float32", "float64"):
             if other is not None and compute == "float64":
-                report("waiting for the float64 kernels")
+                log.debug("warm-up: waiting for the float64 kernels")
                 other.wait()
                 if other.stdin is not None:
                     other.stdin.close()

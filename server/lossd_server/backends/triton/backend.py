@@ -23,6 +23,7 @@ class TritonBackend:
 
     name = "triton"
     inline_bytes = 0  # a batch always waits for the device: never on the caller's thread
+    warm_up_steps = sum(1 for _ in warmup_launches())
 
     def __init__(self, worker: int = 0) -> None:
         """worker: the number of the GPU, among those that the process sees."""
