@@ -94,5 +94,10 @@ def shortage(error: Exception) -> Overloaded | None:
     return None
 
 
+def passes(error: BaseException | None) -> bool:
+    """Whether a failure, or what it came from, is a shortage."""
+    return isinstance(error, Exception) and (shortage(error) is not None or passes(error.__cause__))
+
+
 def no_message() -> InvalidRequest:
     return invalid("the call has no message, exactly one is expected", "NO_MESSAGE")

@@ -14,6 +14,7 @@ from lossd_server.config.address import group_of
 from lossd_server.config.machine import machine_bytes
 from lossd_server.config.settings import Settings
 from lossd_server.engine.worker import Worker
+from lossd_server.errors import passes
 from lossd_server.front.grpcio.front import GrpcioFront
 from lossd_server.intake.intake import Intake
 from lossd_server.metrics import EvaluationCounts
@@ -26,6 +27,7 @@ from lossd_server.shared_memory.registry import RegionRegistry
 from lossd_server.shared_memory.socket_server import SocketServer
 
 SWEEP_S = 1.0  # how late a call's end may be noticed by the server; a client's own deadline is core's to keep
+SHARE_AGAIN_S = 10.0  # until a socket for shared memory that could not be had is tried again
 PUBLISH_S = 0.1  # how old another worker's counters may be
 LINGER_S = 0.5  # core turns calls that reach a stopping server into CANCELLED: for this long they hear UNAVAILABLE
 GRACE_S = 1.0  # for what was answered to leave, and for watchers of health to hear of the end
@@ -62,6 +64,7 @@ class Server:
         self._front: Front = GrpcioFront(self.routes, settings, shares_port=self._counters.workers > 1)
         self._sweeper: asyncio.TimerHandle | None = None
         self._publisher: asyncio.TimerHandle | None = None
+        self._sharer: asyncio.TimerHandle | None = None  # of the next try to open the socket for shared memory
 
     async def device_lost(self) -> None:
         """Returns when the backend's device cannot be used any more."""
@@ -89,7 +92,7 @@ class Server:
         finished = await self.service.drain(drain_s)
         await asyncio.sleep(max(0.0, linger_s - (time.monotonic() - start)))
         await self._front.stop(GRACE_S if finished else None)
-        for timer in (self._sweeper, self._publisher):
+        for timer in (self._sweeper, self._publisher, self._sharer):
             if timer is not None:
                 timer.cancel()
         self._worker.close()
@@ -108,11 +111,15 @@ class Server:
         return dispatcher.routes()
 
     def _share_memory(self) -> None:
-        """Opens the socket for shared memory. A private one that cannot be had is done without."""
+        """Opens the socket for shared memory. A private one that cannot be had is done without.
+
+        Where that passes it is tried again; until then GetServerInfo tells how many bytes are taken, and no socket.
+        """
         settings, info = self._settings, self._info
         path = settings.shared_memory_socket
         if path == "off":
             return
+        max_bytes = self._regions.max_bytes * self._counters.workers
         try:
             if path == "auto":
                 self._memory.start()
@@ -123,9 +130,12 @@ class Server:
             if path != "auto":
                 raise
             log.warning("no shared memory", extra={"error": str(error)})
+            if passes(error):
+                info.max_shared_memory_bytes = max_bytes
+                self._sharer = asyncio.get_running_loop().call_later(SHARE_AGAIN_S, self._share_memory)
             return
         info.shared_memory_socket = self._memory.path
-        info.max_shared_memory_bytes = self._regions.max_bytes * self._counters.workers
+        info.max_shared_memory_bytes = max_bytes
 
     def _sweep(self) -> None:
         self.service.expire(time.monotonic())

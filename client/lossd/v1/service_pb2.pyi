@@ -1453,7 +1453,9 @@ class GetServerInfoResponse(_message.Message):
     device: _builtins.str
     """For example "AMD EPYC" or "NVIDIA H200"."""
     shared_memory_socket: _builtins.str
-    """Path of the Unix socket where clients register shared memory; empty if there is none."""
+    """Path of the Unix socket where clients register shared memory; empty if there is none. Empty beside a
+    max_shared_memory_bytes above 0: there is none now, for want of file descriptors or memory, and soon there may be.
+    """
     elementwise_granularity: _builtins.int
     """The granularity of streamed blocks. The number of items in a block is a multiple of 1 for losses with rows; for
     elementwise losses, of max(1, ceil(elementwise_granularity / elements of an item)).

@@ -166,10 +166,13 @@ class SocketServer:
             self._loop.remove_reader(self._listener)
             self._loop.call_later(DESCRIPTORS_SHORT_S, self._accept_again)
             return
+        connection.setblocking(False)
         if len(self._connections) >= MAX_CONNECTIONS:
+            sentence = f"the server shares memory with {MAX_CONNECTIONS} connections already"
+            with suppress(OSError):
+                connection.send(socket_protocol.refused(socket_protocol.FULL, sentence))
             connection.close()
             return
-        connection.setblocking(False)
         timer = self._loop.call_later(self._handshake_s, self._time_over, connection)
         self._connections[connection] = SocketSession(self._regions, self._instance_id), timer
         self._loop.add_reader(connection, self._hear, connection)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from lossd.shared_memory import socket_protocol
 from lossd.v1.service_pb2_grpc import LossServiceStub
 from lossd_server.config.address import check_free, reserve
 from lossd_server.config.settings import Settings, SettingsError
@@ -58,6 +60,25 @@ def test_a_killed_worker_is_replaced() -> None:
 
         assert info(address).statistics.completed == 8
         assert len(children(child.pid)) == 2
+
+
+def test_the_shared_memory_of_a_killed_worker() -> None:
+    """Whoever answers names a socket that is there: its own. The killed one's is gone once it is replaced."""
+    with two_workers() as (child, address):
+        before = answering(address, 2)
+        os.kill(children(child.pid)[0], signal.SIGKILL)
+
+        def replaced() -> bool:
+            said = info(address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+                peer.connect(said.shared_memory_socket)
+                peer.send(socket_protocol.HELLO)
+                assert socket_protocol.read_greeting(peer.recv(socket_protocol.ANSWER_BYTES)) == said.instance_id
+            return said.instance_id not in before
+
+        until(replaced, "a new process answers")
+
+        assert sum(Path(said.shared_memory_socket).exists() for said in before.values()) == 1
 
 
 def test_workers_end_with_their_parent() -> None:

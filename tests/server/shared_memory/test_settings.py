@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import pytest
 
 from lossd.v1.service_pb2 import GetServerInfoRequest
 from lossd_server.config.settings import Settings, SettingsError
 from lossd_server.processes.supervisor import share
 from lossd_server.server import Server
+from lossd_server.shared_memory.socket_server import SocketServer
 from tests.server.edge import EdgeBackend
 from tests.server.running import serving, stub
 from tests.server.shared_memory.memfds import connected
+from tests.waiting import until_awaited
 
 
 def test_a_path_that_was_given(tmp_path: Path) -> None:
@@ -64,6 +68,36 @@ def test_no_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             assert info.limits.max_shared_memory_bytes == 0
 
     asyncio.run(run())
+
+
+def test_no_descriptors_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that cannot be had for want of descriptors is had later; until then its bytes are told, and no path."""
+    monkeypatch.setattr("lossd_server.server.SHARE_AGAIN_S", 0.0)
+    short = [OSError(errno.EMFILE, "Too many open files")]
+    start = SocketServer.start
+
+    def once(self: SocketServer, *how: Any) -> None:
+        if short:
+            raise OSError("cannot listen for shared memory") from short.pop()
+        start(self, *how)
+
+    monkeypatch.setattr(SocketServer, "start", once)
+
+    async def run() -> None:
+        server = Server(Settings(listen=("127.0.0.1:0",)), EdgeBackend())
+        (address,) = await server.start()
+        async with grpc.aio.insecure_channel(address) as channel:
+
+            async def shared() -> bool:
+                info = await stub(channel).GetServerInfo(GetServerInfoRequest())
+                assert info.limits.max_shared_memory_bytes > 0
+                return bool(info.shared_memory_socket)
+
+            await until_awaited(shared, "the socket is there")
+        await server.stop(1.0, linger_s=0.0)
+
+    asyncio.run(run())
+    assert not short
 
 
 def test_workers_have_their_own() -> None:

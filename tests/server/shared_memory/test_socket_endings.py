@@ -155,12 +155,15 @@ def served(path: str) -> bool:
 
 
 def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections over the cap are closed at once; a place that comes free is taken."""
+    """Connections over the cap are told that it passes, and closed; a place that comes free is taken."""
     monkeypatch.setattr("lossd_server.shared_memory.socket_server.MAX_CONNECTIONS", 2)
 
     def talk(path: str) -> None:
         with connected(path) as first, connected(path):
             with connected(path, greeted=False) as third:
+                answer = socket_protocol.read_answer(third.hear())
+                assert isinstance(answer, tuple)
+                assert answer[0] == socket_protocol.FULL
                 assert third.hear() == b""
             first.close()
             until(lambda: served(path), "the place that came free is taken")
