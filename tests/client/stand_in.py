@@ -42,6 +42,7 @@ class StandIn(grpc.GenericRpcHandler):
         self.over = threading.Semaphore(0)
         self.serving = b"\x08\x01"
         self.instances: deque[str] = deque([""])
+        self.shared_memory_socket = "/nowhere/socket"
         self.held = False
         self.entered, self.release, self.abandoned = threading.Event(), threading.Event(), threading.Event()
         self._server = grpc.server(ThreadPoolExecutor(8), handlers=[self], options=[("grpc.so_reuseport", 0)])
@@ -156,7 +157,7 @@ class StandIn(grpc.GenericRpcHandler):
             if answer.instance_id:
                 limits.max_shared_memory_bytes = 1 << 30
                 answer.limits.MergeFrom(limits)
-                answer.shared_memory_socket = "/nowhere/socket"
+                answer.shared_memory_socket = self.shared_memory_socket
             # float32, and a dtype of the future.
             return answer.FromString(answer.SerializeToString() + b"\x28\x16\x28\x63")
         request = getattr(service_pb2, f"{rpc}Request").FromString(body)

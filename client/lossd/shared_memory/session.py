@@ -47,14 +47,14 @@ class SharedMemorySession:
         with self._lock:
             if self._instance_id != server.instance_id:
                 self._opened = self._connect(server)
-                self._instance_id = server.instance_id
+                self._instance_id = None if self._may_pass else server.instance_id
             return self._opened
 
     @property
     def may_pass(self) -> bool:
-        """Whether there may be regions once the server is asked anew.
+        """Whether there may be regions the next time: the server lacks room now, or has ended since it was asked.
 
-        What it said may be of a process that has ended since. Only one that says the same again is out of reach.
+        A socket that is not reached although its server says so again is out of reach.
         """
         return self._may_pass
 
@@ -62,11 +62,18 @@ class SharedMemorySession:
         self._may_pass = False
         if self._round_robin:
             return None, "the address stands for several servers in turn"
-        if not server.shared_memory_socket or not server.limits.max_shared_memory_bytes:
+        if not server.limits.max_shared_memory_bytes:
             return None, "the server offers no shared memory"
+        if not server.shared_memory_socket:
+            self._may_pass = True
+            return None, "the server could not open its socket for it yet"
         from lossd.shared_memory.arena import Arena
 
-        regions = Arena.connect(server.shared_memory_socket, server.instance_id)
+        try:
+            regions = Arena.connect(server.shared_memory_socket, server.instance_id)
+        except Overloaded as error:
+            self._may_pass = True
+            return None, str(error)
         if regions is None:
             self._may_pass, self._unreached = self._unreached != server.instance_id, server.instance_id
             return None, f"the server's socket {server.shared_memory_socket} is not reached from here"

@@ -77,21 +77,37 @@ class SocketClient:
 
 
 def connect(path: str, instance_id: str) -> SocketClient | None:
-    """A connection to that very server process; None where it cannot be reached, or another answers."""
+    """A connection to that very server process; None where it cannot be reached, or another answers.
+
+    Raises Overloaded where it has no room for one more.
+    """
     if sys.platform != "linux" or not path:
         return None
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
         _limit(connection, CONNECT_S)
         connection.connect(path)
-        connection.send(socket_protocol.HELLO)
-        if socket_protocol.read_greeting(connection.recv(socket_protocol.ANSWER_BYTES)) == instance_id:
+        said = _first_answer(connection)
+        if socket_protocol.read_greeting(said) == instance_id:
             _limit(connection, ANSWER_S)
             return SocketClient(connection)
+        refusal = socket_protocol.read_answer(said)
+        if isinstance(refusal, tuple) and refusal[0] == socket_protocol.FULL:
+            connection.close()
+            raise Overloaded(refusal[1], reason=refusal[0])
     except OSError:  # no such path, nobody listens, not allowed, too late
         pass
     connection.close()
     return None
+
+
+def _first_answer(connection: socket.socket) -> bytes:
+    """What the server says first. One that has no room says so, and closes at once: the answer lies behind that."""
+    with suppress(ConnectionError):
+        connection.send(socket_protocol.HELLO)
+    with suppress(ConnectionError):
+        return connection.recv(socket_protocol.ANSWER_BYTES)
+    return connection.recv(socket_protocol.ANSWER_BYTES)
 
 
 def _limit(connection: socket.socket, limit_s: float) -> None:

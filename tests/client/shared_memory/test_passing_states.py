@@ -16,6 +16,7 @@ from lossd.shared_memory import socket_protocol
 from lossd_server.config.settings import Settings
 from lossd_server.embedded import EmbeddedServer
 from lossd_server.errors import NotFound
+from lossd_server.shared_memory import socket_server
 from lossd_server.shared_memory.registry import RegionRegistry
 from tests.client.stand_in import StandIn
 
@@ -141,3 +142,50 @@ def test_servers_that_come_and_go_are_unavailable(server: StandIn, evaluate: Eva
 
     with pytest.raises(lossd.Unavailable, match="/nowhere/socket is not reached from here"):
         evaluate(server.address, many, transport="shared_memory", timeout=0.5)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_socket_that_is_not_open_yet_is_waited_for(server: StandIn, evaluate: Evaluate, many: bool) -> None:
+    """A server that lacked descriptors tries again by itself."""
+    server.instances.append("A")
+    server.instances.popleft()
+    server.shared_memory_socket = ""
+
+    with pytest.raises(lossd.Unavailable, match="could not open its socket"):
+        evaluate(server.address, many, transport="shared_memory", timeout=0.5)
+    assert server.rpcs.count("GetServerInfo") > 2
+
+
+@pytest.mark.parametrize("transport", ["auto", "shared_memory"])
+@pytest.mark.parametrize("many", [False, True])
+def test_room_for_a_connection_is_waited_for(
+    evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch, many: bool, transport: Any
+) -> None:
+    """Where all are taken; a call that may goes another way meanwhile."""
+    turned_away: list[int] = []
+
+    class Taken:
+        """As many as are taken: all of them, when it is asked for the first three times."""
+
+        def __gt__(self, count: int) -> bool:
+            return len(turned_away) >= 3
+
+        def __le__(self, count: int) -> bool:
+            turned_away.append(count)
+            return len(turned_away) <= 3
+
+    monkeypatch.setattr(socket_server, "MAX_CONNECTIONS", Taken())
+    with EmbeddedServer(Settings()) as server:
+        results = evaluate(server.address, many, transport=transport)
+        assert len({float(one) for one in results}) == 1
+    assert len(turned_away) >= (4 if transport == "shared_memory" else 1)
+
+
+def test_room_that_does_not_come_is_unavailable(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the server's words, at the deadline."""
+    monkeypatch.setattr(socket_server, "MAX_CONNECTIONS", 0)
+    with (
+        EmbeddedServer(Settings()) as server,
+        pytest.raises(lossd.Unavailable, match="the server shares memory with 0 connections already"),
+    ):
+        evaluate(server.address, False, transport="shared_memory", timeout=0.5)
