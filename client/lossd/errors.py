@@ -32,7 +32,8 @@ class Error(Exception):
 
     field: the option or tensor at fault, as on the wire ("target"), or "". reason: UPPER_SNAKE, for programs.
     metadata: every variable of the sentence. retry_after_s: what the server asked to wait, or None. request_id: of the
-    server's log, or "". details: gRPC's own words, where a call failed on its way, or "".
+    server's log, or "". on_the_way: no lossd server has said this; reason is the status's name then, and details are
+    gRPC's own words, else "".
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Error(Exception):
         retry_after_s: float | None = None,
         request_id: str = "",
         details: str = "",
+        on_the_way: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -54,6 +56,7 @@ class Error(Exception):
         self.retry_after_s = retry_after_s
         self.request_id = request_id
         self.details = details
+        self.on_the_way = on_the_way
 
 
 class InvalidArgument(Error, ValueError):
@@ -171,4 +174,4 @@ def from_rpc(
     if status.details:
         return from_status(code, message or code.name, status.details)
     meaning = _ON_THE_WAY.get(code, f"the call failed, with status {code.name}")
-    return error_class(code, None)(f"{address}: {meaning}", reason=code.name, details=message or "")
+    return error_class(code, None)(f"{address}: {meaning}", reason=code.name, details=message or "", on_the_way=True)

@@ -78,13 +78,13 @@ def explained(error: Error, lifetime: Lifetime, is_ready: Callable[[], bool], ad
         # The caller took its time with what came: the server let the stream go, and may be asked again.
         return Unavailable(str(error), reason=NOT_READ)
     if isinstance(error, DeadlineExceeded):
-        if error.reason or is_ready():
+        if not error.on_the_way or is_ready():
             lifetime.reached = True
             return error
         error = not_connected(address)
-    elif isinstance(error, Unavailable | NotServed) and not error.reason:
+    elif isinstance(error, Unavailable | NotServed) and error.on_the_way:
         error = unreachable(error, address)
-    elif error.reason:
+    elif not error.on_the_way:
         lifetime.reached = True
     if lifetime.embedded and error.reason in GONE:
         return embedded_ended()

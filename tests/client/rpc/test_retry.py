@@ -244,7 +244,7 @@ def test_an_answer_gives_the_call_the_rest_of_its_time() -> None:
     assert attempts.remaining_s() == 5.0
     clock.now_s += 5.0
     lifetime.reached = True
-    late = lossd.DeadlineExceeded("no answer within the deadline")
+    late = lossd.DeadlineExceeded("no answer within the deadline", on_the_way=True)
 
     assert attempts.wait_s(late) == 0.0
     assert attempts.remaining_s() == 55.0
