@@ -113,7 +113,7 @@ class Channel:
         """The Error of what an RPC raised, or of an Error."""
         error: Error
         if isinstance(failure, grpc.aio.AioRpcError) and failure.details() == _WRITE_FAILED:
-            error = Unavailable(f"{self._address}: the stream broke off", reason="STREAM_ENDED")
+            error = Unavailable(f"{self._address}: the stream broke off", reason=protocol.STREAM_ENDED)
         elif isinstance(failure, grpc.aio.AioRpcError):
             error = from_rpc(failure.code(), failure.details(), failure.trailing_metadata(), self._address)
         else:

@@ -29,6 +29,8 @@ LARGE_BYTES = 1 << 20
 
 # The reason with which a server ends a stream whose answers are not read.
 NOT_READ = "STREAM_NOT_READ"
+# That of a stream that broke off, for a reason that nobody told.
+STREAM_ENDED = "STREAM_ENDED"
 
 
 @dataclass(slots=True)
@@ -68,6 +70,10 @@ def stream_metadata(max_response_bytes: int) -> tuple[tuple[str, str], ...]:
 def no_progress(idle_s: float) -> DeadlineExceeded:
     sentence = f"the stream stood still for {idle_s:g} s"
     return DeadlineExceeded(sentence, reason="NO_PROGRESS", metadata={"idle_s": f"{idle_s:g}"})
+
+
+def no_time_left() -> DeadlineExceeded:
+    return DeadlineExceeded("no answer within the deadline", reason="DEADLINE_EXCEEDED")
 
 
 def explained(error: Error, lifetime: Lifetime, is_ready: Callable[[], bool], address: str) -> Error:

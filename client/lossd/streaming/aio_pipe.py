@@ -64,13 +64,13 @@ class Pipe:
             while (body := await self._call.read()) is not grpc.aio.EOF:
                 self._progress_s = time.monotonic()
                 await self._received.put(body)
-            await self._received.put(Unavailable("the stream ended before its answers", reason="STREAM_ENDED"))
+            await self._received.put(Unavailable("the stream ended before its answers", reason=protocol.STREAM_ENDED))
         except asyncio.CancelledError:
             # Closing the channel cancels its calls; only a task that is being cancelled itself wants to know.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            await self._received.put(Unavailable("the stream was cancelled", reason="STREAM_ENDED"))
+            await self._received.put(Unavailable("the stream was cancelled", reason=protocol.STREAM_ENDED))
         except Exception as error:
             await self._received.put(error)
 

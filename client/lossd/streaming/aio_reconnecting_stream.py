@@ -11,7 +11,7 @@ import grpc
 
 from lossd.concurrency.tasks import sleep
 from lossd.errors import Error
-from lossd.rpc.protocol import cannot_repeat
+from lossd.rpc.protocol import STREAM_ENDED, cannot_repeat, no_time_left
 from lossd.rpc.retry import Retry
 from lossd.streaming.aio_pipe import Pipe, Start
 from lossd.streaming.exchange import Evaluation, Exchange
@@ -97,6 +97,8 @@ class ReconnectingStream:
 
     async def _again(self, error: Error) -> None:
         """Waits, and starts from what is unanswered; raises `error` where it is no use."""
+        if error.reason == STREAM_ENDED and not self._retry.remaining_s():
+            raise no_time_left()  # a write that the deadline caught: gRPC says only that it broke off
         wait_s = self._retry.wait_s(error)
         if self._pipe is not None:
             await self._pipe.close()

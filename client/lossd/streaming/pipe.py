@@ -74,7 +74,7 @@ class Pipe:
                     self._changed.notify_all()
                     while len(self._received) >= MOST_RECEIVED and not self._closed:
                         self._changed.wait()
-            self._end(Unavailable("the stream ended before its answers", reason="STREAM_ENDED"))
+            self._end(Unavailable("the stream ended before its answers", reason=protocol.STREAM_ENDED))
         except BaseException as error:
             self._end(error)
 
@@ -112,5 +112,5 @@ class Pipe:
         """Ends the call, whether or not it is answered."""
         if sys.is_finalizing():
             return  # the interpreter has stopped the other threads, whatever locks they held
-        self._end(Unavailable("the stream was closed", reason="STREAM_ENDED"))
+        self._end(Unavailable("the stream was closed", reason=protocol.STREAM_ENDED))
         self._call.cancel()

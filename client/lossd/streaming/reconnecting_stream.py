@@ -12,7 +12,7 @@ import grpc
 
 from lossd.concurrency.threads import sleep
 from lossd.errors import Error
-from lossd.rpc.protocol import cannot_repeat
+from lossd.rpc.protocol import STREAM_ENDED, cannot_repeat, no_time_left
 from lossd.rpc.retry import Retry
 from lossd.streaming.exchange import Evaluation, Exchange
 from lossd.streaming.pipe import Pipe, Start
@@ -98,6 +98,8 @@ class ReconnectingStream:
 
     def _again(self, error: Error) -> None:
         """Waits, and starts from what is unanswered; raises `error` where it is no use."""
+        if error.reason == STREAM_ENDED and not self._retry.remaining_s():
+            raise no_time_left()  # a write that the deadline caught: gRPC says only that it broke off
         wait_s = self._retry.wait_s(error)
         if self._pipe is not None:
             self._pipe.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ import pytest
 
 import lossd
 from lossd.routing import block_plan
+from lossd.rpc import protocol
+from lossd.rpc.retry import Retry
+from lossd.streaming.reconnecting_stream import ReconnectingStream
 from lossd_server.errors import GoingAway, InvalidRequest, Overloaded
 from tests.client.stand_in import StandIn
 from tests.waiting import WAIT_S
@@ -164,3 +168,22 @@ def test_a_call_in_place_is_sent_again_before_its_first_gradient(server: StandIn
 
     assert result.grad is array
     assert array.tobytes() == X.tobytes()
+
+
+@pytest.mark.parametrize(("left_s", "kind"), [(0.0, lossd.DeadlineExceeded), (0.01, lossd.Unavailable)])
+def test_a_stream_that_breaks_off_at_its_deadline_is_late(left_s: float, kind: type[lossd.Error]) -> None:
+    """What gRPC says of a write that the deadline caught names no reason."""
+    now_s = [0.0]
+    retry = Retry(1.0, clock=lambda: now_s[0])
+    now_s[0] = 1.0 - left_s
+
+    def broken(*_: Any) -> Any:
+        raise lossd.Unavailable("it broke off", reason=protocol.STREAM_ENDED)
+
+    def explain(error: BaseException) -> lossd.Error:
+        assert isinstance(error, lossd.Error)
+        return error
+
+    stream = ReconnectingStream(broken, explain, retry, inf, 0)
+    with pytest.raises(kind):
+        stream.take(wait=True)
