@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from lossd.rpc import protocol
 from lossd.streaming.map_window import WINDOW_BYTES
 from lossd_server.errors import InvalidRequest, Overloaded
 from tests.client.stand_in import StandIn
-from tests.waiting import WAIT_S
+from tests.waiting import WAIT_S, until
 
 WRONG = InvalidRequest("target[0] = 9 is outside [0, 3)", reason="CLASS_OUT_OF_RANGE", field="target")
 FULL = Overloaded("the server is full", reason="OVERLOADED", retry_after_s=0.001)
@@ -120,13 +119,12 @@ def test_a_refused_item_holds_up_no_other(server: StandIn, mapped: Any) -> None:
         pass
 
     def items() -> Iterator[Any]:
-        for number in count():
-            yield x(number)
-            if number % 100 == 0 and sum(len(one.opens.opens) for said in server.streams for one in said) > 2000:
-                raise EnoughError
+        yield from map(x, range(3000))
+        until(lambda: sum(len(one.opens.opens) for said in server.streams for one in said) > 1000, "a thousand items")
+        raise EnoughError
 
     with pytest.raises(EnoughError):
-        mapped(items(), timeout=1e6, window=10**9)
+        mapped(items(), timeout=1e6, window=10_000)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2])
