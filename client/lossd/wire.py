@@ -49,7 +49,7 @@ WIDTHS: dict[int, int] = {
 
 
 def take_large_data(
-    descriptor: Descriptor | MessageDescriptor, body: bytes, least: int = LEAST_BYTES
+    descriptor: Descriptor | MessageDescriptor, body: bytes | memoryview, least: int = LEAST_BYTES
 ) -> tuple[Message, dict[Path, memoryview]]:
     """The message of `body` without the elements of its large tensors, and those, as views of `body`.
 
@@ -64,10 +64,10 @@ def take_large_data(
         try:
             rest = knife.without(descriptor, 0, len(body), ())
         except _NotPlain:
-            return made.FromString(body), {}
+            return made.FromString(cast("bytes", body)), {}
         if knife.views:
             return made.FromString(b"".join(rest)), knife.views
-    return made.FromString(body), {}
+    return made.FromString(cast("bytes", body)), {}
 
 
 @lru_cache(maxsize=4096)
@@ -141,13 +141,13 @@ def _place(field: FieldDescriptor) -> str:
 class _Knife:
     """One walk over `body`. `views` are the elements found so far, `fields` how many fields were met."""
 
-    def __init__(self, body: bytes, least: int) -> None:
+    def __init__(self, body: bytes | memoryview, least: int) -> None:
         self.views: dict[Path, memoryview] = {}
         self._body = body
         self._least = least
         self._fields = 0
 
-    def without(self, descriptor: Descriptor, start: int, end: int, path: Path) -> list[bytes]:
+    def without(self, descriptor: Descriptor, start: int, end: int, path: Path) -> list[bytes | memoryview]:
         """The bytes of the message in body[start:end], in pieces, without the elements that are cut out of it.
 
         Not plain: no tag, length or number that is not the shortest varint, no end before a field's, no groups, not
@@ -156,7 +156,7 @@ class _Knife:
         body = self._body
         steps = _steps(descriptor)
         met: dict[str, bool] = {}  # places, and whether the field there was cut
-        pieces: list[bytes] = []
+        pieces: list[bytes | memoryview] = []
         kept = at = start
         while at < end:
             self._fields += 1
@@ -181,7 +181,7 @@ class _Knife:
         pieces.append(body[kept:end])
         return pieces
 
-    def _field(self, step: _Step, key: int, start: int, end: int, path: Path) -> list[bytes] | None:
+    def _field(self, step: _Step, key: int, start: int, end: int, path: Path) -> list[bytes | memoryview] | None:
         """What is left of a field's value, body[start:end], after cutting; None where nothing was cut."""
         if key & 7 != LENGTH_DELIMITED or end - start < self._least:
             return None

@@ -15,6 +15,10 @@ from typing import Protocol, TypeAlias
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 
+# A message as it came: a large one may be memory of its own, that nobody else writes to.
+Body: TypeAlias = bytes | memoryview
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """How a call ends. code: gRPC's number, 0 for OK. trailers: metadata sent after the last message."""
@@ -49,7 +53,7 @@ class ServerCall(Protocol):
     async def next_size(self) -> int | None:
         """Bytes of the message that `read` gives next, where the front can tell before it lets the message in."""
 
-    async def read(self) -> bytes | None:
+    async def read(self) -> Body | None:
         """The next message; None once the client has sent all."""
 
     async def write(self, message: bytes) -> None:

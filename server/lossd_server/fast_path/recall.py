@@ -15,6 +15,7 @@ import numpy as np
 
 from lossd.v1 import service_pb2
 from lossd.wire import tensor_header
+from lossd_server.call.contract import Body
 from lossd_server.fast_path.plan import Plan
 from lossd_server.jobs.job import Job
 from lossd_server.tensors.array import INTEGERS, STORAGE, Array
@@ -70,7 +71,7 @@ class Recalled:
             and body.endswith(self._tail)
         )
 
-    def again(self, body: bytes) -> Job:
+    def again(self, body: Body) -> Job:
         """The job with the numbers of `body`."""
         job = self._job
         other = object.__new__(Job)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from lossd_server.backends import Backend
+from lossd_server.call.contract import Body
 from lossd_server.config.settings import Settings
 from lossd_server.engine.batcher import Waiting
 from lossd_server.engine.worker import Worker
@@ -61,7 +62,7 @@ class Intake:
             self._worker.rows += plan.rows
         return answer
 
-    def check_body(self, rpc: str, body: bytes, known: Recalled | None = None) -> Job:
+    def check_body(self, rpc: str, body: Body, known: Recalled | None = None) -> Job:
         """The validated job of a request. known: what was recalled of its bytes. Raises InvalidRequest, NotServed."""
         if known is not None:
             return known.again(body)

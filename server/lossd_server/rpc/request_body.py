@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lossd_server.admission.byte_budget import Admission
 from lossd_server.admission.waiting_line import WaitingLine
-from lossd_server.call.contract import ServerCall
+from lossd_server.call.contract import Body, ServerCall
 from lossd_server.errors import InvalidRequest, invalid, no_message
 from lossd_server.rpc.unary_call import UnaryCall
 from lossd_server.wire.metadata import REQUEST_BYTES
@@ -17,12 +17,14 @@ class BodyReader:
         self._admission = admission
         self._line = WaitingLine()
 
-    async def read(self, call: UnaryCall, source: ServerCall, announced: int | None) -> bytes:
+    async def read(self, call: UnaryCall, source: ServerCall, announced: int | None) -> Body:
         """The message. announced: its size, as the client's metadata has it. Raises InvalidRequest, TooLarge or
         Overloaded."""
         admission = self._admission
         size = await source.next_size()
         expected = announced if size is None else size
+        if size is not None and announced is not None and size > announced:
+            raise _mismatch(announced, size)
         if expected is not None:
             call.admit(admission, expected)
         else:
@@ -37,14 +39,10 @@ class BodyReader:
             call.settle(admission, size)
             self.wake()
         elif size > expected:
-            raise InvalidRequest(
-                f"{REQUEST_BYTES} announced {expected} bytes, the message has {size}",
-                reason="REQUEST_BYTES_MISMATCH",
-                metadata={"announced_bytes": expected, "size_bytes": size},
-            )
+            raise _mismatch(expected, size)
         # A call that announced its size has sent it all: what else it may send is not looked for, since to ask for the
         # end of messages costs 5 % of a small call.
-        if size != expected and await source.read() is not None:
+        if size != announced and await source.read() is not None:
             raise invalid("the call has a second message, exactly one is expected", "MANY_MESSAGES")
         return body
 
@@ -64,3 +62,11 @@ class BodyReader:
         if len(self._line) >= admission.max_requests:
             raise admission.overloaded(admission.max_message_bytes)
         await self._line.enter(take, give_back=lambda _: None)
+
+
+def _mismatch(announced: int, size: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"{REQUEST_BYTES} announced {announced} bytes, the message has {size}",
+        reason="REQUEST_BYTES_MISMATCH",
+        metadata={"announced_bytes": announced, "size_bytes": size},
+    )

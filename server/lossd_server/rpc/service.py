@@ -87,9 +87,10 @@ class LossService:
         body = await self._bodies.read(call, source, announced)
         call.reading = False
         self._worker.arriving -= 1
-        known = intake.recalled(rpc, body)
-        if known is not None:
-            answer = intake.answer_at_once(known.plan, body, max_response_bytes)
+        known = None
+        if isinstance(body, bytes):
+            known = intake.recalled(rpc, body)
+            answer = None if known is None else intake.answer_at_once(known.plan, body, max_response_bytes)
             if answer is not None:
                 call.until = inf
                 return answer

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from lossd_server.call.contract import ServerCall
+from lossd_server.call.contract import Body, ServerCall
 from lossd_server.errors import TooLarge, malformed, no_message
 
 MOST_BYTES = 4096
@@ -22,7 +22,7 @@ async def read_small(call: ServerCall, kind: type[MessageT]) -> MessageT:
     return parse_small(body, kind)
 
 
-def parse_small(body: bytes, kind: type[MessageT]) -> MessageT:
+def parse_small(body: Body, kind: type[MessageT]) -> MessageT:
     """The message that was read as `body`. Raises as `read_small`."""
     if len(body) > MOST_BYTES:
         raise TooLarge(
@@ -31,6 +31,6 @@ def parse_small(body: bytes, kind: type[MessageT]) -> MessageT:
             metadata={"size_bytes": len(body), "max_message_bytes": MOST_BYTES},
         )
     try:
-        return kind.FromString(body)
+        return kind.FromString(bytes(body))
     except DecodeError:
         raise malformed(kind.DESCRIPTOR.full_name, len(body)) from None

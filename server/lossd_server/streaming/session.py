@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from lossd.v1 import service_pb2 as pb
 from lossd.wire import Path, take_large_data
 from lossd_server.admission.stream_budget import Reservation
+from lossd_server.call.contract import Body
 from lossd_server.engine.batcher import Waiting
 from lossd_server.errors import InvalidRequest, Overloaded, ServerError, invalid, malformed, out_of_memory
 from lossd_server.intake.intake import GOING_AWAY_RETRY_S, Intake
@@ -68,7 +69,7 @@ class Session:
         """Evaluations that have neither ended nor failed."""
         return len(self._live)
 
-    def receive(self, body: bytes, charge: Reservation, now: float) -> None:
+    def receive(self, body: Body, charge: Reservation, now: float) -> None:
         """One message. Raises InvalidRequest where it is none, or names too many: the stream cannot go on."""
         self._charge = charge
         try:

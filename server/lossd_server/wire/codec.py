@@ -14,6 +14,7 @@ from lossd.contract import gradient_dtype
 from lossd.v1 import loss_pb2, service_pb2
 from lossd.v1 import tensor_pb2 as pb
 from lossd.wire import LEAST_BYTES, WIDTHS, message_field, tag, take_large_data, tensor_header, varint
+from lossd_server.call.contract import Body
 from lossd_server.errors import malformed
 from lossd_server.jobs.job import Answer, Job, Reduction
 from lossd_server.tensors import request_fields
@@ -32,7 +33,7 @@ LARGE_BYTES = LEAST_BYTES
 SUMMARY_BYTES, TIMING_BYTES = 9 + 9 + 11 + 2, 4 * 11 + 2
 
 
-def decode(rpc: str, body: bytes) -> Message:
+def decode(rpc: str, body: Body) -> Message:
     """The request message of `rpc`. Raises InvalidRequest with reason MALFORMED_MESSAGE."""
     try:
         return cast("Message", _request(rpc).FromString(body))
@@ -40,7 +41,7 @@ def decode(rpc: str, body: bytes) -> Message:
         raise malformed(METHODS[rpc].input_type.full_name, len(body)) from None
 
 
-def decode_fields(rpc: str, body: bytes) -> Fields:
+def decode_fields(rpc: str, body: Body) -> Fields:
     """The fields of the request of `rpc`, those of LARGE_BYTES as views of `body`. Raises InvalidRequest."""
     try:
         message, views = take_large_data(METHODS[rpc].input_type, body)
