@@ -1,0 +1,123 @@
+"""Call of the contract, on a stream of an HTTP/2 connection."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from math import inf
+from typing import Protocol
+
+from lossd_server.call.contract import Body, Metadata
+from lossd_server.errors import InvalidRequest
+from lossd_server.front.http2.call_stream import CallStream
+from lossd_server.front.http2.request_head import RequestHead
+
+
+class Carrier(Protocol):
+    """What a call asks of its connection."""
+
+    def want(self, stream_id: int) -> None: ...
+    def send(self, stream: CallStream, message: bytes) -> None: ...
+
+
+class Http2Call:
+    """`lossd_server.call.contract.ServerCall`. task: handles it. expired: its time is over, its client still there."""
+
+    __slots__ = (
+        "_carrier",
+        "_closed",
+        "_fault",
+        "_reader",
+        "_stream",
+        "_writer",
+        "deadline",
+        "expired",
+        "metadata",
+        "method",
+        "moved_s",
+        "peer",
+        "reset",
+        "stream_id",
+        "task",
+    )
+
+    def __init__(self, carrier: Carrier, stream_id: int, stream: CallStream, head: RequestHead, peer: str) -> None:
+        self.stream_id = stream_id
+        self.method = head.method
+        self.metadata: Metadata = head.metadata
+        self.deadline = inf if head.timeout_s == inf else time.monotonic() + head.timeout_s
+        self.peer = peer
+        self.task: asyncio.Task[None] | None = None
+        self.expired = self.reset = False
+        self.moved_s = 0.0  # when its client last took something of what is queued for it
+        self._carrier = carrier
+        self._stream = stream
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._fault = ""
+        self._closed: list[Callable[[], object]] | None = []
+
+    async def next_size(self) -> int | None:
+        reader = self._stream.reader
+        while (size := reader.next_size) is None:
+            self._check()
+            if reader.ended:
+                return None
+            await self._arrival()
+        return size
+
+    async def read(self) -> Body | None:
+        reader = self._stream.reader
+        body = reader.take()
+        while body is None:
+            self._check()
+            if reader.ended:
+                return None
+            self._carrier.want(self.stream_id)
+            await self._arrival()
+            body = reader.take()
+        return body
+
+    async def write(self, message: bytes) -> None:
+        stream = self._stream
+        self._carrier.send(stream, message)
+        while stream.sender.queued:
+            self._writer = asyncio.get_running_loop().create_future()
+            await self._writer
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        if self._closed is None:
+            callback()
+        else:
+            self._closed.append(callback)
+
+    # For its connection.
+
+    def arrived(self, fault: str) -> None:
+        """Something of its messages is here; fault: why nothing more is."""
+        self._fault = self._fault or fault
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def left(self) -> None:
+        """Something of what is queued for it was sent."""
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+    def close(self) -> None:
+        """It is over. A second time nothing."""
+        callbacks, self._closed = self._closed or (), None
+        for callback in callbacks:
+            callback()
+
+    async def _arrival(self) -> None:
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def _check(self) -> None:
+        if self._fault:
+            raise InvalidRequest(self._fault, reason="MALFORMED_MESSAGE")

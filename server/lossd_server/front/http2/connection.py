@@ -1,0 +1,309 @@
+"""HTTP/2 connection of a server (RFC 9113), without a socket: bytes in, events and bytes out.
+
+Calls belong to whoever drives it: the connection tells of them by events, and is told what they answer. Nothing here
+waits; what cannot leave yet is queued, by stream.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from lossd_server.front.http2 import frames
+from lossd_server.front.http2.call_stream import CallStream
+from lossd_server.front.http2.control_frames import ControlFrames
+from lossd_server.front.http2.events import CallBegun, CallReset, Event, MessagesCame
+from lossd_server.front.http2.frame_reader import Frame, FrameReader
+from lossd_server.front.http2.frames import ConnectionFault, ErrorCode, StreamFault
+from lossd_server.front.http2.header_assembly import HeaderAssembly, HeaderBlock
+from lossd_server.front.http2.header_blocks import HeaderDecoder, Heads
+from lossd_server.front.http2.limits import Http2Limits
+from lossd_server.front.http2.message_reader import OWN_MEMORY_BYTES, MalformedMessage, MessageReader
+from lossd_server.front.http2.outgoing import Outgoing
+from lossd_server.front.http2.rates import Rate
+from lossd_server.front.http2.request_head import MalformedHead
+
+# Streams that we reset, whose frames may still be under way: that many are remembered.
+MOST_RESET = 1024
+
+
+class Connection:
+    """`receive` takes bytes, `events` has what they meant, `outgoing` what is to be sent.
+
+    heads: requests' heads that are remembered, for all connections. now_s: any steady clock's time. closed: a fault has
+    ended it, and GOAWAY is the last that is sent.
+    """
+
+    def __init__(self, limits: Http2Limits, heads: Heads) -> None:
+        self._limits = limits
+        self.events: list[Event] = []
+        self.outgoing = Outgoing(self.events)
+        self.streams: dict[int, CallStream] = {}
+        self._reset: OrderedDict[int, None] = OrderedDict()
+        self._last_id = 0
+        self._preface = b""  # what is missing of it is not here yet
+        self._begun = self.going_away = self.closed = False
+        self._frames = FrameReader(limits.frame_bytes)
+        self._blocks = HeaderAssembly(limits.header_block_bytes)
+        self._decoder = HeaderDecoder(limits, heads)
+        self._empty = Rate("empty frames", limits.empty_frames)
+        self._control = ControlFrames(
+            limits, self.outgoing, self.streams, self.events, self._forget, self._decoder.acknowledged
+        )
+        # What the peer may send now, and bytes that are still to come of messages which somebody waits for.
+        self._window = frames.FIRST_WINDOW_BYTES
+        self._expected = 0
+        settings = {
+            frames.HEADER_TABLE_SIZE: 0,
+            frames.MAX_CONCURRENT_STREAMS: limits.concurrent_streams,
+            frames.INITIAL_WINDOW_SIZE: limits.initial_window_bytes,
+            frames.MAX_FRAME_SIZE: limits.frame_bytes,
+            frames.MAX_HEADER_LIST_SIZE: limits.header_list_bytes,
+        }
+        self.outgoing.write(frames.settings(settings))
+        self._grant_connection()
+
+    @property
+    def settings_acknowledged(self) -> bool:
+        return self._control.settings_acknowledged
+
+    # What comes.
+
+    def receive(self, data: bytes, now_s: float) -> None:
+        """Takes bytes, cut anywhere."""
+        if self.closed:
+            return
+        try:
+            if not self._begun:
+                data = self._take_preface(data)
+            for frame in self._frames.feed(data):
+                try:
+                    self._take(frame, now_s)
+                except StreamFault as fault:
+                    self._reset_for(fault, now_s)
+        except ConnectionFault as fault:
+            self._fail(fault)
+        self._grant_connection()
+
+    def own_memory(self) -> memoryview | None:
+        """Where the data that comes next may be received, without a copy; None where it goes to `receive`."""
+        left = self._frames.data_left
+        stream = self.streams.get(self._frames.stream_id) if left >= OWN_MEMORY_BYTES else None
+        if stream is None or stream.over or self.closed:
+            return None
+        memory = stream.reader.own_memory()
+        return None if memory is None else memory[:left]
+
+    def received(self, count: int, now_s: float) -> None:
+        """The first `count` bytes of `own_memory` have been received."""
+        try:
+            self._data(self._frames.direct(count), now_s, count)
+        except StreamFault as fault:
+            self._reset_for(fault, now_s)
+        except ConnectionFault as fault:
+            self._fail(fault)
+        self._grant_connection()
+
+    def _take_preface(self, data: bytes) -> bytes:
+        """What comes behind the preface."""
+        preface = self._preface + data
+        size = len(frames.PREFACE)
+        if not frames.PREFACE.startswith(preface[:size]):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the connection does not begin as HTTP/2 does")
+        self._begun = len(preface) >= size
+        self._preface = b"" if self._begun else preface
+        return preface[size:]
+
+    def _take(self, frame: Frame, now_s: float) -> None:
+        kind = frame.kind
+        self._blocks.check(frame)
+        if not self._control.has_settings and (kind != frames.SETTINGS or frame.flags & frames.ACK):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+        if kind == frames.DATA:
+            self._data(frame, now_s)
+        elif kind == frames.HEADERS or kind == frames.CONTINUATION:
+            block = self._blocks.begin(frame) if kind == frames.HEADERS else self._blocks.go_on(frame)
+            if block is not None:
+                self._headers(block)
+        else:
+            self._control.handle(frame, self._last_id, now_s)
+
+    def _data(self, frame: Frame, now_s: float, filled: int = 0) -> None:
+        """filled: bytes that were received into the message's own memory, in place of a payload."""
+        self._window -= frame.counted
+        if self._window < 0:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is overrun")
+        stream_id = frame.stream_id
+        ends = frame.whole and frame.flags & frames.END_STREAM
+        if frame.whole and not frame.payload and not ends and not filled:
+            self._empty.count(now_s)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._check_closed(stream_id)
+            return
+        reader = stream.reader
+        if reader.ended:
+            raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "DATA after the end")
+        if not reader.receive(frame.counted):
+            raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window is overrun")
+        stream.came += filled or len(frame.payload)
+        if stream.over:
+            if ends:
+                self._drop(stream_id)
+            return  # nobody takes it any more
+        expected = reader.expected
+        fault = ""
+        try:
+            if filled:
+                reader.fill(filled)
+            else:
+                reader.feed(frame.payload)
+        except MalformedMessage as error:
+            fault = str(error)
+        self._expected += reader.expected - expected
+        if ends:
+            self._end_request(stream_id, stream, fault)
+            return
+        self.events.append(MessagesCame(stream_id, fault))
+        self._grant(stream_id, reader)
+
+    def _end_request(self, stream_id: int, stream: CallStream, fault: str = "") -> None:
+        """Its client has sent all."""
+        if stream.length is not None and stream.length != stream.came:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "content-length is not what came")
+        reader = stream.reader
+        self._expected -= reader.expected
+        reader.ended = True
+        if reader.is_cut:
+            fault = fault or "the stream ends in the middle of a message"
+        self.events.append(MessagesCame(stream_id, fault))
+
+    def _headers(self, block: HeaderBlock) -> None:
+        stream_id = block.stream_id
+        stream = self.streams.get(stream_id)
+        if stream is None and stream_id > self._last_id:
+            if not stream_id & 1:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client's streams have odd numbers")
+            self._last_id = stream_id
+            self._open(block)
+            return
+        try:
+            self._decoder.trailers(block.block)  # also of a stream that is over: blocks may depend on each other
+        except MalformedHead as error:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, str(error)) from None
+        if stream is None:
+            self._check_closed(stream_id)
+        elif stream.reader.ended:
+            raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS after the end")
+        elif not block.ends or block.on_itself:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a second header block does not end the stream")
+        elif stream.over:
+            self._drop(stream_id)
+        else:
+            self._end_request(stream_id, stream)
+
+    def _open(self, block: HeaderBlock) -> None:
+        stream_id = block.stream_id
+        try:
+            head = self._decoder.head(block.block)
+        except MalformedHead as error:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, str(error)) from None
+        if block.on_itself:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
+        if self.going_away or len(self.streams) >= self._limits.concurrent_streams:
+            raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, "too many streams, or the server is going away")
+        if block.ends and head.length:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "content-length is not what came")
+        stream = CallStream(stream_id, head, self._limits.initial_window_bytes, self.outgoing.first_window)
+        stream.reader.ended = block.ends
+        self.streams[stream_id] = stream
+        self.events.append(CallBegun(stream_id, head))
+
+    def _check_closed(self, stream_id: int) -> None:
+        """For a frame on a stream without a call: passed over where we reset it, since the peer may not know yet."""
+        if not stream_id or stream_id > self._last_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame on a stream that was never opened")
+        if stream_id not in self._reset:
+            raise ConnectionFault(ErrorCode.STREAM_CLOSED, "a frame on a stream that is closed")
+
+    # What whoever handles the calls asks for.
+
+    def want(self, stream_id: int) -> None:
+        """Somebody is ready to take the stream's next message, whatever its size."""
+        stream = self.streams.get(stream_id)
+        if stream is None or stream.over:
+            return
+        reader = stream.reader
+        expected = reader.expected
+        reader.wanted = True
+        self._expected += reader.expected - expected
+        self._grant(stream_id, reader)
+        self._grant_connection()
+
+    def ended(self, stream_id: int, reset: bool) -> None:
+        """The call's end has left. reset: its client is to send no more; else it is given time to end by itself."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return
+        if stream.reader.ended:
+            self._drop(stream_id)
+        elif reset:
+            self.reset(stream_id, ErrorCode.NO_ERROR)
+        else:
+            self._expected -= stream.reader.expected
+            stream.over = True
+
+    def reset(self, stream_id: int, code: ErrorCode) -> None:
+        """Ends a stream at once, on both sides; its call is not told."""
+        self._drop(stream_id)
+        self.outgoing.write(frames.rst_stream(stream_id, code))
+        self._reset[stream_id] = None
+        if len(self._reset) > MOST_RESET:
+            self._reset.popitem(last=False)
+
+    def go_away(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: str = "", *, last: bool = True) -> None:
+        """Takes no further streams. last: False announces it only, so that what is under way is still taken."""
+        self.going_away = last
+        self.outgoing.write(frames.goaway(self._last_id if last else frames.MOST_STREAM_ID, code, reason))
+
+    def ping(self, payload: bytes) -> None:
+        self.outgoing.write(frames.frame(frames.PING, 0, 0, payload))
+
+    # Its books.
+
+    def _fail(self, fault: ConnectionFault) -> None:
+        self.closed = True
+        self.go_away(fault.code, fault.reason)
+        for stream_id in list(self.streams):
+            self._forget(stream_id)
+
+    def _reset_for(self, fault: StreamFault, now_s: float) -> None:
+        self._control.count_reset(now_s)
+        self._forget(fault.stream_id)
+        self.reset(fault.stream_id, fault.code)
+
+    def _forget(self, stream_id: int) -> None:
+        """The stream is over on both sides, and its call is told."""
+        stream = self._drop(stream_id)
+        if stream is not None and not stream.over:
+            self.events.append(CallReset(stream_id))
+
+    def _drop(self, stream_id: int) -> CallStream | None:
+        stream = self.streams.pop(stream_id, None)
+        if stream is not None:
+            if not stream.over:
+                self._expected -= stream.reader.expected
+            self.outgoing.drop(stream_id)
+        return stream
+
+    def _grant(self, stream_id: int, reader: MessageReader) -> None:
+        increment = reader.grant()
+        if increment:
+            self.outgoing.write(frames.window_update(stream_id, increment))
+
+    def _grant_connection(self) -> None:
+        """The window stays as wide as what is expected, and a base beyond it for what nobody expects yet."""
+        base = self._limits.connection_window_bytes
+        increment = self._expected + base - self._window
+        if 2 * increment >= base:
+            self._window += increment
+            self.outgoing.write(frames.window_update(0, increment))

@@ -1,0 +1,158 @@
+"""Control frames: those that say something of the connection or of a window, and carry nothing of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from lossd_server.front.http2 import frames
+from lossd_server.front.http2.call_stream import CallStream
+from lossd_server.front.http2.events import Event, PingAnswered
+from lossd_server.front.http2.frame_reader import Frame
+from lossd_server.front.http2.frames import ConnectionFault, ErrorCode, StreamFault
+from lossd_server.front.http2.limits import Http2Limits
+from lossd_server.front.http2.outgoing import Outgoing
+from lossd_server.front.http2.rates import Rate
+
+# The size of a frame's payload, where it is always the same.
+_SIZES = {frames.RST_STREAM: 4, frames.PING: frames.PING_BYTES, frames.WINDOW_UPDATE: 4}
+# Frames of the connection, which name no stream.
+_OF_CONNECTION = frozenset({frames.SETTINGS, frames.PING, frames.GOAWAY})
+
+
+class ControlFrames:
+    """streams: those with a call. forget: is told of a stream that its client reset, acknowledged: of our SETTINGS."""
+
+    def __init__(
+        self,
+        limits: Http2Limits,
+        outgoing: Outgoing,
+        streams: Mapping[int, CallStream],
+        events: list[Event],
+        forget: Callable[[int], object],
+        acknowledged: Callable[[], object],
+    ) -> None:
+        self._outgoing = outgoing
+        self._streams = streams
+        self._events = events
+        self._forget = forget
+        self._acknowledged = acknowledged
+        self.has_settings = False  # the peer's first frame
+        self.settings_acknowledged = False
+        self._handlers: dict[int, Callable[[Frame], None]] = {
+            frames.PRIORITY: self._priority,
+            frames.RST_STREAM: self._rst_stream,
+            frames.SETTINGS: self._settings,
+            frames.PUSH_PROMISE: self._push_promise,
+            frames.PING: self._ping,
+            frames.GOAWAY: self._goaway,
+            frames.WINDOW_UPDATE: self._window_update,
+        }
+        self._rates = {
+            frames.RST_STREAM: Rate("resets", limits.resets),
+            frames.SETTINGS: Rate("SETTINGS", limits.settings_frames),
+            frames.PING: Rate("PINGs", limits.pings),
+            frames.WINDOW_UPDATE: Rate("window updates", limits.window_updates),
+            frames.PRIORITY: Rate("priorities", limits.priorities),
+        }
+
+    def handle(self, frame: Frame, last_id: int, now_s: float) -> None:
+        """last_id: the newest stream that the peer has opened. Raises ConnectionFault, StreamFault."""
+        kind, stream_id = frame.kind, frame.stream_id
+        handler = self._handlers.get(kind)
+        if handler is None:
+            return  # of an extension that we do not know
+        if kind in _OF_CONNECTION and stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame of the connection names a stream")
+        if len(frame.payload) != _SIZES.get(kind, len(frame.payload)):
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame has a wrong size")
+        if kind in (frames.RST_STREAM, frames.WINDOW_UPDATE) and stream_id > last_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame on a stream that was never opened")
+        if kind in self._rates and not frame.flags & frames.ACK:
+            self._rates[kind].count(now_s)
+        handler(frame)
+
+    def count_reset(self, now_s: float) -> None:
+        """We were made to reset a stream, which counts as if its client had."""
+        self._rates[frames.RST_STREAM].count(now_s)
+
+    def _rst_stream(self, frame: Frame) -> None:
+        if not frame.stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM on stream 0")
+        self._forget(frame.stream_id)
+
+    def _settings(self, frame: Frame) -> None:
+        payload = bytes(frame.payload)
+        if frame.flags & frames.ACK:
+            if payload:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement has a payload")
+            if not self.settings_acknowledged:
+                self.settings_acknowledged = True
+                self._acknowledged()
+            return
+        if len(payload) % frames.SETTING_BYTES:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS have a wrong size")
+        self.has_settings = True
+        for key, value in frames.read_settings(payload):
+            self._setting(key, value)
+        self._outgoing.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        self._outgoing.pump()
+
+    def _setting(self, key: int, value: int) -> None:
+        if key == frames.ENABLE_PUSH and value > 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
+        if key == frames.INITIAL_WINDOW_SIZE:
+            if value > frames.MOST_WINDOW_BYTES:
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the initial window is too large")
+            difference, self._outgoing.first_window = value - self._outgoing.first_window, value
+            for stream in self._streams.values():
+                stream.sender.window += difference
+                if stream.sender.window > frames.MOST_WINDOW_BYTES:
+                    raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
+        elif key == frames.MAX_FRAME_SIZE:
+            if not frames.LEAST_FRAME_BYTES <= value <= frames.MOST_FRAME_BYTES:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "MAX_FRAME_SIZE is out of its range")
+            self._outgoing.frame_bytes = value
+
+    def _ping(self, frame: Frame) -> None:
+        payload = bytes(frame.payload)
+        if frame.flags & frames.ACK:
+            self._events.append(PingAnswered(payload))
+        else:
+            self._outgoing.write(frames.frame(frames.PING, frames.ACK, 0, payload))
+
+    @staticmethod
+    def _goaway(frame: Frame) -> None:
+        """The client opens no further streams; those that are open go on."""
+        if len(frame.payload) < frames.GOAWAY_BYTES:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY is too short")
+
+    def _window_update(self, frame: Frame) -> None:
+        stream_id = frame.stream_id
+        increment = int.from_bytes(frame.payload, "big") & frames.MOST_WINDOW_BYTES
+        if not stream_id:
+            if not increment:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a window grows by nothing")
+            self._outgoing.widen(increment)
+            return
+        if not increment:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a window grows by nothing")
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return  # it has ended meanwhile
+        stream.sender.window += increment
+        if stream.sender.window > frames.MOST_WINDOW_BYTES:
+            raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
+        self._outgoing.pump()
+
+    @staticmethod
+    def _priority(frame: Frame) -> None:
+        if not frame.stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
+        if len(frame.payload) != frames.PRIORITY_BYTES:
+            raise StreamFault(frame.stream_id, ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has a wrong size")
+        if int.from_bytes(frame.payload[:4], "big") & frames.MOST_STREAM_ID == frame.stream_id:
+            raise StreamFault(frame.stream_id, ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
+
+    @staticmethod
+    def _push_promise(_: Frame) -> None:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client promises no push")

@@ -1,0 +1,80 @@
+"""Front of our own: listens, and serves gRPC over HTTP/2 on each connection."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from lossd_server.call.contract import Routes
+from lossd_server.config.address import split
+from lossd_server.config.settings import Settings
+from lossd_server.front.http2.limits import Http2Limits
+from lossd_server.front.http2.protocol import Http2Protocol, Shared
+
+# How late a deadline is noticed here; a client's own is its own to keep.
+SWEEP_S = 0.25
+
+
+class Http2Front:
+    """`lossd_server.call.contract.Front`. shares_port: with other processes of this server."""
+
+    def __init__(self, routes: Routes, settings: Settings, shares_port: bool = False) -> None:
+        self._shared = Shared(routes, Http2Limits(), settings.max_connections)
+        self._shares_port = shares_port
+        self._servers: list[asyncio.Server] = []
+        self._paths: list[str] = []
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def start(self, addresses: Sequence[str]) -> list[str]:
+        opened = []
+        for address in addresses:
+            try:
+                opened.append(await self._listen(address))
+            except OSError as error:
+                await self.stop(None)
+                raise OSError(f"cannot listen on {address}: {error.strerror or error}") from error
+        self._sweep()
+        return opened
+
+    async def _listen(self, address: str) -> str:
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> Http2Protocol:
+            return Http2Protocol(self._shared)
+
+        if address.startswith("unix:"):
+            path = address.removeprefix("unix:").removeprefix("//")
+            self._servers.append(await loop.create_unix_server(protocol, path))
+            self._paths.append(path)
+            return address
+        host, port = split(address)
+        server = await loop.create_server(protocol, host, port, reuse_port=self._shares_port or None, backlog=1024)
+        self._servers.append(server)
+        return f"{address.rpartition(':')[0]}:{server.sockets[0].getsockname()[1]}"
+
+    async def stop(self, grace_s: float | None) -> None:
+        shared = self._shared
+        shared.closing = True
+        for server in self._servers:
+            server.close()
+        for path in self._paths:
+            with suppress(OSError):
+                os.unlink(path)
+        for connection in shared.connections:
+            connection.go_away(last=True)
+        until = time.monotonic() + (grace_s or 0.0)
+        while any(connection.calls for connection in shared.connections) and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(shared.connections):
+            connection.close()
+
+    def _sweep(self) -> None:
+        now_s = time.monotonic()
+        for connection in list(self._shared.connections):
+            connection.expire(now_s)
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)

@@ -1,0 +1,133 @@
+"""Header blocks (RFC 7541): those that come are decoded, or known by their bytes; those that leave are constants.
+
+Our SETTINGS allow no dynamic table. Once they are acknowledged, and the sender has emptied its table, a block is a pure
+function of its bytes: then the heads of requests are remembered, for all connections together. What we send refers to
+the static table alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Sequence
+
+from hpack.exceptions import HPACKError, OversizedHeaderListError
+from hpack.hpack import Decoder
+
+from lossd_server.call.contract import Status
+from lossd_server.front.http2.frames import ConnectionFault, ErrorCode
+from lossd_server.front.http2.limits import Http2Limits
+from lossd_server.front.http2.request_head import MalformedHead, RequestHead, check_field, request_head
+
+# The library logs every field at DEBUG: a header's value never reaches our log.
+logging.getLogger("hpack").setLevel(logging.INFO)
+
+# Blocks that are remembered, and the longest of them. Clients send two or three kinds; a timeout makes more.
+MOST_HEADS, LONGEST_BLOCK = 2048, 1024
+
+Heads = dict[bytes, RequestHead]
+
+
+class HeaderDecoder:
+    """Of one connection. heads: what is remembered, shared with the others."""
+
+    def __init__(self, limits: Http2Limits, heads: Heads) -> None:
+        self._limits = limits
+        self._heads = heads
+        self._decoder = Decoder(limits.header_list_bytes)
+        self._acknowledged = False
+        self._pure = False
+
+    def acknowledged(self) -> None:
+        """The peer knows that we allow no dynamic table: its next block must say that it has none."""
+        self._acknowledged = True
+        self._decoder.max_allowed_table_size = 0
+
+    def head(self, block: bytes) -> RequestHead:
+        """The head of a request. Raises MalformedHead, ConnectionFault."""
+        if self._pure:
+            known = self._heads.get(block)
+            if known is not None:
+                return known
+        head = request_head(self._decode(block))
+        if self._pure and len(block) <= LONGEST_BLOCK:
+            if len(self._heads) >= MOST_HEADS:
+                self._heads.pop(next(iter(self._heads)))
+            self._heads[block] = head
+        return head
+
+    def trailers(self, block: bytes) -> None:
+        """Fields after a request's messages: they say nothing, and must be right. Raises as `head`."""
+        for name, value in self._decode(block):
+            check_field(name, value)
+
+    def _decode(self, block: bytes) -> Sequence[tuple[bytes, bytes]]:
+        try:
+            fields = list(self._decoder.decode(block, raw=True))
+        except OversizedHeaderListError:
+            raise self._too_many() from None
+        except (HPACKError, IndexError, ValueError):
+            raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "a header block cannot be decoded") from None
+        self._pure = self._acknowledged and self._decoder.header_table_size == 0
+        if len(fields) > self._limits.header_fields:
+            raise MalformedHead("too many headers")
+        return [(bytes(name), bytes(value)) for name, value in fields]
+
+    def _too_many(self) -> Exception:
+        if self._pure:
+            return MalformedHead("the headers are too large")
+        return ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "the headers are too large")
+
+
+def _integer(value: int, bits: int, pattern: int) -> bytes:
+    """An integer with a prefix of `bits` (section 5.1)."""
+    most = (1 << bits) - 1
+    if value < most:
+        return bytes([pattern | value])
+    written = bytearray([pattern | most])
+    value -= most
+    while value >= 128:
+        written.append(value & 127 | 128)
+        value >>= 7
+    written.append(value)
+    return bytes(written)
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A field that no table holds, and none is to hold (section 6.2.2)."""
+    return b"\0" + _integer(len(name), 7, 0) + name + _integer(len(value), 7, 0) + value
+
+
+_STATUS = {200: b"\x88", 400: b"\x8c"}  # of the static table
+_CONTENT_TYPE = b"\x0f\x10" + _integer(len(b"application/grpc"), 7, 0) + b"application/grpc"
+RESPONSE_HEAD = _STATUS[200] + _CONTENT_TYPE
+OK_TRAILERS = literal(b"grpc-status", b"0")
+
+
+def trailers(status: Status) -> bytes:
+    """The block after the last message."""
+    if not status.code and not status.message and not status.trailers:
+        return OK_TRAILERS
+    parts = [literal(b"grpc-status", str(status.code).encode())]
+    if status.message:
+        parts.append(literal(b"grpc-message", _percent(status.message)))
+    for key, value in status.trailers:
+        written = base64.b64encode(value).rstrip(b"=") if isinstance(value, bytes) else value.encode("ascii", "replace")
+        parts.append(literal(key.encode("ascii"), written))
+    return b"".join(parts)
+
+
+def http_head(http_status: int, length: int) -> bytes:
+    """The head of an answer in plain text, to what is no call of gRPC."""
+    return (
+        b"\x08" + _integer(3, 7, 0) + str(http_status).encode()
+        + literal(b"content-type", b"text/plain; charset=utf-8")
+        + literal(b"content-length", str(length).encode())
+    )  # fmt: skip
+
+
+def _percent(message: str) -> bytes:
+    """gRPC's own percent-encoding: printable ASCII but for the percent sign stays."""
+    return b"".join(
+        bytes([byte]) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in message.encode("utf-8")
+    )

@@ -1,0 +1,143 @@
+"""Message reader: the length-prefixed messages in one stream's DATA, and the window that lets them in.
+
+The first five bytes tell a message's size. The peer may send a first window without being asked; what a message needs
+beyond it is let in when somebody is ready to take it, and charged by then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from lossd_server.call.contract import Body
+
+PREFIX_BYTES = 5
+# Messages from here on are received into memory of their own as soon as they are wanted, and not put together.
+OWN_MEMORY_BYTES = 1 << 16
+
+
+class MalformedMessage(Exception):
+    """The call ends with INTERNAL, as gRPC's protocol has it."""
+
+
+class MessageReader:
+    """wanted: somebody waits for the next message. ended: the peer sends no more."""
+
+    __slots__ = (
+        "_came", "_first_window", "_head", "_left", "_memory", "_parts", "_ready", "_size", "_taken", "_window",
+        "ended", "wanted",
+    )  # fmt: skip
+
+    def __init__(self, first_window: int) -> None:
+        self._first_window = self._window = first_window
+        self.wanted = self.ended = False
+        # Bytes of messages and their prefixes, from the stream's beginning: that came, and that were taken.
+        self._came = self._taken = 0
+        self._ready: deque[Body] = deque()
+        # The message that is coming in: its prefix, its size once that is whole, what it misses, what is here of it.
+        self._head = b""
+        self._size = -1
+        self._left = 0
+        self._parts: list[bytes | memoryview] = []
+        self._memory: memoryview | None = None  # all of it, filled as far as it is here
+
+    def receive(self, counted: int) -> bool:
+        """Takes note of bytes that flow control counts. False: the peer had no room for them."""
+        self._window -= counted
+        return self._window >= 0
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Raises MalformedMessage."""
+        self._came += len(data)
+        at, end = 0, len(data)
+        while at < end:
+            if self._size < 0:
+                taken = bytes(data[at : at + PREFIX_BYTES - len(self._head)])
+                self._head += taken
+                at += len(taken)
+                if len(self._head) < PREFIX_BYTES:
+                    return
+                if self._head[0]:
+                    raise MalformedMessage("a message is compressed, which grpc-encoding did not say")
+                self._size = self._left = int.from_bytes(self._head[1:], "big")
+            part = data[at : at + self._left]
+            at += len(part)
+            if self._memory is None:
+                # Bytes of its own: a view would keep all that was received with it.
+                self._parts.append(bytes(part))
+            else:
+                self._memory[self._size - self._left :][: len(part)] = part
+            self._left -= len(part)
+            if not self._left:
+                self._finish()
+
+    def _finish(self) -> None:
+        parts, memory = self._parts, self._memory
+        self._ready.append(memory or (parts[0] if len(parts) == 1 else b"".join(parts)))
+        self._parts, self._memory, self._head, self._size = [], None, b"", -1
+
+    def own_memory(self) -> memoryview | None:
+        """What is missing of the message that somebody waits for, to be received into; None where it is not large."""
+        if not self.wanted or self._ready or self._size < OWN_MEMORY_BYTES:
+            return None
+        if self._memory is None:
+            self._memory = np.empty(self._size, np.uint8).data
+            here = b"".join(self._parts)
+            self._memory[: len(here)] = here
+            self._parts = []
+        return self._memory[self._size - self._left :]
+
+    def fill(self, count: int) -> None:
+        """The next `count` bytes of that memory have been received."""
+        self._came += count
+        self._left -= count
+        if not self._left:
+            self._finish()
+
+    @property
+    def next_size(self) -> int | None:
+        """Of the message that is taken next; None while it is not known."""
+        if self._ready:
+            return len(self._ready[0])
+        return self._size if self._size >= 0 else None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the stream ended in the middle of a message."""
+        return self.ended and bool(self._head)
+
+    @property
+    def unclaimed(self) -> int:
+        """Bytes that are here, of messages that nobody waits for."""
+        return self._came - min(self._came, self._wanted_end)
+
+    @property
+    def expected(self) -> int:
+        """Bytes that are still to come of the message that somebody waits for."""
+        return max(0, self._wanted_end - self._came) if self.wanted else 0
+
+    @property
+    def _wanted_end(self) -> int:
+        size = self.next_size if self.wanted else None
+        return self._taken if size is None else self._taken + PREFIX_BYTES + size
+
+    def take(self) -> Body | None:
+        """The next message, if it is whole; nobody waits for another one then."""
+        if not self._ready:
+            return None
+        body = self._ready.popleft()
+        self._taken += len(body) + PREFIX_BYTES
+        self.wanted = False
+        return body
+
+    def grant(self) -> int:
+        """The increment that the peer is to be told now, 0 for none: to what is wanted, and a first window beyond."""
+        if self.ended:
+            return 0
+        target = self._wanted_end - self._came + self._first_window
+        increment = target - self._window
+        if increment <= 0 or (2 * increment < self._first_window and self.expected <= self._window):
+            return 0
+        self._window += increment
+        return increment

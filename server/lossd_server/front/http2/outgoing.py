@@ -1,0 +1,155 @@
+"""Outgoing half of an HTTP/2 connection: frames that are to be sent, and what waits for the peer's windows.
+
+Streams with something queued take turns, a frame each, so that one whose answer is not read stops no other.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from lossd_server.front.http2 import frames
+from lossd_server.front.http2.events import CallSent, Event, RoomMade
+from lossd_server.front.http2.frames import ConnectionFault, ErrorCode
+from lossd_server.front.http2.header_blocks import OK_TRAILERS, RESPONSE_HEAD
+from lossd_server.front.http2.message_reader import PREFIX_BYTES
+from lossd_server.front.http2.send_stream import Part, SendStream
+
+# The largest frame that we send, whatever the peer takes: between two of them other streams have their turn.
+FRAME_BYTES = 1 << 18
+_HEAD = len(RESPONSE_HEAD)
+_ENDS = frames.END_HEADERS | frames.END_STREAM
+
+
+class Outgoing:
+    """events: where what was sent is told. paused: the transport takes nothing for now; what is queued waits."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self._events = events
+        self._parts: list[Part] = []
+        self._window = self.first_window = frames.FIRST_WINDOW_BYTES
+        self.frame_bytes = frames.LEAST_FRAME_BYTES
+        self._waiting: OrderedDict[int, SendStream] = OrderedDict()  # whose turn is next comes first
+        self.paused = False
+
+    def write(self, part: bytes) -> None:
+        """A frame that no window holds back."""
+        self._parts.append(part)
+
+    def take(self) -> list[Part]:
+        """What is to be sent now."""
+        parts, self._parts = self._parts, []
+        return parts
+
+    @property
+    def has_parts(self) -> bool:
+        return bool(self._parts)
+
+    def answer(self, sender: SendStream, message: bytes) -> None:
+        """The only message of a call that ends well: head, message and trailers in one go, where the windows allow."""
+        size = len(message) + PREFIX_BYTES
+        if size > self._window or size > sender.window or size > self.frame_bytes or self.paused or sender.queued:
+            self.head(sender)
+            self.message(sender, message)
+            self.end(sender, OK_TRAILERS)
+            return
+        self._window -= size
+        stream_id = sender.stream_id
+        self._parts += (
+            frames.frame_head(_HEAD, frames.HEADERS, frames.END_HEADERS, stream_id) + RESPONSE_HEAD,
+            frames.frame_head(size, frames.DATA, 0, stream_id) + b"\0" + len(message).to_bytes(4, "big"),
+            message,
+            frames.frame_head(len(OK_TRAILERS), frames.HEADERS, _ENDS, stream_id) + OK_TRAILERS,
+        )
+        sender.trailers = OK_TRAILERS
+        self._events.append(CallSent(stream_id))
+
+    def head(self, sender: SendStream, block: bytes = RESPONSE_HEAD) -> None:
+        """The head of an answer, before its first message; a second time nothing."""
+        if not sender.begun:
+            sender.begun = True
+            self._headers(sender.stream_id, block, frames.END_HEADERS)
+
+    def message(self, sender: SendStream, message: Part) -> None:
+        """A message, as the windows let it."""
+        self.data(sender, b"\0" + len(message).to_bytes(4, "big"), message)
+
+    def data(self, sender: SendStream, *parts: Part) -> None:
+        sender.queue(*parts)
+        self._waiting.setdefault(sender.stream_id, sender)
+        self.pump()
+
+    def end(self, sender: SendStream, trailers: bytes) -> None:
+        """The last block, once all messages have left; alone, where there was none. b"": without a block."""
+        sender.trailers = trailers
+        if not sender.queued:
+            self._finish(sender)
+
+    def fail(self, sender: SendStream, trailers: bytes) -> bool:
+        """As `end`, but what waits is not sent any more: a client that does not read hears of it all the same.
+
+        False where a message was sent in part, so that the stream can only be reset.
+        """
+        self.drop(sender.stream_id)
+        if not sender.drop_unsent():
+            return False
+        self.end(sender, trailers)
+        return True
+
+    def drop(self, stream_id: int) -> None:
+        """The stream is over: what is queued for it is not sent."""
+        self._waiting.pop(stream_id, None)
+
+    def pump(self) -> None:
+        """Sends what the windows allow, a frame of each stream in turn."""
+        blocked = 0
+        while self._waiting and self._window > 0 and not self.paused and blocked < len(self._waiting):
+            stream_id, sender = self._waiting.popitem(last=False)
+            if sender.window <= 0 and sender.queued:
+                self._waiting[stream_id] = sender
+                blocked += 1
+                continue
+            blocked = 0
+            sent = sender.queued
+            self._parts += sender.next_frame(min(self._window, self.frame_bytes, FRAME_BYTES))
+            sent -= sender.queued
+            self._window -= sent
+            if sender.queued:
+                self._waiting[stream_id] = sender
+            elif sender.trailers is not None:
+                self._finish(sender)
+                continue
+            self._events.append(RoomMade(stream_id))
+            if not self._has_room():
+                return
+
+    def _has_room(self) -> bool:
+        """Whether more may be put together now: what was is written first, and the transport says what it takes."""
+        return sum(map(len, self._parts)) < 4 * FRAME_BYTES
+
+    def _finish(self, sender: SendStream) -> None:
+        assert sender.trailers is not None
+        if sender.trailers:
+            block = sender.trailers if sender.begun else RESPONSE_HEAD + sender.trailers
+            self._headers(sender.stream_id, block, _ENDS)
+        else:
+            self._parts.append(frames.frame(frames.DATA, frames.END_STREAM, sender.stream_id))
+        self._events.append(CallSent(sender.stream_id))
+
+    def _headers(self, stream_id: int, block: bytes, flags: int) -> None:
+        """One HEADERS frame, and CONTINUATIONs where the peer's frames are smaller."""
+        most = self.frame_bytes
+        first, rest = block[:most], block[most:]
+        last = flags & ~frames.END_HEADERS if rest else flags
+        self._parts.append(frames.frame(frames.HEADERS, last, stream_id, first))
+        while rest:
+            first, rest = rest[:most], rest[most:]
+            self._parts.append(frames.frame(frames.CONTINUATION, 0 if rest else frames.END_HEADERS, stream_id, first))
+
+    # What the peer allows.
+
+    def widen(self, increment: int) -> None:
+        """The connection's window."""
+        self._window += increment
+        if self._window > frames.MOST_WINDOW_BYTES:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
+        self.pump()
