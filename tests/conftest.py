@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from lossd_server.backends import Backend
+from lossd_server.config.settings import FRONTS, Settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--front", choices=FRONTS, default="", help="what servers of the tests are reached by")
     parser.addoption("--gpu", action="store_true", help="run the Triton backend on a GPU, not under its interpreter")
 
 
@@ -18,8 +20,19 @@ def pytest_configure(config: pytest.Config) -> None:
     # Read once, when Triton and torch are imported: before any test module is. torch's tensors are small here and its
     # threads wait for each other: on two busy cores the tests that compare with it would take five times as long.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    front = config.getoption("--front")
+    if front:
+        (Settings.__init__.__kwdefaults__ or {})["front"] = front  # of every server that names none
+        os.environ["LOSSD_FRONT"] = front  # and of those that are started as processes
     if not config.getoption("--gpu"):
         os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.fixture
+def grpcio_alone(request: pytest.FixtureRequest) -> None:
+    """For tests of what lossd's own front does otherwise, which has tests of its own."""
+    if request.config.getoption("--front") == "http2":
+        pytest.skip("of grpcio's front")
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from lossd_server.config.settings import Settings
 from lossd_server.engine.worker import Worker
 from lossd_server.errors import passes
 from lossd_server.front.grpcio.front import GrpcioFront
+from lossd_server.front.http2.front import Http2Front
 from lossd_server.intake.intake import Intake
 from lossd_server.metrics import EvaluationCounts
 from lossd_server.processes.shared_counters import SharedCounters
@@ -61,7 +62,8 @@ class Server:
         self.service = LossService(settings, admission, self._worker, intake, self._info)
         self.health = Health()
         self.routes = self._routes()
-        self._front: Front = GrpcioFront(self.routes, settings, shares_port=self._counters.workers > 1)
+        front = Http2Front if settings.front == "http2" else GrpcioFront
+        self._front: Front = front(self.routes, settings, shares_port=self._counters.workers > 1)
         self._sweeper: asyncio.TimerHandle | None = None
         self._publisher: asyncio.TimerHandle | None = None
         self._sharer: asyncio.TimerHandle | None = None  # of the next try to open the socket for shared memory

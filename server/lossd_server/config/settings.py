@@ -32,6 +32,9 @@ examples:
 """
 
 
+FRONTS = ("grpcio", "http2")
+
+
 class SettingsError(ValueError):
     """A setting that cannot be used; the message is a sentence for whoever started the server."""
 
@@ -52,6 +55,9 @@ class Settings:
     )
     insecure: bool = _setting("network", False, "allow addresses that other machines can reach, without TLS")
     max_connections: int = _setting("network", 4096, "open connections for each address")
+    front: str = _setting(
+        "network", "grpcio", "what turns connections into calls: gRPC's own library, or lossd's HTTP/2", FRONTS
+    )
     reflection: str = _setting(
         "network", "auto", "gRPC's reflection service; auto: only on local addresses", ("auto", "on", "off")
     )

@@ -7,6 +7,7 @@ import time
 
 import grpc
 import grpc.aio
+import pytest
 
 from lossd.v1 import service_pb2 as service
 from tests.server.edge import EdgeBackend
@@ -87,6 +88,7 @@ def test_cancellation() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("grpcio_alone")  # a message of unknown size is reserved for
 def test_body_that_does_not_come() -> None:
     """A call whose message is not there in time ends with DEADLINE_EXCEEDED, and gives its reservation back."""
 
@@ -106,6 +108,7 @@ def test_body_that_does_not_come() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("grpcio_alone")  # a message of unknown size is reserved for
 def test_readers_wait_for_each_other() -> None:
     """Calls of unknown size beyond the budget wait until others are read or gone, and are then answered."""
 
@@ -156,6 +159,7 @@ def test_stopping() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("grpcio_alone")  # a message of unknown size is reserved for
 def test_cancelled_while_sending() -> None:
     """A client that goes away before its message is whole leaves nothing behind."""
 

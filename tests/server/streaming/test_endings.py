@@ -189,10 +189,10 @@ def test_a_client_that_does_not_read() -> None:
                 before = sent
                 for _ in range(50):
                     await held(channel)
-                return before == sent >= 8
+                return before == sent >= 7  # or 8, where the front lets one in that waits
 
             sending = asyncio.ensure_future(send())
-            await until_awaited(at_a_stand, lambda: f"8 messages go, and then no more; {sent} went")
+            await until_awaited(at_a_stand, lambda: f"7 messages go, and then no more; {sent} went")
             assert (await held(channel))[0] <= 64 * MIB
             server.service.expire(time.monotonic() + 1001.0)
             await until_held(channel, (0, 0))
@@ -201,8 +201,10 @@ def test_a_client_that_does_not_read() -> None:
             with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
                 await sending
 
-            # INTERNAL is the aio client's own word for a write that the call's end caught in the middle.
-            assert await talk.call.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
+            # INTERNAL is the aio client's own word for a write that the call's end caught in the middle, CANCELLED that
+            # of a reset in the middle of an answer.
+            codes = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED
+            assert await talk.call.code() in codes
             assert (await stub(channel).CrossEntropy(small())).summary.count == 4
 
     asyncio.run(run())
