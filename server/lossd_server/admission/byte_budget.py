@@ -23,11 +23,15 @@ class Admission:
         self.requests = 0
         self._reading_bytes = 0  # the part of `bytes` that is charged for bodies of unknown size
 
+    def has_room(self, size: int) -> bool:
+        """Whether a request of `size` bytes would be charged now."""
+        return self.requests < self.max_requests and self.bytes + size <= self.max_bytes
+
     def admit(self, size: int) -> None:
         """Charges a request of `size` bytes. Raises TooLarge or Overloaded, and charges nothing then."""
         if size > self.max_message_bytes:
             raise self.too_large(size)
-        if self.requests >= self.max_requests or self.bytes + size > self.max_bytes:
+        if not self.has_room(size):
             raise self.overloaded(size)
         self.requests += 1
         self.bytes += size

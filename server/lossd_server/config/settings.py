@@ -77,6 +77,12 @@ class Settings:
         "limits", 512 << 20, "bytes of requests in progress; beyond it, calls are told to retry later"
     )
     max_inflight_requests: int = _setting("limits", 4096, "the same limit as a number of requests")
+    max_admission_wait_s: float = _setting(
+        "limits",
+        1.0,
+        "seconds that a request waits for room before it is told to retry later; on --front http2, where none of it is "
+        "let in before",
+    )
     max_body_s: float = _setting("limits", 20.0, "seconds for a request's body to arrive")
     max_stream_idle_s: float = _setting(
         "limits", 60.0, "seconds that a stream's open evaluations wait for their client to send or to read"

@@ -1,6 +1,13 @@
-"""Request body: the one message of a unary call. Charged before it is read, bounded in size, exactly one."""
+"""Request body: the one message of a unary call. Charged before it is read, bounded in size, exactly one.
+
+Where the front tells a message's size before it lets it in, the caller waits for room, with nothing of it here. Where
+it cannot, the size that was announced is charged at once or refused, and the largest is reserved where none was.
+"""
 
 from __future__ import annotations
+
+import asyncio
+import time
 
 from lossd_server.admission.byte_budget import Admission
 from lossd_server.admission.waiting_line import WaitingLine
@@ -11,10 +18,11 @@ from lossd_server.wire.metadata import REQUEST_BYTES
 
 
 class BodyReader:
-    """Reads messages within what admission allows. Calls of unknown size wait until others like them are read."""
+    """Reads messages within what admission allows. wait_s: how long a caller waits for room at most."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, wait_s: float) -> None:
         self._admission = admission
+        self._wait_s = wait_s
         self._line = WaitingLine()
 
     async def read(self, call: UnaryCall, source: ServerCall, announced: int | None) -> Body:
@@ -25,7 +33,9 @@ class BodyReader:
         expected = announced if size is None else size
         if size is not None and announced is not None and size > announced:
             raise _mismatch(announced, size)
-        if expected is not None:
+        if size is not None:
+            await self._admit(call, size, source.deadline)
+        elif expected is not None:
             call.admit(admission, expected)
         else:
             await self._reserve(call)
@@ -49,6 +59,28 @@ class BodyReader:
     def wake(self) -> None:
         """Lets those in who wait, where something was given back."""
         self._line.wake()
+
+    async def _admit(self, call: UnaryCall, size: int, deadline: float) -> None:
+        """Charges `size`, in the order of arrival. Raises TooLarge; Overloaded after the time for waiting."""
+        admission = self._admission
+
+        def take() -> bool | None:
+            if not admission.has_room(size):
+                return None
+            call.admit(admission, size)
+            return True
+
+        if size > admission.max_message_bytes:
+            raise admission.too_large(size)
+        if self._line.at_once(take):
+            return
+        if len(self._line) >= admission.max_requests:
+            raise admission.overloaded(size)
+        try:
+            async with asyncio.timeout(min(self._wait_s, deadline - time.monotonic())):
+                await self._line.enter(take, give_back=lambda _: None)
+        except TimeoutError:
+            raise admission.overloaded(size) from None
 
     async def _reserve(self, call: UnaryCall) -> None:
         """Charges the largest message. What was charged is given back when the call is over, whatever its end."""

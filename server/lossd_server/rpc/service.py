@@ -34,11 +34,11 @@ class LossService:
         self._worker = worker
         self._intake = intake
         self._info = info
-        self._bodies = BodyReader(admission)
+        self._bodies = BodyReader(admission, settings.max_admission_wait_s)
         self._calls: set[UnaryCall] = set()
         self._idle = asyncio.Event()  # set when the last call has ended while closing
         self._idle.set()
-        self._streams = Streams(admission, intake, settings.max_stream_idle_s)
+        self._streams = Streams(admission, intake, settings.max_stream_idle_s, self._bodies.wake)
 
     def add_to(self, dispatcher: Dispatcher) -> None:
         for rpc in service_pb2.DESCRIPTOR.services_by_name["LossService"].methods_by_name:

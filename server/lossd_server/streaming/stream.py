@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from math import inf
 from typing import TypeVar
@@ -29,9 +29,10 @@ T = TypeVar("T")
 
 
 class Streams:
-    """All streams of a server."""
+    """All streams of a server. given_back: called when a stream gave something back, for others that wait for it."""
 
-    def __init__(self, admission: Admission, intake: Intake, idle_s: float) -> None:
+    def __init__(self, admission: Admission, intake: Intake, idle_s: float, given_back: Callable[[], object]) -> None:
+        self._given_back = given_back
         self.line = WaitingLine()  # streams that wait for room, until something is given back
         self._admission = admission
         self._intake = intake
@@ -63,6 +64,11 @@ class Streams:
     def wake(self) -> None:
         """Something was given back."""
         self.line.wake()
+
+    def gave_back(self) -> None:
+        """A stream gave something back."""
+        self.wake()
+        self._given_back()
 
     def expire(self, now: float) -> None:
         """Gives up, at `now` on time.monotonic, what has not gone on for too long. For a timer to call."""
@@ -228,4 +234,4 @@ class Stream:
 
     def _changed(self) -> None:
         self._given_back.set()
-        self._streams.wake()
+        self._streams.gave_back()
