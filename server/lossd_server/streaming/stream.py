@@ -14,7 +14,7 @@ from lossd_server.admission.byte_budget import RETRY_AFTER_S, Admission
 from lossd_server.admission.stream_budget import Reservation, StreamBudget, StreamsBudget
 from lossd_server.admission.waiting_line import WaitingLine
 from lossd_server.call.contract import ServerCall
-from lossd_server.errors import DeadlineOver, Overloaded, ServerError, TooLarge, shortage
+from lossd_server.errors import DeadlineOver, GoingAway, Overloaded, ServerError, TooLarge, shortage
 from lossd_server.intake.intake import Intake, going_away
 from lossd_server.streaming.session import Session
 from lossd_server.wire import metadata
@@ -85,7 +85,7 @@ class Streams:
 
     def _enter(self, call: ServerCall) -> Stream:
         self._intake.require_open()
-        if len(self._streams) >= MAX_STREAMS:
+        if len(self._streams) >= MAX_STREAMS and not self._make_room():
             raise Overloaded(
                 f"the server has {len(self._streams)} streams, of at most {MAX_STREAMS}",
                 reason="OVERLOADED",
@@ -97,6 +97,14 @@ class Streams:
         self._none_left.clear()
         call.on_close(lambda: self._leave(stream))
         return stream
+
+    def _make_room(self) -> bool:
+        """Ends the stream that has been silent for longest, where that is long enough."""
+        silent = min(self._streams, key=lambda one: one.silent_since)
+        if silent.silent_since + self._idle_s > time.monotonic():
+            return False
+        silent.make_room(self._idle_s)
+        return True
 
     def _leave(self, stream: Stream) -> None:
         stream.stop_writing()
@@ -125,6 +133,8 @@ class Stream:
         self._written.set()
         self._writing_since = inf
         self._read_since = 0.0  # when it was last held up; +∞ while it is
+        self._heard = inf  # when it began to wait for a message; +∞ where it does not
+        self._receiving_since = inf  # when the message that is being let in began to come
         self._over = False
         self._writer = asyncio.create_task(self._write())
 
@@ -136,11 +146,18 @@ class Stream:
                 account.messages >= MOST_MESSAGES
             ):
                 await self._held_up(self._change())
+            self._heard = time.monotonic()
+            size = await call.next_size()  # charged before it is let in, where the front can tell
+            self._heard = time.monotonic()
+            charge = None if size is None else await self._charge(size)
+            self._receiving_since = inf if charge is None else time.monotonic()
             body = await call.read()
+            self._receiving_since = inf
             if body is None:
                 break
-            session.receive(body, await self._charge(len(body)), time.monotonic())
-            del body
+            session.receive(body, charge or await self._charge(len(body)), time.monotonic())
+            del body, charge
+        self._heard = inf
         session.no_more()
         while session.live or not self._written.is_set():
             await self._change()
@@ -157,6 +174,8 @@ class Stream:
 
     def expire(self, now: float, idle_s: float) -> None:
         self._session.expire(now, idle_s, self._read_since)
+        if self._receiving_since + idle_s <= now:
+            self._end(_cut_short(idle_s))
         if self._writing_since + idle_s <= now:
             self._end(
                 DeadlineOver(
@@ -165,6 +184,16 @@ class Stream:
                     metadata={"max_stream_idle_s": idle_s},
                 )
             )
+
+    @property
+    def silent_since(self) -> float:
+        """When its client last had something to do with it, on time.monotonic; +∞ where anything is open."""
+        free = self._read_since < inf and not self._session.live and self._written.is_set()
+        return self._heard if free and self.error is None else inf
+
+    def make_room(self, idle_s: float) -> None:
+        """Another stream needs the place of this one, which is silent."""
+        self._end(_idle(idle_s))
 
     def end_if_drained(self) -> None:
         """For a server that takes no more evaluations: ends the call when nothing is open any more."""
@@ -235,3 +264,18 @@ class Stream:
     def _changed(self) -> None:
         self._given_back.set()
         self._streams.gave_back()
+
+
+def _cut_short(idle_s: float) -> DeadlineOver:
+    sentence = f"the message that had begun was not there after {idle_s:g} s"
+    return DeadlineOver(sentence, reason="BODY_TIMEOUT", metadata={"max_stream_idle_s": idle_s})
+
+
+def _idle(idle_s: float) -> GoingAway:
+    """Streams are few: one that says nothing is ended where another needs its place, and may come again."""
+    return GoingAway(
+        f"the stream had nothing open for {idle_s:g} s, and another needs its place",
+        reason="STREAM_IDLE",
+        metadata={"max_stream_idle_s": idle_s},
+        retry_after_s=RETRY_AFTER_S,
+    )
