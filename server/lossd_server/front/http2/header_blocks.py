@@ -39,9 +39,14 @@ class HeaderDecoder:
         self._pure = False
 
     def acknowledged(self) -> None:
-        """The peer knows that we allow no dynamic table: its next block must say that it has none."""
+        """The peer knows that we allow no dynamic table: its next block must say that it has none.
+
+        One that has put nothing in it need not say so (RFC 9113, 4.3.1): some clients never use the table at all.
+        """
         self._acknowledged = True
         self._decoder.max_allowed_table_size = 0
+        if not self._decoder.header_table.dynamic_entries:
+            self._decoder.header_table_size = 0
 
     def head(self, block: bytes) -> RequestHead:
         """The head of a request. Raises MalformedHead, ConnectionFault."""
