@@ -6,8 +6,6 @@ waits; what cannot leave yet is queued, by stream.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from lossd_server.front.http2 import frames
 from lossd_server.front.http2.call_stream import CallStream
 from lossd_server.front.http2.control_frames import ControlFrames
@@ -20,10 +18,9 @@ from lossd_server.front.http2.limits import Http2Limits
 from lossd_server.front.http2.message_reader import OWN_MEMORY_BYTES, MalformedMessage, MessageReader
 from lossd_server.front.http2.outgoing import Outgoing
 from lossd_server.front.http2.rates import Rate
+from lossd_server.front.http2.receive_window import ReceiveWindow
 from lossd_server.front.http2.request_head import MalformedHead
-
-# Streams that we reset, whose frames may still be under way: that many are remembered.
-MOST_RESET = 1024
+from lossd_server.front.http2.stream_numbers import StreamNumbers
 
 
 class Connection:
@@ -38,8 +35,7 @@ class Connection:
         self.events: list[Event] = []
         self.outgoing = Outgoing(self.events)
         self.streams: dict[int, CallStream] = {}
-        self._reset: OrderedDict[int, None] = OrderedDict()
-        self._last_id = 0
+        self._numbers = StreamNumbers()
         self._preface = b""  # what is missing of it is not here yet
         self._begun = self.going_away = self.closed = False
         self._frames = FrameReader(limits.frame_bytes)
@@ -47,11 +43,15 @@ class Connection:
         self._decoder = HeaderDecoder(limits, heads)
         self._empty = Rate("empty frames", limits.empty_frames)
         self._control = ControlFrames(
-            limits, self.outgoing, self.streams, self.events, self._forget, self._decoder.acknowledged
+            limits,
+            self.outgoing,
+            self.streams,
+            self._numbers,
+            self.events,
+            self._forget,
+            self._decoder.acknowledged,
         )
-        # What the peer may send now, and bytes that are still to come of messages which somebody waits for.
-        self._window = frames.FIRST_WINDOW_BYTES
-        self._expected = 0
+        self._window = ReceiveWindow(limits.connection_window_bytes)
         settings = {
             frames.HEADER_TABLE_SIZE: 0,
             frames.MAX_CONCURRENT_STREAMS: limits.concurrent_streams,
@@ -125,31 +125,31 @@ class Connection:
             if block is not None:
                 self._headers(block)
         else:
-            self._control.handle(frame, self._last_id, now_s)
+            self._control.handle(frame, now_s)
 
     def _data(self, frame: Frame, now_s: float, filled: int = 0) -> None:
         """filled: bytes that were received into the message's own memory, in place of a payload."""
-        self._window -= frame.counted
-        if self._window < 0:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is overrun")
+        self._window.take(frame.counted)
         stream_id = frame.stream_id
-        ends = frame.whole and frame.flags & frames.END_STREAM
+        ends = frame.whole and bool(frame.flags & frames.END_STREAM)
         if frame.whole and not frame.payload and not ends and not filled:
             self._empty.count(now_s)
         stream = self.streams.get(stream_id)
         if stream is None:
-            self._check_closed(stream_id)
+            self._numbers.check_late(stream_id, ends)
             return
         reader = stream.reader
         if reader.ended:
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "DATA after the end")
         if not reader.receive(frame.counted):
             raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window is overrun")
-        stream.came += filled or len(frame.payload)
-        if stream.over:
+        stream.count(filled or len(frame.payload), ends)
+        if stream.over:  # nobody takes it any more
             if ends:
                 self._drop(stream_id)
-            return  # nobody takes it any more
+            elif 2 * reader.room < self._limits.initial_window_bytes:
+                self.reset(stream_id, ErrorCode.NO_ERROR)  # it goes on: it is not left to wait for a wider window
+            return
         expected = reader.expected
         fault = ""
         try:
@@ -159,19 +159,16 @@ class Connection:
                 reader.feed(frame.payload)
         except MalformedMessage as error:
             fault = str(error)
-        self._expected += reader.expected - expected
+        self._window.expect(reader.expected - expected)
         if ends:
-            self._end_request(stream_id, stream, fault)
+            self._end_request(stream_id, reader, fault)
             return
         self.events.append(MessagesCame(stream_id, fault))
         self._grant(stream_id, reader)
 
-    def _end_request(self, stream_id: int, stream: CallStream, fault: str = "") -> None:
+    def _end_request(self, stream_id: int, reader: MessageReader, fault: str = "") -> None:
         """Its client has sent all."""
-        if stream.length is not None and stream.length != stream.came:
-            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "content-length is not what came")
-        reader = stream.reader
-        self._expected -= reader.expected
+        self._window.expect(-reader.expected)
         reader.ended = True
         if reader.is_cut:
             fault = fault or "the stream ends in the middle of a message"
@@ -179,27 +176,27 @@ class Connection:
 
     def _headers(self, block: HeaderBlock) -> None:
         stream_id = block.stream_id
-        stream = self.streams.get(stream_id)
-        if stream is None and stream_id > self._last_id:
-            if not stream_id & 1:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client's streams have odd numbers")
-            self._last_id = stream_id
+        if self._numbers.opens(stream_id):
             self._open(block)
             return
+        fault = "" if block.ends and not block.on_itself else "a second header block does not end the stream"
         try:
             self._decoder.trailers(block.block)  # also of a stream that is over: blocks may depend on each other
         except MalformedHead as error:
-            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, str(error)) from None
+            fault = str(error)
+        stream = self.streams.get(stream_id)
         if stream is None:
-            self._check_closed(stream_id)
-        elif stream.reader.ended:
+            self._numbers.check_late(stream_id, ends=True)
+            return
+        if stream.reader.ended:
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS after the end")
-        elif not block.ends or block.on_itself:
-            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a second header block does not end the stream")
-        elif stream.over:
+        if fault:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, fault)
+        stream.count(0, ends=True)
+        if stream.over:
             self._drop(stream_id)
         else:
-            self._end_request(stream_id, stream)
+            self._end_request(stream_id, stream.reader)
 
     def _open(self, block: HeaderBlock) -> None:
         stream_id = block.stream_id
@@ -218,13 +215,6 @@ class Connection:
         self.streams[stream_id] = stream
         self.events.append(CallBegun(stream_id, head))
 
-    def _check_closed(self, stream_id: int) -> None:
-        """For a frame on a stream without a call: passed over where we reset it, since the peer may not know yet."""
-        if not stream_id or stream_id > self._last_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame on a stream that was never opened")
-        if stream_id not in self._reset:
-            raise ConnectionFault(ErrorCode.STREAM_CLOSED, "a frame on a stream that is closed")
-
     # What whoever handles the calls asks for.
 
     def want(self, stream_id: int) -> None:
@@ -235,7 +225,7 @@ class Connection:
         reader = stream.reader
         expected = reader.expected
         reader.wanted = True
-        self._expected += reader.expected - expected
+        self._window.expect(reader.expected - expected)
         self._grant(stream_id, reader)
         self._grant_connection()
 
@@ -249,21 +239,19 @@ class Connection:
         elif reset:
             self.reset(stream_id, ErrorCode.NO_ERROR)
         else:
-            self._expected -= stream.reader.expected
+            self._window.expect(-stream.reader.expected)
             stream.over = True
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """Ends a stream at once, on both sides; its call is not told."""
         self._drop(stream_id)
         self.outgoing.write(frames.rst_stream(stream_id, code))
-        self._reset[stream_id] = None
-        if len(self._reset) > MOST_RESET:
-            self._reset.popitem(last=False)
+        self._numbers.reset_by_us(stream_id)
 
     def go_away(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: str = "", *, last: bool = True) -> None:
         """Takes no further streams. last: False announces it only, so that what is under way is still taken."""
         self.going_away = last
-        self.outgoing.write(frames.goaway(self._last_id if last else frames.MOST_STREAM_ID, code, reason))
+        self.outgoing.write(frames.goaway(self._numbers.last if last else frames.MOST_STREAM_ID, code, reason))
 
     def ping(self, payload: bytes) -> None:
         self.outgoing.write(frames.frame(frames.PING, 0, 0, payload))
@@ -283,6 +271,7 @@ class Connection:
 
     def _forget(self, stream_id: int) -> None:
         """The stream is over on both sides, and its call is told."""
+        self._numbers.reset_by_peer(stream_id)
         stream = self._drop(stream_id)
         if stream is not None and not stream.over:
             self.events.append(CallReset(stream_id))
@@ -291,7 +280,7 @@ class Connection:
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
             if not stream.over:
-                self._expected -= stream.reader.expected
+                self._window.expect(-stream.reader.expected)
             self.outgoing.drop(stream_id)
         return stream
 
@@ -301,9 +290,6 @@ class Connection:
             self.outgoing.write(frames.window_update(stream_id, increment))
 
     def _grant_connection(self) -> None:
-        """The window stays as wide as what is expected, and a base beyond it for what nobody expects yet."""
-        base = self._limits.connection_window_bytes
-        increment = self._expected + base - self._window
-        if 2 * increment >= base:
-            self._window += increment
+        increment = 0 if self.closed else self._window.grant()
+        if increment:
             self.outgoing.write(frames.window_update(0, increment))

@@ -12,6 +12,7 @@ from lossd_server.front.http2.frames import ConnectionFault, ErrorCode, StreamFa
 from lossd_server.front.http2.limits import Http2Limits
 from lossd_server.front.http2.outgoing import Outgoing
 from lossd_server.front.http2.rates import Rate
+from lossd_server.front.http2.stream_numbers import StreamNumbers
 
 # The size of a frame's payload, where it is always the same.
 _SIZES = {frames.RST_STREAM: 4, frames.PING: frames.PING_BYTES, frames.WINDOW_UPDATE: 4}
@@ -27,12 +28,14 @@ class ControlFrames:
         limits: Http2Limits,
         outgoing: Outgoing,
         streams: Mapping[int, CallStream],
+        numbers: StreamNumbers,
         events: list[Event],
         forget: Callable[[int], object],
         acknowledged: Callable[[], object],
     ) -> None:
         self._outgoing = outgoing
         self._streams = streams
+        self._numbers = numbers
         self._events = events
         self._forget = forget
         self._acknowledged = acknowledged
@@ -52,12 +55,13 @@ class ControlFrames:
             frames.SETTINGS: Rate("SETTINGS", limits.settings_frames),
             frames.PING: Rate("PINGs", limits.pings),
             frames.WINDOW_UPDATE: Rate("window updates", limits.window_updates),
-            frames.PRIORITY: Rate("priorities", limits.priorities),
         }
+        self._others = Rate("frames that say nothing", limits.other_frames)
 
-    def handle(self, frame: Frame, last_id: int, now_s: float) -> None:
-        """last_id: the newest stream that the peer has opened. Raises ConnectionFault, StreamFault."""
+    def handle(self, frame: Frame, now_s: float) -> None:
+        """Raises ConnectionFault, StreamFault."""
         kind, stream_id = frame.kind, frame.stream_id
+        self._rates.get(kind, self._others).count(now_s)
         handler = self._handlers.get(kind)
         if handler is None:
             return  # of an extension that we do not know
@@ -65,10 +69,8 @@ class ControlFrames:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame of the connection names a stream")
         if len(frame.payload) != _SIZES.get(kind, len(frame.payload)):
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame has a wrong size")
-        if kind in (frames.RST_STREAM, frames.WINDOW_UPDATE) and stream_id > last_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame on a stream that was never opened")
-        if kind in self._rates and not frame.flags & frames.ACK:
-            self._rates[kind].count(now_s)
+        if kind == frames.RST_STREAM or (kind == frames.WINDOW_UPDATE and stream_id):
+            self._numbers.check_opened(stream_id)
         handler(frame)
 
     def count_reset(self, now_s: float) -> None:
@@ -76,8 +78,6 @@ class ControlFrames:
         self._rates[frames.RST_STREAM].count(now_s)
 
     def _rst_stream(self, frame: Frame) -> None:
-        if not frame.stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM on stream 0")
         self._forget(frame.stream_id)
 
     def _settings(self, frame: Frame) -> None:
@@ -134,24 +134,28 @@ class ControlFrames:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a window grows by nothing")
             self._outgoing.widen(increment)
             return
-        if not increment:
-            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a window grows by nothing")
         stream = self._streams.get(stream_id)
         if stream is None:
             return  # it has ended meanwhile
+        if not increment:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a window grows by nothing")
         stream.sender.window += increment
         if stream.sender.window > frames.MOST_WINDOW_BYTES:
             raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
         self._outgoing.pump()
 
-    @staticmethod
-    def _priority(frame: Frame) -> None:
-        if not frame.stream_id:
+    def _priority(self, frame: Frame) -> None:
+        stream_id = frame.stream_id
+        if not stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
         if len(frame.payload) != frames.PRIORITY_BYTES:
-            raise StreamFault(frame.stream_id, ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has a wrong size")
-        if int.from_bytes(frame.payload[:4], "big") & frames.MOST_STREAM_ID == frame.stream_id:
-            raise StreamFault(frame.stream_id, ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
+            raise self._fault(stream_id, ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has a wrong size")
+        if int.from_bytes(frame.payload[:4], "big") & frames.MOST_STREAM_ID == stream_id:
+            raise self._fault(stream_id, ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
+
+    def _fault(self, stream_id: int, code: ErrorCode, reason: str) -> ConnectionFault | StreamFault:
+        """The stream's, where there is one: an idle stream must not be reset (section 6.4)."""
+        return StreamFault(stream_id, code, reason) if stream_id in self._streams else ConnectionFault(code, reason)
 
     @staticmethod
     def _push_promise(_: Frame) -> None:

@@ -38,4 +38,5 @@ class Http2Limits:
     pings: tuple[float, float] = (200.0, 50.0)
     empty_frames: tuple[float, float] = (200.0, 50.0)
     window_updates: tuple[float, float] = (20_000.0, 10_000.0)
-    priorities: tuple[float, float] = (500.0, 100.0)
+    # PRIORITY, GOAWAY, and frames of extensions.
+    other_frames: tuple[float, float] = (500.0, 100.0)

@@ -11,6 +11,7 @@ from collections import deque
 import numpy as np
 
 from lossd_server.call.contract import Body
+from lossd_server.front.http2.frames import MOST_WINDOW_BYTES
 
 PREFIX_BYTES = 5
 # Messages from here on are received into memory of their own as soon as they are wanted, and not put together.
@@ -115,7 +116,12 @@ class MessageReader:
     @property
     def expected(self) -> int:
         """Bytes that are still to come of the message that somebody waits for."""
-        return max(0, self._wanted_end - self._came) if self.wanted else 0
+        return max(0, self._wanted_end - self._came) if self.wanted and not self.ended else 0
+
+    @property
+    def room(self) -> int:
+        """Bytes that the peer may send now."""
+        return self._window
 
     @property
     def _wanted_end(self) -> int:
@@ -135,9 +141,10 @@ class MessageReader:
         """The increment that the peer is to be told now, 0 for none: to what is wanted, and a first window beyond."""
         if self.ended:
             return 0
-        target = self._wanted_end - self._came + self._first_window
+        target = min(self._wanted_end - self._came + self._first_window, MOST_WINDOW_BYTES)
         increment = target - self._window
-        if increment <= 0 or (2 * increment < self._first_window and self.expected <= self._window):
+        enough = self._window >= min(self.expected, self._first_window)
+        if increment <= 0 or (2 * increment < self._first_window and enough):
             return 0
         self._window += increment
         return increment

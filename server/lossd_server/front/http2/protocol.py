@@ -189,7 +189,8 @@ class Http2Protocol(asyncio.BufferedProtocol):
         outgoing = self._connection.outgoing
         if head.http_status:
             outgoing.head(stream.sender, http_head(head.http_status, len(PLAIN_TEXT)))
-            outgoing.end(stream.sender, b"") if not PLAIN_TEXT else outgoing.data(stream.sender, PLAIN_TEXT)
+            if not head.bodiless:
+                outgoing.data(stream.sender, PLAIN_TEXT)
             outgoing.end(stream.sender, b"")
             return
         if head.error is not None:
@@ -241,7 +242,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
         call = self._calls.pop(stream_id, None)
         stream = self._connection.streams.get(stream_id)
         if stream is not None:
-            self._connection.ended(stream_id, reset=stream.sender.trailers != OK_TRAILERS)
+            self._connection.ended(stream_id, reset=stream.sender.trailers not in (OK_TRAILERS, b""))
         if call is not None:
             call.close()
 

@@ -38,7 +38,8 @@ class MalformedHead(Exception):
 class RequestHead:
     """method: the path. timeout_s: infinite where none is named. length: of all DATA, where it is announced.
 
-    http_status: what is answered where it is no call of gRPC, else 0. error: what the call fails with, whatever comes.
+    http_status: what is answered where it is no call of gRPC, else 0; bodiless: without content, to HEAD. error: what
+    the call fails with, whatever comes.
     """
 
     method: str
@@ -46,6 +47,7 @@ class RequestHead:
     timeout_s: float = inf
     length: int | None = None
     http_status: int = 0
+    bodiless: bool = False
     error: ServerError | None = None
 
 
@@ -57,6 +59,7 @@ def request_head(fields: Fields) -> RequestHead:
         if name[:1] == b":":
             if plain or name in pseudo or name not in _PSEUDO:
                 raise MalformedHead("a pseudo-header is unknown, repeated or late")
+            _check_value(value)
             pseudo[name] = value
         else:
             check_field(name, value)
@@ -70,6 +73,10 @@ def check_field(name: bytes, value: bytes) -> None:
     """A plain field of a request or of trailers. Raises MalformedHead."""
     if not _TOKEN.fullmatch(name) or name in _OF_CONNECTIONS or (name == b"te" and value != b"trailers"):
         raise MalformedHead("a header is not allowed in HTTP/2")
+    _check_value(value)
+
+
+def _check_value(value: bytes) -> None:
     if _BAD_VALUE.search(value):
         raise MalformedHead("a header's value has characters that are not allowed")
 
@@ -79,7 +86,7 @@ def _head(pseudo: dict[bytes, bytes], plain: list[tuple[bytes, bytes]]) -> Reque
     once = dict(plain)
     length = _length(plain)
     if pseudo[b":method"] != b"POST":
-        return RequestHead(method, length=length, http_status=405)
+        return RequestHead(method, length=length, http_status=405, bodiless=pseudo[b":method"] == b"HEAD")
     content_type = once.get(b"content-type", b"")
     if not re.fullmatch(rb"application/grpc([+;].*)?", content_type):
         return RequestHead(method, length=length, http_status=415)

@@ -1,0 +1,54 @@
+"""Stream identifiers (RFC 9113, 5.1): which streams a peer has opened, and what may still come on closed ones."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from lossd_server.front.http2.frames import ConnectionFault, ErrorCode
+
+# Streams that we reset, whose frames may still be under way, and gaps that the peer left: that many are remembered.
+MOST_RESET, MOST_GAPS = 1024, 64
+
+
+class StreamNumbers:
+    """last: the newest stream that the peer has opened."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        self._reset: OrderedDict[int, None] = OrderedDict()
+        self._gaps: deque[range] = deque(maxlen=MOST_GAPS)
+
+    def opens(self, stream_id: int) -> bool:
+        """Whether HEADERS open it. Raises ConnectionFault for a number that the peer cannot use, or not any more."""
+        if not stream_id & 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client's streams have odd numbers")
+        if stream_id <= self.last:
+            if any(stream_id in gap for gap in self._gaps):
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a stream is opened after one with a larger number")
+            return False
+        skipped = range((self.last + 1) | 1, stream_id, 2)
+        if skipped:
+            self._gaps.append(skipped)
+        self.last = stream_id
+        return True
+
+    def check_opened(self, stream_id: int) -> None:
+        """Raises ConnectionFault for a stream that is idle: only HEADERS and PRIORITY may name one."""
+        if not stream_id & 1 or stream_id > self.last:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame on a stream that was never opened")
+
+    def check_late(self, stream_id: int, ends: bool) -> None:
+        """DATA or HEADERS came on a stream without a call: passed over where we reset it, until the peer ends it."""
+        self.check_opened(stream_id)
+        if stream_id not in self._reset:
+            raise ConnectionFault(ErrorCode.STREAM_CLOSED, "a frame on a stream that is closed")
+        if ends:
+            del self._reset[stream_id]
+
+    def reset_by_us(self, stream_id: int) -> None:
+        self._reset[stream_id] = None
+        if len(self._reset) > MOST_RESET:
+            self._reset.popitem(last=False)
+
+    def reset_by_peer(self, stream_id: int) -> None:
+        self._reset.pop(stream_id, None)
