@@ -21,13 +21,13 @@ async def echo(call: ServerCall) -> bytes | Status:
     body = await call.read()
     if body is None or await call.read() is not None:
         return Status(3, "not one message")
-    return body
+    return bytes(body)
 
 
 async def echo_all(call: ServerCall) -> bytes | Status:
     """Each of its messages, as it comes."""
     while (body := await call.read()) is not None:
-        await call.write(body)
+        await call.write(bytes(body))
     return OK
 
 
