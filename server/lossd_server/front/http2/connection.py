@@ -80,6 +80,8 @@ class Connection:
                     self._take(frame, now_s)
                 except StreamFault as fault:
                     self._reset_for(fault, now_s)
+                if self.outgoing.unread > self._limits.unread_bytes:
+                    raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "what was asked for is not read")
         except ConnectionFault as fault:
             self._fail(fault)
         self._grant_connection()
@@ -132,7 +134,7 @@ class Connection:
         self._window.take(frame.counted)
         stream_id = frame.stream_id
         ends = frame.whole and bool(frame.flags & frames.END_STREAM)
-        if frame.whole and not frame.payload and not ends and not filled:
+        if frame.empty and frame.whole and not ends:
             self._empty.count(now_s)
         stream = self.streams.get(stream_id)
         if stream is None:

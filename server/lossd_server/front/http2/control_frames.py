@@ -92,26 +92,35 @@ class ControlFrames:
         if len(payload) % frames.SETTING_BYTES:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS have a wrong size")
         self.has_settings = True
+        first_window = self._outgoing.first_window
         for key, value in frames.read_settings(payload):
-            self._setting(key, value)
+            self._check_setting(key, value)
+            if key == frames.INITIAL_WINDOW_SIZE:
+                first_window = value  # the last counts, and each stream is looked at once, however many there are
+            elif key == frames.MAX_FRAME_SIZE:
+                self._outgoing.frame_bytes = value
+        self._change_first_window(first_window)
         self._outgoing.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
         self._outgoing.pump()
 
-    def _setting(self, key: int, value: int) -> None:
+    @staticmethod
+    def _check_setting(key: int, value: int) -> None:
         if key == frames.ENABLE_PUSH and value > 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
-        if key == frames.INITIAL_WINDOW_SIZE:
-            if value > frames.MOST_WINDOW_BYTES:
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the initial window is too large")
-            difference, self._outgoing.first_window = value - self._outgoing.first_window, value
+        if key == frames.INITIAL_WINDOW_SIZE and value > frames.MOST_WINDOW_BYTES:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the initial window is too large")
+        if key == frames.MAX_FRAME_SIZE and not frames.LEAST_FRAME_BYTES <= value <= frames.MOST_FRAME_BYTES:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "MAX_FRAME_SIZE is out of its range")
+
+    def _change_first_window(self, first_window: int) -> None:
+        """Also of the streams that are open: what they were given before is kept (section 6.9.2)."""
+        difference, self._outgoing.first_window = first_window - self._outgoing.first_window, first_window
+        if difference:
             for stream in self._streams.values():
                 stream.sender.window += difference
                 if stream.sender.window > frames.MOST_WINDOW_BYTES:
                     raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
-        elif key == frames.MAX_FRAME_SIZE:
-            if not frames.LEAST_FRAME_BYTES <= value <= frames.MOST_FRAME_BYTES:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "MAX_FRAME_SIZE is out of its range")
-            self._outgoing.frame_bytes = value
+                self._outgoing.resume(stream.sender)
 
     def _ping(self, frame: Frame) -> None:
         payload = bytes(frame.payload)
@@ -142,6 +151,7 @@ class ControlFrames:
         stream.sender.window += increment
         if stream.sender.window > frames.MOST_WINDOW_BYTES:
             raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
+        self._outgoing.resume(stream.sender)
         self._outgoing.pump()
 
     def _priority(self, frame: Frame) -> None:

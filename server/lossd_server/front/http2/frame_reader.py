@@ -16,7 +16,7 @@ class Frame(NamedTuple):
     """A frame, or a part of a DATA frame.
 
     counted: bytes that flow control counts: of DATA, its padding among them. whole: False for a part with more to come;
-    its flags are the frame's, so END_STREAM holds with the last part alone.
+    its flags are the frame's, so END_STREAM holds with the last part alone. empty: DATA without a byte but padding.
     """
 
     kind: int
@@ -25,6 +25,7 @@ class Frame(NamedTuple):
     payload: bytes | memoryview
     counted: int = 0
     whole: bool = True
+    empty: bool = False
 
 
 class FrameReader:
@@ -34,7 +35,7 @@ class FrameReader:
         self._most_bytes = most_bytes
         self._rest = b""
         # Of a DATA frame that has begun: what its data and its padding still miss.
-        self._in_data = False
+        self._in_data = self._empty = False
         self._flags = self.stream_id = 0
         self.data_left = 0
         self._padding_left = 0
@@ -103,6 +104,7 @@ class FrameReader:
         self._flags, self.stream_id = flags, stream_id
         self._uncounted = 1 if padded else 0
         self.data_left = size - self._uncounted - padding
+        self._empty = not self.data_left
         self._padding_left = padding
         return start + self._uncounted
 
@@ -112,7 +114,7 @@ class FrameReader:
         counted, self._uncounted = taken + skipped + self._uncounted, 0
         whole = not self.data_left and not self._padding_left
         self._in_data = not whole
-        return Frame(frames.DATA, self._flags, self.stream_id, payload, counted, whole)
+        return Frame(frames.DATA, self._flags, self.stream_id, payload, counted, whole, self._empty)
 
 
 def _piece(data: bytes, start: int, stop: int) -> bytes | memoryview:

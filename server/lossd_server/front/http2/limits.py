@@ -31,6 +31,8 @@ class Http2Limits:
     keepalive_timeout_s: float = 20.0
     # Answers that a connection has not taken: beyond this its calls wait with theirs.
     unsent_bytes: int = 1 << 20
+    # Frames beside those, such as answers to PINGs, of a client that takes nothing and goes on asking.
+    unread_bytes: int = 1 << 16
     # Each of these is a bucket: `burst` at once, and `each second` from then on. An honest client stays far below:
     # resets come with cancelled calls, SETTINGS once, PINGs for bandwidth estimates with every few hundred KiB.
     resets: tuple[float, float] = (400.0, 100.0)

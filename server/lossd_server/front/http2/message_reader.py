@@ -16,6 +16,8 @@ from lossd_server.front.http2.frames import MOST_WINDOW_BYTES
 PREFIX_BYTES = 5
 # Messages from here on are received into memory of their own as soon as they are wanted, and not put together.
 OWN_MEMORY_BYTES = 1 << 16
+# Parts below this are no objects of their own: a message that comes by the byte would take many times its size.
+SMALL_BYTES = 1 << 10
 
 
 class MalformedMessage(Exception):
@@ -40,7 +42,7 @@ class MessageReader:
         self._head = b""
         self._size = -1
         self._left = 0
-        self._parts: list[bytes | memoryview] = []
+        self._parts: list[bytes | bytearray] = []
         self._memory: memoryview | None = None  # all of it, filled as far as it is here
 
     def receive(self, counted: int) -> bool:
@@ -64,18 +66,26 @@ class MessageReader:
                 self._size = self._left = int.from_bytes(self._head[1:], "big")
             part = data[at : at + self._left]
             at += len(part)
-            if self._memory is None:
-                # Bytes of its own: a view would keep all that was received with it.
-                self._parts.append(bytes(part))
+            memory = self.own_memory()
+            if memory is None:
+                self._keep(part)
             else:
-                self._memory[self._size - self._left :][: len(part)] = part
+                memory[: len(part)] = part
             self._left -= len(part)
             if not self._left:
                 self._finish()
 
+    def _keep(self, part: bytes | memoryview) -> None:
+        """In bytes of its own: a view would keep all that was received with it. Small ones are joined as they come."""
+        parts = self._parts
+        if parts and len(part) < SMALL_BYTES and isinstance(parts[-1], bytearray):
+            parts[-1] += part
+        else:
+            parts.append(bytearray(part) if len(part) < min(SMALL_BYTES, self._left) else bytes(part))
+
     def _finish(self) -> None:
         parts, memory = self._parts, self._memory
-        self._ready.append(memory or (parts[0] if len(parts) == 1 else b"".join(parts)))
+        self._ready.append(memory or (bytes(parts[0]) if len(parts) == 1 else b"".join(parts)))
         self._parts, self._memory, self._head, self._size = [], None, b"", -1
 
     def own_memory(self) -> memoryview | None:

@@ -16,29 +16,43 @@ from lossd_server.front.http2.send_stream import Part, SendStream
 
 # The largest frame that we send, whatever the peer takes: between two of them other streams have their turn.
 FRAME_BYTES = 1 << 18
+# What is put together at once: it is written before there is more, and the transport says what it takes.
+MOST_AT_ONCE_BYTES = 4 * FRAME_BYTES
 _HEAD = len(RESPONSE_HEAD)
 _ENDS = frames.END_HEADERS | frames.END_STREAM
 
 
 class Outgoing:
-    """events: where what was sent is told. paused: the transport takes nothing for now; what is queued waits."""
+    """events: where what was sent is told. paused: the transport takes nothing for now; what is queued waits.
+
+    unread: bytes of frames that no window holds back, written since it takes nothing.
+    """
 
     def __init__(self, events: list[Event]) -> None:
         self._events = events
         self._parts: list[Part] = []
+        self._size = 0  # of the parts
         self._window = self.first_window = frames.FIRST_WINDOW_BYTES
         self.frame_bytes = frames.LEAST_FRAME_BYTES
-        self._waiting: OrderedDict[int, SendStream] = OrderedDict()  # whose turn is next comes first
+        # Streams that may send, whose turn is next first. Those whose window is closed wait for `resume` elsewhere, so
+        # that nothing is looked at in vain whenever a window grows.
+        self._waiting: OrderedDict[int, SendStream] = OrderedDict()
         self.paused = False
+        self.unread = 0
 
     def write(self, part: bytes) -> None:
         """A frame that no window holds back."""
-        self._parts.append(part)
+        self._put(part)
+        self.unread = self.unread + len(part) if self.paused else 0
 
     def take(self) -> list[Part]:
         """What is to be sent now."""
-        parts, self._parts = self._parts, []
+        parts, self._parts, self._size = self._parts, [], 0
         return parts
+
+    def _put(self, *parts: Part) -> None:
+        self._parts += parts
+        self._size += sum(map(len, parts))
 
     @property
     def has_parts(self) -> bool:
@@ -54,7 +68,7 @@ class Outgoing:
             return
         self._window -= size
         stream_id = sender.stream_id
-        self._parts += (
+        self._put(
             frames.frame_head(_HEAD, frames.HEADERS, frames.END_HEADERS, stream_id) + RESPONSE_HEAD,
             frames.frame_head(size, frames.DATA, 0, stream_id) + b"\0" + len(message).to_bytes(4, "big"),
             message,
@@ -75,8 +89,13 @@ class Outgoing:
 
     def data(self, sender: SendStream, *parts: Part) -> None:
         sender.queue(*parts)
-        self._waiting.setdefault(sender.stream_id, sender)
+        self.resume(sender)
         self.pump()
+
+    def resume(self, sender: SendStream) -> None:
+        """The stream takes its turn again, if something is queued and its window allows it. `pump` sends."""
+        if sender.queued and sender.window > 0:
+            self._waiting.setdefault(sender.stream_id, sender)
 
     def end(self, sender: SendStream, trailers: bytes) -> None:
         """The last block, once all messages have left; alone, where there was none. b"": without a block."""
@@ -101,30 +120,19 @@ class Outgoing:
 
     def pump(self) -> None:
         """Sends what the windows allow, a frame of each stream in turn."""
-        blocked = 0
-        while self._waiting and self._window > 0 and not self.paused and blocked < len(self._waiting):
+        while self._waiting and self._window > 0 and not self.paused and self._size < MOST_AT_ONCE_BYTES:
             stream_id, sender = self._waiting.popitem(last=False)
-            if sender.window <= 0 and sender.queued:
-                self._waiting[stream_id] = sender
-                blocked += 1
-                continue
-            blocked = 0
+            if sender.window <= 0:
+                continue  # SETTINGS have closed it
             sent = sender.queued
-            self._parts += sender.next_frame(min(self._window, self.frame_bytes, FRAME_BYTES))
+            self._put(*sender.next_frame(min(self._window, self.frame_bytes, FRAME_BYTES)))
             sent -= sender.queued
             self._window -= sent
-            if sender.queued:
-                self._waiting[stream_id] = sender
-            elif sender.trailers is not None:
+            if not sender.queued and sender.trailers is not None:
                 self._finish(sender)
                 continue
+            self.resume(sender)
             self._events.append(RoomMade(stream_id))
-            if not self._has_room():
-                return
-
-    def _has_room(self) -> bool:
-        """Whether more may be put together now: what was is written first, and the transport says what it takes."""
-        return sum(map(len, self._parts)) < 4 * FRAME_BYTES
 
     def _finish(self, sender: SendStream) -> None:
         assert sender.trailers is not None
@@ -132,7 +140,7 @@ class Outgoing:
             block = sender.trailers if sender.begun else RESPONSE_HEAD + sender.trailers
             self._headers(sender.stream_id, block, _ENDS)
         else:
-            self._parts.append(frames.frame(frames.DATA, frames.END_STREAM, sender.stream_id))
+            self._put(frames.frame(frames.DATA, frames.END_STREAM, sender.stream_id))
         self._events.append(CallSent(sender.stream_id))
 
     def _headers(self, stream_id: int, block: bytes, flags: int) -> None:
@@ -140,10 +148,10 @@ class Outgoing:
         most = self.frame_bytes
         first, rest = block[:most], block[most:]
         last = flags & ~frames.END_HEADERS if rest else flags
-        self._parts.append(frames.frame(frames.HEADERS, last, stream_id, first))
+        self._put(frames.frame(frames.HEADERS, last, stream_id, first))
         while rest:
             first, rest = rest[:most], rest[most:]
-            self._parts.append(frames.frame(frames.CONTINUATION, 0 if rest else frames.END_HEADERS, stream_id, first))
+            self._put(frames.frame(frames.CONTINUATION, 0 if rest else frames.END_HEADERS, stream_id, first))
 
     # What the peer allows.
 
