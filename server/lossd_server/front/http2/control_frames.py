@@ -99,6 +99,8 @@ class ControlFrames:
                 first_window = value  # the last counts, and each stream is looked at once, however many there are
             elif key == frames.MAX_FRAME_SIZE:
                 self._outgoing.frame_bytes = value
+            elif key == frames.HEADER_TABLE_SIZE:
+                self._outgoing.shrink_table(value)
         self._change_first_window(first_window)
         self._outgoing.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
         self._outgoing.pump()

@@ -11,6 +11,7 @@ HEADER_BYTES = 9
 # The least that a greatest frame may be, and what it is before SETTINGS say otherwise; and the most.
 LEAST_FRAME_BYTES, MOST_FRAME_BYTES = 1 << 14, (1 << 24) - 1
 FIRST_WINDOW_BYTES = (1 << 16) - 1
+FIRST_TABLE_BYTES = 4096
 MOST_WINDOW_BYTES = (1 << 31) - 1
 MOST_STREAM_ID = (1 << 31) - 1
 # Of payloads: PING's, one setting's, the least of GOAWAY's, PRIORITY's.

@@ -106,6 +106,7 @@ def literal(name: bytes, value: bytes) -> bytes:
 _STATUS = {200: b"\x88", 400: b"\x8c"}  # of the static table
 _CONTENT_TYPE = b"\x0f\x10" + _integer(len(b"application/grpc"), 7, 0) + b"application/grpc"
 RESPONSE_HEAD = _STATUS[200] + _CONTENT_TYPE
+NO_TABLE = b"\x20"  # a size update to 0, before a block
 OK_TRAILERS = literal(b"grpc-status", b"0")
 
 

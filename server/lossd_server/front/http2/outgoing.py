@@ -10,7 +10,7 @@ from collections import OrderedDict
 from lossd_server.front.http2 import frames
 from lossd_server.front.http2.events import CallSent, Event, RoomMade
 from lossd_server.front.http2.frames import ConnectionFault, ErrorCode
-from lossd_server.front.http2.header_blocks import OK_TRAILERS, RESPONSE_HEAD
+from lossd_server.front.http2.header_blocks import NO_TABLE, OK_TRAILERS, RESPONSE_HEAD
 from lossd_server.front.http2.message_reader import PREFIX_BYTES
 from lossd_server.front.http2.send_stream import Part, SendStream
 
@@ -39,6 +39,8 @@ class Outgoing:
         self._waiting: OrderedDict[int, SendStream] = OrderedDict()
         self.paused = False
         self.unread = 0
+        # That we keep no table for compression: whether it was asked for, and whether it was said.
+        self._table_shrunk, self._table_announced = False, True
 
     def write(self, part: bytes) -> None:
         """A frame that no window holds back."""
@@ -61,7 +63,8 @@ class Outgoing:
     def answer(self, sender: SendStream, message: bytes) -> None:
         """The only message of a call that ends well: head, message and trailers in one go, where the windows allow."""
         size = len(message) + PREFIX_BYTES
-        if size > self._window or size > sender.window or size > self.frame_bytes or self.paused or sender.queued:
+        at_once = size <= self._window and size <= sender.window and size <= self.frame_bytes
+        if not at_once or self.paused or sender.queued or not self._table_announced:
             self.head(sender)
             self.message(sender, message)
             self.end(sender, OK_TRAILERS)
@@ -145,6 +148,9 @@ class Outgoing:
 
     def _headers(self, stream_id: int, block: bytes, flags: int) -> None:
         """One HEADERS frame, and CONTINUATIONs where the peer's frames are smaller."""
+        if not self._table_announced:
+            self._table_announced = True
+            block = NO_TABLE + block
         most = self.frame_bytes
         first, rest = block[:most], block[most:]
         last = flags & ~frames.END_HEADERS if rest else flags
@@ -154,6 +160,14 @@ class Outgoing:
             self._put(frames.frame(frames.CONTINUATION, 0 if rest else frames.END_HEADERS, stream_id, first))
 
     # What the peer allows.
+
+    def shrink_table(self, size: int) -> None:
+        """The peer keeps a table of `size` for compression: below the first, the next block has to confirm it.
+
+        By 0, which is all that we use of it: then no later size has to be confirmed (RFC 7541, 4.2).
+        """
+        if size < frames.FIRST_TABLE_BYTES and not self._table_shrunk:
+            self._table_shrunk, self._table_announced = True, False
 
     def widen(self, increment: int) -> None:
         """The connection's window."""
