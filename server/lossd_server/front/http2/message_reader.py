@@ -21,7 +21,7 @@ SMALL_BYTES = 1 << 10
 
 
 class MalformedMessage(Exception):
-    """The call ends with INTERNAL, as gRPC's protocol has it."""
+    """What came is no sequence of messages: the call fails, and says why."""
 
 
 class MessageReader:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from typing import Any, cast
 
-from lossd_server.call.contract import OK, Routes, RpcMethod, ServerCall, Status
+from lossd_server.call.contract import ServerCall
+from lossd_server.errors import InvalidRequest
 from lossd_server.front.http2.limits import Http2Limits
 from lossd_server.front.http2.protocol import Http2Protocol, Shared
+from lossd_server.rpc.dispatch import Dispatcher, ServiceMethod
 from tests.server.front.http2 import wire
 from tests.server.front.http2.wire import Answer, Received
 
@@ -16,23 +18,18 @@ from tests.server.front.http2.wire import Answer, Received
 TURNS = 30
 
 
-async def echo(call: ServerCall) -> bytes | Status:
+async def echo(call: ServerCall) -> bytes:
     """Its only message."""
     body = await call.read()
     if body is None or await call.read() is not None:
-        return Status(3, "not one message")
+        raise InvalidRequest("not one message", reason="TEST")
     return bytes(body)
 
 
-async def echo_all(call: ServerCall) -> bytes | Status:
+async def echo_all(call: ServerCall) -> None:
     """Each of its messages, as it comes."""
     while (body := await call.read()) is not None:
         await call.write(bytes(body))
-    return OK
-
-
-async def unknown(call: ServerCall) -> bytes | Status:
-    return Status(12, f"no method {call.method}")
 
 
 class MemoryTransport:
@@ -70,20 +67,14 @@ class MemoryTransport:
 
 
 class DrivenConnection:
-    """One connection. handlers: by path, beside Echo and EchoAll."""
+    """One connection. methods: of the service `test`, beside Echo and EchoAll."""
 
-    def __init__(
-        self,
-        limits: Http2Limits | None = None,
-        handlers: dict[str, Callable[[ServerCall], Awaitable[bytes | Status]]] | None = None,
-    ) -> None:
-        methods = {
-            "/test/Echo": RpcMethod(echo),
-            "/test/EchoAll": RpcMethod(echo_all, streams=True),
-            **{path: RpcMethod(handler, streams=True) for path, handler in (handlers or {}).items()},
-        }
+    def __init__(self, limits: Http2Limits | None = None, methods: Mapping[str, ServiceMethod] | None = None) -> None:
+        dispatcher = Dispatcher()
+        for name, method in {"Echo": echo, "EchoAll": echo_all, **(methods or {})}.items():
+            dispatcher.add("test", name, method)
         self.transport = MemoryTransport()
-        self.protocol = Http2Protocol(Shared(Routes(methods, RpcMethod(unknown)), limits or Http2Limits(), 8))
+        self.protocol = Http2Protocol(Shared(dispatcher.routes(), limits or Http2Limits(), 8))
         self.protocol.connection_made(cast("asyncio.Transport", self.transport))
 
     def receive(self, data: bytes) -> None:
