@@ -1,0 +1,133 @@
+"""Floods of frames: a connection's end, soon; an honest client that sends as many over time is never cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from lossd_server.front.http2.rates import Rate
+from tests.server.front.http2 import wire
+from tests.server.front.http2.attacked import LIMITS, MANY, OPEN, ended, numbers, opened
+
+
+def resets() -> Callable[[], bytes]:
+    number = numbers()
+
+    def one() -> bytes:
+        stream_id = next(number)
+        return wire.headers(stream_id, wire.request()) + wire.rst_stream(stream_id)
+
+    return one
+
+
+def flagged_resets() -> Callable[[], bytes]:
+    """A flag that means nothing with RST_STREAM, and "acknowledged" with others."""
+    number = numbers()
+
+    def one() -> bytes:
+        stream_id = next(number)
+        return wire.headers(stream_id, wire.request()) + wire.frame(3, 1, stream_id, bytes(4))
+
+    return one
+
+
+def malformed() -> Callable[[], bytes]:
+    """Each makes us reset a stream."""
+    number = numbers()
+    return lambda: wire.headers(next(number), b"")
+
+
+def overrun() -> Callable[[], bytes]:
+    """So does each of these, by a window that is too large."""
+    number = numbers()
+
+    def one() -> bytes:
+        stream_id = next(number)
+        return wire.headers(stream_id, wire.request()) + wire.window_update(stream_id, wire.MOST_WINDOW)
+
+    return one
+
+
+# What is sent again and again; how often at once an honest client may, and how often each second.
+FLOODS: dict[str, tuple[Callable[[], Callable[[], bytes]], tuple[float, float]]] = {
+    "rapid reset": (resets, LIMITS.resets),
+    "rapid reset with a flag": (flagged_resets, LIMITS.resets),
+    "made to reset by malformed requests": (malformed, LIMITS.resets),
+    "made to reset by windows": (overrun, LIMITS.resets),
+    "RST_STREAM of a closed stream": (lambda: lambda: wire.rst_stream(1), LIMITS.resets),
+    "SETTINGS": (lambda: wire.settings, LIMITS.settings_frames),
+    "acknowledgements of SETTINGS": (lambda: lambda: wire.SETTINGS_ACK, LIMITS.settings_frames),
+    "PING": (lambda: wire.ping, LIMITS.pings),
+    "acknowledgements of PING": (lambda: lambda: wire.ping(flags=wire.ACK), LIMITS.pings),
+    "empty DATA": (lambda: lambda: wire.data(1), LIMITS.empty_frames),
+    "DATA of padding": (lambda: lambda: wire.data(1, padding=0), LIMITS.empty_frames),
+    "WINDOW_UPDATE of the connection": (lambda: lambda: wire.window_update(0, 1), LIMITS.window_updates),
+    "WINDOW_UPDATE of a stream": (lambda: lambda: wire.window_update(1, 1), LIMITS.window_updates),
+    "PRIORITY": (lambda: lambda: wire.priority(1), LIMITS.other_frames),
+    "GOAWAY": (lambda: wire.goaway, LIMITS.other_frames),
+    "frames of an extension": (lambda: lambda: wire.frame(0x16, 0, 0), LIMITS.other_frames),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_flood(name: str) -> None:
+    """A flood ends its connection soon after the bound; what it leaves behind does not grow with it."""
+    frames, (burst, _) = FLOODS[name]
+    one = frames()
+    connection = opened(OPEN) if not name.startswith(("rapid", "made")) else opened()
+    sent = 0
+    while not connection.closed and sent < MANY:
+        connection.receive(one(), 0.0)
+        sent += 1
+
+    assert ended(connection) == "ENHANCE_YOUR_CALM"
+    assert burst <= sent + 25 <= burst + 50  # the handshake's SETTINGS count too
+    assert not connection.streams
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_spread_over_time(name: str) -> None:
+    """The same frames over time, as an honest client may send them, are never too many: counts drain."""
+    frames, (burst, each_second) = FLOODS[name]
+    one = frames()
+    connection = opened(OPEN) if not name.startswith(("rapid", "made")) else opened()
+    count = int(min(3 * burst, 30_000))
+    for index in range(count):
+        connection.receive(one(), 1.0 + index / each_second)
+        connection.events.clear()
+
+    assert ended(connection) == ""
+
+
+def test_rate() -> None:
+    """A burst, then as many as drain; a rest gives the burst back, and no more than that."""
+    rate = Rate("tests", (3.0, 1.0))
+    for now_s in (100.0, 100.0, 100.0, 101.0, 102.0, 1000.0, 1000.0, 1000.0):
+        rate.count(now_s)
+
+    with pytest.raises(Exception, match="too many tests"):
+        rate.count(1000.5)
+
+
+def test_unread_answers() -> None:
+    """A client that reads nothing and asks on is cut, though it asks slowly."""
+    connection = opened()
+    connection.outgoing.paused = True
+    for index in range(MANY):
+        connection.receive(wire.ping(), float(index))
+        if connection.closed:
+            break
+
+    assert index < 10_000
+    assert ended(connection) == "ENHANCE_YOUR_CALM"
+
+
+def test_reading_answers_again() -> None:
+    """One that pauses now and then is not."""
+    connection = opened()
+    for index in range(20_000):
+        connection.outgoing.paused = index % 100 < 50
+        connection.receive(wire.ping(), float(index))
+
+    assert not connection.closed
