@@ -16,6 +16,8 @@ from lossd_server.front.http2.protocol import Http2Protocol, Shared
 
 # How late a deadline is noticed here; a client's own is its own to keep.
 SWEEP_S = 0.25
+# Connections that wait to be taken: a client of a Unix socket does not wait where there is no place, it fails.
+BACKLOG = 1024
 
 
 class Http2Front:
@@ -47,11 +49,11 @@ class Http2Front:
 
         if address.startswith("unix:"):
             path = address.removeprefix("unix:").removeprefix("//")
-            self._servers.append(await loop.create_unix_server(protocol, path))
+            self._servers.append(await loop.create_unix_server(protocol, path, backlog=BACKLOG))
             self._paths.append(path)
             return address
         host, port = split(address)
-        server = await loop.create_server(protocol, host, port, reuse_port=self._shares_port or None, backlog=1024)
+        server = await loop.create_server(protocol, host, port, reuse_port=self._shares_port or None, backlog=BACKLOG)
         self._servers.append(server)
         return f"{address.rpartition(':')[0]}:{server.sockets[0].getsockname()[1]}"
 

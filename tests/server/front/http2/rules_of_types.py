@@ -135,13 +135,6 @@ OTHERS = [
         wire.window_update(1, MOST),
         wire.window_update(1, MOST),
     ),
-    rule("6.9.1", "more on a stream than its window", RST_FLOW, OPENED, wire.data(1, bytes(65536))),
-    rule(
-        "6.9.1",
-        "more on a stream than its window, by padding",
-        RST_FLOW,
-        OPENED + wire.data(1, bytes(65535 - 255)) + wire.data(1, padding=255),
-    ),
     rule("6.10", "CONTINUATION", ANSWERED, wire.headers(1, REQUEST[:9], 1) + wire.continuation(1, REQUEST[9:])),
     rule(
         "6.10",
@@ -173,6 +166,17 @@ OTHERS = [
         wire.headers(1, REQUEST, 0) + wire.continuation(1, b"") + wire.continuation(1, b""),
     ),
     rule("6.10", "CONTINUATION after DATA", PROTOCOL, OPENED, wire.data(1, b"x"), wire.continuation(1, b"")),
+]
+
+# Where the bytes come in at once: a call that has begun to take them lets in more.
+OVERRUNS = [
+    rule("6.9.1", "more on a stream than its window", RST_FLOW, OPENED, wire.data(1, bytes(65536))),
+    rule(
+        "6.9.1",
+        "more on a stream than its window, by padding",
+        RST_FLOW,
+        OPENED + wire.data(1, bytes(65535 - 255)) + wire.data(1, padding=255),
+    ),
 ]
 
 RULES: list[Rule] = [*DATA, *HEADERS, *PRIORITY, *RESETS, *SETTINGS, *OTHERS]

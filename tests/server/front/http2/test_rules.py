@@ -8,7 +8,7 @@ from tests.server.front.http2 import rules_of_frames, rules_of_messages, rules_o
 from tests.server.front.http2.driven import exchanged, outcome
 from tests.server.front.http2.rules import Rule
 
-RULES = [*rules_of_frames.RULES, *rules_of_types.RULES, *rules_of_messages.RULES]
+RULES = [*rules_of_frames.RULES, *rules_of_types.RULES, *rules_of_types.OVERRUNS, *rules_of_messages.RULES]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
