@@ -138,7 +138,7 @@ class Connection:
             self._empty.count(now_s)
         stream = self.streams.get(stream_id)
         if stream is None:
-            self._numbers.check_late(stream_id, ends)
+            self._numbers.check_late(stream_id, last=False)
             return
         reader = stream.reader
         if reader.ended:
@@ -188,7 +188,7 @@ class Connection:
             fault = str(error)
         stream = self.streams.get(stream_id)
         if stream is None:
-            self._numbers.check_late(stream_id, ends=True)
+            self._numbers.check_late(stream_id, last=True)
             return
         if stream.reader.ended:
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS after the end")
@@ -231,15 +231,17 @@ class Connection:
         self._grant(stream_id, reader)
         self._grant_connection()
 
-    def ended(self, stream_id: int, reset: bool) -> None:
-        """The call's end has left. reset: its client is to send no more; else it is given time to end by itself."""
+    def ended(self, stream_id: int) -> None:
+        """The call's end has left.
+
+        Its client is given time to end by itself, as gRPC's do. It is reset only if it goes on: what it sends while the
+        answer is under way is then not met by a reset, which some clients report in place of the answer.
+        """
         stream = self.streams.get(stream_id)
         if stream is None:
             return
         if stream.reader.ended:
             self._drop(stream_id)
-        elif reset:
-            self.reset(stream_id, ErrorCode.NO_ERROR)
         else:
             self._window.expect(-stream.reader.expected)
             stream.over = True

@@ -240,9 +240,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
 
     def _sent(self, stream_id: int) -> None:
         call = self._calls.pop(stream_id, None)
-        stream = self._connection.streams.get(stream_id)
-        if stream is not None:
-            self._connection.ended(stream_id, reset=stream.sender.trailers not in (OK_TRAILERS, b""))
+        self._connection.ended(stream_id)
         if call is not None:
             call.close()
 

@@ -37,12 +37,12 @@ class StreamNumbers:
         if not stream_id & 1 or stream_id > self.last:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame on a stream that was never opened")
 
-    def check_late(self, stream_id: int, ends: bool) -> None:
-        """DATA or HEADERS came on a stream without a call: passed over where we reset it, until the peer ends it."""
+    def check_late(self, stream_id: int, last: bool) -> None:
+        """DATA or HEADERS came on a stream without a call: passed over where we reset it. last: nothing may follow."""
         self.check_opened(stream_id)
         if stream_id not in self._reset:
             raise ConnectionFault(ErrorCode.STREAM_CLOSED, "a frame on a stream that is closed")
-        if ends:
+        if last:
             del self._reset[stream_id]
 
     def reset_by_us(self, stream_id: int) -> None:

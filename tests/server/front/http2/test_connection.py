@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossd_server.front.http2.connection import Connection
-from lossd_server.front.http2.events import Event, MessagesCame
 from lossd_server.front.http2.limits import Http2Limits
 from tests.server.front.http2 import rules_of_frames, rules_of_messages, rules_of_types, wire
+from tests.server.front.http2.cutting import ran
 from tests.server.front.http2.rules import Rule
-
-
-def told(events: Iterable[Event]) -> list[Event]:
-    """Events but those of pieces, which are as many as the cuts make them, and each only once."""
-    return list(dict.fromkeys(event for event in events if not isinstance(event, MessagesCame) or event.fault))
-
-
-def ran(pieces: Iterable[bytes]) -> tuple[list[Event], list[wire.Received], dict[int, list[bytes]]]:
-    """Events, frames but windows, and by stream the messages that nobody took."""
-    connection = Connection(Http2Limits(), {})
-    events: list[Event] = []
-    sent = b""
-    messages: dict[int, list[bytes]] = {}
-    for piece in pieces:
-        connection.receive(piece, 0.0)
-        events += connection.events
-        connection.events.clear()
-        sent += b"".join(connection.outgoing.take())
-    for number, stream in connection.streams.items():
-        while (body := stream.reader.take()) is not None:
-            messages.setdefault(number, []).append(bytes(body))
-    found = [one for one in wire.parse(sent) if one.kind != wire.WINDOW_UPDATE]
-    return told(events), found, messages
-
 
 ALL = [*rules_of_frames.RULES, *rules_of_types.RULES, *rules_of_messages.RULES]
 SOUND = wire.HANDSHAKE + b"".join(

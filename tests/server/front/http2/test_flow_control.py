@@ -40,7 +40,7 @@ class Driven:
                 if isinstance(event, CallBegun):
                     self.begun.add(event.stream_id)
                 elif isinstance(event, CallSent):
-                    connection.ended(event.stream_id, reset=event.stream_id % 4 == 1)
+                    connection.ended(event.stream_id)
                     self.begun.discard(event.stream_id)
                 elif isinstance(event, CallReset):
                     self.begun.discard(event.stream_id)

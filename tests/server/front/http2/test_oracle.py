@@ -40,7 +40,7 @@ class Echoing:
                 if isinstance(event, CallBegun | MessagesCame):
                     self._echo(event.stream_id)
                 elif isinstance(event, CallSent):
-                    connection.ended(event.stream_id, reset=False)
+                    connection.ended(event.stream_id)
             sent += b"".join(connection.outgoing.take())
             connection.outgoing.pump()
         return sent
