@@ -14,7 +14,7 @@ from lossd_server.front.http2.call_stream import CallStream
 from lossd_server.front.http2.request_head import RequestHead
 
 
-class Carrier(Protocol):
+class CallCarrier(Protocol):
     """What a call asks of its connection."""
 
     def want(self, stream_id: int) -> None: ...
@@ -42,7 +42,7 @@ class Http2Call:
         "task",
     )
 
-    def __init__(self, carrier: Carrier, stream_id: int, stream: CallStream, head: RequestHead, peer: str) -> None:
+    def __init__(self, carrier: CallCarrier, stream_id: int, stream: CallStream, head: RequestHead, peer: str) -> None:
         self.stream_id = stream_id
         self.method = head.method
         self.metadata: Metadata = head.metadata

@@ -23,7 +23,7 @@ from lossd_server.front.http2.request_head import MalformedHead
 from lossd_server.front.http2.stream_numbers import StreamNumbers
 
 
-class Connection:
+class Http2Connection:
     """`receive` takes bytes, `events` has what they meant, `outgoing` what is to be sent.
 
     heads: requests' heads that are remembered, for all connections. now_s: any steady clock's time. closed: a fault has

@@ -110,7 +110,7 @@ NO_TABLE = b"\x20"  # a size update to 0, before a block
 OK_TRAILERS = literal(b"grpc-status", b"0")
 
 
-def trailers(status: Status) -> bytes:
+def trailer_block(status: Status) -> bytes:
     """The block after the last message."""
     if not status.code and not status.message and not status.trailers:
         return OK_TRAILERS

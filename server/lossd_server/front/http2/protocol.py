@@ -12,10 +12,10 @@ from lossd_server.errors import DeadlineOver
 from lossd_server.front.http2 import frames
 from lossd_server.front.http2.call import Http2Call
 from lossd_server.front.http2.call_stream import CallStream
-from lossd_server.front.http2.connection import Connection
+from lossd_server.front.http2.connection import Http2Connection
 from lossd_server.front.http2.events import CallBegun, CallReset, CallSent, MessagesCame, RoomMade
 from lossd_server.front.http2.frames import ErrorCode
-from lossd_server.front.http2.header_blocks import OK_TRAILERS, Heads, http_head, trailers
+from lossd_server.front.http2.header_blocks import OK_TRAILERS, Heads, http_head, trailer_block
 from lossd_server.front.http2.limits import Http2Limits
 from lossd_server.front.http2.send_stream import Part
 from lossd_server.wire.status import status_of, told
@@ -47,7 +47,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._connection = Connection(shared.limits, shared.heads)
+        self._connection = Http2Connection(shared.limits, shared.heads)
         self._loop = asyncio.get_running_loop()
         self._calls: dict[int, Http2Call] = {}
         self._flushing = False
@@ -194,7 +194,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
             outgoing.end(stream.sender, b"")
             return
         if head.error is not None:
-            outgoing.end(stream.sender, trailers(status_of(told(head.method.rpartition("/")[2], head.error))))
+            outgoing.end(stream.sender, trailer_block(status_of(told(head.method.rpartition("/")[2], head.error))))
             return
         call = Http2Call(self, stream_id, stream, head, self._peer)
         self._calls[stream_id] = call
@@ -222,7 +222,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
             outgoing.head(stream.sender)
             outgoing.end(stream.sender, OK_TRAILERS)
         elif isinstance(answer, Status):
-            if not outgoing.fail(stream.sender, trailers(answer)):
+            if not outgoing.fail(stream.sender, trailer_block(answer)):
                 self._give_up(call)
         elif stream.sender.begun:
             outgoing.message(stream.sender, answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lossd_server.front.http2.connection import Connection
+from lossd_server.front.http2.connection import Http2Connection
 from lossd_server.front.http2.limits import Http2Limits
 from tests.server.front.http2 import wire
 
@@ -13,7 +13,7 @@ LIMITS = Http2Limits()
 OPEN = wire.headers(1, wire.request(), wire.END_HEADERS)
 
 
-def ended(connection: Connection) -> str:
+def ended(connection: Http2Connection) -> str:
     """The code of its GOAWAY, "" where it goes on."""
     for one in wire.parse(b"".join(connection.outgoing.take())):
         if one.kind == wire.GOAWAY:
@@ -21,8 +21,8 @@ def ended(connection: Connection) -> str:
     return ""
 
 
-def opened(*parts: bytes) -> Connection:
-    connection = Connection(LIMITS, {})
+def opened(*parts: bytes) -> Http2Connection:
+    connection = Http2Connection(LIMITS, {})
     connection.receive(wire.HANDSHAKE + b"".join(parts), 0.0)
     connection.outgoing.take()
     return connection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lossd_server.front.http2.connection import Connection
+from lossd_server.front.http2.connection import Http2Connection
 from lossd_server.front.http2.events import Event, MessagesCame
 from lossd_server.front.http2.limits import Http2Limits
 from tests.server.front.http2 import wire
@@ -17,7 +17,7 @@ def told(events: Iterable[Event]) -> list[Event]:
 
 def ran(pieces: Iterable[bytes]) -> tuple[list[Event], list[wire.Received], dict[int, list[bytes]]]:
     """Events, frames but windows, and by stream the messages that nobody took."""
-    connection = Connection(Http2Limits(), {})
+    connection = Http2Connection(Http2Limits(), {})
     events: list[Event] = []
     sent = b""
     messages: dict[int, list[bytes]] = {}

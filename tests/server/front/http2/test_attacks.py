@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lossd_server.front.http2.connection import Connection
+from lossd_server.front.http2.connection import Http2Connection
 from lossd_server.front.http2.send_stream import SendStream
 from tests.server.front.http2 import wire
 from tests.server.front.http2.attacked import LIMITS, MANY, OPEN, ended, numbers, opened
@@ -32,7 +32,7 @@ def test_continuation_flood(size: int) -> None:
 
 def test_bomb_of_references() -> None:
     """A large entry of the table, referred to by a byte each time, is not unpacked beyond the bound."""
-    connection = Connection(LIMITS, {})
+    connection = Http2Connection(LIMITS, {})
     connection.receive(wire.PREFACE + wire.settings(), 0.0)
     bomb = wire.request() + wire.literal(b"x", bytes([97]) * 3000, 0x40) + b"\xbe" * 10_000
     connection.receive(wire.headers(1, bomb), 0.0)
@@ -45,7 +45,7 @@ def test_bomb_of_references() -> None:
 def test_large_header_lists(count: int, size: int, acknowledged: bool) -> None:
     """Beyond 8 KiB decoded, or 64 fields, a request is refused: by its stream, or with the connection."""
     fields = [(b"x-%d" % index, b"a" * size) for index in range(count)]
-    connection = opened() if acknowledged else Connection(LIMITS, {})
+    connection = opened() if acknowledged else Http2Connection(LIMITS, {})
     if not acknowledged:
         connection.receive(wire.PREFACE + wire.settings(), 0.0)
     connection.receive(wire.headers(1, wire.request(extra=fields)), 0.0)
@@ -71,7 +71,7 @@ def test_size_updates() -> None:
     assert not connection.streams
 
 
-def taken(connection: Connection, frames: Callable[[int], bytes], count: int) -> int:
+def taken(connection: Http2Connection, frames: Callable[[int], bytes], count: int) -> int:
     """Bytes that the server holds more after `count` frames."""
     tracemalloc.start()
     try:
@@ -118,7 +118,7 @@ def test_streams_that_come_and_go() -> None:
 def test_heads_are_remembered_within_bounds() -> None:
     """Heads that differ each time push each other out."""
     heads: dict[bytes, object] = {}
-    connection = Connection(LIMITS, heads)  # type: ignore[arg-type]  # only counted here
+    connection = Http2Connection(LIMITS, heads)  # type: ignore[arg-type]  # only counted here
     connection.receive(wire.HANDSHAKE, 0.0)
     for index, number in zip(range(5000), numbers(), strict=False):
         extra = [(b"x", b"%d" % index)]
@@ -144,7 +144,7 @@ class CountedSender(SendStream):
         self._counted = value
 
 
-def blocked() -> Connection:
+def blocked() -> Http2Connection:
     """A thousand answers that wait for windows of nothing."""
     connection = opened(wire.settings({wire.INITIAL_WINDOW: 0}))
     for number in range(1, 2000, 2):

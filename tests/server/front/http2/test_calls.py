@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossd_server.call.contract import ServerCall, Status
-from lossd_server.front.http2.header_blocks import trailers
+from lossd_server.front.http2.header_blocks import trailer_block
 from tests.server.front.http2 import wire
 from tests.server.front.http2.driven import DrivenConnection, exchanged
 from tests.server.front.http2.wire import Answer
@@ -126,7 +126,7 @@ def test_refused_early(frames: int, reset: int | None) -> None:
 @given(text=st.text(max_size=30))
 def test_message_of_a_status(text: str) -> None:
     """grpc-message is percent-encoded UTF-8: printable ASCII but the percent sign stands for itself."""
-    block = wire.frame(wire.HEADERS, wire.ENDS, 1, trailers(Status(3, text)))
+    block = wire.frame(wire.HEADERS, wire.ENDS, 1, trailer_block(Status(3, text)))
     written = wire.answers(wire.parse(block))[1].blocks[0].get(b"grpc-message", b"")
 
     assert unquote_to_bytes(written) == text.encode()
@@ -137,7 +137,7 @@ def test_message_of_a_status(text: str) -> None:
 
 def test_binary_trailers() -> None:
     """Trailers in -bin are base64 without padding, others as they are."""
-    block = wire.frame(wire.HEADERS, wire.ENDS, 1, trailers(Status(8, "", (("a-bin", b"\xff"), ("b", "text")))))
+    block = wire.frame(wire.HEADERS, wire.ENDS, 1, trailer_block(Status(8, "", (("a-bin", b"\xff"), ("b", "text")))))
 
     assert wire.answers(wire.parse(block))[1].blocks == [{b"grpc-status": b"8", b"a-bin": b"/w", b"b": b"text"}]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lossd_server.front.http2.connection import Connection
+from lossd_server.front.http2.connection import Http2Connection
 from lossd_server.front.http2.limits import Http2Limits
 from tests.server.front.http2 import rules_of_frames, rules_of_messages, rules_of_types, wire
 from tests.server.front.http2.cutting import ran
@@ -72,7 +72,7 @@ FRAME = st.builds(wire.frame, st.integers(0, 11), st.integers(0, 255), st.intege
 )
 def test_random_bytes(sent: bytes, begun: bytes) -> None:
     """Whatever comes, nothing is raised; a connection that is at fault says so once, last, and hears nothing more."""
-    connection = Connection(Http2Limits(), {})
+    connection = Http2Connection(Http2Limits(), {})
     connection.receive(begun, 0.0)
     connection.receive(sent, 0.0)
     frames = list(wire.parse(b"".join(connection.outgoing.take())))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lossd_server.front.http2.connection import Connection
+from lossd_server.front.http2.connection import Http2Connection
 from lossd_server.front.http2.events import CallBegun, CallReset, CallSent
 from lossd_server.front.http2.frames import ErrorCode
 from lossd_server.front.http2.header_blocks import OK_TRAILERS
@@ -21,7 +21,7 @@ class Driven:
     """A connection between a client that keeps books and a server that does as it is told."""
 
     def __init__(self) -> None:
-        self.connection = Connection(Http2Limits(), {})
+        self.connection = Http2Connection(Http2Limits(), {})
         self.peer = PeerModel()
         self.answered: dict[int, bytearray] = {}
         self.taken: dict[int, int] = {}

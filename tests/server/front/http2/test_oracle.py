@@ -12,7 +12,7 @@ import h2.settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lossd_server.front.http2.connection import Connection
+from lossd_server.front.http2.connection import Http2Connection
 from lossd_server.front.http2.events import CallBegun, CallSent, MessagesCame
 from lossd_server.front.http2.header_blocks import OK_TRAILERS
 from lossd_server.front.http2.limits import Http2Limits
@@ -25,7 +25,7 @@ class Echoing:
     """A connection whose every call is sent its messages back."""
 
     def __init__(self) -> None:
-        self.connection = Connection(Http2Limits(), {})
+        self.connection = Http2Connection(Http2Limits(), {})
 
     def receive(self, data: bytes) -> bytes:
         """What is sent in answer."""
@@ -207,7 +207,7 @@ def refused_by_library(sent: bytes) -> bool:
 def test_refuses_as_we_do(frames: list[bytes]) -> None:
     """What the library calls a fault, ends a stream or the connection here too."""
     sent = wire.HANDSHAKE + b"".join(frames)
-    connection = Connection(Http2Limits(), {})
+    connection = Http2Connection(Http2Limits(), {})
     connection.receive(sent, 0.0)
     found = list(wire.parse(b"".join(connection.outgoing.take())))
 
