@@ -15,7 +15,7 @@ help:
 	@echo "make demo     start a server, evaluate real data, compare with reference values"
 	@echo "make test     every test (installs PyTorch)"
 	@echo "make check    style, types, layers, the proto, and whether generated code is fresh"
-	@echo "make fuzz     the codec against the generated classes, FUZZ_SECONDS=60 long"
+	@echo "make fuzz     the codec against the generated classes, then HTTP/2's frames, FUZZ_SECONDS=60 long each"
 	@echo "make format   write the code as the style check wants it"
 	@echo "make unasync  generate the blocking client from the asynchronous one"
 	@echo "make proto    generate client/lossd/v1 from proto/"
@@ -62,7 +62,8 @@ check-docs: .venv/dev
 # Not part of `make test`, which replays what was found (tests/fuzz).
 FUZZ_SECONDS ?= 60
 fuzz: .venv/fuzz
-	@PYTHONPATH=. $(BIN)/python tools/fuzz.py -max_total_time=$(FUZZ_SECONDS)
+	@PYTHONPATH=. $(BIN)/python tools/fuzz.py codec -max_total_time=$(FUZZ_SECONDS)
+	@PYTHONPATH=. $(BIN)/python tools/fuzz.py frames -max_total_time=$(FUZZ_SECONDS)
 
 format: .venv/dev
 	$(BIN)/ruff check --fix

@@ -1,32 +1,38 @@
-"""Feeds the codec with inputs guided by its coverage: `make fuzz`, for FUZZ_SECONDS.
+"""Feeds code that reads what others send with inputs guided by its coverage: `make fuzz`, for FUZZ_SECONDS.
 
-What a run finds worth keeping lies in build/fuzz, where the next one starts, as it does from the inputs that
-`make test` replays, tests/fuzz/corpus.txt. An input on which the codec and the generated classes differ stops the run
-and is written to build/fuzz-failed; a line of its hexadecimal digits in corpus.txt makes it a regression test.
+The first argument says what: `codec`, or `frames` of HTTP/2. What a run finds worth keeping lies in build/fuzz, where
+the next one starts, as it does from the inputs that `make test` replays, tests/fuzz/corpus.txt and frames.txt. An input
+that fails stops the run and is written to build/fuzz-failed; a line of its hexadecimal digits in the corpus makes it a
+regression test.
 """
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["lossd.wire"]):
-    import lossd.wire  # noqa: F401  # what is guided: nothing else is instrumented
-
-from tests.fuzz.inputs import kept, run
-
 ROOT = Path(__file__).parent.parent
+# What is guided, and what feeds it.
+TARGETS = {
+    "codec": ("lossd.wire", "tests.fuzz.inputs"),
+    "frames": ("lossd_server.front.http2", "tests.fuzz.frames"),
+}
 
 
 def main() -> None:
-    found, failed = ROOT / "build" / "fuzz", ROOT / "build" / "fuzz-failed"
+    target = sys.argv.pop(1)
+    instrumented, feeding = TARGETS[target]
+    with atheris.instrument_imports(include=[instrumented]):
+        fuzzed = import_module(feeding)
+    found, failed = ROOT / "build" / "fuzz" / target, ROOT / "build" / "fuzz-failed" / target
     for folder in (found, failed):
         folder.mkdir(parents=True, exist_ok=True)
-    for number, data in enumerate(kept()):
+    for number, data in enumerate(fuzzed.kept()):
         (found / f"kept-{number}").write_bytes(data)
-    atheris.Setup([*sys.argv, f"-artifact_prefix={failed}/", "-max_len=400", str(found)], run)
+    atheris.Setup([*sys.argv, f"-artifact_prefix={failed}/", "-max_len=400", str(found)], fuzzed.run)
     atheris.Fuzz()
 
 

@@ -11,8 +11,16 @@ from tests.server.front.http2 import wire
 
 
 def told(events: Iterable[Event]) -> list[Event]:
-    """Events but those of pieces, which are as many as the cuts make them, and each only once."""
-    return list(dict.fromkeys(event for event in events if not isinstance(event, MessagesCame) or event.fault))
+    """Events but those of pieces, which are as many as the cuts make them; of faults, each stream's first counts."""
+    found: list[Event] = []
+    faulty: set[int] = set()
+    for event in events:
+        if not isinstance(event, MessagesCame):
+            found.append(event)
+        elif event.fault and event.stream_id not in faulty:
+            faulty.add(event.stream_id)
+            found.append(event)
+    return found
 
 
 def ran(pieces: Iterable[bytes]) -> tuple[list[Event], list[wire.Received], dict[int, list[bytes]]]:
