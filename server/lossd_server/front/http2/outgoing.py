@@ -19,6 +19,8 @@ FRAME_BYTES = 1 << 18
 # What is put together at once: it is written before there is more, and the transport says what it takes.
 MOST_AT_ONCE_BYTES = 4 * FRAME_BYTES
 _HEAD = len(RESPONSE_HEAD)
+# Of an answer in one go, beside its message.
+_ANSWER_BYTES = 3 * frames.HEADER_BYTES + _HEAD + PREFIX_BYTES + len(OK_TRAILERS)
 _ENDS = frames.END_HEADERS | frames.END_STREAM
 
 
@@ -71,7 +73,8 @@ class Outgoing:
             return
         self._window -= size
         stream_id = sender.stream_id
-        self._put(
+        self._size += _ANSWER_BYTES + len(message)
+        self._parts += (
             frames.frame_head(_HEAD, frames.HEADERS, frames.END_HEADERS, stream_id) + RESPONSE_HEAD,
             frames.frame_head(size, frames.DATA, 0, stream_id) + b"\0" + len(message).to_bytes(4, "big"),
             message,

@@ -1,0 +1,145 @@
+"""Time on a connection, and a transport that takes nothing: what is given up, and what waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from lossd_server.call.contract import ServerCall
+from lossd_server.front.http2.limits import Http2Limits
+from tests.server.front.http2 import wire
+from tests.server.front.http2.driven import DrivenConnection
+
+LIMITS = Http2Limits()
+
+
+async def turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def pings(connection: DrivenConnection) -> int:
+    return sum(one.kind == wire.PING and not one.flags for one in connection.frames)
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_settings_timeout(acknowledged: bool) -> None:
+    """A client that does not acknowledge our SETTINGS is cut, with the code for that."""
+
+    async def run() -> None:
+        connection = DrivenConnection()
+        await connection.exchange(wire.PREFACE + wire.settings() + wire.SETTINGS_ACK * acknowledged)
+        now_s = time.monotonic()
+        connection.protocol.expire(now_s + LIMITS.settings_timeout_s - 1.0)
+        assert not connection.transport.closed
+
+        connection.protocol.expire(now_s + LIMITS.settings_timeout_s + 0.1)
+        codes = [wire.CODES[one.payload[7]] for one in connection.frames if one.kind == wire.GOAWAY]
+        assert (connection.transport.closed, codes) == ((False, []) if acknowledged else (True, ["SETTINGS_TIMEOUT"]))
+        connection.lose()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_keepalive(answers: bool) -> None:
+    """A client that is silent is asked by a PING once, and given up if it does not answer."""
+
+    async def run() -> None:
+        connection = DrivenConnection()
+        await connection.exchange(wire.HANDSHAKE)
+        now_s = time.monotonic()
+        connection.protocol.expire(now_s + LIMITS.keepalive_s - 1.0)
+        assert pings(connection) == 0
+        for _ in range(3):
+            connection.protocol.expire(now_s + LIMITS.keepalive_s + 0.1)
+        assert pings(connection) == 1
+        if answers:
+            connection.receive(wire.ping(bytes(8), wire.ACK))
+
+        connection.protocol.expire(now_s + LIMITS.keepalive_s + 0.2 + LIMITS.keepalive_timeout_s * (not answers))
+        assert connection.transport.closed != answers
+        connection.lose()
+
+    asyncio.run(run())
+
+
+def test_announced_end() -> None:
+    """An end that is only announced takes calls still: all streams are below its number."""
+
+    async def run() -> None:
+        connection = DrivenConnection()
+        await connection.exchange(wire.HANDSHAKE)
+        connection.protocol.go_away(last=False)
+        await connection.exchange(wire.call(1, b"late"))
+
+        (goaway,) = (one for one in connection.frames if one.kind == wire.GOAWAY)
+        assert goaway.payload == wire.MOST_WINDOW.to_bytes(4, "big") + bytes(4)
+        assert connection.answers[1].messages == [b"late"]
+        connection.lose()
+
+    asyncio.run(run())
+
+
+def test_a_transport_that_takes_nothing() -> None:
+    """While it takes nothing, a call that writes waits, and PINGs are answered; then all is sent in order."""
+    written = 0
+
+    async def write(call: ServerCall) -> None:
+        nonlocal written
+        for number in range(10):
+            await call.write(bytes([number]) * 1000)
+            written += 1
+
+    async def run() -> None:
+        connection = DrivenConnection(methods={"Write": write})
+        await connection.exchange(wire.HANDSHAKE)
+        connection.protocol.pause_writing()
+        await connection.exchange(wire.call(1, path=b"/test/Write"), wire.call(3, b"x"), wire.ping())
+        assert written == 0
+        assert 3 not in {one.stream_id for one in connection.frames if one.kind == wire.DATA}
+        assert any(one.kind == wire.PING for one in connection.frames)
+
+        connection.protocol.resume_writing()
+        await turns()
+        assert written == 10
+        assert connection.answers[1].messages == [bytes([number]) * 1000 for number in range(10)]
+        assert connection.answers[1].status == 0
+        assert connection.answers[3].messages == [b"x"]
+        connection.lose()
+
+    asyncio.run(run())
+
+
+def test_an_error_behind_what_is_not_read() -> None:
+    """A call that fails says so, though its client does not read: messages that wait are dropped, a part of one is not
+    passed for a whole.
+    """
+
+    async def run() -> None:
+        started = asyncio.Event()
+
+        async def fail(call: ServerCall) -> None:
+            writing = asyncio.ensure_future(call.write(bytes(100)))
+            await started.wait()
+            writing.cancel()
+            raise RuntimeError
+
+        answers = []
+        for window in (0, 50):
+            started.clear()
+            connection = DrivenConnection(methods={"Fail": fail})
+            opened = wire.settings({wire.INITIAL_WINDOW: window})
+            await connection.exchange(wire.HANDSHAKE + opened, wire.call(1, path=b"/test/Fail"))
+            started.set()
+            await turns()
+            answers.append(connection.answers[1])
+            connection.lose()
+
+        assert answers[0].status == 13
+        assert answers[0].body == b""
+        assert answers[1].reset == wire.CODES.index("CANCEL")
+
+    asyncio.run(run())
