@@ -66,22 +66,25 @@ class MessageReader:
                 self._size = self._left = int.from_bytes(self._head[1:], "big")
             part = data[at : at + self._left]
             at += len(part)
-            memory = self.own_memory()
-            if memory is None:
+            memory = self.own_memory() if self._size >= OWN_MEMORY_BYTES else None
+            if memory is not None:
+                memory[: len(part)] = part
+            elif self._parts:
                 self._keep(part)
             else:
-                memory[: len(part)] = part
+                # Bytes of its own: a view would keep all that was received with it.
+                self._parts.append(bytes(part) if len(part) == self._left else bytearray(part))
             self._left -= len(part)
             if not self._left:
                 self._finish()
 
     def _keep(self, part: bytes | memoryview) -> None:
-        """In bytes of its own: a view would keep all that was received with it. Small ones are joined as they come."""
-        parts = self._parts
-        if parts and len(part) < SMALL_BYTES and isinstance(parts[-1], bytearray):
-            parts[-1] += part
+        """A further part; small ones are joined as they come."""
+        last = self._parts[-1]
+        if len(part) < SMALL_BYTES and isinstance(last, bytearray):
+            last += part
         else:
-            parts.append(bytearray(part) if len(part) < min(SMALL_BYTES, self._left) else bytes(part))
+            self._parts.append(bytearray(part))
 
     def _finish(self) -> None:
         parts, memory = self._parts, self._memory

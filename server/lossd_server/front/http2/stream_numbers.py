@@ -15,6 +15,7 @@ class StreamNumbers:
 
     def __init__(self) -> None:
         self.last = 0
+        self._next = 1  # what the peer opens next, if it leaves no gap
         self._reset: OrderedDict[int, None] = OrderedDict()
         self._gaps: deque[range] = deque(maxlen=MOST_GAPS)
 
@@ -26,10 +27,9 @@ class StreamNumbers:
             if any(stream_id in gap for gap in self._gaps):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a stream is opened after one with a larger number")
             return False
-        skipped = range((self.last + 1) | 1, stream_id, 2)
-        if skipped:
-            self._gaps.append(skipped)
-        self.last = stream_id
+        if stream_id > self._next:
+            self._gaps.append(range(self._next, stream_id, 2))
+        self.last, self._next = stream_id, stream_id + 2
         return True
 
     def check_opened(self, stream_id: int) -> None:
