@@ -8,12 +8,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: help demo test check check-style check-types check-layers check-proto check-unasync check-signatures check-layout check-docs fuzz format unasync proto proto-baseline signatures exactness curves performance clean
+.PHONY: help demo test test-fronts check check-style check-types check-layers check-proto check-unasync check-signatures check-layout check-docs fuzz format unasync proto proto-baseline signatures exactness curves performance clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo     start a server, evaluate real data, compare with reference values"
 	@echo "make test     every test (installs PyTorch)"
+	@echo "make test-fronts   the tests of the wire on lossd's own HTTP/2 front"
 	@echo "make check    style, types, layers, the proto, and whether generated code is fresh"
 	@echo "make fuzz     the codec against the generated classes, then HTTP/2's frames, FUZZ_SECONDS=60 long each"
 	@echo "make format   write the code as the style check wants it"
@@ -29,6 +30,12 @@ demo: .venv/demo
 
 test: .venv/dev
 	@$(BIN)/python -m pytest $(PYTEST)
+
+# `make test` runs them on gRPC's library.
+test-fronts: .venv/dev
+	@$(BIN)/python -m pytest --front http2 --quiet $(FRONT_TESTS) $(PYTEST)
+
+FRONT_TESTS := tests/server tests/client/routing tests/client/shared_memory tests/client/test_memory.py
 
 check: check-style check-types check-layers check-proto check-unasync check-signatures check-layout check-docs
 
