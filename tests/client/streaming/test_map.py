@@ -119,8 +119,8 @@ def test_a_refused_item_holds_up_no_other(server: StandIn, mapped: Any) -> None:
         pass
 
     def items() -> Iterator[Any]:
-        yield from map(x, range(3000))
-        until(lambda: sum(len(one.opens.opens) for said in server.streams for one in said) > 1000, "a thousand items")
+        yield from map(x, range(600))
+        until(lambda: sum(len(one.opens.opens) for said in server.streams for one in said) > 200, "two hundred items")
         raise EnoughError
 
     with pytest.raises(EnoughError):
