@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from lossd_server.errors import Overloaded, TooLarge
 
+# Answers from here on are charged beside their requests; a smaller one is held for as long as it takes to be sent.
+LARGE_ANSWER_BYTES = 1 << 16
 RETRY_AFTER_S = 0.1  # a full budget of 512 MiB is computed and answered in about that
 
 
@@ -24,8 +26,8 @@ class Admission:
         self._reading_bytes = 0  # the part of `bytes` that is charged for bodies of unknown size
 
     def has_room(self, size: int) -> bool:
-        """Whether a request of `size` bytes would be charged now."""
-        return self.requests < self.max_requests and self.bytes + size <= self.max_bytes
+        """Whether a request that comes to `size` bytes with its answer would be charged now. One alone always is."""
+        return not self.requests or (self.requests < self.max_requests and self.bytes + size <= self.max_bytes)
 
     def admit(self, size: int) -> None:
         """Charges a request of `size` bytes. Raises TooLarge or Overloaded, and charges nothing then."""
@@ -33,6 +35,10 @@ class Admission:
             raise self.too_large(size)
         if not self.has_room(size):
             raise self.overloaded(size)
+        self.charge(size)
+
+    def charge(self, size: int) -> None:
+        """Charges a request for which there is room."""
         self.requests += 1
         self.bytes += size
 
@@ -62,8 +68,12 @@ class Admission:
             raise self.overloaded(size)
 
     def grow(self, size: int) -> None:
-        """Charges `size` further bytes for a request that was admitted. Raises Overloaded, and charges nothing then."""
-        self.require(size)
+        """Charges `size` further bytes for a request that was admitted; less, where below 0.
+
+        Raises Overloaded, and charges nothing then; not for a request that is alone.
+        """
+        if size > 0 and self.requests > 1:
+            self.require(size)
         self.bytes += size
 
     def release(self, size: int) -> None:

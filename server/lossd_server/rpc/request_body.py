@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from lossd_server.admission.byte_budget import Admission
+from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES, Admission
 from lossd_server.admission.waiting_line import WaitingLine
 from lossd_server.call.contract import Body, ServerCall
 from lossd_server.errors import InvalidRequest, invalid, no_message
@@ -61,13 +61,18 @@ class BodyReader:
         self._line.wake()
 
     async def _admit(self, call: UnaryCall, size: int, deadline: float) -> None:
-        """Charges `size`, in the order of arrival. Raises TooLarge; Overloaded after the time for waiting."""
+        """Charges a message of `size` and an answer as large, in the order of arrival.
+
+        Raises TooLarge; Overloaded after the time for waiting.
+        """
         admission = self._admission
+        # The answer's size is known once the message is read: until then it counts as a gradient's.
+        whole = 2 * size if size >= LARGE_ANSWER_BYTES else size
 
         def take() -> bool | None:
-            if not admission.has_room(size):
+            if not admission.has_room(whole):
                 return None
-            call.admit(admission, size)
+            call.charge(admission, whole)
             return True
 
         if size > admission.max_message_bytes:

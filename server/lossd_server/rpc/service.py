@@ -7,7 +7,7 @@ import time
 from math import inf
 
 from lossd.v1 import service_pb2
-from lossd_server.admission.byte_budget import Admission
+from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES, Admission
 from lossd_server.call.contract import ServerCall
 from lossd_server.config.settings import Settings
 from lossd_server.engine.worker import Worker
@@ -95,15 +95,29 @@ class LossService:
                 call.until = inf
                 return answer
         job = intake.check_body(rpc, body, known)
-        intake.require_fits(codec.response_bytes(job), max_response_bytes)
-        if job.copied_bytes:
-            call.grow(self._admission, job.copied_bytes)
+        answer_bytes = codec.response_bytes(job)
+        intake.require_fits(answer_bytes, max_response_bytes)
+        self._charge(call, len(body) + job.copied_bytes, answer_bytes)
         call.until = intake.deadline(source.deadline, time.monotonic())
         call.waiting = self._worker.submit(job, call.until)
         del job, body  # the worker lets go of them first
         answer = await call.waiting.reply
         call.until = inf
         return answer
+
+    def _charge(self, call: UnaryCall, size: int, answer_bytes: int) -> None:
+        """The charge becomes what the call holds, its answer included where that is large. Raises Overloaded."""
+        held = size + (answer_bytes if answer_bytes >= LARGE_ANSWER_BYTES else 0)
+        if held != call.charged:
+            less = held < call.charged
+            call.stands_at(self._admission, held)
+            if less:
+                self._wake()
+
+    def _wake(self) -> None:
+        """Something was given back: whoever waits for it has another look."""
+        self._bodies.wake()
+        self._streams.wake()
 
     async def _server_info(self, _: ServerCall) -> bytes:
         """Exempt from admission: its message says nothing and is not read."""
@@ -123,8 +137,7 @@ class LossService:
             if call.reading:
                 self._worker.arriving -= 1
             call.release(self._admission)
-            self._bodies.wake()
-            self._streams.wake()
+            self._wake()
             if self._intake.closing and not self._calls:
                 self._idle.set()
 

@@ -42,9 +42,15 @@ class UnaryCall:
         self.charged = size
         self.reserved = False
 
-    def grow(self, admission: Admission, size: int) -> None:
-        admission.grow(size)
-        self.charged += size
+    def charge(self, admission: Admission, size: int) -> None:
+        """For a request for which there is room."""
+        admission.charge(size)
+        self.charged = size
+
+    def stands_at(self, admission: Admission, size: int) -> None:
+        """What it holds is known now: the charge becomes that. Raises Overloaded."""
+        admission.grow(size - self.charged)
+        self.charged = size
 
     def release(self, admission: Admission) -> None:
         if self.reserved:
