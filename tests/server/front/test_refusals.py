@@ -118,6 +118,7 @@ BARE: dict[str, BareRefusal] = {
 }
 
 
+@pytest.mark.usefixtures("grpcio_alone")  # tests/server/front/http2 has the other front's
 @pytest.mark.parametrize("name", BARE)
 def test_what_no_client_sends(name: str) -> None:
     """The status has details, or is one of core's own that the page lists; the same server then answers."""
@@ -147,6 +148,7 @@ BY_CORE: dict[str, tuple[Refusal, type[Error]]] = {
 }
 
 
+@pytest.mark.usefixtures("grpcio_alone")  # tests/server/front/http2 has the other front's
 @pytest.mark.parametrize("name", BY_CORE)
 def test_our_client_makes_sense_of_core(name: str) -> None:
     """A status of core's is on the page, and an error of the right class, whose reason is the code's name."""
@@ -166,6 +168,7 @@ def test_our_client_makes_sense_of_core(name: str) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("grpcio_alone")  # tests/server/front/http2 has the other front's
 def test_every_row_of_the_page_is_known_to_happen() -> None:
     """The page lists no status of core's that a test here does not see."""
 
