@@ -24,6 +24,8 @@ from lossd_server.warmup import warm_up
 
 _backends: dict[tuple[int, str, int], Backend] = {}
 _backends_lock = threading.Lock()
+# The process in which the first server ran.
+_first_pid: list[int] = []
 
 
 class EmbeddedServer:
@@ -94,6 +96,10 @@ class EmbeddedServer:
 
     async def _serve(self, backend: Backend) -> None:
         settings = replace(self._given, listen=(self.address,))
+        _first_pid.append(os.getpid())
+        if _first_pid[0] != os.getpid():
+            # The front of grpc.aio does not survive a fork: core's threads stayed with the parent.
+            settings = replace(settings, front="http2")
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(_report)
         self._stopping = asyncio.Event()

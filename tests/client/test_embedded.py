@@ -136,6 +136,27 @@ def test_an_awaitable_clients_embedded_server_ends_without_noise() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_forked_child_may_have_a_server_of_its_own() -> None:
+    """Though its parent has one, whose library does not survive a fork."""
+    done = run(
+        """
+        import os, sys, lossd
+        client = lossd.Client("embedded")
+        client.entropy([0.5, 0.5])
+        child = os.fork()
+        if child == 0:
+            for _ in range(2):
+                with lossd.Client("embedded") as own:
+                    print(f"{float(own.entropy([0.5, 0.5])):.6f}", flush=True)
+            os._exit(0)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["0.693147"] * 2
+
+
 def test_a_forked_child_uses_its_parents_server() -> None:
     """And leaves it running when it closes."""
     done = run(

@@ -139,9 +139,7 @@ def test_large_messages_are_written_and_read_beside_the_loop(
 
 
 class Slow:
-    """An array that is converted when it is read."""
-
-    nbytes = X.nbytes
+    """An array that is converted when it is read, and does not say how large it is."""
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return X

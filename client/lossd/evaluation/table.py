@@ -59,9 +59,13 @@ def _loss_lines(report: LossReport) -> list[Line]:
         return [("loss", f"{report.loss:.9g}", f"{unit}, {report.question.reduction}")]
     if not report.loss.size:
         return [("losses", "none", "")]
-    quantiles = {"least loss": 0.0, "median loss": 0.5, "greatest loss": 1.0}
-    values = np.quantile(report.loss.astype(np.float64), list(quantiles.values()))
-    return [(name, f"{value:.9g}", unit) for name, value in zip(quantiles, values, strict=True)]
+    losses = np.sort(report.loss.astype(np.float64), axis=None)  # NaN last, as everything is then
+    low, high = float(losses[(losses.size - 1) // 2]), float(losses[losses.size // 2])
+    median = low if low == high else (low + high) / 2  # infinities have no difference
+    found = {"least loss": float(losses[0]), "median loss": median, "greatest loss": float(losses[-1])}
+    if math.isnan(losses[-1]):
+        found = dict.fromkeys(found, math.nan)
+    return [(name, f"{value:.9g}", unit) for name, value in found.items()]
 
 
 def _table_lines(report: LossReport) -> list[Line]:

@@ -86,7 +86,7 @@ def _place(name: str, given: Any, gradients: tuple[str, ...], operands: Mapping[
         raise _refused(f"out has an array for the gradient of {name}, but grad asks for {asked}: give grad={name!r}")
     dtype, shape = expected(name, operands)
     array = _numpy(given)
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         raise _refused(f"out for {name} is a {type(given).__name__}, not an array to write into")
     wanted = tensors.NAMES[dtype]
     found = str(getattr(given, "dtype", array.dtype)).removeprefix("torch.")

@@ -9,6 +9,8 @@ or numpy's array protocols. torch and ml_dtypes are never imported to look at an
 from __future__ import annotations
 
 import sys
+from collections import deque
+from collections.abc import Iterable
 from mmap import mmap
 from typing import Any, NamedTuple, NoReturn
 
@@ -17,6 +19,7 @@ import numpy.typing as npt
 
 from lossd.errors import InternalError, InvalidArgument
 from lossd.request import integers
+from lossd.request.conversion_cost import as_array
 from lossd.v1 import tensor_pb2 as pb
 
 NAMES: dict[pb.DataType.ValueType, str] = {
@@ -54,6 +57,7 @@ _AT_ONCE_BYTES = 1 << 20
 
 FLOAT32, FLOAT64 = pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64
 
+_LISTS = (list, tuple, deque)  # read entry by entry: they may hold masked arrays
 # Below this many bytes a copy costs less than a view.
 _SMALL_BYTES = 1 << 12
 
@@ -203,7 +207,7 @@ def _take_unsigned(field: str, values: npt.NDArray[Any], name: str, *, torch: bo
 
 
 def _as_numpy(field: str, value: Any) -> npt.NDArray[Any]:
-    if isinstance(value, np.ma.MaskedArray) or (isinstance(value, list | tuple) and _holds_masked(value)):
+    if isinstance(value, np.ma.MaskedArray) or (isinstance(value, _LISTS) and _holds_masked(value)):
         _refuse(field, "is a masked array: fill it, or leave rows out with ignore_index or row_weight", "MASKED_ARRAY")
     if not isinstance(value, np.ndarray | np.generic) and hasattr(value, "__dlpack__"):
         try:
@@ -213,7 +217,7 @@ def _as_numpy(field: str, value: Any) -> npt.NDArray[Any]:
             if not hasattr(value, "__array__"):
                 _refuse(field, f"is a {type(value).__name__} that numpy cannot read: copy it to the CPU", "NOT_ON_CPU")
     try:
-        array = np.asarray(value)
+        array = as_array(value)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         _refuse(field, f"is not an array: {error}".splitlines()[0], "NOT_AN_ARRAY")
     if isinstance(value, list | tuple):
@@ -221,13 +225,11 @@ def _as_numpy(field: str, value: Any) -> npt.NDArray[Any]:
     return array
 
 
-def _holds_masked(values: list[Any] | tuple[Any, ...]) -> bool:
+def _holds_masked(values: Iterable[Any]) -> bool:
     """Whether a list has masked arrays or values in it, whose masks numpy would lose. Only rows are looked at."""
     for one in values:
-        if isinstance(one, np.ma.MaskedArray):  # np.ma.masked is one too
-            return True
-        if isinstance(one, list | tuple) and _holds_masked(one):
-            return True
+        if isinstance(one, np.ma.MaskedArray) or (isinstance(one, _LISTS) and _holds_masked(one)):
+            return True  # np.ma.masked is one too
         if isinstance(one, int | float):  # a row of numbers
             return any(other is np.ma.masked for other in values)
     return False

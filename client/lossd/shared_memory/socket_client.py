@@ -81,7 +81,7 @@ def connect(path: str, instance_id: str) -> SocketClient | None:
 
     Raises Overloaded where it has no room for one more.
     """
-    if sys.platform != "linux" or not path:
+    if sys.platform != "linux" or not path or not hasattr(os, "memfd_create"):  # some builds of Python lack it
         return None
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
