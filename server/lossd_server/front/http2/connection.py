@@ -38,7 +38,7 @@ class Http2Connection:
         self._numbers = StreamNumbers()
         self._preface = b""  # what is missing of it is not here yet
         self._begun = self.going_away = self.closed = False
-        self._frames = FrameReader(limits.frame_bytes)
+        self._frames = FrameReader(limits.frame_bytes, limits.header_block_bytes)
         self._blocks = HeaderAssembly(limits.header_block_bytes)
         self._decoder = HeaderDecoder(limits, heads)
         self._empty = Rate("empty frames", limits.empty_frames)

@@ -29,10 +29,14 @@ class Frame(NamedTuple):
 
 
 class FrameReader:
-    """most_bytes: the greatest frame that we announced. data_left, stream_id: of the DATA frame that has begun."""
+    """most_bytes: the greatest frame that we announced. most_whole_bytes: the greatest that is kept until it is whole.
 
-    def __init__(self, most_bytes: int) -> None:
+    data_left, stream_id: of the DATA frame that has begun.
+    """
+
+    def __init__(self, most_bytes: int, most_whole_bytes: int) -> None:
         self._most_bytes = most_bytes
+        self._most_whole_bytes = most_whole_bytes
         self._rest = b""
         # Of a DATA frame that has begun: what its data and its padding still miss.
         self._in_data = self._empty = False
@@ -77,8 +81,7 @@ class FrameReader:
                 if flags & frames.PADDED and size and end == start:
                     break  # how much padding is told by the next byte
                 at = self._begin(flags, stream_id, size, data, start)
-            elif size > frames.LEAST_FRAME_BYTES:
-                # No frame but DATA is larger that we know: it is not kept until it is whole.
+            elif size > self._most_whole_bytes:
                 if kind <= frames.CONTINUATION:
                     raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a frame other than DATA is too large")
                 yield Frame(kind, flags, stream_id, b"")

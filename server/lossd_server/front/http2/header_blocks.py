@@ -17,13 +17,18 @@ from hpack.hpack import Decoder
 from lossd_server.call.contract import Status
 from lossd_server.front.http2.frames import ConnectionFault, ErrorCode
 from lossd_server.front.http2.limits import Http2Limits
-from lossd_server.front.http2.request_head import MalformedHead, RequestHead, check_field, request_head
+from lossd_server.front.http2.request_head import MalformedHead, RequestHead, check_field, refused_head, request_head
 
 # The library logs every field at DEBUG: a header's value never reaches our log.
 logging.getLogger("hpack").setLevel(logging.INFO)
 
 # Blocks that are remembered, and the longest of them. Clients send two or three kinds; a timeout makes more.
 MOST_HEADS, LONGEST_BLOCK = 2048, 1024
+
+# What a field counts beside its name and value (RFC 9113, 6.5.2).
+FIELD_BYTES = 32
+# A list up to so many times the bound is decoded whole, so that its call alone is refused, and told why.
+MOST_LISTS = 4
 
 Heads = dict[bytes, RequestHead]
 
@@ -34,7 +39,7 @@ class HeaderDecoder:
     def __init__(self, limits: Http2Limits, heads: Heads) -> None:
         self._limits = limits
         self._heads = heads
-        self._decoder = Decoder(limits.header_list_bytes)
+        self._decoder = Decoder(MOST_LISTS * limits.header_list_bytes)
         self._acknowledged = False
         self._pure = False
 
@@ -49,12 +54,14 @@ class HeaderDecoder:
             self._decoder.header_table_size = 0
 
     def head(self, block: bytes) -> RequestHead:
-        """The head of a request. Raises MalformedHead, ConnectionFault."""
+        """The head of a request; one that is too large has an error. Raises MalformedHead, ConnectionFault."""
         if self._pure:
             known = self._heads.get(block)
             if known is not None:
                 return known
-        head = request_head(self._decode(block))
+        fields = self._decode(block)
+        over = self._over(fields)
+        head = refused_head(fields, over) if over else request_head(fields)
         if self._pure and len(block) <= LONGEST_BLOCK:
             if len(self._heads) >= MOST_HEADS:
                 self._heads.pop(next(iter(self._heads)))
@@ -63,7 +70,10 @@ class HeaderDecoder:
 
     def trailers(self, block: bytes) -> None:
         """Fields after a request's messages: they say nothing, and must be right. Raises as `head`."""
-        for name, value in self._decode(block):
+        fields = self._decode(block)
+        if self._over(fields):
+            raise MalformedHead("the trailers are too large")
+        for name, value in fields:
             check_field(name, value)
 
     def _decode(self, block: bytes) -> Sequence[tuple[bytes, bytes]]:
@@ -74,9 +84,17 @@ class HeaderDecoder:
         except (HPACKError, IndexError, ValueError):
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "a header block cannot be decoded") from None
         self._pure = self._acknowledged and self._decoder.header_table_size == 0
-        if len(fields) > self._limits.header_fields:
-            raise MalformedHead("too many headers")
         return [(bytes(name), bytes(value)) for name, value in fields]
+
+    def _over(self, fields: Sequence[tuple[bytes, bytes]]) -> str:
+        """By which bound the list is too large, as a sentence; "" where it is not."""
+        limits = self._limits
+        if len(fields) > limits.header_fields:
+            return f"the call has {len(fields)} headers, this server takes {limits.header_fields}"
+        size = sum(len(name) + len(value) + FIELD_BYTES for name, value in fields)
+        if size > limits.header_list_bytes:
+            return f"the call's headers have {size} bytes, this server takes {limits.header_list_bytes}"
+        return ""
 
     def _too_many(self) -> Exception:
         if self._pure:

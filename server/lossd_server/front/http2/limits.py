@@ -14,7 +14,7 @@ class Http2Limits:
     # As fields too: a table entry that is referred to by one byte each time is small on the wire.
     header_fields: int = 64
     # What HEADERS and its CONTINUATIONs may have together before they are decoded. None is longer encoded than plain.
-    header_block_bytes: int = 16 << 10
+    header_block_bytes: int = 32 << 10
     # Streams at once. grpc.aio's front has the same.
     concurrent_streams: int = 1024
     # A request below this needs no WINDOW_UPDATE. RFC 9113's own first window, so that it is right before SETTINGS are

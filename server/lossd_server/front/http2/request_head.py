@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import inf
 
 from lossd_server.call.contract import Metadata
-from lossd_server.errors import InvalidRequest, NotServed, ServerError
+from lossd_server.errors import InvalidRequest, NotServed, ServerError, TooLarge
 
 Fields = Iterable[tuple[bytes, bytes]]
 
@@ -67,6 +67,12 @@ def request_head(fields: Fields) -> RequestHead:
     if not pseudo.get(b":method") or not pseudo.get(b":scheme") or not pseudo.get(b":path"):
         raise MalformedHead("a pseudo-header is missing")
     return _head(pseudo, plain)
+
+
+def refused_head(fields: Fields, why: str) -> RequestHead:
+    """That of a call whose header list is too large."""
+    path = dict(fields).get(b":path", b"").decode("utf-8", "replace")
+    return RequestHead(path, error=TooLarge(f"{why}: send less metadata", reason="METADATA_TOO_LARGE"))
 
 
 def check_field(name: bytes, value: bytes) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from lossd_server.front.http2.connection import Http2Connection
+from lossd_server.front.http2.events import CallBegun
 from lossd_server.front.http2.send_stream import SendStream
 from tests.server.front.http2 import wire
 from tests.server.front.http2.attacked import LIMITS, MANY, OPEN, ended, numbers, opened
@@ -27,7 +28,7 @@ def continuations(size: int) -> int:
 @pytest.mark.parametrize("size", [0, 1, 100, 16_384])
 def test_continuation_flood(size: int) -> None:
     """A header block that goes on and on ends the connection, be its pieces empty."""
-    assert continuations(size) <= 300
+    assert continuations(size) <= 600
 
 
 def test_bomb_of_references() -> None:
@@ -41,18 +42,30 @@ def test_bomb_of_references() -> None:
 
 
 @pytest.mark.parametrize("acknowledged", [True, False])
-@pytest.mark.parametrize("count, size", [(200, 4), (65, 1), (9, 1000), (1, 9000), (3, 4000)])
+@pytest.mark.parametrize("count, size", [(200, 4), (65, 1), (9, 1000), (1, 9000), (3, 4000), (1, 20_000)])
 def test_large_header_lists(count: int, size: int, acknowledged: bool) -> None:
-    """Beyond 8 KiB decoded, or 64 fields, a request is refused: by its stream, or with the connection."""
+    """Beyond 8 KiB decoded, or 64 fields, a call is refused, and told why; its connection goes on."""
     fields = [(b"x-%d" % index, b"a" * size) for index in range(count)]
     connection = opened() if acknowledged else Http2Connection(LIMITS, {})
     if not acknowledged:
         connection.receive(wire.PREFACE + wire.settings(), 0.0)
     connection.receive(wire.headers(1, wire.request(extra=fields)), 0.0)
-    found = list(wire.parse(b"".join(connection.outgoing.take())))
+    (begun,) = connection.events
 
-    assert any(one.kind in (wire.RST_STREAM, wire.GOAWAY) for one in found)
+    assert isinstance(begun, CallBegun)
+    assert begun.head.error is not None
+    assert begun.head.error.reason == "METADATA_TOO_LARGE"
+    assert not connection.closed
+
+
+@pytest.mark.parametrize("count, size", [(1, 33_000), (40, 1000), (2, 17_000)])
+def test_huge_header_lists(count: int, size: int) -> None:
+    """Far beyond, the connection ends: the rest of the block is not even decoded."""
+    fields = [(b"x-%d" % index, b"a" * size) for index in range(count)]
+    connection = opened(wire.headers(1, wire.request(extra=fields)))
+
     assert not connection.events
+    assert connection.closed or not connection.streams
 
 
 def test_largest_header_list() -> None:
