@@ -86,7 +86,7 @@ def test_regions_that_are_lost_again_and_again(
     evaluate: Evaluate, address: str, forgets: Callable[[float], None], many: bool, transport: Any
 ) -> None:
     """Are registered again, and the call has its answer."""
-    forgets(9)
+    forgets(5)
 
     results = evaluate(address, many, transport=transport)
 
