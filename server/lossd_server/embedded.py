@@ -24,8 +24,9 @@ from lossd_server.warmup import warm_up
 
 _backends: dict[tuple[int, str, int], Backend] = {}
 _backends_lock = threading.Lock()
-# The process in which the first server ran.
-_first_pid: list[int] = []
+# Whether this process was forked from one that had this module.
+_forked = threading.Event()
+os.register_at_fork(after_in_child=_forked.set)
 
 
 class EmbeddedServer:
@@ -96,9 +97,8 @@ class EmbeddedServer:
 
     async def _serve(self, backend: Backend) -> None:
         settings = replace(self._given, listen=(self.address,))
-        _first_pid.append(os.getpid())
-        if _first_pid[0] != os.getpid():
-            # The front of grpc.aio does not survive a fork: core's threads stayed with the parent.
+        if _forked.is_set():
+            # grpc.aio does not survive a fork: core's threads stayed with the parent, which may have used it.
             settings = replace(settings, front="http2")
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(_report)

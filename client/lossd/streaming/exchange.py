@@ -174,7 +174,7 @@ class Exchange:
         # An evaluation that failed is sent no further.
         message = next(self._blocks, None) if self._blocks_id in self._open else None
         if message is None:
-            self._blocks = None
+            self._blocks = self._under = None
         return message
 
     def _opens(self) -> bytes:

@@ -148,7 +148,7 @@ class Stream:
                 await self._held_up(self._change())
             self._heard = time.monotonic()
             size = await call.next_size()  # charged before it is let in, where the front can tell
-            self._heard = time.monotonic()
+            self._heard = time.monotonic()  # a message has begun: it is not silent
             charge = None if size is None else await self._charge(size)
             self._receiving_since = inf if charge is None else time.monotonic()
             body = await call.read()

@@ -45,6 +45,21 @@ def test_pieces_make_the_same_array(value: Any, piece: int, monkeypatch: pytest.
     assert found.tolist() == expected.tolist()
 
 
+def test_long_lists_are_read_in_pieces() -> None:
+    """So that no other thread waits for all of one."""
+    read = []
+
+    class Noted(list[float]):
+        def __getitem__(self, where: Any) -> Any:
+            read.append(where)
+            return super().__getitem__(where)
+
+    array = as_array(Noted([1.0] * 50_000))
+
+    assert len(array) == 50_000
+    assert max(where.stop - where.start for where in read if isinstance(where, slice)) <= 20_000
+
+
 @pytest.mark.parametrize("value", [[[1.0, 2.0], [3.0]], ["a", "b"], [1, None], [[1], 2], [{}]], ids=repr)
 @pytest.mark.parametrize("piece", [1, 20_000])
 def test_what_is_no_array_is_refused(value: Any, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,19 @@ def test_blocks_of_an_answer_are_put_together() -> None:
     assert one.receive(answer(1), 2.5) == [evaluation]
     assert evaluation.result().grad.tobytes() == X.tobytes()
     assert evaluation.result().timing.total_s == 2.5
+
+
+def test_what_has_ended_is_let_go() -> None:
+    """A stream may live on for long: it does not keep the tensors of the last evaluation that was cut."""
+    x = X.copy()
+    kept = weakref.ref(x)
+    one = Exchange(0, [large(x)])
+    said(one)
+    one.receive(answer(1), 0.5)
+    del x
+    gc.collect()
+
+    assert kept() is None
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,10 @@ class CallCarrier(Protocol):
 
 
 class Http2Call:
-    """`lossd_server.call.contract.ServerCall`. task: handles it. expired: its time is over, its client still there."""
+    """`lossd_server.call.contract.ServerCall`. task: handles it. expired: its time is over, its client still there.
+
+    moved_s: when it was answered, or its client last took something of what is queued for it.
+    """
 
     __slots__ = (
         "_carrier",
@@ -50,7 +53,7 @@ class Http2Call:
         self.peer = peer
         self.task: asyncio.Task[None] | None = None
         self.expired = self.reset = False
-        self.moved_s = 0.0  # when its client last took something of what is queued for it
+        self.moved_s = 0.0
         self._carrier = carrier
         self._stream = stream
         self._reader: asyncio.Future[None] | None = None
@@ -102,6 +105,7 @@ class Http2Call:
 
     def left(self) -> None:
         """Something of what is queued for it was sent."""
+        self.moved_s = time.monotonic()
         if self._writer is not None and not self._writer.done():
             self._writer.set_result(None)
 

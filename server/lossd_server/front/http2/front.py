@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from lossd_server.call.contract import Routes
@@ -16,6 +16,8 @@ from lossd_server.front.http2.protocol import Http2Protocol, Shared
 
 # How late a deadline is noticed here; a client's own is its own to keep.
 SWEEP_S = 0.25
+# For clients to hear that the server will end, before it takes no more calls: a round trip.
+ANNOUNCE_S = 0.5
 # Connections that wait to be taken: a client of a Unix socket does not wait where there is no place, it fails.
 BACKLOG = 1024
 
@@ -24,7 +26,7 @@ class Http2Front:
     """`lossd_server.call.contract.Front`. shares_port: with other processes of this server."""
 
     def __init__(self, routes: Routes, settings: Settings, shares_port: bool = False) -> None:
-        self._shared = Shared(routes, Http2Limits(), settings.max_connections)
+        self._shared = Shared(routes, Http2Limits(answer_timeout_s=settings.max_body_s), settings.max_connections)
         self._shares_port = shares_port
         self._servers: list[asyncio.Server] = []
         self._paths: list[str] = []
@@ -65,15 +67,24 @@ class Http2Front:
         for path in self._paths:
             with suppress(OSError):
                 os.unlink(path)
-        for connection in shared.connections:
-            connection.go_away(last=True)
-        until = time.monotonic() + (grace_s or 0.0)
-        while any(connection.calls for connection in shared.connections) and time.monotonic() < until:
-            await asyncio.sleep(0.01)
+        if grace_s is not None:
+            # In two steps (RFC 9113, 6.8): calls that were on their way when the end was announced are still taken.
+            for connection in list(shared.connections):
+                connection.announce_end()
+            await self._until(lambda: all(one.end_is_known for one in shared.connections), min(grace_s, ANNOUNCE_S))
+        for connection in list(shared.connections):
+            connection.go_away()
+        await self._until(lambda: not any(one.calls for one in shared.connections), grace_s or 0.0)
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(shared.connections):
             connection.close()
+
+    @staticmethod
+    async def _until(holds: Callable[[], bool], most_s: float) -> None:
+        end_s = time.monotonic() + most_s
+        while not holds() and time.monotonic() < end_s:
+            await asyncio.sleep(0.01)
 
     def _sweep(self) -> None:
         now_s = time.monotonic()

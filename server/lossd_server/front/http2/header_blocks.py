@@ -121,9 +121,8 @@ def literal(name: bytes, value: bytes) -> bytes:
     return b"\0" + _integer(len(name), 7, 0) + name + _integer(len(value), 7, 0) + value
 
 
-_STATUS = {200: b"\x88", 400: b"\x8c"}  # of the static table
 _CONTENT_TYPE = b"\x0f\x10" + _integer(len(b"application/grpc"), 7, 0) + b"application/grpc"
-RESPONSE_HEAD = _STATUS[200] + _CONTENT_TYPE
+RESPONSE_HEAD = b"\x88" + _CONTENT_TYPE  # :status 200, of the static table
 NO_TABLE = b"\x20"  # a size update to 0, before a block
 OK_TRAILERS = literal(b"grpc-status", b"0")
 

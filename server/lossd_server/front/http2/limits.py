@@ -24,6 +24,8 @@ class Http2Limits:
     connection_window_bytes: int = 1 << 18
     # DATA frames up to this: the larger, the fewer heads to read between two pieces of a tensor.
     frame_bytes: int = 1 << 20
+    # For the next piece of an answer to be taken: until then what it is charged with is held. `--max-body-s` sets it.
+    answer_timeout_s: float = 20.0
     # For the acknowledgement of our SETTINGS: without it we would have to go on believing in the defaults.
     settings_timeout_s: float = 10.0
     # Keepalive: a PING after so long without a byte, and the connection's end so long after that.

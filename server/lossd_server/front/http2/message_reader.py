@@ -122,11 +122,6 @@ class MessageReader:
         return self.ended and bool(self._head)
 
     @property
-    def unclaimed(self) -> int:
-        """Bytes that are here, of messages that nobody waits for."""
-        return self._came - min(self._came, self._wanted_end)
-
-    @property
     def expected(self) -> int:
         """Bytes that are still to come of the message that somebody waits for."""
         return max(0, self._wanted_end - self._came) if self.wanted and not self.ended else 0

@@ -13,7 +13,7 @@ from lossd_server.front.http2 import frames
 from lossd_server.front.http2.call import Http2Call
 from lossd_server.front.http2.call_stream import CallStream
 from lossd_server.front.http2.connection import Http2Connection
-from lossd_server.front.http2.events import CallBegun, CallReset, CallSent, MessagesCame, RoomMade
+from lossd_server.front.http2.events import CallBegun, CallReset, CallSent, MessagesCame, PingAnswered, RoomMade
 from lossd_server.front.http2.frames import ErrorCode
 from lossd_server.front.http2.header_blocks import OK_TRAILERS, Heads, http_head, trailer_block
 from lossd_server.front.http2.limits import Http2Limits
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 SCRATCH_BYTES = 1 << 18
 # Parts of less than this in all are joined: one buffer is written faster than many.
 JOINED_BYTES = 1 << 16
+# Asked when the end is announced: who answers has read the announcement.
+END_PING = b"goes end"
 PLAIN_TEXT = b"This is a gRPC server: POST gRPC messages (content-type: application/grpc) over HTTP/2.\n"
 
 
@@ -55,6 +57,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
         self._opened_s = self._came_s = time.monotonic()
         self._pinged_s = 0.0
         self._peer = ""
+        self.end_is_known = False
 
     # For asyncio.
 
@@ -113,9 +116,15 @@ class Http2Protocol(asyncio.BufferedProtocol):
         """Calls whose end has not left."""
         return len(self._calls)
 
-    def go_away(self, last: bool) -> None:
-        """last: False announces only that the connection will end."""
-        self._connection.go_away(last=last)
+    def announce_end(self) -> None:
+        """Tells the client that the connection will end; `end_is_known` once it must have heard of it."""
+        self._connection.go_away(last=False)
+        self._connection.ping(END_PING)
+        self._flush()
+
+    def go_away(self) -> None:
+        """Takes no further calls."""
+        self._connection.go_away()
         self._flush()
 
     def close(self) -> None:
@@ -127,7 +136,13 @@ class Http2Protocol(asyncio.BufferedProtocol):
         """Gives up what takes too long, at `now_s` on time.monotonic. For a timer to call."""
         limits, connection = self._shared.limits, self._connection
         for call in list(self._calls.values()):
-            if call.deadline <= now_s and not call.expired and call.task is not None:
+            assert call.task is not None
+            if call.task.done():
+                # Its answer waits for a client that does not read.
+                if min(call.deadline, call.moved_s + limits.answer_timeout_s) <= now_s:
+                    self._give_up(call)
+                    self._flush_soon()
+            elif call.deadline <= now_s and not call.expired:
                 call.expired = True
                 call.task.cancel()
         if not connection.settings_acknowledged and self._opened_s + limits.settings_timeout_s <= now_s:
@@ -179,6 +194,8 @@ class Http2Protocol(asyncio.BufferedProtocol):
                 call = calls.get(event.stream_id)
                 if call is not None:
                     self._abandon(call)
+            elif type(event) is PingAnswered:
+                self.end_is_known = self.end_is_known or event.payload == END_PING
         events.clear()
 
     def _begin(self, event: CallBegun) -> None:
@@ -218,6 +235,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
             call.close()
             return
         outgoing = self._connection.outgoing
+        call.moved_s = time.monotonic()
         if answer == OK:
             outgoing.head(stream.sender)
             outgoing.end(stream.sender, OK_TRAILERS)

@@ -174,7 +174,7 @@ def test_goes_away() -> None:
     async def run() -> None:
         connection = DrivenConnection()
         await connection.exchange(wire.HANDSHAKE, wire.headers(1, wire.request(), wire.END_HEADERS))
-        connection.protocol.go_away(last=True)
+        connection.protocol.go_away()
         await connection.exchange(wire.call(3, b"late"), wire.data(1, wire.message(b"x"), ends=True))
         answers = connection.answers
         connection.lose()

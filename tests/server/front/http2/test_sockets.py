@@ -179,7 +179,8 @@ def test_drains(kind: str, tmp_path: Path) -> None:
                 calls = [asyncio.ensure_future(unary(channel, "Held")(b"%d" % one)) for one in range(5)]
                 await until_awaited(lambda: held.begun == 5, "the calls begin")
                 stopping = asyncio.ensure_future(front.stop(60.0))
-                await asyncio.sleep(0)  # it has said so now
+                while sum(one.kind == wire.GOAWAY for one in idle.frames) < 2:  # announced, then final
+                    await idle.turn()
 
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await unary(channel)(b"late")
@@ -190,7 +191,8 @@ def test_drains(kind: str, tmp_path: Path) -> None:
             while not idle.over:
                 await idle.turn()
             idle.close()
-            assert any(one.kind == wire.GOAWAY for one in idle.frames)
+            announced, final = (one.payload[:4] for one in idle.frames if one.kind == wire.GOAWAY)
+            assert (announced, final) == (wire.MOST_WINDOW.to_bytes(4, "big"), bytes(4))
 
     asyncio.run(run())
 

@@ -67,17 +67,52 @@ def test_keepalive(answers: bool) -> None:
 
 
 def test_announced_end() -> None:
-    """An end that is only announced takes calls still: all streams are below its number."""
+    """One that is only announced takes calls still: all streams are below its number. A PING tells who has read it."""
 
     async def run() -> None:
         connection = DrivenConnection()
         await connection.exchange(wire.HANDSHAKE)
-        connection.protocol.go_away(last=False)
-        await connection.exchange(wire.call(1, b"late"))
+        connection.protocol.announce_end()
+        await connection.exchange(wire.call(1, b"late"), wire.ping(b"no end!!", wire.ACK))
 
         (goaway,) = (one for one in connection.frames if one.kind == wire.GOAWAY)
         assert goaway.payload == wire.MOST_WINDOW.to_bytes(4, "big") + bytes(4)
         assert connection.answers[1].messages == [b"late"]
+        known = [connection.protocol.end_is_known]
+        (asked,) = (one.payload for one in connection.frames if one.kind == wire.PING)
+        await connection.exchange(wire.ping(bytes(asked), wire.ACK))
+        assert [*known, connection.protocol.end_is_known] == [False, True]
+        connection.lose()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("window", [0, 3])
+@pytest.mark.parametrize("timeout", [b"", b"5S"])
+def test_an_answer_that_is_not_read(window: int, timeout: bytes) -> None:
+    """Is given up after its time, or at its call's deadline: what is charged for it is given back."""
+
+    async def run() -> None:
+        closed = []
+
+        async def answer(call: ServerCall) -> bytes:
+            call.on_close(lambda: closed.append(call.method))
+            return bytes(1000)
+
+        connection = DrivenConnection(methods={"Answer": answer})
+        extra = [(b"grpc-timeout", timeout)] if timeout else []
+        opened = wire.settings({wire.INITIAL_WINDOW: window})
+        await connection.exchange(wire.HANDSHAKE + opened, wire.call(1, b"", path=b"/test/Answer", extra=extra))
+        now_s, bound_s = time.monotonic(), 5.0 if timeout else LIMITS.answer_timeout_s
+        connection.protocol.expire(now_s + bound_s - 1.0)
+        await turns()
+        assert (closed, connection.protocol.calls) == ([], 1)
+
+        connection.protocol.expire(now_s + bound_s + 0.1)
+        await turns()
+        assert (closed, connection.protocol.calls) == (["/test/Answer"], 0)
+        assert connection.answers[1].reset == wire.CODES.index("CANCEL")
+        assert not connection.transport.closed
         connection.lose()
 
     asyncio.run(run())
