@@ -15,7 +15,8 @@ from lossd.request.build import build
 from lossd.routing import block_plan
 from lossd.routing.route import Route
 from lossd.streaming import exchange
-from lossd.streaming.exchange import Evaluation, Exchange
+from lossd.streaming.evaluation import Evaluation
+from lossd.streaming.exchange import Exchange
 from lossd.v1 import service_pb2, tensor_pb2
 
 X = np.arange(40, dtype=np.float32).reshape(10, 4)
