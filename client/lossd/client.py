@@ -87,25 +87,26 @@ class Client(Methods, Lifecycle):
         start_s = time.perf_counter()
         asked, progress, options = taken(options)
         call: Call | None = None
-        small: tuple[Form, bytes] | None = None
+        form: Form | None = None
         filled = recall(method, operands, options, self._most_small(asked))
         if filled is not None:
-            small = filled[0], b"".join(filled[1])
+            form, parts = filled
+            body = b"".join(parts)
         else:
             call = self._built(method, operands, options)
             if is_small(call, asked, self._small_bytes):
-                small = call, call.body()
+                form, body = call, call.body()
         retry, too_large = self._retry(timeout), None
-        if small is not None:
+        if form is not None:
             try:
-                result = self._small(*small, asked, retry, start_s)
+                result = self._small(form, body, asked, retry, start_s)
             except TooLarge as error:
                 if asked != "auto":
                     raise
                 too_large = error
             else:
                 if progress is not None:
-                    report_finished(call_of(small[0]), progress)
+                    report_finished(call_of(form), progress)
                 return result
         if call is None:
             call = self._built(method, operands, options)
