@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from math import prod
 from struct import Struct
-from struct import error as StructError
 from typing import Any, Generic, NamedTuple
 
 import numpy as np
@@ -28,9 +27,8 @@ _SUMMARY_TAG, _TIMING_TAG = wire.tag(_SUMMARY)[0], wire.tag(_TIMING)[0]
 # The longest length of one byte.
 _SHORT = 127
 # A Summary as it mostly is: loss_sum, weight_sum and a count below 128, each after its tag.
-_USUAL = Struct("<3sdBdBB").unpack_from
-_USUAL_BYTES = 20
-_USUAL_HEAD = bytes((_SUMMARY_TAG, _USUAL_BYTES, 1 << 3 | wire.FIXED64))
+_USUAL = Struct("<3xdBdBB")
+_USUAL_HEAD = bytes((_SUMMARY_TAG, _USUAL.size - 2, 1 << 3 | wire.FIXED64))
 _WEIGHT_SUM, _COUNT = 2 << 3 | wire.FIXED64, 3 << 3 | wire.VARINT
 
 # Bytes of a Timing, and what they say in seconds and numbers.
@@ -73,22 +71,17 @@ class AnswerTemplate:
         count = 0
         try:
             if self._has_summary:
-                first, loss_sum, second, weight_sum, third, count = _USUAL(body, end)
-                if first == _USUAL_HEAD and second == _WEIGHT_SUM and third == _COUNT and count <= _SHORT:
-                    timing_at += 2 + _USUAL_BYTES
-                else:
-                    timing_at += 2 + body[end + 1]
-                    if body[end] != _SUMMARY_TAG or body[end + 1] > _SHORT:
-                        return None
-                    summary = loss_pb2.Summary.FromString(body[end + 2 : timing_at])
-                    loss_sum, weight_sum, count = summary.loss_sum, summary.weight_sum, summary.count
+                found = _summary(body, end)
+                if found is None:
+                    return None
+                loss_sum, weight_sum, count, timing_at = found
             timing = body[timing_at:]
             said = self._said
             if timing != said[0]:
                 if timing[0] != _TIMING_TAG or timing[1] > _SHORT or timing[1] != len(timing) - 2:
                     return None
                 said = self._said = _say(timing)
-        except (DecodeError, IndexError, StructError):
+        except (DecodeError, IndexError):
             return None
         at, start, stop, header, dtype, shape = self._loss
         if body[at:start] != header:
@@ -111,6 +104,19 @@ class AnswerTemplate:
         result: Any = _Result(loss, sums, times, grads, outputs)
         result.__class__ = Result
         return result  # type: ignore[no-any-return]  # it has become one
+
+
+def _summary(body: bytes, at: int) -> tuple[float, float, int, int] | None:
+    """Of the Summary that starts there: loss_sum, weight_sum, count, and where it ends; None where there is none."""
+    if body[at : at + 3] == _USUAL_HEAD and len(body) >= at + _USUAL.size:
+        loss_sum, second, weight_sum, third, count = _USUAL.unpack_from(body, at)
+        if second == _WEIGHT_SUM and third == _COUNT and count <= _SHORT:
+            return loss_sum, weight_sum, count, at + _USUAL.size
+    end = at + 2 + body[at + 1]
+    if body[at] != _SUMMARY_TAG or body[at + 1] > _SHORT or end > len(body):
+        return None
+    summary = loss_pb2.Summary.FromString(body[at + 2 : end])
+    return summary.loss_sum, summary.weight_sum, summary.count, end
 
 
 def _say(timing: bytes) -> _Said:
