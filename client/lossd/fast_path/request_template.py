@@ -18,7 +18,8 @@ from lossd.fast_path import answer_template
 from lossd.fast_path.answer_template import AnswerTemplate
 from lossd.options import Tensor
 from lossd.request import gradient_outputs
-from lossd.request.build import PLAIN, Call, build
+from lossd.request.build import Call, build
+from lossd.request.option_values import is_plain
 from lossd.request.tensors import Operand
 from lossd.results import Result
 from lossd.routing.block_plan import answer_bytes, request_bytes
@@ -160,15 +161,14 @@ def _described(operands: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[l
         arrays.append(value)
         key += value.dtype, value.shape
     for name, value in options.items():
-        kind = type(value)
         if name in _NEVER:
             return None
-        if kind is np.ndarray:
+        if type(value) is np.ndarray:
             arrays.append(value)
             key += name, value.dtype, value.shape
-        elif kind in PLAIN or value is None:
+        elif is_plain(value):
             # With the type, since 1 is an error where True is not.
-            key += name, kind, value
+            key += name, type(value), value
         else:
             return None
     return arrays, key

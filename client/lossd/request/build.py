@@ -24,6 +24,7 @@ from lossd.request.option_values import (
     enumerations,
     flag,
     integer_option,
+    is_plain,
     number_option,
     unknown_value,
 )
@@ -72,8 +73,6 @@ METHODS: dict[str, Method] = {
 MAPPED_BYTES = 1 << 20
 # The most that a protobuf message can hold.
 MOST_BYTES = 2**31 - 1
-# Types of values that mean the same whenever they are equal: what is asked with them is remembered.
-PLAIN = frozenset({bool, float, int, str})
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +197,7 @@ def _asked_of(method: str, taken: dict[str, Operand], options: Mapping[str, Any]
                 taken[name] = tensors.take(name, value)
         elif value is not None:
             plain[name] = value
-            remember = remember and type(value) in PLAIN
+            remember = remember and is_plain(value)
         elif name not in _messages(method)[2]:
             raise unexpected(method, name)
     return (_remembered if remember else _ask)(method, **plain)

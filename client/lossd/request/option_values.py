@@ -9,6 +9,14 @@ from typing import Any
 from lossd.errors import InvalidArgument, shown_value
 
 _INT64 = range(-(2**63), 2**63)
+# Of values that mean the same whenever their types are the same and they are equal.
+_PLAIN = frozenset({bool, float, int, str, type(None)})
+
+
+def is_plain(value: object) -> bool:
+    """Whether what is asked with the value is remembered by it: never what its owner could change."""
+    kind = type(value)
+    return kind in _PLAIN or (kind is tuple and all(type(one) is str for one in value))  # type: ignore[attr-defined]  # a tuple
 
 
 def number_option(name: str, value: Any) -> float:
