@@ -188,7 +188,7 @@ class Client(Methods, Lifecycle):
             start_s = time.perf_counter()
             evaluation = window.repeated(item, most_bytes, start_s)
             if evaluation is None:
-                evaluation = self._first_of_its_kind(connection, window, item, asked, idle_s, start_s)
+                evaluation = self._evaluation(connection, window, item, asked, idle_s, start_s)
                 if evaluation is None:
                     return
             window.add(evaluation)
@@ -196,7 +196,7 @@ class Client(Methods, Lifecycle):
             if stream.has_news:
                 return
 
-    def _first_of_its_kind(
+    def _evaluation(
         self, connection: Connection, window: MapWindow, item: Any, asked: Transport, idle_s: float, start_s: float
     ) -> SmallEvaluation | None:
         """The evaluation of an item, by the general way; None where it cannot be sent, which its place then says."""

@@ -108,6 +108,14 @@ def test_what_is_remembered_is_bounded() -> None:
     assert recalled(x, method="entropy", kind="counts") is not None
 
 
+@pytest.mark.parametrize("value", ["mean" * 1000, 10**1000, ("lse",) * 1000, ("lse" * 1000,)])
+def test_values_that_no_option_has_are_not_remembered(value: Any) -> None:
+    """However many of them there are, and however large."""
+    for _ in range(3):
+        assert recalled(X, Y, outputs=value) is None
+    assert request_template._remembered.cache_info().currsize == 0
+
+
 def test_threads_share_templates() -> None:
     """Each gets its own numbers, while others make, fill and forget."""
 
