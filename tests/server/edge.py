@@ -50,8 +50,11 @@ class EdgeBackend:
         if not self._entered.acquire(timeout=WAIT_S):
             raise TimeoutError(f"no batch reached the backend within {WAIT_S:.0f} s")
 
-    def prepare(self, job: Job, computed: Computed) -> None:
+    def prepare(self, launch: Launch, computed: Computed) -> None:
         """Nothing: every batch goes through `run`."""
+
+    def room(self, jobs: int) -> None:
+        """None: nothing is prepared."""
 
     def close(self) -> None:
         self.gate.set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 # Keys in lower case; the values of keys that end in -bin are bytes.
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
@@ -75,12 +75,32 @@ class RpcMethod:
     streams: bool = False
 
 
+class WholeCall(NamedTuple):
+    """A call that is here whole before anything was answered: its only message, and no more to come."""
+
+    method: str
+    metadata: Metadata
+    message: bytes
+
+
+# Answers those of the calls that need not wait, by their last messages, which say OK. None: to be handled as any call;
+# nothing has been done for it. Raises nothing.
+AnswerAtOnce: TypeAlias = Callable[[Sequence[WholeCall]], Sequence[bytes | None]]
+
+
+def none_at_once(calls: Sequence[WholeCall]) -> Sequence[bytes | None]:
+    """Leaves all to their handlers."""
+    return [None] * len(calls)
+
+
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """What paths lead to. unknown: handles the calls of any other path."""
+    """What paths lead to. unknown: handles the calls of any other path. at_once: asked first for small whole calls, by
+    a front that gets several at a time."""
 
     methods: Mapping[str, RpcMethod]
     unknown: RpcMethod
+    at_once: AnswerAtOnce = none_at_once
 
 
 class Front(Protocol):

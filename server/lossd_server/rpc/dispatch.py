@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from lossd_server.call.contract import OK, Handler, Routes, RpcMethod, ServerCall, Status
+from lossd_server.call.contract import OK, AnswerAtOnce, Handler, Routes, RpcMethod, ServerCall, Status, none_at_once
 from lossd_server.errors import NotServed, ServerError
 from lossd_server.wire.status import status_of, told
 
@@ -17,17 +17,18 @@ ServiceMethod = Callable[[ServerCall], Awaitable[bytes | None]]
 
 
 class Dispatcher:
-    """The methods of a server's services, by path."""
+    """The methods of a server's services, by path. at_once: of all of them, as in `Routes`."""
 
     def __init__(self) -> None:
         self._methods: dict[str, RpcMethod] = {}
+        self.at_once: AnswerAtOnce = none_at_once
 
     def add(self, service: str, name: str, method: ServiceMethod, streams: bool = False) -> None:
         """service: "package.Service". streams: whether any number of messages answers a call."""
         self._methods[f"/{service}/{name}"] = RpcMethod(_answered(method), streams)
 
     def routes(self) -> Routes:
-        return Routes(self._methods, RpcMethod(_answered(_unknown)))
+        return Routes(self._methods, RpcMethod(_answered(_unknown)), self.at_once)
 
 
 def _answered(method: ServiceMethod) -> Handler:

@@ -27,7 +27,7 @@ from lossd_server.backends.numba.distributions.entropy import entropy_rows
 from lossd_server.backends.numba.distributions.rows import distribution_rows
 from lossd_server.backends.numba.elementwise.runs import map_elements
 from lossd_server.backends.numba.gather.picked_class import pick_rows
-from lossd_server.backends.numba.prepared_job import PreparedJob
+from lossd_server.backends.numba.prepared_job import PreparedBatch, PreparedJob
 from lossd_server.backends.numba.softmax.class_weight_gradient import sum_classes
 from lossd_server.backends.numba.softmax.row_per_block import softmax_rows
 from lossd_server.backends.numba.softmax.row_state import SCRATCH_BYTES
@@ -171,12 +171,16 @@ class NumbaBackend:
             computed.fault = FAULTS[fault], int(scratch.words[4])
         return computed
 
-    def prepare(self, job: Job, computed: Computed) -> PreparedJob | None:
+    def prepare(self, launch: Launch, computed: Computed) -> PreparedJob | None:
+        job = launch.job
         if job.weight_gradient or job.work_bytes > self.inline_bytes:
             return None
-        scratch = self._scratch
         kernel, compute = kernel_of(job)
-        return PreparedJob(job, computed, kernel, scratch.address, ZEROS[compute])
+        units = job.layout.chunks if job.formula.elementwise else job.layout.rows
+        return PreparedJob(describe(launch, computed, None), units, kernel, ZEROS[compute])
+
+    def room(self, jobs: int) -> PreparedBatch:
+        return PreparedBatch(jobs, self._scratch.address)
 
     def _run_passes(self, table: Any, passes: list[KernelPass]) -> None:
         scratch = self._scratch

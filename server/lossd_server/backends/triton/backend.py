@@ -12,7 +12,7 @@ from lossd_server.backends.triton.kernels.softmax_general import softmax_general
 from lossd_server.backends.triton.pinned_memory import PinnedRegions
 from lossd_server.backends.triton.pipeline import run_launches
 from lossd_server.backends.triton.warmup import warmup_launches
-from lossd_server.jobs.job import Computed, Job, Launch
+from lossd_server.jobs.job import Computed, Launch
 
 
 class TritonBackend:
@@ -47,8 +47,11 @@ class TritonBackend:
         with self._pinned.reading():
             return run_launches(self._device, launches, self._pinned.holds)
 
-    def prepare(self, job: Job, computed: Computed) -> None:
+    def prepare(self, launch: Launch, computed: Computed) -> None:
         """None: every batch is packed and copied over, prepared or not."""
+
+    def room(self, jobs: int) -> None:
+        """None: nothing is prepared."""
 
     def pin(self, address: int, size: int) -> None:
         """Pins a shared-memory region of `size` bytes: the device then copies operands from there directly."""

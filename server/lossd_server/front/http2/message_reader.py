@@ -117,6 +117,14 @@ class MessageReader:
         return self._size if self._size >= 0 else None
 
     @property
+    def only(self) -> bytes | None:
+        """The small message of a stream that is here whole, and has no other."""
+        if not self.ended or self._head or len(self._ready) != 1:
+            return None
+        message = self._ready[0]
+        return message if isinstance(message, bytes) else None
+
+    @property
     def is_cut(self) -> bool:
         """Whether the stream ended in the middle of a message."""
         return self.ended and bool(self._head)

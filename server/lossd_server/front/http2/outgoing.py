@@ -58,6 +58,10 @@ class Outgoing:
         self._parts += parts
         self._size += sum(map(len, parts))
 
+    def takes(self, sender: SendStream, size: int) -> bool:
+        """Whether so many bytes could leave now: the peer allows it, and nothing waits for it to take more."""
+        return not self.paused and not self._waiting and size <= min(self._window, sender.window)
+
     @property
     def has_parts(self) -> bool:
         return bool(self._parts)

@@ -17,7 +17,9 @@ from lossd_server.front.http2.events import CallBegun, CallReset, CallSent, Mess
 from lossd_server.front.http2.frames import ErrorCode
 from lossd_server.front.http2.header_blocks import OK_TRAILERS, Heads, http_head, trailer_block
 from lossd_server.front.http2.limits import Http2Limits
+from lossd_server.front.http2.request_head import RequestHead
 from lossd_server.front.http2.send_stream import Part
+from lossd_server.front.http2.whole_calls import WholeCalls, most_answer
 from lossd_server.wire.status import status_of, told
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ SCRATCH_BYTES = 1 << 18
 JOINED_BYTES = 1 << 16
 # Asked when the end is announced: who answers has read the announcement.
 END_PING = b"goes end"
+WAITING_ANSWER = RequestHead("")
 PLAIN_TEXT = b"This is a gRPC server: POST gRPC messages (content-type: application/grpc) over HTTP/2.\n"
 
 
@@ -42,6 +45,7 @@ class Shared:
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
         self.connections: set[Http2Protocol] = set()
         self.closing = False
+        self.whole_calls = WholeCalls(routes.at_once)
 
 
 class Http2Protocol(asyncio.BufferedProtocol):
@@ -136,8 +140,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
         """Gives up what takes too long, at `now_s` on time.monotonic. For a timer to call."""
         limits, connection = self._shared.limits, self._connection
         for call in list(self._calls.values()):
-            assert call.task is not None
-            if call.task.done():
+            if call.task is None or call.task.done():
                 # Its answer waits for a client that does not read.
                 if min(call.deadline, call.moved_s + limits.answer_timeout_s) <= now_s:
                     self._give_up(call)
@@ -213,11 +216,39 @@ class Http2Protocol(asyncio.BufferedProtocol):
         if head.error is not None:
             outgoing.end(stream.sender, trailer_block(status_of(told(head.method.rpartition("/")[2], head.error))))
             return
-        call = Http2Call(self, stream_id, stream, head, self._peer)
-        self._calls[stream_id] = call
+        message = stream.reader.only
+        # Nothing holds the answers to whole calls back, or else they wait as any call's.
+        if message is None or not outgoing.takes(stream.sender, most_answer(len(message))):
+            self.begin_call(stream, head)
+        else:
+            self._shared.whole_calls.add(self, stream, head, message)
+
+    # For whole calls.
+
+    def begin_call(self, stream: CallStream, head: RequestHead) -> None:
+        """Hands a call to its handler."""
+        stream_id = stream.sender.stream_id
+        if self._connection.streams.get(stream_id) is not stream:
+            return  # reset by now
+        call = self._calls[stream_id] = Http2Call(self, stream_id, stream, head, self._peer)
         routes = self._shared.routes
         method = routes.methods.get(head.method, routes.unknown)
         call.task = self._loop.create_task(self._run(call, stream, method))
+
+    def answer_whole(self, stream: CallStream, answer: bytes) -> None:
+        """The answer to a call that has no handler."""
+        stream_id = stream.sender.stream_id
+        if self._connection.streams.get(stream_id) is not stream:
+            return
+        self._connection.outgoing.answer(stream.sender, answer)
+        if stream.sender.queued:  # it has its time to leave, as others have
+            call = self._calls[stream_id] = Http2Call(self, stream_id, stream, WAITING_ANSWER, self._peer)
+            call.moved_s = time.monotonic()
+
+    def flush(self) -> None:
+        """Writes what was put together."""
+        self._handle_events()
+        self._flush()
 
     async def _run(self, call: Http2Call, stream: CallStream, method: RpcMethod) -> None:
         try:

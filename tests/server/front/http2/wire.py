@@ -5,6 +5,7 @@ Made of nothing of the server's: a test that reads its own mistakes back proves 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -148,6 +149,11 @@ def call(stream_id: int, *bodies: bytes, path: bytes = b"/test/Echo", extra: Ite
 
 
 # What a server sends.
+
+
+def decoded(value: bytes) -> bytes:
+    """The value of a key that ends in -bin."""
+    return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
 
 
 @dataclass(frozen=True, slots=True)
