@@ -49,14 +49,19 @@ class CompleteOpens:
         self._intake = intake
         self._stacks: set[StackReply] = set()
 
-    def open_all(self, opens: Sequence[pb.Open], charge: Reservation) -> None:
-        """The Opens of one message, answered together."""
+    def open_all(self, opens: Sequence[pb.Open], charge: Reservation, found: Sequence[bytes | None] = ()) -> None:
+        """The Opens of one message, answered together. found: by place, the results that are known already."""
         session = self._session
         group = MessageGroup(session, len(opens), charge)
         line: list[Waiting[Any]] = []
         alike: dict[tuple[int, int, int, bytes], AlikeEvaluations] = {}
         for place, one in enumerate(opens):
             evaluation_id = one.evaluation_id
+            known = found[place] if found else None
+            if known is not None:
+                self._intake.counts.completed += 1
+                group.put(place, known)
+                continue
             if not session.allowed(evaluation_id, Event.OPEN):
                 group.none(place)
                 continue

@@ -25,6 +25,7 @@ from lossd_server.streaming import responses
 from lossd_server.streaming.complete_evaluations import CompleteEvaluation, MessageGroup
 from lossd_server.streaming.complete_opens import CompleteOpens
 from lossd_server.streaming.open_request import open_request, request_of
+from lossd_server.streaming.planned_opens import PlannedOpens
 from lossd_server.streaming.session_rules import RULES, Event, State, Step
 from lossd_server.streaming.streamed_evaluation import (
     Block,
@@ -63,6 +64,7 @@ class Session:
         self._live: dict[int, StreamedEvaluation | CompleteEvaluation] = {}
         self._failed: dict[int, None] = {}  # in the order in which they failed
         self._complete = CompleteOpens(self, intake)
+        self._planned = PlannedOpens(intake, MAX_OPEN, max_response_bytes)
 
     @property
     def live(self) -> int:
@@ -73,11 +75,16 @@ class Session:
         """One message. Raises InvalidRequest where it is none, or names too many: the stream cannot go on."""
         self._charge = charge
         try:
+            found = self._planned.results(body, self._live, self._failed)
+            if found and None not in found:
+                self._intake.counts.completed += len(found)
+                self.send_results(cast("list[bytes]", found), charge)
+                return
             message, views = take_large_data(pb.StreamRequest.DESCRIPTOR, body)
             request = cast("pb.StreamRequest", message)
             kind = request.WhichOneof("message")
             if kind == "opens":
-                self._open_all(request.opens.opens, charge)
+                self._open_all(request.opens.opens, charge, found)
             elif kind == "open":
                 self._open(request.open, views, charge, now)
             elif kind == "block":
@@ -189,7 +196,7 @@ class Session:
             return State.COMPLETE
         return State.ENDED if one.ended else State.OPEN
 
-    def _open_all(self, opens: Sequence[pb.Open], charge: Reservation) -> None:
+    def _open_all(self, opens: Sequence[pb.Open], charge: Reservation, found: Sequence[bytes | None]) -> None:
         if len(opens) > MAX_OPEN:  # two bytes each are enough to keep the loop busy for minutes
             raise invalid(
                 f"the message has {len(opens)} Opens, at most {MAX_OPEN} are taken",
@@ -198,7 +205,7 @@ class Session:
                 opens=len(opens),
                 bound=MAX_OPEN,
             )
-        self._complete.open_all(opens, charge)
+        self._complete.open_all(opens, charge, found)
 
     def _open(self, one: pb.Open, views: Mapping[Path, memoryview], charge: Reservation, now: float) -> None:
         evaluation_id = one.evaluation_id
