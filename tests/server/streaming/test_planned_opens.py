@@ -30,7 +30,7 @@ def results(response: pb.StreamResponse) -> tuple[list[bytes], set[int]]:
     """The results without their timing, and how many requests their batches had."""
     found, batches = [], set()
     for one in response.results.results:
-        answer = getattr(one, one.WhichOneof("response"))
+        answer = getattr(one, str(one.WhichOneof("response")))
         batches.add(answer.timing.batch_requests)
         answer.ClearField("timing")
         found.append(one.SerializeToString())
@@ -116,7 +116,7 @@ def test_the_walk_sees_what_the_generated_class_sees() -> None:
         fields = pb.Open.DESCRIPTOR.fields_by_number
         assert [(row[0], fields[row[1]].name) for row in rows[:count].tolist()] == seen
         for (_, _, begin, end), one in zip(rows[:count].tolist(), request.opens.opens, strict=True):
-            sent = getattr(one, one.WhichOneof("request"))
+            sent = getattr(one, str(one.WhichOneof("request")))
             assert type(sent).FromString(body[begin:end]) == sent
     assert plain > 400
 
