@@ -10,7 +10,7 @@ from math import inf
 from google.rpc import status_pb2
 from google.rpc.error_details_pb2 import ErrorInfo
 
-from lossd_server.call.contract import Metadata, Routes, Status
+from lossd_server.call.contract import Message, Metadata, Routes, Status, whole_message
 
 
 class MemoryCall:
@@ -31,8 +31,8 @@ class MemoryCall:
     async def read(self) -> bytes | None:
         return self._messages.popleft() if self._messages else None
 
-    async def write(self, message: bytes) -> None:
-        self.sent.append(message)
+    async def write(self, message: Message) -> None:
+        self.sent.append(whole_message(message))
         await asyncio.sleep(0)
 
     def on_close(self, callback: Callable[[], object]) -> None:
@@ -43,7 +43,7 @@ class MemoryCall:
             callback()
 
 
-async def handled(routes: Routes, call: MemoryCall) -> bytes | Status:
+async def handled(routes: Routes, call: MemoryCall) -> Message | Status:
     """What the call ends with."""
     try:
         return await routes.methods.get(call.method, routes.unknown).handler(call)

@@ -18,6 +18,15 @@ Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 # A message as it came: a large one may be memory of its own, that nobody else writes to.
 Body: TypeAlias = bytes | memoryview
 
+# A message as it leaves: a large one may be in parts, bytes and views of bytes, which nobody changes any more.
+Parts: TypeAlias = tuple[bytes | memoryview, ...]
+Message: TypeAlias = bytes | Parts
+
+
+def whole_message(message: Message) -> bytes:
+    """The message in one piece."""
+    return message if isinstance(message, bytes) else b"".join(message)
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -56,7 +65,7 @@ class ServerCall(Protocol):
     async def read(self) -> Body | None:
         """The next message; None once the client has sent all."""
 
-    async def write(self, message: bytes) -> None:
+    async def write(self, message: Message) -> None:
         """Sends one message of several. Returns when the connection takes more; one writer at a time."""
 
     def on_close(self, callback: Callable[[], object]) -> None:
@@ -64,7 +73,7 @@ class ServerCall(Protocol):
 
 
 # Handles a call to its end: the status after the messages written, or the call's last message, which says OK.
-Handler: TypeAlias = Callable[[ServerCall], Awaitable[bytes | Status]]
+Handler: TypeAlias = Callable[[ServerCall], Awaitable[Message | Status]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from lossd_server.backends import Backend, DeviceLost
+from lossd_server.call.contract import Message
 from lossd_server.engine.batcher import Batch, Batcher, Waiting
 from lossd_server.engine.chunked_job import ChunkedJob
 from lossd_server.engine.evaluate import carry_of_parts, evaluate
@@ -85,9 +86,9 @@ class Worker:
         self._thread = threading.Thread(target=self._serve, name="lossd-worker", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job, deadline: float) -> Waiting[asyncio.Future[bytes]]:
+    def submit(self, job: Job, deadline: float) -> Waiting[asyncio.Future[Message]]:
         """Puts `job` in line. `deadline` is on time.monotonic. The answer's bytes, or an exception, come to `reply`."""
-        waiting: Waiting[asyncio.Future[bytes]] = Waiting(
+        waiting: Waiting[asyncio.Future[Message]] = Waiting(
             job, deadline, time.monotonic_ns(), self._loop.create_future()
         )
         self.submit_all((waiting,))
@@ -210,7 +211,7 @@ def compute(backend: Backend, batch: Batch[Reply]) -> list[Outcome]:
         return [
             answer
             if isinstance(answer, Exception)
-            else (waiting.form or codec.encode)(answer, start_ns - waiting.queued_ns, took_ns, requests, rows)
+            else (waiting.form or codec.encode_parts)(answer, start_ns - waiting.queued_ns, took_ns, requests, rows)
             for waiting, answer in zip(batch.waiting, answers, strict=True)
         ]
     except DeviceLost as error:
@@ -225,7 +226,7 @@ def compute_parts(
     backend: Backend, waiting: Waiting[Reply], cut: ChunkedJob, others_wait: Callable[[], bool]
 ) -> Outcome:
     """Runs parts of a huge job, one at least, until none is left or others wait. None: parts are left."""
-    form, whole = waiting.form or codec.encode, waiting.carry is None
+    form, whole = waiting.form or codec.encode_parts, waiting.carry is None
     try:
         while cut.left:
             if waiting.job is None or time.monotonic() >= waiting.deadline:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from lossd_server.call.contract import OK, AnswerAtOnce, Handler, Routes, RpcMethod, ServerCall, Status, none_at_once
+from lossd_server.call.contract import (
+    OK,
+    AnswerAtOnce,
+    Handler,
+    Message,
+    Routes,
+    RpcMethod,
+    ServerCall,
+    Status,
+    none_at_once,
+)
 from lossd_server.errors import NotServed, ServerError
 from lossd_server.wire.status import status_of, told
 
@@ -13,7 +23,7 @@ log = logging.getLogger(__name__)
 
 # What a service makes of a call: its last message, None where there is none left. Raises ServerError; anything else
 # that it raises is a bug of ours.
-ServiceMethod = Callable[[ServerCall], Awaitable[bytes | None]]
+ServiceMethod = Callable[[ServerCall], Awaitable[Message | None]]
 
 
 class Dispatcher:
@@ -32,7 +42,7 @@ class Dispatcher:
 
 
 def _answered(method: ServiceMethod) -> Handler:
-    async def handle(call: ServerCall) -> bytes | Status:
+    async def handle(call: ServerCall) -> Message | Status:
         try:
             answer = await method(call)
         except Exception as error:

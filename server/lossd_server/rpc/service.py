@@ -9,7 +9,7 @@ from math import inf
 
 from lossd.v1 import service_pb2
 from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES, Admission
-from lossd_server.call.contract import ServerCall, WholeCall
+from lossd_server.call.contract import Message, ServerCall, WholeCall
 from lossd_server.config.settings import Settings
 from lossd_server.engine.worker import Worker
 from lossd_server.errors import DeadlineOver, InvalidRequest
@@ -99,7 +99,7 @@ class LossService:
         self._streams.expire(now)
 
     def _evaluation(self, rpc: str) -> ServiceMethod:
-        async def answer(source: ServerCall) -> bytes:
+        async def answer(source: ServerCall) -> Message:
             call = None
             try:
                 call = self._open(source)
@@ -115,7 +115,7 @@ class LossService:
 
         return answer
 
-    async def _evaluate(self, rpc: str, source: ServerCall, call: UnaryCall) -> bytes:
+    async def _evaluate(self, rpc: str, source: ServerCall, call: UnaryCall) -> Message:
         intake = self._intake
         announced, max_response_bytes = metadata.sizes(source.metadata)
         body = await self._bodies.read(call, source, announced)
@@ -126,10 +126,10 @@ class LossService:
             known = intake.recalled(rpc, body)
             plan = None if known is None else intake.plan(known, max_response_bytes)
             if plan is not None:
-                (answer,) = intake.answer_at_once([(plan, address_of_bytes(body))])
-                if answer is not None:
+                (small,) = intake.answer_at_once([(plan, address_of_bytes(body))])
+                if small is not None:
                     call.until = inf
-                    return answer
+                    return small
         job = intake.check_body(rpc, body, known)
         answer_bytes = codec.response_bytes(job)
         intake.require_fits(answer_bytes, max_response_bytes)

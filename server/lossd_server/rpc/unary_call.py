@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from lossd_server.admission.byte_budget import Admission
+from lossd_server.call.contract import Message
 from lossd_server.engine.batcher import Waiting
 
 
@@ -24,7 +25,7 @@ class UnaryCall:
         self.charged = -1
         self.reading = True
         self.reserved = False
-        self.waiting: Waiting[asyncio.Future[bytes]] | None = None
+        self.waiting: Waiting[asyncio.Future[Message]] | None = None
 
     def admit(self, admission: Admission, size: int) -> None:
         admission.admit(size)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from lossd_server.admission.stream_budget import Reservation
+from lossd_server.call.contract import Message, whole_message
 from lossd_server.engine.batcher import Waiting
 from lossd_server.fast_path.recall import RECALLED_BYTES, TARGETED, recallable
 from lossd_server.jobs.job import Answer, Job
@@ -23,7 +24,7 @@ class CompleteOwner(Protocol):
 
     def ended(self, evaluation_id: int, completed: bool) -> None: ...
 
-    def send(self, body: bytes, charge: Reservation | None) -> None: ...
+    def send(self, body: Message, charge: Reservation | None) -> None: ...
 
     def send_results(self, found: list[bytes], charge: Reservation) -> None: ...
 
@@ -80,7 +81,7 @@ class CompleteEvaluation:
     def done(self) -> bool:
         return self._over
 
-    def set_result(self, result: bytes, /) -> None:
+    def set_result(self, result: Message, /) -> None:
         """The EvaluationResult; a StreamResponse where it has a message of its own."""
         self._over = True
         group = self.group
@@ -89,7 +90,7 @@ class CompleteEvaluation:
             group.session.send(result, group.charge)
             group.none(self.place)
         else:
-            group.put(self.place, result)
+            group.put(self.place, whole_message(result))
 
     def set_exception(self, exception: Exception, /) -> None:
         self.group.session.ended(self.id, completed=False)
@@ -217,7 +218,7 @@ def whole_form(
     compute_ns: int,
     requests: int,
     rows: int,
-) -> bytes:
+) -> Message:
     """The EvaluationResult of an answer; own: the StreamResponse that it has for itself."""
     response = codec.pieces(answer, queue_ns, compute_ns, requests, rows)
     fields = responses.result_fields(evaluation_id, number, response)

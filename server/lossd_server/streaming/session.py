@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from lossd.v1 import service_pb2 as pb
 from lossd.wire import Path, take_large_data
 from lossd_server.admission.stream_budget import Reservation
-from lossd_server.call.contract import Body
+from lossd_server.call.contract import Body, Message
 from lossd_server.engine.batcher import Waiting
 from lossd_server.errors import InvalidRequest, Overloaded, ServerError, invalid, malformed, out_of_memory
 from lossd_server.intake.intake import GOING_AWAY_RETRY_S, Intake
@@ -49,7 +49,7 @@ class Session:
     def __init__(
         self,
         intake: Intake,
-        send: Callable[[bytes, Reservation | None], None],
+        send: Callable[[Message, Reservation | None], None],
         max_response_bytes: int | None,
         until: float,
         end: Callable[[ServerError], None],
@@ -152,7 +152,7 @@ class Session:
             self._intake.counts.failed += 1
             self._remember(evaluation_id)
 
-    def send(self, body: bytes, charge: Reservation | None) -> None:
+    def send(self, body: Message, charge: Reservation | None) -> None:
         """charge: of the message that it answers."""
         self._send(body, charge and charge.hold())
 

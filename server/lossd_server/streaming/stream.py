@@ -13,7 +13,7 @@ from typing import TypeVar
 from lossd_server.admission.byte_budget import RETRY_AFTER_S, Admission
 from lossd_server.admission.stream_budget import Reservation, StreamBudget, StreamsBudget
 from lossd_server.admission.waiting_line import WaitingLine
-from lossd_server.call.contract import ServerCall
+from lossd_server.call.contract import Message, ServerCall
 from lossd_server.errors import DeadlineOver, GoingAway, Overloaded, ServerError, TooLarge, shortage
 from lossd_server.intake.intake import Intake, going_away
 from lossd_server.streaming.session import Session
@@ -126,7 +126,7 @@ class Stream:
         self._call = call
         self._account = StreamBudget(room, self._changed)
         self._session = Session(intake, self._send, metadata.sizes(call.metadata)[1], call.deadline, self._end)
-        self._out: deque[tuple[bytes, Reservation | None]] = deque()
+        self._out: deque[tuple[Message, Reservation | None]] = deque()
         self._wanted = asyncio.Event()  # there is something to write
         self._given_back = asyncio.Event()
         self._written = asyncio.Event()  # everything has been
@@ -213,7 +213,7 @@ class Stream:
         """The call is over: its last message need not be taken any more."""
         self._writer.cancel()
 
-    def _send(self, body: bytes, charge: Reservation | None) -> None:
+    def _send(self, body: Message, charge: Reservation | None) -> None:
         self._out.append((body, charge))
         self._written.clear()
         self._wanted.set()

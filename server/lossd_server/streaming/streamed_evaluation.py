@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lossd_server.admission.stream_budget import Reservation
+from lossd_server.call.contract import Message
 from lossd_server.engine.batcher import Waiting
 from lossd_server.engine.finish import answer_of_parts
 from lossd_server.errors import DeadlineOver, invalid
@@ -30,7 +31,7 @@ class Block:
 class BlockOutcome:
     """A block's outcome: the message that answers it (empty where nothing was asked for), and what goes on."""
 
-    body: bytes
+    body: Message
     carry: Carry
     queue_ns: int
     compute_ns: int

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import grpc
 import grpc.aio
 
-from lossd_server.call.contract import Metadata, Status
+from lossd_server.call.contract import Message, Metadata, Status, whole_message
 
 Context: TypeAlias = "grpc.aio.ServicerContext[object, bytes]"
 
@@ -51,10 +51,10 @@ class GrpcioCall:
         body = await self._context.read()
         return body if isinstance(body, bytes) else None
 
-    async def write(self, message: bytes) -> None:
+    async def write(self, message: Message) -> None:
         self._written = written = asyncio.Event()
         try:
-            await self._context.write(message)
+            await self._context.write(whole_message(message))
         finally:
             self._written = None
             written.set()

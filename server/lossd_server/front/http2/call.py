@@ -8,7 +8,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Protocol
 
-from lossd_server.call.contract import Body, Metadata
+from lossd_server.call.contract import Body, Message, Metadata
 from lossd_server.errors import InvalidRequest
 from lossd_server.front.http2.call_stream import CallStream
 from lossd_server.front.http2.request_head import RequestHead
@@ -18,7 +18,7 @@ class CallCarrier(Protocol):
     """What a call asks of its connection."""
 
     def want(self, stream_id: int) -> None: ...
-    def send(self, stream: CallStream, message: bytes) -> None: ...
+    def send(self, stream: CallStream, message: Message) -> None: ...
 
 
 class Http2Call:
@@ -82,7 +82,7 @@ class Http2Call:
             body = reader.take()
         return body
 
-    async def write(self, message: bytes) -> None:
+    async def write(self, message: Message) -> None:
         stream = self._stream
         self._carrier.send(stream, message)
         while stream.sender.queued:

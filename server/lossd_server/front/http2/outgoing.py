@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from lossd_server.call.contract import Message
 from lossd_server.front.http2 import frames
 from lossd_server.front.http2.events import CallSent, Event, RoomMade
 from lossd_server.front.http2.frames import ConnectionFault, ErrorCode
@@ -93,9 +94,10 @@ class Outgoing:
             sender.begun = True
             self._headers(sender.stream_id, block, frames.END_HEADERS)
 
-    def message(self, sender: SendStream, message: Part) -> None:
+    def message(self, sender: SendStream, message: Message) -> None:
         """A message, as the windows let it."""
-        self.data(sender, b"\0" + len(message).to_bytes(4, "big"), message)
+        parts = (message,) if isinstance(message, bytes) else message
+        self.data(sender, b"\0" + sum(map(len, parts)).to_bytes(4, "big"), *parts)
 
     def data(self, sender: SendStream, *parts: Part) -> None:
         sender.queue(*parts)

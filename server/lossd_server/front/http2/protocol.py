@@ -7,7 +7,7 @@ import logging
 import time
 from typing import cast
 
-from lossd_server.call.contract import OK, Routes, RpcMethod, Status
+from lossd_server.call.contract import OK, Message, Routes, RpcMethod, Status
 from lossd_server.errors import DeadlineOver
 from lossd_server.front.http2 import frames
 from lossd_server.front.http2.call import Http2Call
@@ -166,7 +166,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
         if self._connection.outgoing.has_parts:
             self._flush_soon()
 
-    def send(self, stream: CallStream, message: bytes) -> None:
+    def send(self, stream: CallStream, message: Message) -> None:
         outgoing = self._connection.outgoing
         outgoing.head(stream.sender)
         outgoing.message(stream.sender, message)
@@ -273,7 +273,8 @@ class Http2Protocol(asyncio.BufferedProtocol):
         elif isinstance(answer, Status):
             if not outgoing.fail(stream.sender, trailer_block(answer)):
                 self._give_up(call)
-        elif stream.sender.begun:
+        elif stream.sender.begun or not isinstance(answer, bytes):
+            outgoing.head(stream.sender)
             outgoing.message(stream.sender, answer)
             outgoing.end(stream.sender, OK_TRAILERS)
         else:

@@ -52,7 +52,7 @@ class Echoing:
         outgoing = self.connection.outgoing
         while (body := stream.reader.take()) is not None:
             outgoing.head(stream.sender)
-            outgoing.message(stream.sender, body)
+            outgoing.message(stream.sender, bytes(body))
             self.connection.want(stream_id)
         if stream.reader.ended:
             outgoing.end(stream.sender, OK_TRAILERS)
