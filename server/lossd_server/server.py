@@ -24,6 +24,7 @@ from lossd_server.rpc.dispatch import Dispatcher
 from lossd_server.rpc.health import HEALTH, Health
 from lossd_server.rpc.server_info import ServerInfoReply
 from lossd_server.rpc.service import SERVICE, LossService
+from lossd_server.rpc.small_calls import SmallCalls
 from lossd_server.shared_memory.registry import RegionRegistry
 from lossd_server.shared_memory.socket_server import SocketServer
 
@@ -59,8 +60,10 @@ class Server:
         pinning = backend if isinstance(backend, Pinning) else None
         self._memory = SocketServer(self._regions, self._info.instance_id, pinning=pinning)
         intake = Intake(settings, backend, self._worker, self._regions, counts)
-        self.service = LossService(settings, admission, self._worker, intake, self._info)
-        self.health = Health()
+        # A client that watches health does so on each of its connections.
+        small = SmallCalls(settings.max_connections, "calls of health and of GetServerInfo", settings.max_body_s)
+        self.service = LossService(settings, admission, self._worker, intake, self._info, small)
+        self.health = Health(small)
         self.routes = self._routes()
         front = Http2Front if settings.front == "http2" else GrpcioFront
         self._front: Front = front(self.routes, settings, shares_port=self._counters.workers > 1)
@@ -109,7 +112,7 @@ class Server:
         if settings.reflection == "on" or (settings.reflection == "auto" and settings.local):
             from lossd_server.rpc.reflection import Reflection
 
-            Reflection((SERVICE, HEALTH)).add_to(dispatcher)
+            Reflection((SERVICE, HEALTH), settings.max_body_s).add_to(dispatcher)
         return dispatcher.routes()
 
     def _share_memory(self) -> None:

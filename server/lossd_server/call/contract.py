@@ -7,7 +7,7 @@ loop's thread.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -49,6 +49,10 @@ class ServerCall(Protocol):
     @property
     def peer(self) -> str:
         """The client's address, for logs."""
+
+    @property
+    def connection(self) -> Hashable:
+        """What the call came on: the same for calls of one connection. Each connection has its share of every bound."""
 
     async def next_size(self) -> int | None:
         """Bytes of the message that `read` gives next, where the front can tell before it lets the message in."""

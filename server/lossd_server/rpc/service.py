@@ -16,6 +16,7 @@ from lossd_server.intake.intake import Intake
 from lossd_server.rpc.dispatch import Dispatcher, ServiceMethod
 from lossd_server.rpc.request_body import BodyReader
 from lossd_server.rpc.server_info import ServerInfoReply
+from lossd_server.rpc.small_calls import SmallCalls
 from lossd_server.rpc.unary_call import UnaryCall
 from lossd_server.streaming.stream import Streams
 from lossd_server.wire import codec, metadata
@@ -27,13 +28,21 @@ class LossService:
     """Everything here runs on the event loop's thread."""
 
     def __init__(
-        self, settings: Settings, admission: Admission, worker: Worker, intake: Intake, info: ServerInfoReply
+        self,
+        settings: Settings,
+        admission: Admission,
+        worker: Worker,
+        intake: Intake,
+        info: ServerInfoReply,
+        small: SmallCalls,
     ) -> None:
+        """small: bounds the calls of GetServerInfo."""
         self._settings = settings
         self._admission = admission
         self._worker = worker
         self._intake = intake
         self._info = info
+        self._small = small
         self._bodies = BodyReader(admission, settings.max_admission_wait_s)
         self._calls: set[UnaryCall] = set()
         self._idle = asyncio.Event()  # set when the last call has ended while closing
@@ -44,8 +53,10 @@ class LossService:
         for rpc in service_pb2.DESCRIPTOR.services_by_name["LossService"].methods_by_name:
             if rpc == "Stream":
                 dispatcher.add(SERVICE, rpc, self._streams.handle, streams=True)
+            elif rpc == "GetServerInfo":
+                dispatcher.add(SERVICE, rpc, self._small.bounded(self._server_info))
             else:
-                dispatcher.add(SERVICE, rpc, self._server_info if rpc == "GetServerInfo" else self._evaluation(rpc))
+                dispatcher.add(SERVICE, rpc, self._evaluation(rpc))
 
     async def drain(self, timeout_s: float) -> bool:
         """Refuses new calls from now on, and waits for the accepted ones. False where some are left in the end."""

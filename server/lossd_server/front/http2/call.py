@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from math import inf
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from lossd_server.front.http2.call_stream import CallStream
 from lossd_server.front.http2.request_head import RequestHead
 
 
-class CallCarrier(Protocol):
+class CallCarrier(Hashable, Protocol):
     """What a call asks of its connection."""
 
     def want(self, stream_id: int) -> None: ...
@@ -34,6 +34,7 @@ class Http2Call:
         "_reader",
         "_stream",
         "_writer",
+        "connection",
         "deadline",
         "expired",
         "metadata",
@@ -51,6 +52,7 @@ class Http2Call:
         self.metadata: Metadata = head.metadata
         self.deadline = inf if head.timeout_s == inf else time.monotonic() + head.timeout_s
         self.peer = peer
+        self.connection: Hashable = carrier
         self.task: asyncio.Task[None] | None = None
         self.expired = self.reset = False
         self.moved_s = 0.0

@@ -66,11 +66,15 @@ class RawClient:
         await self.send(wire.ping(payload))
         answer = wire.ping(payload, wire.ACK)
         while answer not in self.received and not self.over:
-            data = b""
-            with suppress(ConnectionError):
-                data = await asyncio.get_running_loop().sock_recv(self._socket, 1 << 16)
-            self.received += data
-            self.over = not data
+            await self.receive()
+
+    async def receive(self) -> None:
+        """Whatever comes next."""
+        data = b""
+        with suppress(ConnectionError):
+            data = await asyncio.get_running_loop().sock_recv(self._socket, 1 << 16)
+        self.received += data
+        self.over = not data
 
     @property
     def frames(self) -> list[wire.Received]:
