@@ -42,6 +42,10 @@ class MemoryCall:
         self.sent.append(message)
         await asyncio.sleep(0)
 
+    def abandon(self) -> bool:
+        self.close()
+        return True
+
     def on_close(self, callback: Callable[[], object]) -> None:
         self._closed.append(callback)
 

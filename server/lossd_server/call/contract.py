@@ -63,6 +63,12 @@ class ServerCall(Protocol):
     async def write(self, message: bytes) -> None:
         """Sends one message of several. Returns when the connection takes more; one writer at a time."""
 
+    def abandon(self) -> bool:
+        """Ends a call whose answer is there and is not taken: its client hears of a reset.
+
+        False where the front has handed the answer on, and cannot take it back.
+        """
+
     def on_close(self, callback: Callable[[], object]) -> None:
         """Has `callback` called once, when the call is over: its end was handed over, or nobody waits for it."""
 

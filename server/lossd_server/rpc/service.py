@@ -11,7 +11,7 @@ from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES, Admission
 from lossd_server.call.contract import ServerCall
 from lossd_server.config.settings import Settings
 from lossd_server.engine.worker import Worker
-from lossd_server.errors import DeadlineOver
+from lossd_server.errors import DeadlineOver, ServerError
 from lossd_server.intake.intake import Intake
 from lossd_server.rpc.dispatch import Dispatcher, ServiceMethod
 from lossd_server.rpc.request_body import BodyReader
@@ -43,8 +43,8 @@ class LossService:
         self._intake = intake
         self._info = info
         self._small = small
-        self._bodies = BodyReader(admission, settings.max_admission_wait_s)
         self._calls: set[UnaryCall] = set()
+        self._bodies = BodyReader(admission, settings.max_admission_wait_s, self._calls)
         self._idle = asyncio.Event()  # set when the last call has ended while closing
         self._idle.set()
         self._streams = Streams(admission, intake, settings.max_stream_idle_s, self._bodies.wake)
@@ -139,7 +139,7 @@ class LossService:
         self._intake.require_open()
         task = asyncio.current_task()
         assert task is not None
-        call = UnaryCall(task, time.monotonic() + self._settings.max_body_s)
+        call = UnaryCall(task, source, time.monotonic(), self._settings.max_body_s)
         self._calls.add(call)
         self._worker.arriving += 1
 
@@ -155,7 +155,9 @@ class LossService:
         source.on_close(close)
         return call
 
-    def _time_over(self, call: UnaryCall) -> DeadlineOver:
+    def _time_over(self, call: UnaryCall) -> ServerError:
+        if call.error is not None:
+            return call.error
         if call.waiting is None:
             bound = self._settings.max_body_s
             return DeadlineOver(

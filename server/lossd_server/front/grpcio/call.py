@@ -64,6 +64,10 @@ class GrpcioCall:
             self._written = None
             written.set()
 
+    def abandon(self) -> bool:
+        """What core was handed is its own."""
+        return False
+
     def on_close(self, callback: Callable[[], object]) -> None:
         task = asyncio.current_task()
         assert task is not None

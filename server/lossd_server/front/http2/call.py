@@ -19,6 +19,7 @@ class CallCarrier(Hashable, Protocol):
 
     def want(self, stream_id: int) -> None: ...
     def send(self, stream: CallStream, message: bytes) -> None: ...
+    def give_up(self, call: Http2Call) -> None: ...
 
 
 class Http2Call:
@@ -90,6 +91,11 @@ class Http2Call:
         while stream.sender.queued:
             self._writer = asyncio.get_running_loop().create_future()
             await self._writer
+
+    def abandon(self) -> bool:
+        self.reset = True
+        self._carrier.give_up(self)
+        return True
 
     def on_close(self, callback: Callable[[], object]) -> None:
         if self._closed is None:

@@ -140,8 +140,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
             if call.task.done():
                 # Its answer waits for a client that does not read.
                 if min(call.deadline, call.moved_s + limits.answer_timeout_s) <= now_s:
-                    self._give_up(call)
-                    self._flush_soon()
+                    self.give_up(call)
             elif call.deadline <= now_s and not call.expired:
                 call.expired = True
                 call.task.cancel()
@@ -168,6 +167,13 @@ class Http2Protocol(asyncio.BufferedProtocol):
         outgoing.head(stream.sender)
         outgoing.message(stream.sender, message)
         self._handle_events()
+        self._flush_soon()
+
+    def give_up(self, call: Http2Call) -> None:
+        """Its client hears of the end by a reset alone."""
+        self._connection.reset(call.stream_id, ErrorCode.CANCEL)
+        self._calls.pop(call.stream_id, None)
+        call.close()
         self._flush_soon()
 
     # Calls.
@@ -227,8 +233,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
                 if call.reset:
                     call.close()
                     return
-                self._give_up(call)
-                self._flush_soon()
+                self.give_up(call)
                 raise
             answer = status_of(DeadlineOver("the call's time is over", reason="DEADLINE_EXCEEDED"))
         if call.reset:
@@ -241,7 +246,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
             outgoing.end(stream.sender, OK_TRAILERS)
         elif isinstance(answer, Status):
             if not outgoing.fail(stream.sender, trailer_block(answer)):
-                self._give_up(call)
+                self.give_up(call)
         elif stream.sender.begun:
             outgoing.message(stream.sender, answer)
             outgoing.end(stream.sender, OK_TRAILERS)
@@ -249,12 +254,6 @@ class Http2Protocol(asyncio.BufferedProtocol):
             outgoing.answer(stream.sender, answer)
         self._handle_events()
         self._flush_soon()
-
-    def _give_up(self, call: Http2Call) -> None:
-        """Its client hears of the end by a reset alone."""
-        self._connection.reset(call.stream_id, ErrorCode.CANCEL)
-        self._calls.pop(call.stream_id, None)
-        call.close()
 
     def _sent(self, stream_id: int) -> None:
         call = self._calls.pop(stream_id, None)
