@@ -11,7 +11,7 @@ from typing import Protocol
 from lossd_server.call.contract import Body, Metadata
 from lossd_server.errors import InvalidRequest
 from lossd_server.front.http2.call_stream import CallStream
-from lossd_server.front.http2.request_head import RequestHead
+from lossd_server.front.http2.headers.request_head import RequestHead
 
 
 class CallCarrier(Hashable, Protocol):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lossd_server.front.http2.frames import ErrorCode, StreamFault
+from lossd_server.front.http2.headers.request_head import RequestHead
 from lossd_server.front.http2.message_reader import MessageReader
-from lossd_server.front.http2.request_head import RequestHead
 from lossd_server.front.http2.send_stream import SendStream
 
 

@@ -12,14 +12,14 @@ from lossd_server.front.http2.control_frames import ControlFrames
 from lossd_server.front.http2.events import CallBegun, CallReset, Event, MessagesCame
 from lossd_server.front.http2.frame_reader import Frame, FrameReader
 from lossd_server.front.http2.frames import ConnectionFault, ErrorCode, StreamFault
-from lossd_server.front.http2.header_assembly import HeaderAssembly, HeaderBlock
-from lossd_server.front.http2.header_blocks import HeaderDecoder, Heads
+from lossd_server.front.http2.headers.assembly import HeaderAssembly, HeaderBlock
+from lossd_server.front.http2.headers.blocks import HeaderDecoder, Heads
+from lossd_server.front.http2.headers.request_head import MalformedHead
 from lossd_server.front.http2.limits import Http2Limits
 from lossd_server.front.http2.message_reader import OWN_MEMORY_BYTES, MalformedMessage, MessageReader
 from lossd_server.front.http2.outgoing import Outgoing
 from lossd_server.front.http2.rates import Rate
 from lossd_server.front.http2.receive_window import ReceiveWindow
-from lossd_server.front.http2.request_head import MalformedHead
 from lossd_server.front.http2.stream_numbers import StreamNumbers
 
 

@@ -15,7 +15,7 @@ from lossd_server.front.http2.call_stream import CallStream
 from lossd_server.front.http2.connection import Http2Connection
 from lossd_server.front.http2.events import CallBegun, CallReset, CallSent, MessagesCame, PingAnswered, RoomMade
 from lossd_server.front.http2.frames import ErrorCode
-from lossd_server.front.http2.header_blocks import OK_TRAILERS, Heads, http_head, trailer_block
+from lossd_server.front.http2.headers.blocks import OK_TRAILERS, Heads, http_head, trailer_block
 from lossd_server.front.http2.limits import Http2Limits
 from lossd_server.front.http2.send_stream import Part
 from lossd_server.wire.status import status_of, told

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossd_server.call.contract import ServerCall, Status
-from lossd_server.front.http2.header_blocks import trailer_block
+from lossd_server.front.http2.headers.blocks import trailer_block
 from tests.server.front.http2 import wire
 from tests.server.front.http2.driven import DrivenConnection, exchanged
 from tests.server.front.http2.wire import Answer

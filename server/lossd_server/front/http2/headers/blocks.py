@@ -16,8 +16,14 @@ from hpack.hpack import Decoder
 
 from lossd_server.call.contract import Status
 from lossd_server.front.http2.frames import ConnectionFault, ErrorCode
+from lossd_server.front.http2.headers.request_head import (
+    MalformedHead,
+    RequestHead,
+    check_field,
+    refused_head,
+    request_head,
+)
 from lossd_server.front.http2.limits import Http2Limits
-from lossd_server.front.http2.request_head import MalformedHead, RequestHead, check_field, refused_head, request_head
 
 # The library logs every field at DEBUG: a header's value never reaches our log.
 logging.getLogger("hpack").setLevel(logging.INFO)
