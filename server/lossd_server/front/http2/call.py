@@ -32,7 +32,9 @@ class Http2Call:
         "_carrier",
         "_closed",
         "_fault",
+        "_moved",
         "_reader",
+        "_still_s",
         "_stream",
         "_writer",
         "connection",
@@ -62,6 +64,7 @@ class Http2Call:
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._fault = ""
+        self._moved, self._still_s = (-1, 0.0), 0.0
         self._closed: list[Callable[[], object]] | None = []
 
     async def next_size(self) -> int | None:
@@ -116,6 +119,18 @@ class Http2Call:
         self.moved_s = time.monotonic()
         if self._writer is not None and not self._writer.done():
             self._writer.set_result(None)
+
+    def is_unread(self, now_s: float, timeout_s: float) -> bool:
+        """Whether its answer has waited for too long for a client that does not read."""
+        answered = self.task is not None and self.task.done()
+        return answered and min(self.deadline, self.moved_s + timeout_s) <= now_s
+
+    def is_still(self, now_s: float, grace_s: float) -> bool:
+        """Whether nothing of it has moved, in either direction, since `grace_s` ago as this was asked before."""
+        moved = (self._stream.reader.came, self.moved_s)
+        if moved != self._moved:
+            self._moved, self._still_s = moved, now_s
+        return self._still_s + grace_s <= now_s
 
     def close(self) -> None:
         """It is over. A second time nothing."""

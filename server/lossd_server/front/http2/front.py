@@ -11,13 +11,12 @@ from contextlib import suppress
 from lossd_server.call.contract import Routes
 from lossd_server.config.address import split
 from lossd_server.config.settings import Settings
+from lossd_server.front.http2.connection_clock import ANNOUNCE_S
 from lossd_server.front.http2.limits import Http2Limits
 from lossd_server.front.http2.protocol import Http2Protocol, Shared
 
 # How late a deadline is noticed here; a client's own is its own to keep.
 SWEEP_S = 0.25
-# For clients to hear that the server will end, before it takes no more calls: a round trip.
-ANNOUNCE_S = 0.5
 # Connections that wait to be taken: a client of a Unix socket does not wait where there is no place, it fails.
 BACKLOG = 1024
 
@@ -26,7 +25,13 @@ class Http2Front:
     """`lossd_server.call.contract.Front`. shares_port: with other processes of this server."""
 
     def __init__(self, routes: Routes, settings: Settings, shares_port: bool = False) -> None:
-        self._shared = Shared(routes, Http2Limits(answer_timeout_s=settings.max_body_s), settings.max_connections)
+        limits = Http2Limits(
+            answer_timeout_s=settings.max_body_s,
+            connection_idle_s=settings.max_connection_idle_s,
+            connection_age_s=settings.max_connection_age_s,
+            age_grace_s=settings.max_deadline_s,
+        )
+        self._shared = Shared(routes, limits, settings.max_connections)
         self._shares_port = shares_port
         self._servers: list[asyncio.Server] = []
         self._paths: list[str] = []
