@@ -14,7 +14,7 @@ from lossd_server.front.http2.call_stream import CallStream
 from lossd_server.front.http2.connection import Http2Connection
 from lossd_server.front.http2.events import CallBegun, CallReset, CallSent, MessagesCame, PingAnswered, RoomMade
 from lossd_server.front.http2.frames import ErrorCode
-from lossd_server.front.http2.headers.blocks import OK_TRAILERS, http_head, trailer_block
+from lossd_server.front.http2.headers.blocks import ACCEPT_ENCODING, OK_TRAILERS, http_head, trailer_block
 from lossd_server.wire.status import status_of, told
 
 PLAIN_TEXT = b"This is a gRPC server: POST gRPC messages (content-type: application/grpc) over HTTP/2.\n"
@@ -132,7 +132,8 @@ class ConnectionCalls:
             outgoing.end(stream.sender, b"")
             return
         if head.error is not None:
-            outgoing.end(stream.sender, trailer_block(status_of(told(head.method.rpartition("/")[2], head.error))))
+            status = status_of(told(head.method.rpartition("/")[2], head.error))
+            outgoing.end(stream.sender, ACCEPT_ENCODING + trailer_block(status))
             return
         call = Http2Call(self, stream_id, stream, head, self.peer)
         self._calls[stream_id] = call

@@ -7,13 +7,14 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 
 from lossd_server.call.contract import Routes
 from lossd_server.config.address import split
 from lossd_server.config.settings import Settings
 from lossd_server.front.http2.connection_clock import ANNOUNCE_S
 from lossd_server.front.http2.limits import Http2Limits
-from lossd_server.front.http2.protocol import Http2Protocol, Shared
+from lossd_server.front.http2.protocol import REFUSED_S, Http2Protocol, Shared
 
 # How late a deadline is noticed here; a client's own is its own to keep.
 SWEEP_S = 0.25
@@ -84,6 +85,7 @@ class Http2Front:
             self._sweeper.cancel()
         for connection in list(shared.connections):
             connection.close()
+        shared.close_refused(inf)
 
     @staticmethod
     async def _until(holds: Callable[[], bool], most_s: float) -> None:
@@ -95,4 +97,5 @@ class Http2Front:
         now_s = time.monotonic()
         for connection in list(self._shared.connections):
             connection.expire(now_s)
+        self._shared.close_refused(now_s - REFUSED_S)
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)

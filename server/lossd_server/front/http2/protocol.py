@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from math import inf
 from random import random
 from typing import cast
@@ -29,6 +30,8 @@ SCRATCH_BYTES = 1 << 15
 MANY_CALLS, FEW_CALLS, SMALL_READ_BYTES = 64, 32, 1 << 13
 # Parts of less than this in all are joined: one buffer is written faster than many.
 JOINED_BYTES = 1 << 16
+# Refused connections that are left open until their clients have said something, and for how long.
+MOST_REFUSED, REFUSED_S = 64, 1.0
 # Asked when the end is announced: who answers has read the announcement.
 END_PING = b"goes end"
 
@@ -44,7 +47,15 @@ class Shared:
         self.unclaimed = UnclaimedSum(limits.unclaimed_bytes)
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
         self.connections: set[Http2Protocol] = set()
+        # Connections beyond the most, until their clients have said something; and since when.
+        self.refused: deque[tuple[float, asyncio.Transport]] = deque()
         self.closing = False
+
+    def close_refused(self, until_s: float) -> None:
+        """Those that were refused before `until_s`, on time.monotonic, and all beyond a few."""
+        refused = self.refused
+        while refused and (len(refused) > MOST_REFUSED or refused[0][0] <= until_s):
+            refused.popleft()[1].abort()
 
 
 class Http2Protocol(asyncio.BufferedProtocol):
@@ -67,13 +78,24 @@ class Http2Protocol(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         shared = self._shared
         if shared.closing or len(shared.connections) >= shared.max_connections:
-            transport.close()
+            self._refuse()
             return
         shared.connections.add(self)
         self._transport.set_write_buffer_limits(high=shared.limits.unsent_bytes)
         where = transport.get_extra_info("peername")
         self._calls.peer = f"{where[0]}:{where[1]}" if isinstance(where, tuple) else "unix"
         self._flush()
+
+    def _refuse(self) -> None:
+        """Says why, and is closed once something came: bytes that are not read at the close undo what was said."""
+        closing = self._shared.closing
+        why = "the server is going away" if closing else "the server has as many connections as it takes"
+        self._connection.go_away(ErrorCode.NO_ERROR if closing else ErrorCode.ENHANCE_YOUR_CALM, why)
+        self._connection.closed = True
+        self._flush()
+        now_s = time.monotonic()
+        self._shared.refused.append((now_s, self._transport))
+        self._shared.close_refused(now_s - REFUSED_S)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         memory = self._connection.own_memory()

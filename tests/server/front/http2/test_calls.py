@@ -104,10 +104,11 @@ def test_unknown_method(path: bytes) -> None:
 
 
 def test_compression() -> None:
-    """So is compression, before any message."""
+    """So is compression, before any message, and what is taken is named."""
     answer = answered(wire.headers(1, wire.request(extra=[(b"grpc-encoding", b"gzip")]), wire.END_HEADERS))
 
     assert answer.status == UNIMPLEMENTED
+    assert answer.blocks[0][b"grpc-accept-encoding"] == b"identity"
     assert answer.body == b""
 
 
