@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,18 +15,28 @@ from lossd_server.config.address import split
 from lossd_server.config.settings import Settings
 from lossd_server.front.http2.connection_clock import ANNOUNCE_S
 from lossd_server.front.http2.limits import Http2Limits
-from lossd_server.front.http2.protocol import REFUSED_S, Http2Protocol, Shared
+from lossd_server.front.http2.protocol import ALPN, REFUSED_S, Http2Protocol, Shared
 
 # How late a deadline is noticed here; a client's own is its own to keep.
 SWEEP_S = 0.25
 # Connections that wait to be taken: a client of a Unix socket does not wait where there is no place, it fails.
 BACKLOG = 1024
+# For a client's part of TLS, before it is a connection.
+HANDSHAKE_S = 10.0
 
 
 class Http2Front:
-    """`lossd_server.call.contract.Front`. shares_port: with other processes of this server."""
+    """`lossd_server.call.contract.Front`. shares_port: with other processes of this server.
 
-    def __init__(self, routes: Routes, settings: Settings, shares_port: bool = False) -> None:
+    tls: of its TCP ports; ALPN is set here. A Unix socket is plain.
+    """
+
+    def __init__(
+        self, routes: Routes, settings: Settings, shares_port: bool = False, tls: ssl.SSLContext | None = None
+    ) -> None:
+        if tls is not None:
+            tls.set_alpn_protocols([ALPN])
+        self._tls = tls
         limits = Http2Limits(
             answer_timeout_s=settings.max_body_s,
             connection_idle_s=settings.max_connection_idle_s,
@@ -61,7 +72,15 @@ class Http2Front:
             self._paths.append(path)
             return address
         host, port = split(address)
-        server = await loop.create_server(protocol, host, port, reuse_port=self._shares_port or None, backlog=BACKLOG)
+        server = await loop.create_server(
+            protocol,
+            host,
+            port,
+            reuse_port=self._shares_port or None,
+            backlog=BACKLOG,
+            ssl=self._tls,
+            ssl_handshake_timeout=HANDSHAKE_S if self._tls is not None else None,
+        )
         self._servers.append(server)
         return f"{address.rpartition(':')[0]}:{server.sockets[0].getsockname()[1]}"
 

@@ -30,6 +30,12 @@ SCRATCH_BYTES = 1 << 15
 MANY_CALLS, FEW_CALLS, SMALL_READ_BYTES = 64, 32, 1 << 13
 # Parts of less than this in all are joined: one buffer is written faster than many.
 JOINED_BYTES = 1 << 16
+# HTTP/2 over TLS (RFC 9113, 3.2), and what a client is told that agreed on nothing, which is HTTP/1.1.
+ALPN = "h2"
+NO_ALPN = (
+    b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
+    b"This is a gRPC server: it speaks HTTP/2 alone, which TLS agrees on by ALPN (h2).\n"
+)
 # Refused connections that are left open until their clients have said something, and for how long.
 MOST_REFUSED, REFUSED_S = 64, 1.0
 # Asked when the end is announced: who answers has read the announcement.
@@ -77,6 +83,12 @@ class Http2Protocol(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         shared = self._shared
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() != ALPN:
+            self._connection.closed = True
+            self._transport.write(NO_ALPN)
+            self._transport.close()
+            return
         if shared.closing or len(shared.connections) >= shared.max_connections:
             self._refuse()
             return
