@@ -102,6 +102,16 @@ def test_spread_over_time(name: str) -> None:
     assert ended(connection) == ""
 
 
+def test_all_calls_cancelled_at_once() -> None:
+    """A client whose calls have one deadline resets all that a connection may have, which is no flood."""
+    numbers_of_all = range(1, 2 * LIMITS.concurrent_streams, 2)
+    connection = opened(*(wire.headers(number, wire.request(), wire.END_HEADERS) for number in numbers_of_all))
+    connection.receive(b"".join(map(wire.rst_stream, numbers_of_all)), 0.0)
+
+    assert ended(connection) == ""
+    assert not connection.streams
+
+
 def test_rate() -> None:
     """A burst, then as many as drain; a rest gives the burst back, and no more than that."""
     rate = Rate("tests", (3.0, 1.0))
