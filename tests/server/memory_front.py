@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from math import inf
 
 from google.rpc import status_pb2
@@ -16,11 +16,18 @@ from lossd_server.call.contract import Message, Metadata, Routes, Status, whole_
 class MemoryCall:
     """One call: the messages that the client has sent, and those that it was sent."""
 
-    def __init__(self, method: str, messages: Iterable[bytes] = (), metadata: Metadata = ()) -> None:
+    def __init__(
+        self,
+        method: str,
+        messages: Iterable[bytes] = (),
+        metadata: Metadata = (),
+        connection: Hashable = "memory",
+    ) -> None:
         self.method = method
         self.metadata = metadata
         self.deadline = inf
         self.peer = "memory"
+        self.connection: Hashable = connection
         self.sent: list[bytes] = []
         self._messages = deque(messages)
         self._closed: list[Callable[[], object]] = []
@@ -34,6 +41,10 @@ class MemoryCall:
     async def write(self, message: Message) -> None:
         self.sent.append(whole_message(message))
         await asyncio.sleep(0)
+
+    def abandon(self) -> bool:
+        self.close()
+        return True
 
     def on_close(self, callback: Callable[[], object]) -> None:
         self._closed.append(callback)

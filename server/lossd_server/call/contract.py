@@ -7,7 +7,7 @@ loop's thread.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -59,6 +59,10 @@ class ServerCall(Protocol):
     def peer(self) -> str:
         """The client's address, for logs."""
 
+    @property
+    def connection(self) -> Hashable:
+        """What the call came on: the same for calls of one connection. Each connection has its share of every bound."""
+
     async def next_size(self) -> int | None:
         """Bytes of the message that `read` gives next, where the front can tell before it lets the message in."""
 
@@ -67,6 +71,12 @@ class ServerCall(Protocol):
 
     async def write(self, message: Message) -> None:
         """Sends one message of several. Returns when the connection takes more; one writer at a time."""
+
+    def abandon(self) -> bool:
+        """Ends a call whose answer is there and is not taken: its client hears of a reset.
+
+        False where the front has handed the answer on, and cannot take it back.
+        """
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Has `callback` called once, when the call is over: its end was handed over, or nobody waits for it."""

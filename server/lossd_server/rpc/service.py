@@ -12,12 +12,13 @@ from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES, Admission
 from lossd_server.call.contract import Message, ServerCall, WholeCall
 from lossd_server.config.settings import Settings
 from lossd_server.engine.worker import Worker
-from lossd_server.errors import DeadlineOver, InvalidRequest
+from lossd_server.errors import DeadlineOver, InvalidRequest, ServerError
 from lossd_server.fast_path.burst import address_of_bytes
 from lossd_server.intake.intake import Intake
 from lossd_server.rpc.dispatch import Dispatcher, ServiceMethod
 from lossd_server.rpc.request_body import BodyReader
 from lossd_server.rpc.server_info import ServerInfoReply
+from lossd_server.rpc.small_calls import SmallCalls
 from lossd_server.rpc.unary_call import UnaryCall
 from lossd_server.streaming.stream import Streams
 from lossd_server.wire import codec, metadata
@@ -29,15 +30,23 @@ class LossService:
     """Everything here runs on the event loop's thread."""
 
     def __init__(
-        self, settings: Settings, admission: Admission, worker: Worker, intake: Intake, info: ServerInfoReply
+        self,
+        settings: Settings,
+        admission: Admission,
+        worker: Worker,
+        intake: Intake,
+        info: ServerInfoReply,
+        small: SmallCalls,
     ) -> None:
+        """small: bounds the calls of GetServerInfo."""
         self._settings = settings
         self._admission = admission
         self._worker = worker
         self._intake = intake
         self._info = info
-        self._bodies = BodyReader(admission, settings.max_admission_wait_s)
+        self._small = small
         self._calls: set[UnaryCall] = set()
+        self._bodies = BodyReader(admission, settings.max_admission_wait_s, self._calls)
         self._idle = asyncio.Event()  # set when the last call has ended while closing
         self._idle.set()
         self._rpcs = {f"/{SERVICE}/{rpc}": rpc for rpc in codec.METHODS}
@@ -48,8 +57,10 @@ class LossService:
         for rpc in service_pb2.DESCRIPTOR.services_by_name["LossService"].methods_by_name:
             if rpc == "Stream":
                 dispatcher.add(SERVICE, rpc, self._streams.handle, streams=True)
+            elif rpc == "GetServerInfo":
+                dispatcher.add(SERVICE, rpc, self._small.bounded(self._server_info))
             else:
-                dispatcher.add(SERVICE, rpc, self._server_info if rpc == "GetServerInfo" else self._evaluation(rpc))
+                dispatcher.add(SERVICE, rpc, self._evaluation(rpc))
 
     def answer_at_once(self, calls: Sequence[WholeCall]) -> list[bytes | None]:
         """`call.contract.AnswerAtOnce`: requests like some that were accepted before, computed together.
@@ -164,7 +175,7 @@ class LossService:
         self._intake.require_open()
         task = asyncio.current_task()
         assert task is not None
-        call = UnaryCall(task, time.monotonic() + self._settings.max_body_s)
+        call = UnaryCall(task, source, time.monotonic(), self._settings.max_body_s)
         self._calls.add(call)
         self._worker.arriving += 1
 
@@ -180,7 +191,9 @@ class LossService:
         source.on_close(close)
         return call
 
-    def _time_over(self, call: UnaryCall) -> DeadlineOver:
+    def _time_over(self, call: UnaryCall) -> ServerError:
+        if call.error is not None:
+            return call.error
         if call.waiting is None:
             bound = self._settings.max_body_s
             return DeadlineOver(

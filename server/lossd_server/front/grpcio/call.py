@@ -44,6 +44,11 @@ class GrpcioCall:
     def peer(self) -> str:
         return self._context.peer()
 
+    @property
+    def connection(self) -> str:
+        """The peer: over TCP each connection has its own. Those of a Unix socket are one to core, and share."""
+        return self._context.peer()
+
     async def next_size(self) -> None:
         """Unknown: core lets a message in before anybody is asked."""
 
@@ -58,6 +63,10 @@ class GrpcioCall:
         finally:
             self._written = None
             written.set()
+
+    def abandon(self) -> bool:
+        """What core was handed is its own."""
+        return False
 
     def on_close(self, callback: Callable[[], object]) -> None:
         task = asyncio.current_task()

@@ -11,7 +11,7 @@ from lossd_server.call.contract import Message
 from lossd_server.front.http2 import frames
 from lossd_server.front.http2.events import CallSent, Event, RoomMade
 from lossd_server.front.http2.frames import ConnectionFault, ErrorCode
-from lossd_server.front.http2.header_blocks import NO_TABLE, OK_TRAILERS, RESPONSE_HEAD
+from lossd_server.front.http2.headers.blocks import NO_TABLE, OK_TRAILERS, RESPONSE_HEAD
 from lossd_server.front.http2.message_reader import PREFIX_BYTES
 from lossd_server.front.http2.send_stream import Part, SendStream
 

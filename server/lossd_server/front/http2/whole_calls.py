@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from lossd_server.call.contract import AnswerAtOnce, WholeCall
 from lossd_server.front.http2.call_stream import CallStream
-from lossd_server.front.http2.request_head import RequestHead
+from lossd_server.front.http2.headers.request_head import RequestHead
 
 # Of one turn: calls, and bytes of their messages. A turn takes 0.1 to 0.3 ms.
 MOST_CALLS = 64

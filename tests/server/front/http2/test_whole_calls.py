@@ -48,13 +48,14 @@ def called(stream_id: int, rpc: str, body: bytes, extra: Iterable[wire.Field] = 
     return wire.call(stream_id, body, path=PATH + rpc.encode(), extra=extra)
 
 
-async def answered(client: RawClient, sent: bytes) -> dict[int, Answer]:
-    """What came to calls that were sent at once."""
+async def answered(client: RawClient, sent: bytes, count: int) -> dict[int, Answer]:
+    """What came to `count` calls."""
     await client.send(sent)
-    await client.turn()
-    while any(not one.ended and one.reset is None for one in wire.answers(client.frames).values()):
+    while True:
         await client.turn()
-    return wire.answers(client.frames)
+        found = wire.answers(client.frames)
+        if sum(one.ended or one.reset is not None for one in found.values()) >= count:
+            return found
 
 
 def reason(answer: Answer) -> str:
@@ -76,7 +77,7 @@ def test_one_launch(numba: Backend) -> None:
                 called(2 * place + 1, "CrossEntropy", cross_entropy(rows).SerializeToString())
                 for place, rows in enumerate(shapes)
             ]
-            found = await answered(client, b"".join(calls))
+            found = await answered(client, b"".join(calls), 40)
             responses = [pb.CrossEntropyResponse.FromString(found[2 * place + 1].messages[0]) for place in range(40)]
 
             assert [one.summary.count for one in responses] == shapes
@@ -95,7 +96,7 @@ def test_more_than_a_turn(numba: Backend) -> None:
             body = cross_entropy(2).SerializeToString()
             count = 2 * MOST_CALLS - 10
             calls = b"".join(called(2 * place + 1, "CrossEntropy", body) for place in range(count))
-            found = await answered(client, calls)
+            found = await answered(client, calls, count)
 
             assert [one.status for one in found.values()] == [0] * count
 
@@ -125,7 +126,7 @@ def test_each_fails_alone(numba: Backend) -> None:
             counts = server.service._intake.counts
             before = counts.completed, counts.failed
             calls = [called(2 * at + 1, rpc, body, extra) for at, (rpc, body, extra, _) in enumerate(cases)]
-            found = await answered(client, b"".join(calls))
+            found = await answered(client, b"".join(calls), len(cases))
 
             for at, (*_, expected) in enumerate(cases):
                 answer = found[2 * at + 1]
@@ -144,7 +145,7 @@ def test_a_call_that_is_reset_has_no_answer(numba: Backend) -> None:
         async with connected(numba) as (_, client):
             body = cross_entropy(2).SerializeToString()
             both = called(1, "CrossEntropy", body) + wire.rst_stream(1) + called(3, "CrossEntropy", body)
-            found = await answered(client, both)
+            found = await answered(client, both, 1)
 
             assert 1 not in found
             assert found[3].status == 0
@@ -162,7 +163,8 @@ def test_answers_wait_for_windows(numba: Backend) -> None:
             await client.send(b"".join(called(stream_id, "CrossEntropy", body) for stream_id in (1, 3, 5)))
             await client.turn()
             held = len(server.service._calls)
-            found = await answered(client, b"".join(wire.window_update(stream_id, 9999) for stream_id in (1, 3, 5)))
+            windows = b"".join(wire.window_update(stream_id, 9999) for stream_id in (1, 3, 5))
+            found = await answered(client, windows, 3)
 
             assert held == 3
             assert [one.status for one in found.values()] == [0, 0, 0]

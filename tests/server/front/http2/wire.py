@@ -188,6 +188,19 @@ def parse(received: bytes) -> Iterator[Received]:
         at += 9 + size
 
 
+def ended(received: bytes, stream_id: int = 1) -> bool:
+    """Whether the stream has ended, by what came so far: a last frame may be cut."""
+    at = 0
+    while at + 9 <= len(received):
+        size, kind, flags = int.from_bytes(received[at : at + 3], "big"), received[at + 3], received[at + 4]
+        ends = kind == RST_STREAM or (kind in (DATA, HEADERS) and flags & END_STREAM)
+        named = int.from_bytes(received[at + 5 : at + 9], "big")
+        at += 9 + size
+        if ends and named == stream_id and at <= len(received):
+            return True
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came on one stream. blocks: its header lists, in their order; reset: the code, None without."""
