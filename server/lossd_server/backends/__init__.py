@@ -37,7 +37,7 @@ class Backend(Protocol):
 
     name: str  # "numba" or "triton"
     device: str  # for people: "AMD EPYC, 2 threads"
-    inline_bytes: int  # batches up to this size are worth computing on the caller's thread, without a hand-over
+    inline_ns: float  # a batch that takes no longer is worth computing on the caller's thread, without a hand-over
 
     warm_up_steps: int  # how often `warm_up` reports
 
@@ -50,6 +50,9 @@ class Backend(Protocol):
         Never faults on any values. Raises MemoryError (and anything else) for the batch as a whole: the caller then
         runs the jobs one by one.
         """
+
+    def kernel_ns(self, job: Job) -> float:
+        """About how long the caller's thread is busy with a job once it is converted: rather more than less."""
 
     def prepare(self, job: Job, computed: Computed) -> Prepared | None:
         """The job, to be run many times with the numbers then in its input and target, its answers in `computed`.

@@ -13,9 +13,9 @@ from lossd_server.engine.finish import Launched, finish, of_nothing
 from lossd_server.errors import ServerError
 from lossd_server.jobs.job import Answer, BadValue, Job, Launch, Reduction
 from lossd_server.jobs.partial_results import Carry
-from lossd_server.jobs.reduction import NOTHING, denominator_of, gradient_scale, scale_fits
+from lossd_server.jobs.reduction import NOTHING, Denominator, denominator_of, gradient_scale, scale_fits
 from lossd_server.jobs.stacks import Stack
-from lossd_server.losses.conversion import convert
+from lossd_server.losses.conversion import convert, convert_denominator
 from lossd_server.losses.value_errors import scale_error, value_error
 
 
@@ -57,15 +57,28 @@ def scaled(job: Job, carry: Carry | Stack | None) -> Launched | ServerError:
     return Launched(Launch(job, carry.scale, carry.weight_gradient), denominator, carry)
 
 
-def carry_of_parts(job: Job) -> Carry | ServerError:
-    """What the first part of `job` starts from. Of a mean without normalizer the denominator must be known from it."""
+def scaled_by_denominator(job: Job) -> bool:
+    """Whether the job's gradients are divided by a denominator that follows from its operands."""
     reducing = job.reducing
     graded = job.input_gradient or job.target_gradient or job.weight_gradient
-    denominator = NOTHING
-    if graded and reducing.reduction is Reduction.MEAN and reducing.normalizer is None:
-        try:
-            denominator = denominator_of(job)
-        except BadValue as bad:
-            return value_error(job, bad.fault, bad.index)
+    return graded and reducing.reduction is Reduction.MEAN and reducing.normalizer is None
+
+
+def weighed(job: Job, before: Denominator = NOTHING) -> Denominator | ServerError:
+    """The denominator of a job, or of a part of it and those `before`. The job may be raw."""
+    try:
+        return denominator_of(convert_denominator(job), before)
+    except BadValue as bad:
+        return value_error(job, bad.fault, bad.index)
+
+
+def carry_of_parts(job: Job) -> Carry | ServerError:
+    """What the first part of `job` starts from. Of a mean without normalizer the denominator must be known from it."""
+    denominator = weighed(job) if scaled_by_denominator(job) else NOTHING
+    return denominator if isinstance(denominator, ServerError) else carry_of(job, denominator)
+
+
+def carry_of(job: Job, denominator: Denominator) -> Carry | ServerError:
+    """The same once the denominator is known."""
     scale = gradient_scale(job, denominator)
     return Carry(scale) if scale_fits(job, scale) else scale_error(job, scale)
