@@ -15,6 +15,7 @@ from math import inf
 from typing import Any, Generic, TypeVar
 
 from lossd_server.engine.chunked_job import ChunkedJob
+from lossd_server.jobs.conversion_cost import COPIES_BYTES
 from lossd_server.jobs.job import Answer, Job
 from lossd_server.jobs.partial_results import Carry
 from lossd_server.jobs.slicing import items, piece_items
@@ -100,9 +101,9 @@ class Batch(Generic[Reply]):
 
 
 class Batcher(Generic[Reply]):
-    """max_bytes, max_rows, max_ns: a batch's budget. small_bytes, small_ns: the largest small job. piece_bytes: what a
-    job may read and write at once, a huge one in parts, each within max_ns too; never 0. cost: how many nanoseconds a
-    job takes."""
+    """max_bytes, max_rows, max_ns: a batch's budget, beside that of conversion's copies. small_bytes, small_ns: the
+    largest small job. piece_bytes: what a job may read and write at once, a huge one in parts, each within the other
+    budgets too; never 0. cost: how many nanoseconds a job takes."""
 
     def __init__(
         self,
@@ -130,9 +131,9 @@ class Batcher(Generic[Reply]):
         job = waiting.job
         if job is not None:
             waiting.cost_ns = cost = self._cost(job)
-            huge = waiting.bytes > self._piece_bytes or cost > self._max_ns
-            if huge and not isinstance(waiting.carry, Stack):
-                each = piece_items(job, self._piece_bytes, cost / self._max_ns)
+            parts = max(cost / self._max_ns, job.converted_bytes / COPIES_BYTES)
+            if (waiting.bytes > self._piece_bytes or parts > 1.0) and not isinstance(waiting.carry, Stack):
+                each = piece_items(job, self._piece_bytes, parts)
                 if each < items(job):
                     waiting.cut = ChunkedJob(job, waiting.carry, each)
         self.put_back(waiting)
@@ -167,7 +168,7 @@ class Batcher(Generic[Reply]):
     ) -> Batch[Reply] | None:
         waiting: list[Waiting[Reply]] = []
         jobs: list[Job] = []
-        size = rows = requests = 0
+        size = rows = requests = copies = 0
         cost = 0.0
         while line:
             first = line[0]
@@ -180,6 +181,7 @@ class Batcher(Generic[Reply]):
                 or size + first.bytes > self._max_bytes
                 or rows + first.rows > self._max_rows
                 or cost + first.cost_ns > max_ns
+                or copies + first.job.converted_bytes > COPIES_BYTES
             ):
                 break
             else:
@@ -187,6 +189,7 @@ class Batcher(Generic[Reply]):
                 jobs.append(first.job)
                 size += first.bytes
                 cost += first.cost_ns
+                copies += first.job.converted_bytes
                 rows += first.rows
                 requests += first.requests
                 if first.cut is not None:

@@ -32,6 +32,8 @@ WIDENED: dict[int, float] = {
 }
 # A count divided by the sum of its row.
 DIVIDED = 2.2
+# What the copies of a batch, or of a part, may hold: one more megabyte would not make it faster.
+COPIES_BYTES = 8 << 20
 INT64 = STORAGE[pb.DATA_TYPE_INT64]
 
 

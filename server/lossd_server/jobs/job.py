@@ -164,7 +164,8 @@ class Job:
     places: dict[str, SharedMemoryRef] = field(
         default_factory=dict
     )  # the same in the client's words: those are not sent back
-    copied_bytes: int = 0  # held for this job beside its message: copies of shared memory, and conversion's
+    # Held for this job beside its message and its answer: copies of shared memory, conversion's, losses of rows.
+    copied_bytes: int = 0
 
     @property
     def keep_losses(self) -> bool:

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.jobs.conversion_cost import INT64, ConversionCost
+from lossd_server.jobs.conversion_cost import COPIES_BYTES, INT64, ConversionCost
 from lossd_server.jobs.job import BadValue, Fault, Job, Kind, Layout
 from lossd_server.jobs.reduction import BY_CLASS, divided_by_sums, read_only
+from lossd_server.jobs.slicing import items
 from lossd_server.losses.value_errors import value_error
 from lossd_server.tensors.array import FLOATS, FLOATS8, Array, View
 from lossd_server.tensors.dtypes import DATA_TYPE, FLOAT32, FLOAT64, widen, widened
@@ -24,14 +25,23 @@ TAKEN = FLOATS - FLOATS8
 # What a check converts at once: about what handing the job to another thread costs.
 QUICK_NS = 15_000.0
 
+MANY_ROWS = 1 << 13
+
 
 def ready(job: Job) -> Job:
     """The job that a check gives: converted where that is quick, else raw. Raises InvalidRequest."""
+    rows = job.layout.rows
+    if rows > MANY_ROWS and items(job) == 1 and not job.formula.elementwise:
+        job = replace(job, copied_bytes=rows * FLOAT64.itemsize)  # never cut: the losses of its rows are there at once
     if _is_ready(job):
         return job
     cost = conversion_cost(job)
     if cost.ns > QUICK_NS:
-        return replace(job, raw=True, conversion_ns=cost.ns, converted_bytes=cost.bytes)
+        # Computed part by part, where it has parts: then its copies are never all there.
+        held = cost.bytes if items(job) == 1 else min(cost.bytes, COPIES_BYTES)
+        return replace(
+            job, raw=True, conversion_ns=cost.ns, converted_bytes=cost.bytes, copied_bytes=job.copied_bytes + held
+        )
     try:
         return convert(job)
     except BadValue as bad:

@@ -11,6 +11,7 @@ from lossd_server.backends.numba import NumbaBackend
 from lossd_server.backends.numba.kernel_cost import KERNELS, kernel_ns
 from lossd_server.engine.batcher import Batcher, Waiting
 from lossd_server.engine.job_cost import job_ns
+from lossd_server.jobs.conversion_cost import COPIES_BYTES
 from lossd_server.jobs.job import Answer, Formula, Job, Reducing, Reduction
 from lossd_server.jobs.slicing import granularity, items, slice_job
 from tests.server.engine.every_loss import jobs
@@ -104,3 +105,18 @@ def cut(job: Job, max_ns: float) -> list[Job]:
         found.append(part)
         chunks.add(Answer(part, np.empty(()), None, None, None))
     return found
+
+
+def test_copies_of_a_batch_are_bounded() -> None:
+    """Jobs that have to be converted are taken together, and cut, so that their copies have a bound."""
+    job = SOME["entropy 1 float8_e4m3fn"]
+    fit = COPIES_BYTES // job.converted_bytes
+    batcher = batched(NEVER)
+    for number in range(fit + 1):
+        batcher.put(Waiting(job, NEVER, 0, number))
+    batch, _ = batcher.take(0.0)
+
+    assert batch is not None
+    assert [one.reply for one in batch.waiting] == list(range(fit))
+    large = replace(job, converted_bytes=5 * COPIES_BYTES)
+    assert len(cut(large, NEVER)) >= 5
