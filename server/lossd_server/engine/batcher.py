@@ -15,9 +15,10 @@ from math import inf
 from typing import Any, Generic, TypeVar
 
 from lossd_server.engine.chunked_job import ChunkedJob
+from lossd_server.engine.job_cost import ROW_NS
 from lossd_server.jobs.conversion_cost import COPIES_BYTES
 from lossd_server.jobs.job import Answer, Job
-from lossd_server.jobs.partial_results import Carry
+from lossd_server.jobs.partial_results import Carry, UnknownCarry
 from lossd_server.jobs.slicing import items, piece_items
 from lossd_server.jobs.stacks import Stack
 
@@ -54,7 +55,7 @@ class Waiting(Generic[Reply]):
         deadline: float,
         queued_ns: int,
         reply: Reply,
-        carry: Carry | Stack | None = None,
+        carry: Carry | UnknownCarry | Stack | None = None,
         form: Form | None = None,
         requests: int = 1,
     ) -> None:
@@ -131,6 +132,8 @@ class Batcher(Generic[Reply]):
         job = waiting.job
         if job is not None:
             waiting.cost_ns = cost = self._cost(job)
+            if isinstance(waiting.carry, UnknownCarry):
+                waiting.cost_ns += ROW_NS * waiting.carry.job.layout.rows
             parts = max(cost / self._max_ns, job.converted_bytes / COPIES_BYTES)
             if (waiting.bytes > self._piece_bytes or parts > 1.0) and not isinstance(waiting.carry, Stack):
                 each = piece_items(job, self._piece_bytes, parts)

@@ -12,7 +12,7 @@ from lossd_server.backends import Backend
 from lossd_server.engine.finish import Launched, finish, of_nothing
 from lossd_server.errors import ServerError
 from lossd_server.jobs.job import Answer, BadValue, Job, Launch, Reduction
-from lossd_server.jobs.partial_results import Carry
+from lossd_server.jobs.partial_results import Carry, UnknownCarry
 from lossd_server.jobs.reduction import NOTHING, Denominator, denominator_of, gradient_scale, scale_fits
 from lossd_server.jobs.stacks import Stack
 from lossd_server.losses.conversion import convert, convert_denominator
@@ -20,7 +20,7 @@ from lossd_server.losses.value_errors import scale_error, value_error
 
 
 def evaluate(
-    backend: Backend, jobs: Sequence[Job], carries: Sequence[Carry | Stack | None] | None = None
+    backend: Backend, jobs: Sequence[Job], carries: Sequence[Carry | UnknownCarry | Stack | None] | None = None
 ) -> list[Answer | ServerError]:
     """One answer a job, in order; one backend run for all.
 
@@ -39,8 +39,13 @@ def evaluate(
     ]
 
 
-def scaled(job: Job, carry: Carry | Stack | None) -> Launched | ServerError:
+def scaled(job: Job, carry: Carry | UnknownCarry | Stack | None) -> Launched | ServerError:
     """The job as kernels take it, its denominator, and the number that its gradients are multiplied by."""
+    if isinstance(carry, UnknownCarry):
+        found = carry_of_parts(carry.job)
+        if isinstance(found, ServerError):
+            return found
+        carry = found
     if isinstance(carry, Stack):
         return Launched(Launch(job, carry.scale), NOTHING, carry)
     try:
