@@ -40,7 +40,7 @@ def widen(values: npt.NDArray[Any], dtype: int, compute: np.dtype[Any]) -> npt.N
 
 
 def _looked_up(values: npt.NDArray[np.uint8], table: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """A range at a time: numpy makes the indices eight times as large, and lets no other thread run meanwhile."""
+    """A range at a time: numpy makes the indices eight times as large."""
     found = np.empty(values.shape, table.dtype)
     for first in range(0, values.size, LOOKED_UP):
         found[first : first + LOOKED_UP] = table[values[first : first + LOOKED_UP]]
