@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from lossd_server.jobs.job import Computed, Launch
+from lossd_server.jobs.job import Computed, Job, Launch
 
 
 class DeviceLost(RuntimeError):
@@ -61,7 +61,7 @@ class Backend(Protocol):
 
     name: str  # "numba" or "triton"
     device: str  # for people: "AMD EPYC, 2 threads"
-    inline_bytes: int  # batches up to this size are worth computing on the caller's thread, without a hand-over
+    inline_ns: float  # a batch that takes no longer is worth computing on the caller's thread, without a hand-over
 
     warm_up_steps: int  # how often `warm_up` reports
 
@@ -74,6 +74,9 @@ class Backend(Protocol):
         Never faults on any values. Raises MemoryError (and anything else) for the batch as a whole: the caller then
         runs the jobs one by one.
         """
+
+    def kernel_ns(self, job: Job) -> float:
+        """About how long the caller's thread is busy with a job once it is converted: rather more than less."""
 
     def prepare(self, launch: Launch, computed: Computed) -> Prepared | None:
         """A small job, to be computed many times with other numbers and places; computed: which answers it has.

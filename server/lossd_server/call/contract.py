@@ -103,7 +103,8 @@ class WholeCall(NamedTuple):
 
 
 # Answers those of the calls that need not wait, by their last messages, which say OK. None: to be handled as any call;
-# nothing has been done for it. Raises nothing.
+# nothing has been done for it. Where there are fewer answers than calls, one at least, the others are to be asked for
+# again in another turn of the loop. Raises nothing.
 AnswerAtOnce: TypeAlias = Callable[[Sequence[WholeCall]], Sequence[bytes | None]]
 
 

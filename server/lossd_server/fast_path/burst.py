@@ -10,14 +10,11 @@ import numpy as np
 
 from lossd_server.backends import Backend, PreparedRoom
 from lossd_server.fast_path.passage import ROOM, STATE, enter, leave
-from lossd_server.fast_path.plan import Plan
+from lossd_server.fast_path.plan import ANSWERS_BYTES, WORK_BYTES, Plan
 from lossd_server.tensors.array import address_of
 
 # Requests that are computed by one launch.
 MOST = 64
-# Memory that the answers of one launch are written to, and what they are made of: requests with plans are small.
-ANSWERS_BYTES = 1 << 20
-WORK_BYTES = 1 << 18
 BYTES_HEADER = bytes.__basicsize__ - 1  # of CPython, which numba needs: the bytes lie behind it, and then a zero
 
 # A plan, and the address of the request's first byte.

@@ -24,18 +24,22 @@ from lossd_server.tensors.array import STORAGE, address_of
 from lossd_server.wire import codec
 
 FLOAT32 = np.dtype(np.float32)
+# Memory that the answers of one launch are written to, and what they are made of: requests with plans are small.
+ANSWERS_BYTES = 1 << 20
+WORK_BYTES = 1 << 18
 
 
 class Plan:
     """How requests like one are answered. Nothing of it changes, so any number of them may use it at once.
 
     address: of its row of `passage.PLAN`. group: of plans with one kernel. response_bytes: no fewer than the answer
-    will have.
+    will have. cost_ns: about how long it takes.
     """
 
-    __slots__ = ("_keep", "address", "group", "prepared", "response_bytes")
+    __slots__ = ("_keep", "address", "cost_ns", "group", "prepared", "response_bytes")
 
-    def __init__(self, plan: npt.NDArray[Any], prepared: Prepared, keep: Any) -> None:
+    def __init__(self, plan: npt.NDArray[Any], prepared: Prepared, cost_ns: float, keep: Any) -> None:
+        self.cost_ns = cost_ns
         self.address = address_of(plan)
         self.group = id(prepared.kernel), type(prepared.zero)
         self.prepared = prepared
@@ -103,7 +107,9 @@ def plan_of(backend: Backend, job: Job, input_at: int, target_at: int, target_dt
     one["divisor"] = 1.0
     if reducing.reduction is Reduction.MEAN:
         one["divisor"] = denominator.weight_sum if reducing.normalizer is None else reducing.normalizer
-    return Plan(plan, prepared, (answer, record, class_weight, row_weight))
+    if one["answer_bytes"] > ANSWERS_BYTES or one["work_bytes"] > WORK_BYTES:
+        return None
+    return Plan(plan, prepared, backend.kernel_ns(job), (answer, record, class_weight, row_weight))
 
 
 class Template:

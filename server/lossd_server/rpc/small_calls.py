@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as ProtobufMessage
 
 from lossd_server.admission.shared_places import SharedPlaces
-from lossd_server.call.contract import Body, ServerCall
+from lossd_server.call.contract import Body, Message, ServerCall
 from lossd_server.errors import DeadlineOver, Overloaded, TooLarge, malformed, no_message
 from lossd_server.rpc.dispatch import ServiceMethod
 
 MOST_BYTES = 4096
 
-MessageT = TypeVar("MessageT", bound=Message)
+MessageT = TypeVar("MessageT", bound=ProtobufMessage)
 
 
 class SmallCalls:
@@ -27,7 +28,7 @@ class SmallCalls:
     def bounded(self, method: ServiceMethod) -> ServiceMethod:
         """The method, with a place for each of its calls until that is over."""
 
-        async def handle(call: ServerCall) -> bytes | None:
+        async def handle(call: ServerCall) -> Message | None:
             task = asyncio.current_task()
             assert task is not None
             pushed_out: list[Overloaded] = []

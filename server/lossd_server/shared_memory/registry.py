@@ -117,9 +117,8 @@ class RegionRegistry:
         job = self.place(losses.check(rpc, here), fields)
         copied = copied_here(fields)
         if items(job) == 1 and not job.formula.elementwise:  # never cut: the losses of its rows are there at once
-            copied += job.layout.rows * FLOAT64_BYTES
-            self._check_copies(copied)
-        return replace(job, copied_bytes=copied)
+            self._check_copies(copied + job.layout.rows * FLOAT64_BYTES)
+        return replace(job, copied_bytes=copied + job.copied_bytes)
 
     def resolve(self, fields: Fields) -> Fields:
         """The fields with every tensor in shared memory as a view of it; integers as a copy.

@@ -12,7 +12,7 @@ from lossd_server.engine.batcher import Waiting
 from lossd_server.engine.finish import answer_of_parts
 from lossd_server.errors import DeadlineOver, invalid
 from lossd_server.jobs.job import Answer, Job
-from lossd_server.jobs.partial_results import Carry
+from lossd_server.jobs.partial_results import Carry, UnknownCarry
 from lossd_server.streaming import responses
 from lossd_server.streaming.open_request import OpenRequest
 from lossd_server.tensors.request_fields import Fields
@@ -63,12 +63,12 @@ class StreamedEvaluation:
         self.blocks: deque[Block] = deque()
         self.ended = False
         self._received = 0
-        self._carry = opening.start
+        self._carry: Carry | UnknownCarry = opening.start
         self._queue_ns = 0
         self._compute_ns = 0
 
     @property
-    def carry(self) -> Carry:
+    def carry(self) -> Carry | UnknownCarry:
         """What the blocks so far came to."""
         return self._carry
 
@@ -126,6 +126,7 @@ class StreamedEvaluation:
         """The whole's answer, its queue_ns, compute_ns and rows (elements)."""
         job = self.opening.template
         rows = job.layout.elements if job.formula.elementwise else job.layout.rows
+        assert isinstance(self._carry, Carry)
         return answer_of_parts(job, self._carry), self._queue_ns, self._compute_ns, rows
 
     def abandon(self) -> None:

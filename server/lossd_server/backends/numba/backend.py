@@ -27,6 +27,7 @@ from lossd_server.backends.numba.distributions.entropy import entropy_rows
 from lossd_server.backends.numba.distributions.rows import distribution_rows
 from lossd_server.backends.numba.elementwise.runs import map_elements
 from lossd_server.backends.numba.gather.picked_class import pick_rows
+from lossd_server.backends.numba.kernel_cost import kernel_ns
 from lossd_server.backends.numba.prepared_job import PreparedBatch, PreparedJob
 from lossd_server.backends.numba.softmax.class_weight_gradient import sum_classes
 from lossd_server.backends.numba.softmax.row_per_block import softmax_rows
@@ -105,7 +106,7 @@ class NumbaBackend:
     """The `Backend` of a CPU. threads: how many compute, the caller's among them; 0 = all cores of this process."""
 
     name = "numba"
-    inline_bytes = 1 << 17  # about 20 µs of work
+    inline_ns = 25_000.0  # a hand-over takes as long
     warm_up_steps = 2 * len(FORMULAS)
 
     def __init__(self, threads: int = 0) -> None:
@@ -171,9 +172,12 @@ class NumbaBackend:
             computed.fault = FAULTS[fault], int(scratch.words[4])
         return computed
 
+    def kernel_ns(self, job: Job) -> float:
+        return kernel_ns(job)
+
     def prepare(self, launch: Launch, computed: Computed) -> PreparedJob | None:
         job = launch.job
-        if job.weight_gradient or job.work_bytes > self.inline_bytes:
+        if job.weight_gradient or kernel_ns(job) > self.inline_ns:
             return None
         kernel, compute = kernel_of(job)
         units = job.layout.chunks if job.formula.elementwise else job.layout.rows

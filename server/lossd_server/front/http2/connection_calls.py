@@ -24,8 +24,8 @@ PLAIN_TEXT = b"This is a gRPC server: POST gRPC messages (content-type: applicat
 
 
 class ConnectionCalls:
-    """flush, flush_soon: have what was put together sent, now or once the loop has run what is ready. pong: told of each
-    PING that the client answered. peer: for logs."""
+    """flush, flush_soon: have what was put together sent, now or once the loop has run what is ready. pong: told of
+    each PING that the client answered. peer: for logs."""
 
     def __init__(
         self,

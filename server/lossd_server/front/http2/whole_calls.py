@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from lossd_server.call.contract import AnswerAtOnce, WholeCall
 from lossd_server.front.http2.call_stream import CallStream
 from lossd_server.front.http2.headers.request_head import RequestHead
 
-# Of one turn: calls, and bytes of their messages. A turn takes 0.1 to 0.3 ms.
+# Of one turn, which takes 0.1 to 0.5 ms.
 MOST_CALLS = 64
-MOST_BYTES = 1 << 20
 
 
 def most_answer(message_bytes: int) -> int:
@@ -55,19 +55,16 @@ class WholeCalls:
 
     def _take_turn(self) -> None:
         waiting = self._waiting
-        if len(waiting) <= MOST_CALLS and sum(len(one.message) for one in waiting) <= MOST_BYTES:
-            taken = list(waiting)
+        taken = list(islice(waiting, MOST_CALLS))
+        answers = self._answer([WholeCall(one.head.method, one.head.metadata, one.message) for one in taken])
+        if len(answers) == len(waiting):
             waiting.clear()
         else:
-            taken, size = [], 0
-            while waiting and len(taken) < MOST_CALLS and size < MOST_BYTES:
-                taken.append(waiting.popleft())
-                size += len(taken[-1].message)
-            if waiting:
-                self._loop.call_soon(self._take_turn)
-        answers = self._answer([WholeCall(one.head.method, one.head.metadata, one.message) for one in taken])
+            for _ in answers:
+                waiting.popleft()
+            self._loop.call_soon(self._take_turn)
         owners = set()
-        for (owner, stream, head, _), answer in zip(taken, answers, strict=True):
+        for (owner, stream, head, _), answer in zip(taken, answers, strict=False):
             if answer is None:
                 owner.begin_call(stream, head)
             else:
