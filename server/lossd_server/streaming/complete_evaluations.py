@@ -86,6 +86,8 @@ class CompleteEvaluation:
         group = self.group
         group.session.ended(self.id, completed=True)
         if self.own:
+            if group.alone:
+                group.charge.settle(len(result))  # its request is let go
             group.session.send(result, group.charge)
             group.none(self.place)
         else:

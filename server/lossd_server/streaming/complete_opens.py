@@ -36,7 +36,7 @@ class OpeningSession(CompleteOwner, Protocol):
 
     def require_room(self) -> None: ...
 
-    def require_fits(self, size: int) -> None: ...
+    def require_fits(self, size: int) -> int: ...
 
     def deadline(self) -> float: ...
 
@@ -121,8 +121,7 @@ class CompleteOpens:
             return []
         try:
             job = self._intake.check_message(rpc, request)
-            self._session.require_fits(codec.response_bytes(job))
-            whole.group.charge.grow(job.copied_bytes)
+            whole.group.charge.grow(self._session.require_fits(codec.response_bytes(job)) + job.copied_bytes)
         except Exception as error:
             whole.set_exception(error)
             return []

@@ -14,18 +14,19 @@ from google.protobuf.message import DecodeError
 
 from lossd.v1 import service_pb2 as pb
 from lossd.wire import Path, take_large_data
+from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES
 from lossd_server.admission.stream_budget import Reservation
 from lossd_server.call.contract import Body
 from lossd_server.engine.batcher import Waiting
-from lossd_server.errors import InvalidRequest, Overloaded, ServerError, invalid, malformed, out_of_memory
-from lossd_server.intake.intake import GOING_AWAY_RETRY_S, Intake
+from lossd_server.errors import InvalidRequest, ServerError, malformed, out_of_memory
+from lossd_server.intake.intake import Intake
 from lossd_server.jobs.partial_results import moved
 from lossd_server.shared_memory.registry import copied_here
 from lossd_server.streaming import responses
 from lossd_server.streaming.complete_evaluations import CompleteEvaluation, MessageGroup
 from lossd_server.streaming.complete_opens import CompleteOpens
 from lossd_server.streaming.open_request import open_request, request_of
-from lossd_server.streaming.session_rules import RULES, Event, State, Step
+from lossd_server.streaming.session_rules import RULES, Event, State, Step, end_missing, too_many_open, too_many_opens
 from lossd_server.streaming.streamed_evaluation import (
     Block,
     BlockOutcome,
@@ -89,14 +90,14 @@ class Session:
             raise malformed("lossd.v1.StreamRequest", len(body)) from None
         finally:
             self._charge = None
+            charge.settle()
             charge.drop()
 
     def no_more(self) -> None:
-        """The client has sent all: what has no End by now will have none, and is not answered."""
+        """The client has sent all: what has no End by now will have none, and fails."""
         for one in list(self._live.values()):
             if isinstance(one, StreamedEvaluation) and not one.ended:
-                del self._live[one.id]
-                one.abandon()
+                self._fail(one.id, end_missing(one.id))
 
     def expire(self, now: float, max_stream_idle_s: float, read_since: float) -> None:
         """Fails the evaluations for which nothing has come for so long, while the stream was read on."""
@@ -123,15 +124,12 @@ class Session:
         """Raises GoingAway, and Overloaded where too many evaluations are open."""
         self._intake.require_open()
         if len(self._live) > MAX_OPEN:
-            raise Overloaded(
-                f"this stream has {len(self._live)} evaluations open, at most {MAX_OPEN} are taken",
-                reason="OVERLOADED",
-                metadata={"open": len(self._live), "bound": MAX_OPEN},
-                retry_after_s=GOING_AWAY_RETRY_S,
-            )
+            raise too_many_open(len(self._live), MAX_OPEN)
 
-    def require_fits(self, size: int) -> None:
+    def require_fits(self, size: int) -> int:
+        """The bytes that an answer of `size` is charged with: all, where it is large. Raises TooLarge."""
         self._intake.require_fits(size, self._max_response_bytes)
+        return size if size >= LARGE_ANSWER_BYTES else 0
 
     def deadline(self) -> float:
         return self._intake.deadline(self._until, time.monotonic())
@@ -176,6 +174,7 @@ class Session:
         evaluation.computed(outcome)
         evaluation.block = None
         evaluation.at = max(evaluation.at, time.monotonic())
+        block.charge.settle(len(outcome.body))  # the block itself is let go
         if outcome.body:
             self.send(outcome.body, block.charge)
         block.charge.drop()
@@ -191,13 +190,7 @@ class Session:
 
     def _open_all(self, opens: Sequence[pb.Open], charge: Reservation) -> None:
         if len(opens) > MAX_OPEN:  # two bytes each are enough to keep the loop busy for minutes
-            raise invalid(
-                f"the message has {len(opens)} Opens, at most {MAX_OPEN} are taken",
-                "TOO_MANY_OPENS",
-                "opens",
-                opens=len(opens),
-                bound=MAX_OPEN,
-            )
+            raise too_many_opens(len(opens), MAX_OPEN)
         self._complete.open_all(opens, charge)
 
     def _open(self, one: pb.Open, views: Mapping[Path, memoryview], charge: Reservation, now: float) -> None:
@@ -216,8 +209,7 @@ class Session:
                 self.admit(evaluation_id, StreamedEvaluation(evaluation_id, number, opened, charge.hold(), now))
                 return
             job = self._intake.check_fields(rpc, fields) if views else self._intake.check_message(rpc, request)
-            self.require_fits(codec.response_bytes(job))
-            charge.grow(job.copied_bytes)
+            charge.grow(self.require_fits(codec.response_bytes(job)) + job.copied_bytes)
         except Exception as error:
             self._fail(evaluation_id, error)
             return
@@ -235,7 +227,7 @@ class Session:
             fields.pop("evaluation_id", None)
             first = fields.pop("first_item", 0)
             job = evaluation.receive(first, fields)
-            self.require_fits(responses.block_bytes(job))
+            charge.settle(charge.needs + self.require_fits(responses.block_bytes(job)))
         except Exception as error:
             self._fail(evaluation.id, error, block.first_item)
             return
@@ -275,7 +267,7 @@ class Session:
             body = responses.stream_response(responses.RESULT, fields)
             del self._live[evaluation.id]
             self._intake.counts.completed += 1
-            self.send(body, self._charge)
+            self.send(body, evaluation.charge)
             evaluation.abandon()
 
     def _fail(self, evaluation_id: int, error: Exception, first_item: int = 0) -> None:
@@ -287,7 +279,7 @@ class Session:
             one.fail(said)
             return
         failure = responses.stream_response(responses.FAILURE, [responses.failure(evaluation_id, said)])
-        self.send(failure, self._charge)
+        self.send(failure, self._charge if one is None else one.charge)
         if one is not None:
             one.abandon()
 
