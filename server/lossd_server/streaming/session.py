@@ -10,15 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
-from google.protobuf.message import DecodeError
-
 from lossd.v1 import service_pb2 as pb
-from lossd.wire import Path, take_large_data
+from lossd.wire import Path
 from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES
 from lossd_server.admission.stream_budget import Reservation
 from lossd_server.call.contract import Body
 from lossd_server.engine.batcher import Waiting
-from lossd_server.errors import InvalidRequest, ServerError, malformed, out_of_memory
+from lossd_server.errors import InvalidRequest, ServerError, out_of_memory
 from lossd_server.intake.intake import Intake
 from lossd_server.jobs.partial_results import moved
 from lossd_server.shared_memory.registry import copied_here
@@ -74,8 +72,7 @@ class Session:
         """One message. Raises InvalidRequest where it is none, or names too many: the stream cannot go on."""
         self._charge = charge
         try:
-            message, views = take_large_data(pb.StreamRequest.DESCRIPTOR, body)
-            request = cast("pb.StreamRequest", message)
+            request, views = codec.decode_stream(body)
             kind = request.WhichOneof("message")
             if kind == "opens":
                 self._open_all(request.opens.opens, charge)
@@ -86,8 +83,6 @@ class Session:
             elif kind == "end":
                 self._end(request.end.evaluation_id, now)
             # Else it says nothing, or what a later version of the contract has: nothing of this stream depends on it.
-        except DecodeError:
-            raise malformed("lossd.v1.StreamRequest", len(body)) from None
         finally:
             self._charge = None
             charge.settle()
