@@ -6,7 +6,7 @@ What a message means for its evaluation is the table of `session_rules`. Evaluat
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -16,7 +16,7 @@ from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES
 from lossd_server.admission.stream_budget import Reservation
 from lossd_server.call.contract import Body
 from lossd_server.engine.batcher import Waiting
-from lossd_server.errors import InvalidRequest, ServerError, out_of_memory
+from lossd_server.errors import InvalidRequest, ServerError
 from lossd_server.intake.intake import Intake
 from lossd_server.jobs.partial_results import moved
 from lossd_server.shared_memory.registry import copied_here
@@ -33,6 +33,7 @@ from lossd_server.streaming.streamed_evaluation import (
     block_form,
     stalled,
 )
+from lossd_server.streaming.time_slices import TimeSlices
 from lossd_server.tensors.request_fields import WireTensor, fields_of
 from lossd_server.wire import codec
 
@@ -42,7 +43,8 @@ MAX_OPEN = 4096
 
 class Session:
     """send: puts a message in line for the client, and drops the charge when it is written. max_response_bytes: of one
-    message, as the client says. until: the call's own deadline, on time.monotonic. end: ends the stream."""
+    message, as the client says. until: the call's own deadline, on time.monotonic. end: ends the stream.
+    go_on_with: takes the steps that are left of something, with turns of others between them."""
 
     def __init__(
         self,
@@ -51,13 +53,15 @@ class Session:
         max_response_bytes: int | None,
         until: float,
         end: Callable[[ServerError], None],
+        go_on_with: Callable[[Iterator[None]], None],
     ) -> None:
         self._intake = intake
         self._send = send
-        self._most = min(max_response_bytes or intake.max_message_bytes, intake.max_message_bytes)
+        self.max_results_bytes = min(max_response_bytes or intake.max_message_bytes, intake.max_message_bytes)
         self._max_response_bytes = max_response_bytes
         self._until = until
-        self._end_stream = end
+        self.end_stream = end
+        self.go_on_with = go_on_with
         self._charge: Reservation | None = None  # of the message that is being received
         self._live: dict[int, StreamedEvaluation | CompleteEvaluation] = {}
         self._failed: dict[int, None] = {}  # in the order in which they failed
@@ -68,14 +72,17 @@ class Session:
         """Evaluations that have neither ended nor failed."""
         return len(self._live)
 
-    def receive(self, body: Body, charge: Reservation, now: float) -> None:
-        """One message. Raises InvalidRequest where it is none, or names too many: the stream cannot go on."""
+    def receive(self, body: Body, charge: Reservation, now: float) -> Iterator[None]:
+        """One message, in steps between which others have their turn: the next message comes after the last of them.
+
+        Raises InvalidRequest where it is none, or names too many: the stream cannot go on.
+        """
         self._charge = charge
         try:
             request, views = codec.decode_stream(body)
             kind = request.WhichOneof("message")
             if kind == "opens":
-                self._open_all(request.opens.opens, charge)
+                yield from self._open_all(request.opens.opens, charge)
             elif kind == "open":
                 self._open(request.open, views, charge, now)
             elif kind == "block":
@@ -88,18 +95,30 @@ class Session:
             charge.settle()
             charge.drop()
 
-    def no_more(self) -> None:
-        """The client has sent all: what has no End by now will have none, and fails."""
-        for one in list(self._live.values()):
-            if isinstance(one, StreamedEvaluation) and not one.ended:
-                self._fail(one.id, end_missing(one.id))
+    def no_more(self) -> Iterator[None]:
+        """The client has sent all: what has no End by now will have none, and fails. In steps."""
+        return self._fail_all((one, end_missing(one.id)) for one in self._streamed() if not one.ended)
 
     def expire(self, now: float, max_stream_idle_s: float, read_since: float) -> None:
         """Fails the evaluations for which nothing has come for so long, while the stream was read on."""
-        streamed = [one for one in self._live.values() if isinstance(one, StreamedEvaluation)]
-        for one in streamed:
-            if one.stalled and max(one.at, read_since) + max_stream_idle_s <= now:
-                self._fail(one.id, stalled(max_stream_idle_s))
+        late = [
+            (one, stalled(max_stream_idle_s))
+            for one in self._streamed()
+            if one.stalled and max(one.at, read_since) + max_stream_idle_s <= now
+        ]
+        if late:
+            self.go_on_with(self._fail_all(late))
+
+    def _streamed(self) -> list[StreamedEvaluation]:
+        return [one for one in self._live.values() if isinstance(one, StreamedEvaluation)]
+
+    def _fail_all(self, late: Iterable[tuple[StreamedEvaluation, ServerError]]) -> Iterator[None]:
+        slices = TimeSlices()
+        for one, error in late:
+            if slices.is_over():
+                yield
+            if self._live.get(one.id) is one:
+                self._fail(one.id, error)
 
     def abandon(self) -> None:
         """The stream is over: nothing of it is computed any further."""
@@ -142,13 +161,6 @@ class Session:
         """charge: of the message that it answers."""
         self._send(body, charge and charge.hold())
 
-    def send_results(self, found: list[bytes], charge: Reservation) -> None:
-        try:
-            for body in responses.results(found, self._most):
-                self.send(body, charge)
-        except MemoryError:  # nobody else would tell of them
-            self._end_stream(out_of_memory())
-
     def allowed(self, evaluation_id: int, event: Event) -> bool:
         """Whether a message is to be taken; else what the table says has been done."""
         rule = RULES[self._state(evaluation_id), event]
@@ -183,10 +195,10 @@ class Session:
             return State.COMPLETE
         return State.ENDED if one.ended else State.OPEN
 
-    def _open_all(self, opens: Sequence[pb.Open], charge: Reservation) -> None:
+    def _open_all(self, opens: Sequence[pb.Open], charge: Reservation) -> Iterator[None]:
         if len(opens) > MAX_OPEN:  # two bytes each are enough to keep the loop busy for minutes
             raise too_many_opens(len(opens), MAX_OPEN)
-        self._complete.open_all(opens, charge)
+        return self._complete.open_all(opens, charge)
 
     def _open(self, one: pb.Open, views: Mapping[Path, memoryview], charge: Reservation, now: float) -> None:
         evaluation_id = one.evaluation_id

@@ -19,7 +19,9 @@ from lossd_server.intake.intake import Intake, going_away
 from lossd_server.streaming.session import Session
 from lossd_server.streaming.stream_places import has_place, makes_room
 from lossd_server.streaming.stream_times import NOT_READ, StreamTimes, idle
+from lossd_server.streaming.time_slices import StepRunner, all_of
 from lossd_server.wire import metadata
+from lossd_server.wire.status import told
 
 # What a stream may have in work before it is read on: two messages in any case, so that one is read while the other
 # is computed; many, where they are small.
@@ -117,8 +119,7 @@ class Streams:
     def _make_room(self, own: int) -> bool:
         """Ends a stream that is silent, for one of a connection that has `own` others."""
         now = time.monotonic()
-        silent = makes_room(self._streams, own, now, self._idle_s)
-        if silent is not None:
+        if (silent := makes_room(self._streams, own, now, self._idle_s)) is not None:
             silent.make_room(now)
         return silent is not None
 
@@ -144,7 +145,8 @@ class Stream:
         self._call = call
         self.share = share
         self._account = StreamBudget(room, share, self._changed)
-        self._session = Session(intake, self._send, metadata.sizes(call.metadata)[1], call.deadline, self._end)
+        self._steps, most = StepRunner(self._steps_ended), metadata.sizes(call.metadata)[1]
+        self._session = Session(intake, self._send, most, call.deadline, self._end, self._steps.go_on_with)
         self._out: deque[tuple[bytes, Reservation | None]] = deque()
         self._wanted = asyncio.Event()  # there is something to write
         self._given_back = asyncio.Event()
@@ -173,11 +175,17 @@ class Stream:
             times.received()
             if body is None:
                 break
-            session.receive(body, charge or await self._charge(len(body)), time.monotonic())
+            charge = charge or await self._charge(len(body))
+            await all_of(session.receive(body, charge, time.monotonic()))
             del body, charge
-        session.no_more()
-        while session.live or not self._written.is_set():
+        await all_of(session.no_more())
+        while self._is_busy:
             await self._change()
+
+    def _steps_ended(self, error: Exception | None) -> None:
+        self._given_back.set()
+        if error is not None:
+            self._end(told("Stream", error))
 
     async def _charge(self, size: int) -> Reservation:
         """The charge of a message, as soon as there is room for it and, where it is large, for an answer as large."""
@@ -198,10 +206,14 @@ class Stream:
             self._end(error)
 
     @property
+    def _is_busy(self) -> bool:
+        """Whether anything is open, or has not left."""
+        return bool(self._session.live or self._steps) or not self._written.is_set()
+
+    @property
     def silent_since(self) -> float:
         """When its client last had something to do with it, on time.monotonic; +∞ where anything is open."""
-        free = not self._session.live and self._written.is_set() and self.error is None
-        return self._times.silent_since if free else inf
+        return inf if self._is_busy or self.error is not None else self._times.silent_since
 
     def make_room(self, now: float) -> None:
         """Another stream needs the place of this one, which is silent."""
@@ -209,7 +221,7 @@ class Stream:
 
     def end_if_drained(self) -> None:
         """For a server that takes no more evaluations: ends the call when nothing is open any more."""
-        if not self._session.live and self._written.is_set():
+        if not self._is_busy:
             self._end(going_away())
 
     async def finish_message(self) -> None:
@@ -227,6 +239,7 @@ class Stream:
         if not self._times.writing:
             self._writer.cancel()
         self._session.abandon()
+        self._steps.cancel()
         self._account.close()
         self._out.clear()
 
