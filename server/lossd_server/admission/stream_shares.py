@@ -17,6 +17,7 @@ from collections.abc import Hashable
 from enum import IntEnum
 
 from lossd_server.admission.byte_budget import RETRY_AFTER_S, Admission
+from lossd_server.admission.fair_share import within
 from lossd_server.errors import Overloaded
 
 # Of an evaluation that is open, beside its Open's bytes.
@@ -48,11 +49,6 @@ class ConnectionShare:
     @property
     def bytes(self) -> int:
         return sum(self.held)
-
-
-def within(own: int, others: int, most: int) -> bool:
-    """Whether one that would have `own` leaves a quarter of what is there beside the others', of `most` in all."""
-    return 4 * own <= 3 * (most - others)
 
 
 class StreamsBudget:

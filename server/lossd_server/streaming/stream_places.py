@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-from lossd_server.admission.stream_shares import ConnectionShare, within
+from lossd_server.admission.fair_share import within
+from lossd_server.admission.stream_shares import ConnectionShare
 
 
 class Placed(Protocol):
