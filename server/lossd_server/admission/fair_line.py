@@ -1,4 +1,9 @@
-"""Fair waiting line: connections wait for room, and the one that holds least is let in next."""
+"""Fair waiting line: connections wait for room, and are let in so that each has had as many bytes as the others.
+
+Start-time fair queueing (Goyal, Vin and Cheng, 1996): a message's tag is where its connection stands, by the bytes that
+it was given while others waited, and the message's own. The least tag is next. So whoever asks for little comes before
+those who ask for much, who are not passed for ever: with each byte it comes nearer to them.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +17,16 @@ Taken = TypeVar("Taken", covariant=True)
 
 
 class Holder(Protocol):
-    """A connection, as the line sees it."""
+    """A connection, as the line sees it. tag: of its last message that waited."""
 
-    @property
-    def bytes(self) -> int:
-        """What it holds."""
+    tag: int
 
 
 class Attempt(Protocol[Taken]):
-    """What somebody waits for. Each gives None where there is no room yet."""
+    """What somebody waits for: `size` bytes. Each gives None where there is no room yet."""
+
+    @property
+    def size(self) -> int: ...
 
     def take(self) -> Taken | None:
         """In turn."""
@@ -32,18 +38,20 @@ class Attempt(Protocol[Taken]):
 class FairTurn(Generic[T]):
     """One that waits."""
 
-    __slots__ = ("attempt", "future")
+    __slots__ = ("attempt", "future", "tag")
 
-    def __init__(self, attempt: Attempt[T]) -> None:
+    def __init__(self, attempt: Attempt[T], tag: int) -> None:
         self.attempt = attempt
+        self.tag = tag
         self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
 
 class FairLine(Generic[T]):
-    """Messages of one connection keep their order. Nobody passes the connection that holds least, however little room
-    would be enough, except by `take_little`."""
+    """Messages of one connection keep their order. Nobody passes the least tag, however little room would be enough,
+    except by `take_little`."""
 
     def __init__(self) -> None:
+        self._now = 0  # where the last one that was let in began: who did not wait before begins there
         self._lines: dict[Holder, deque[FairTurn[T]]] = {}  # in the order in which they began to wait
 
     def __bool__(self) -> bool:
@@ -60,7 +68,8 @@ class FairLine(Generic[T]):
 
         give_back: called with what was taken where who waited was cancelled in the very moment of its turn.
         """
-        turn = FairTurn(attempt)
+        holder.tag = max(self._now, holder.tag) + attempt.size
+        turn = FairTurn(attempt, holder.tag)
         self._lines.setdefault(holder, deque()).append(turn)
         try:
             return await turn.future
@@ -76,9 +85,11 @@ class FairLine(Generic[T]):
         for holder in list(self._lines):
             self._drop_gone(holder)
         while self._lines:
-            holder = min(self._lines, key=lambda one: one.bytes)
-            if not self._let_in(holder, self._lines[holder][0].attempt.take):
+            holder = min(self._lines, key=lambda one: self._lines[one][0].tag)
+            turn = self._lines[holder][0]
+            if not self._let_in(holder, turn.attempt.take):
                 break
+            self._now = max(self._now, turn.tag - turn.attempt.size)
         for holder, line in list(self._lines.items()):
             while line and self._let_in(holder, line[0].attempt.take_little):
                 pass

@@ -56,18 +56,18 @@ class Reservation:
 class WantedRoom:
     """A message that waits for room (`fair_line.Attempt`). size: what it is charged with until `needs` is settled."""
 
-    __slots__ = ("_account", "_needs", "_size")
+    __slots__ = ("_account", "_needs", "size")
 
     def __init__(self, account: StreamBudget, needs: int, size: int) -> None:
         self._account = account
         self._needs = needs
-        self._size = size
+        self.size = size
 
     def take(self) -> Reservation | None:
-        return self._account.take(self._size, self._needs)
+        return self._account.take(self.size, self._needs)
 
     def take_little(self) -> Reservation | None:
-        return self._account.take_little(self._size, self._needs)
+        return self._account.take_little(self.size, self._needs)
 
 
 class StreamBudget:

@@ -37,14 +37,15 @@ class Part(IntEnum):
 
 
 class ConnectionShare:
-    """What the streams of one connection hold, by part. streams: how many there are."""
+    """What the streams of one connection hold, by part. streams: how many there are. tag: its place in `FairLine`."""
 
-    __slots__ = ("held", "key", "streams")
+    __slots__ = ("held", "key", "streams", "tag")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.held = [0, 0, 0]
         self.streams = 0
+        self.tag = 0
 
     @property
     def bytes(self) -> int:
