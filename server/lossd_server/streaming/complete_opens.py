@@ -24,7 +24,7 @@ from lossd_server.streaming.complete_evaluations import (
 )
 from lossd_server.streaming.open_request import request_of
 from lossd_server.streaming.session_rules import Event
-from lossd_server.streaming.time_slices import TimeSlices
+from lossd_server.streaming.time_slices import CLOCK_EACH, TimeSlices
 from lossd_server.wire import codec
 
 
@@ -57,7 +57,7 @@ class CompleteOpens:
         line: list[Waiting[Any]] = []
         alike: dict[tuple[int, int, int, bytes], AlikeEvaluations] = {}
         for place, one in enumerate(opens):
-            if slices.is_over():
+            if not place % CLOCK_EACH and slices.is_over():
                 yield
             evaluation_id = one.evaluation_id
             if not session.allowed(evaluation_id, Event.OPEN):
@@ -123,7 +123,7 @@ class CompleteOpens:
         """Those from the `first` on in line, each by itself."""
         line: list[Waiting[Any]] = []
         for place in range(first, len(like.wholes)):
-            if slices.is_over():
+            if not place % CLOCK_EACH and slices.is_over():
                 yield
             line += self._single(like.wholes[place], like.rpc, like.number, like.single(place))
         return line

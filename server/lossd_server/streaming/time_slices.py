@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 
 # Hundreds of small evaluations, and no more than the others notice.
 SLICE_S = 0.002
+# Steps of some µs look at the clock once in so many.
+CLOCK_EACH = 16
 
 
 class TimeSlices:
