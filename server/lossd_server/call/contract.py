@@ -28,6 +28,11 @@ def whole_message(message: Message) -> bytes:
     return message if isinstance(message, bytes) else b"".join(message)
 
 
+def message_bytes(message: Message) -> int:
+    """How long the message is."""
+    return len(message) if isinstance(message, bytes) else sum(map(len, message))
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """How a call ends. code: gRPC's number, 0 for OK. trailers: metadata sent after the last message."""

@@ -69,7 +69,7 @@ class SmallCalls:
             raise self._late("the message was not there", "BODY_TIMEOUT") from None
         return None if body is None else _parsed(body, kind)
 
-    async def write(self, call: ServerCall, message: Message) -> None:
+    async def write(self, call: ServerCall, message: ProtobufMessage) -> None:
         """Sends one message of several. Raises DeadlineOver where its client does not take it.
 
         What is being written is left to the front then, which has to end it before it can end the call.

@@ -62,6 +62,7 @@ class PlannedOpens:
                 places.append(place)
         for place, answer in zip(places, intake.answer_at_once(planned), strict=True):
             if answer is not None:
+                intake.counts.completed += 1
                 evaluation_id, number = opens[place][:2]
                 found[place] = b"".join((EVALUATION_ID, varint(evaluation_id), message_field(number, answer)))
         return found

@@ -20,7 +20,7 @@ class UnclaimedBytes:
         self.stream_bytes = stream_bytes
 
 
-class Holder(Protocol):
+class UnclaimedHolder(Protocol):
     """A connection."""
 
     @property
@@ -35,10 +35,10 @@ class UnclaimedSum:
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._said: dict[Holder, int] = {}
+        self._said: dict[UnclaimedHolder, int] = {}
         self._sum = 0
 
-    def say(self, holder: Holder, size: int) -> bool:
+    def say(self, holder: UnclaimedHolder, size: int) -> bool:
         """A connection holds so much. False where that is too much together: `relieve`, once it is known of all."""
         self._sum += size - self._said.get(holder, 0)
         if size:
@@ -61,5 +61,5 @@ class UnclaimedSum:
             holder.shed(share)
             self.say(holder, holder.unclaimed_bytes)
 
-    def _heaviest(self) -> Iterable[Holder]:
+    def _heaviest(self) -> Iterable[UnclaimedHolder]:
         return sorted(self._said, key=lambda holder: self._said[holder], reverse=True)
