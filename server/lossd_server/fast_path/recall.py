@@ -27,7 +27,7 @@ CAPACITY = 1024
 ALIKE = 8  # requests of one length that are told apart
 HELD_BYTES = 1 << 24  # of all that is kept, plans included: beyond it everything is forgotten
 # What is kept beside numbers and answers: of a request, and of its plan.
-ENTRY_BYTES, PLAN_BYTES = 1 << 12, 1 << 12
+ENTRY_BYTES, PLAN_BYTES = 1 << 12, 1 << 13
 INPUT, TARGET = 1, 2  # field numbers, in every request
 TARGETED = frozenset(
     method.name
