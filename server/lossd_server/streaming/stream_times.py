@@ -15,11 +15,24 @@ NOT_READ = "STREAM_NOT_READ"
 
 
 class StreamTimes:
-    """Moments on time.monotonic; +∞ where nothing of the kind is going on."""
+    """Moments on time.monotonic; +∞ where nothing of the kind is going on.
 
-    __slots__ = ("_heard", "_message_since", "_message_size", "_writing_since", "_writing_size", "read_since")
+    lets_in: whether the front lets messages in when they are charged. gRPC's core does not, and neither lets go of a
+    call whose client does not read: to end one there gives back its charge and no memory, so it has all of its time.
+    """
+
+    __slots__ = (
+        "_heard",
+        "_message_since",
+        "_message_size",
+        "_writing_since",
+        "_writing_size",
+        "lets_in",
+        "read_since",
+    )
 
     def __init__(self) -> None:
+        self.lets_in = False
         self.read_since = 0.0  # when it was last held up; +∞ while it is
         self._heard = inf  # when it began to wait for a message
         self._message_since = inf  # when the message that is being let in began to come
@@ -32,8 +45,9 @@ class StreamTimes:
         self._heard = now
 
     def hears(self) -> None:
-        """A message has begun: it is not silent."""
+        """A message has begun, and the front has told its size: it is not silent."""
         self._heard = inf
+        self.lets_in = True
 
     def receives(self, size: int, now: float) -> None:
         """A message of `size` bytes is being let in."""
@@ -60,6 +74,7 @@ class StreamTimes:
 
     def overdue(self, now: float, idle_s: float, contended: bool) -> ServerError | None:
         """What it is to end with at `now`, if anything. contended: others wait for what it holds beyond its share."""
+        contended = contended and self.lets_in
         bound_s = _bound(self._message_size, idle_s, contended)
         if self._message_since + bound_s <= now:
             sentence = f"the message that had begun was not there after {bound_s:g} s{_WAITED * contended}"

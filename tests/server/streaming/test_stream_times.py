@@ -21,12 +21,14 @@ def reasons(times: StreamTimes, contended: bool, *at: float) -> list[str]:
 
 def writing() -> StreamTimes:
     times = StreamTimes()
+    times.hears()
     times.writes(16 * MIB, 100.0)
     return times
 
 
 def receiving() -> StreamTimes:
     times = StreamTimes()
+    times.hears()
     times.receives(16 * MIB, 100.0)
     return times
 
@@ -38,6 +40,14 @@ def test_a_message_has_its_time(times: StreamTimes, reason: str) -> None:
 
     assert reasons(times, False, 100.0 + IDLE_S - 0.1, 100.0 + IDLE_S) == ["", reason]
     assert reasons(times, True, 100.0 + bound_s - 0.1, 100.0 + bound_s) == ["", reason]
+
+
+def test_a_front_that_lets_go_of_nothing_gives_all_the_time() -> None:
+    """Nothing would be won by ending its streams early."""
+    times = writing()
+    times.lets_in = False
+
+    assert reasons(times, True, 100.0 + IDLE_S - 0.1, 100.0 + IDLE_S) == ["", "STREAM_NOT_READ"]
 
 
 def test_contention_allows_no_more_than_the_idle_time() -> None:
