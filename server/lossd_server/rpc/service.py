@@ -136,8 +136,11 @@ class LossService:
     async def _evaluate(self, rpc: str, source: ServerCall, call: UnaryCall) -> Message:
         intake = self._intake
         announced, max_response_bytes = metadata.sizes(source.metadata)
+        await source.next_size()  # a call that sends nothing keeps no batch waiting
+        call.arriving = True
+        self._worker.arriving += 1
         body = await self._bodies.read(call, source, announced)
-        call.reading = False
+        call.reading = call.arriving = False
         self._worker.arriving -= 1
         known = None
         if isinstance(body, bytes):
@@ -184,11 +187,10 @@ class LossService:
         assert task is not None
         call = UnaryCall(task, source, time.monotonic(), self._settings.max_body_s)
         self._calls.add(call)
-        self._worker.arriving += 1
 
         def close() -> None:
             self._calls.discard(call)
-            if call.reading:
+            if call.arriving:
                 self._worker.arriving -= 1
             call.release(self._admission)
             self._wake()

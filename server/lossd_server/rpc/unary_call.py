@@ -15,12 +15,14 @@ from lossd_server.errors import Overloaded
 class UnaryCall:
     """`charged` is what admission holds for it, -1 before; `reserved` while that is the largest message.
 
-    `reading` until its message is there. `until`, on time.monotonic, is when its present stage is given up; `expired`
-    then tells that from a cancellation by the client, and `error` is what it is told where its time is not over.
+    `reading` until its message is there, `arriving` from when that has begun. `until`, on time.monotonic, is when its
+    present stage is given up; `expired` then tells that from a cancellation by the client, and `error` is what it is
+    told where its time is not over.
     """
 
     __slots__ = (
-        "_opened_s", "_source", "charged", "error", "expired", "reading", "reserved", "task", "until", "waiting",
+        "_opened_s", "_source", "arriving", "charged", "error", "expired", "reading", "reserved", "task", "until",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, task: asyncio.Task[object], source: ServerCall, opened_s: float, max_body_s: float) -> None:
@@ -31,6 +33,7 @@ class UnaryCall:
         self._source = source
         self._opened_s = opened_s
         self.charged = -1
+        self.arriving = False
         self.reading = True
         self.reserved = False
         self.waiting: Waiting[asyncio.Future[Message]] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable
 from math import inf
 from typing import TypeVar
 
@@ -32,11 +32,6 @@ MAX_STREAMS = 256
 LAST_MESSAGE_S = 1.0
 
 T = TypeVar("T")
-
-
-def connection_of(call: ServerCall) -> Hashable:
-    """What tells connections apart: each has its share of every bound."""
-    return call.peer
 
 
 class Streams:
@@ -99,7 +94,7 @@ class Streams:
 
     def _enter(self, call: ServerCall) -> Stream:
         self._intake.require_open()
-        share = self._room.begin(connection_of(call))
+        share = self._room.begin(call.connection)
         own, taken = share.streams - 1, len(self._streams)
         if not has_place(own, taken, MAX_STREAMS) and not self._make_room(own):
             self._room.end(share)
