@@ -40,6 +40,8 @@ class Relay:
                 self.connections += 1
                 server = socket.create_connection(self._server)
                 self._open += [client, server]
+                for one in (client, server):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 for way in ((client, server, PREFACE_BYTES, self._asked), (server, client, 0, self._answered)):
                     threading.Thread(target=_carry, args=way, daemon=True).start()
 

@@ -10,6 +10,8 @@ from lossd_server.front.http2.rates import Rate
 from tests.server.front.http2 import wire
 from tests.server.front.http2.attacked import LIMITS, MANY, OPEN, ended, numbers, opened
 
+MANY_ANSWERED = int(3 * LIMITS.resets[0])
+
 
 def resets() -> Callable[[], bytes]:
     number = numbers()
@@ -131,3 +133,15 @@ def test_reading_answers_again() -> None:
         connection.receive(wire.ping(), float(index))
 
     assert not connection.closed
+
+
+def test_resets_of_answered_streams() -> None:
+    """A client resets each stream that is answered before it has sent all, however many those are: that is no flood."""
+    connection = opened()
+    for stream_id in range(1, 2 * MANY_ANSWERED, 2):
+        connection.receive(wire.headers(stream_id, wire.request(), wire.END_HEADERS), 0.0)
+        connection.ended(stream_id)
+        connection.receive(wire.rst_stream(stream_id, 0), 0.0)
+
+    assert ended(connection) == ""
+    assert not connection.streams
