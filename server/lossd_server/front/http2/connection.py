@@ -43,13 +43,7 @@ class Http2Connection:
         self._decoder = HeaderDecoder(limits, heads)
         self._empty = Rate("empty frames", limits.empty_frames)
         self._control = ControlFrames(
-            limits,
-            self.outgoing,
-            self.streams,
-            self._numbers,
-            self.events,
-            self._forget,
-            self._decoder.acknowledged,
+            limits, self.outgoing, self.streams, self._numbers, self.events, self._forget, self._decoder.acknowledged
         )
         self._window = ReceiveWindow(limits.connection_window_bytes)
         settings = {
@@ -234,8 +228,9 @@ class Http2Connection:
     def ended(self, stream_id: int) -> None:
         """The call's end has left.
 
-        Its client is given time to end by itself, as gRPC's do. It is reset only if it goes on: what it sends while the
-        answer is under way is then not met by a reset, which some clients report in place of the answer.
+        Its client is given time to end by itself, as most of gRPC's do. It is reset only if it goes on, or many others
+        were answered since: what it sends while the answer is under way is then not met by a reset, which some clients
+        report in place of the answer.
         """
         stream = self.streams.get(stream_id)
         if stream is None:
@@ -245,6 +240,8 @@ class Http2Connection:
         else:
             self._window.expect(-stream.reader.expected)
             stream.over = True
+            if (oldest := self._numbers.answered(stream_id)) in self.streams:
+                self.reset(oldest, ErrorCode.NO_ERROR)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """Ends a stream at once, on both sides; its call is not told."""

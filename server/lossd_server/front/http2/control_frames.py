@@ -79,9 +79,9 @@ class ControlFrames:
         self._rates[frames.RST_STREAM].count(now_s)
 
     def _is_over(self, stream_id: int) -> bool:
-        """Answered before its client had sent all: gRPC's clients then reset it, as often as calls end so."""
+        """Answered before its client had sent all, or reset by us: gRPC's clients may reset it then, once."""
         stream = self._streams.get(stream_id)
-        return stream is not None and stream.over
+        return self._numbers.is_reset_by_us(stream_id) if stream is None else stream.over
 
     def _rst_stream(self, frame: Frame) -> None:
         self._forget(frame.stream_id)
