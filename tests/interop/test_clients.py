@@ -21,7 +21,7 @@ from tests.interop.relay import Relay
 from tests.server.server_process import process
 from tests.waiting import WAIT_S, until
 
-OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, UNAVAILABLE = 0, 1, 3, 4, 14
+OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE = 0, 1, 3, 4, 8, 14
 KEEPALIVE_PINGS = 2  # 10 s each, the shortest that grpc-go and grpc-java allow
 
 
@@ -107,6 +107,22 @@ def test_many(served: Served, client: InteropClient) -> None:
         answer = client.run(relay.address, "many")
 
     assert answer == {**cross_entropy(8, 16), "calls": 1000, "same": True}
+    assert relay.connections == 1
+
+
+@pytest.fixture(scope="module")
+def small(front: str) -> Iterator[str]:
+    """The address of a server that takes small messages alone."""
+    with process("--front", front, "--listen", "127.0.0.1:0", "--max-message-bytes", "64KiB") as (_, address):
+        yield address
+
+
+def test_refusals(small: str, client: InteropClient) -> None:
+    """Calls that are refused while their client still sends do not end the connection, however many those are."""
+    with closing(Relay(small)) as relay:
+        answer = client.run(relay.address, "refusals")
+
+    assert answer == {**cross_entropy(4, 5), "code": RESOURCE_EXHAUSTED}
     assert relay.connections == 1
 
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <iostream>
 #include <map>
+#include <set>
 #include <sstream>
 #include <stdexcept>
 #include <thread>
@@ -22,6 +23,7 @@ using grpc::ClientContext;
 using Stub = LossService::Stub;
 
 constexpr auto kDeadline = std::chrono::milliseconds(500);
+constexpr int kRefusals = 2000;
 
 // Rows, classes and rows of a block of a stream.
 struct Shape {
@@ -228,6 +230,17 @@ Said many(Stub& stub) {
   return told(first, floats(first.input_gradient())).put("calls", calls).put("same", same);
 }
 
+Said refusals(Stub& stub) {
+  auto large = request(200, 128);
+  std::set<int> codes;
+  for (int i = 0; i < kRefusals; i++) {
+    CrossEntropyResponse answer;
+    codes.insert(call(stub, large, &answer).error_code());
+  }
+  if (codes.size() != 1) throw std::runtime_error("different codes");
+  return unary(stub, 4, 5).put("code", *codes.begin());
+}
+
 Said drain(Stub& stub) {
   Evaluation evaluation(stub, kHalves);
   evaluation.half();
@@ -245,6 +258,7 @@ Said run(Stub& stub, const std::string& name) {
   if (name == "stream") return Evaluation(stub, kWhole).finish(0);
   if (name == "error") return error(stub);
   if (name == "many") return many(stub);
+  if (name == "refusals") return refusals(stub);
   if (name == "drain") return drain(stub);
   if (name == "deadline") {
     Evaluation evaluation(stub, kHalves, kDeadline);

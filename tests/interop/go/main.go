@@ -25,7 +25,10 @@ import (
 
 type said map[string]interface{}
 
-const deadline = 500 * time.Millisecond
+const (
+	deadline = 500 * time.Millisecond
+	refusals = 2000
+)
 
 // Rows, classes and rows of a block of a stream.
 type shape struct{ n, c, items int }
@@ -228,6 +231,21 @@ func many(stub pb.LossServiceClient) said {
 	return said{"loss": answers[0]["loss"], "gradient": answers[0]["gradient"], "calls": calls, "same": same}
 }
 
+func refused(stub pb.LossServiceClient) said {
+	large, code := request(200, 128), codes.OK
+	for i := 0; i < refusals; i++ {
+		_, err := stub.CrossEntropy(context.Background(), large)
+		if i > 0 && status.Code(err) != code {
+			log.Fatal(err)
+		}
+		code = status.Code(err)
+	}
+	answer, err := unary(stub, 4, 5)
+	must(err)
+	answer["code"] = code
+	return answer
+}
+
 func drain(stub pb.LossServiceClient) said {
 	e := half(context.Background(), stub)
 	pause()
@@ -271,6 +289,8 @@ func run(stub pb.LossServiceClient, name string) said {
 		return answer
 	case "many":
 		return many(stub)
+	case "refusals":
+		return refused(stub)
 	case "keepalive":
 		e := half(ctx, stub)
 		pause()

@@ -14,9 +14,10 @@ import java.io.InputStreamReader;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
@@ -27,6 +28,7 @@ import lossd.v1.TensorOuterClass.*;
 
 public final class Client {
   static final int DEADLINE_MS = 500;
+  static final int REFUSALS = 2000;
   // Streams: rows, classes, rows of a block.
   static final int[] WHOLE = {1000, 100, 64}, HALVES = {8, 16, 4};
   static final BufferedReader LINES = new BufferedReader(new InputStreamReader(System.in));
@@ -195,6 +197,21 @@ public final class Client {
     return first.with("calls", calls.size()).with("same", same);
   }
 
+  static Said refusals(LossServiceGrpc.LossServiceBlockingStub stub) {
+    CrossEntropyRequest large = request(200, 128).build();
+    Set<Integer> codes = new HashSet<>();
+    for (int i = 0; i < REFUSALS; i++) {
+      try {
+        stub.crossEntropy(large);
+        codes.add(0);
+      } catch (StatusRuntimeException refused) {
+        codes.add(refused.getStatus().getCode().value());
+      }
+    }
+    if (codes.size() != 1) throw new AssertionError(codes);
+    return told(stub.crossEntropy(request(4, 5).build())).with("code", codes.iterator().next());
+  }
+
   static Said drain(ManagedChannel channel) throws Exception {
     LossServiceGrpc.LossServiceBlockingStub stub = LossServiceGrpc.newBlockingStub(channel);
     Evaluation evaluation = new Evaluation(LossServiceGrpc.newStub(channel), HALVES).half();
@@ -218,6 +235,7 @@ public final class Client {
       case "stream": return new Evaluation(streams, WHOLE).finish(0);
       case "error": return error(stub);
       case "many": return many(channel);
+      case "refusals": return refusals(stub);
       case "drain": return drain(channel);
       case "deadline": {
         Evaluation evaluation = new Evaluation(streams.withDeadlineAfter(DEADLINE_MS, TimeUnit.MILLISECONDS), HALVES);

@@ -9,6 +9,7 @@ const [proto, rpcProto, address, name] = process.argv.slice(2);
 const OPTIONS = { 'grpc.max_receive_message_length': -1, 'grpc.max_send_message_length': -1 };
 const KEEPALIVE = { 'grpc.keepalive_time_ms': 10000 };
 const DEADLINE_MS = 500;
+const REFUSALS = 2000;
 // Streams: rows, classes, rows of a block.
 const WHOLE = [1000, 100, 64], HALVES = [8, 16, 4];
 
@@ -142,6 +143,14 @@ const CASES = {
     const answers = (await Promise.all(Array.from({ length: 1000 }, () => call(one)))).map(answer => told(answer));
     const same = answers.every(answer => JSON.stringify(answer) === JSON.stringify(answers[0]));
     return { ...answers[0], calls: answers.length, same };
+  },
+
+  async refusals() {
+    const large = request(200, 128);
+    const codes = new Set();
+    for (let i = 0; i < REFUSALS; i++) codes.add(await call(large).then(() => 0, error => error.code));
+    const [code] = codes.size === 1 ? codes : [NaN];
+    return { code, ...await CASES.unary() };
   },
 
   async keepalive() {

@@ -102,6 +102,13 @@ async def many(stub: Any) -> dict[str, Any]:
     return {**answers[0], "calls": len(answers), "same": all(one == answers[0] for one in answers)}
 
 
+async def refusals(stub: Any) -> dict[str, Any]:
+    request = cross_entropy(200, 128)
+    codes = {await ended_with(stub.CrossEntropy(request)) for _ in range(messages.REFUSALS)}
+    (code,) = codes
+    return {"code": code, **await unary(stub)}
+
+
 async def keepalive(stub: Any) -> dict[str, Any]:
     call, answers = await halves(stub)
     await pause()
@@ -119,7 +126,7 @@ async def drain(stub: Any) -> dict[str, Any]:
 
 
 CASES: dict[str, Case] = {one.__name__: one for one in (unary, stream, error, deadline, cancel, large, many)}
-CASES |= {one.__name__: one for one in (keepalive, drain)}
+CASES |= {one.__name__: one for one in (refusals, keepalive, drain)}
 
 
 async def main(address: str, case: str) -> None:

@@ -92,6 +92,13 @@ def many(stub: LossServiceStub) -> dict[str, Any]:
     return {**answers[0], "calls": len(answers), "same": all(one == answers[0] for one in answers)}
 
 
+def refusals(stub: LossServiceStub) -> dict[str, Any]:
+    request = cross_entropy(200, 128)
+    codes = {ended_with(lambda: stub.CrossEntropy(request)) for _ in range(messages.REFUSALS)}
+    (code,) = codes
+    return {"code": code, **unary(stub)}
+
+
 def keepalive(stub: LossServiceStub) -> dict[str, Any]:
     halves = Halves(stub)
     pause()
@@ -109,7 +116,7 @@ def drain(stub: LossServiceStub) -> dict[str, Any]:
 
 
 CASES: dict[str, Case] = {one.__name__: one for one in (unary, stream, error, deadline, cancel, large, many)}
-CASES |= {one.__name__: one for one in (keepalive, drain)}
+CASES |= {one.__name__: one for one in (refusals, keepalive, drain)}
 
 
 def main(address: str, case: str) -> None:

@@ -17,6 +17,7 @@ from lossd.v1 import tensor_pb2 as tensor
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 KEEPALIVE = [("grpc.keepalive_time_ms", 10_000), ("grpc.http2.max_pings_without_data", 0)]
 DEADLINE_S = 0.5
+REFUSALS = 2000
 # Streams: rows, classes, rows of a block.
 WHOLE, HALVES = (1000, 100, 64), (8, 16, 4)
 

@@ -9,6 +9,7 @@ require 'lossd/v1/service_services_pb'
 OPTIONS = { 'grpc.max_receive_message_length' => -1, 'grpc.max_send_message_length' => -1 }.freeze
 KEEPALIVE = { 'grpc.keepalive_time_ms' => 10_000, 'grpc.http2.max_pings_without_data' => 0 }.freeze
 DEADLINE_S = 0.5
+REFUSALS = 2000
 # Streams: rows, classes, rows of a block.
 WHOLE = [1000, 100, 64].freeze
 HALVES = [8, 16, 4].freeze
@@ -155,6 +156,12 @@ class Cases
     one = request(8, 16)
     answers = Array.new(1000) { told(@stub.cross_entropy(one)) }
     { **answers[0], calls: answers.size, same: answers.uniq.size == 1 }
+  end
+
+  def refusals
+    large = request(200, 128)
+    codes = Array.new(REFUSALS) { code { @stub.cross_entropy(large) } }.uniq
+    { code: codes.size == 1 ? codes[0] : codes, **unary }
   end
 
   def keepalive
