@@ -8,13 +8,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: help demo test test-fronts check check-style check-types check-layers check-proto check-unasync check-signatures check-layout check-docs fuzz format unasync proto proto-baseline signatures exactness curves performance clean
+.PHONY: help demo test test-fronts test-interop check check-style check-types check-layers check-proto check-unasync check-signatures check-layout check-docs fuzz format unasync proto proto-baseline signatures exactness curves performance clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo     start a server, evaluate real data, compare with reference values"
 	@echo "make test     every test (installs PyTorch)"
 	@echo "make test-fronts   the tests of the wire on lossd's own HTTP/2 front"
+	@echo "make test-interop  clients of other languages, and HTTP/2 tools, on both fronts; installs Debian's packages"
 	@echo "make check    style, types, layers, the proto, and whether generated code is fresh"
 	@echo "make fuzz     the codec against the generated classes, then HTTP/2's frames, FUZZ_SECONDS=60 long each"
 	@echo "make format   write the code as the style check wants it"
@@ -36,6 +37,11 @@ test-fronts: .venv/dev
 	@$(BIN)/python -m pytest --front http2 --quiet $(FRONT_TESTS) $(PYTEST)
 
 FRONT_TESTS := tests/server tests/client/routing tests/client/shared_memory tests/client/test_memory.py
+
+# Fails where a client is missing that Debian's packages would have brought.
+test-interop: .venv/dev .venv/interop
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --makefile tests/interop/Makefile OUT=build/interop PYTHON=$(BIN)/python
+	@$(BIN)/python -m pytest --quiet tests/interop $$(cat .venv/interop) $(PYTEST)
 
 check: check-style check-types check-layers check-proto check-unasync check-signatures check-layout check-docs
 
@@ -122,6 +128,17 @@ clean:
 	@echo "installing lossd, PyTorch and the tools of test and check into .venv (some minutes the first time)"
 	@$(PIP) install --editable '.[dev]'
 	@touch .venv/demo $@
+
+# The interop clients' languages: Debian's, where we may install them. What is there already is used otherwise.
+.venv/interop: tests/interop/packages.txt .venv/made
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing other languages' gRPC with apt"; \
+		apt-get update -qq && (cat $<; command -v npm >/dev/null || echo npm) \
+			| DEBIAN_FRONTEND=noninteractive xargs apt-get install -y -qq --no-install-recommends >/dev/null \
+			&& echo --every-client >$@; \
+	else \
+		echo "languages that are not installed are left out: tests/interop/packages.txt has Debian's names"; : >$@; \
+	fi
 
 .venv/fuzz: .venv/dev
 	@echo "installing the fuzzer into .venv"

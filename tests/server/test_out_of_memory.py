@@ -62,7 +62,7 @@ UNARY: dict[str, tuple[Any, str]] = {
     "denominator": (lossd_server.engine.evaluate, "denominator_of"),
     "kernel": (NumbaBackend, "run"),
     "finish": (lossd_server.engine.evaluate, "finish"),
-    "encoding": (codec, "encode"),
+    "encoding": (codec, "encode_parts"),
 }
 # What lossd's own front has in their place.
 ON_HTTP2: dict[tuple[Any, str], tuple[Any, str]] = {
@@ -72,7 +72,7 @@ ON_HTTP2: dict[tuple[Any, str], tuple[Any, str]] = {
 }
 STREAMED: dict[str, tuple[Any, str]] = {
     "reading": (GrpcioCall, "read"),
-    "parsing": (lossd_server.streaming.session, "take_large_data"),
+    "parsing": (codec, "decode_stream"),
     "opening": (lossd_server.streaming.session, "open_request"),
     "check": (losses, "check"),
     "block": (OpenRequest, "block"),
@@ -263,16 +263,17 @@ def test_mapping_a_region(monkeypatch: pytest.MonkeyPatch, shortage: str) -> Non
     against(talk)
 
 
-def test_nesting_without_end(numba: Backend) -> None:
+@pytest.mark.parametrize(("depth", "expected"), [(1_000, "MALFORMED_MESSAGE"), (100_000, "TOO_MANY_FIELDS")])
+def test_nesting_without_end(numba: Backend, depth: int, expected: str) -> None:
     """A message nested deeper than any parser goes is malformed: no recursion is met."""
-    nested = b"\x0b" * 100_000  # groups of an unknown field, one in the other
+    nested = b"\x0b" * depth  # groups of an unknown field, one in the other
 
     async def run() -> None:
         async with serving(numba) as (_, channel):
             error = await refused(raw(channel, "CrossEntropy")(nested))
 
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-            assert [one.reason for one in error_infos(error)] == ["MALFORMED_MESSAGE"]
+            assert [one.reason for one in error_infos(error)] == [expected]
             assert (await stub(channel).CrossEntropy(request())).summary.count == N
 
     asyncio.run(run())

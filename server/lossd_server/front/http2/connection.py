@@ -216,7 +216,8 @@ class Http2Connection:
     def ended(self, stream_id: int) -> None:
         """The call's end has left.
 
-        Its client is given time to end by itself, as gRPC's do: some report a reset in place of the answer before it.
+        Its client has time to end by itself: some report a reset in place of the answer before it. It is reset if it
+        goes on, or many others were answered since.
         """
         stream = self.streams.get(stream_id)
         if stream is None:
@@ -227,6 +228,8 @@ class Http2Connection:
             self._window.expect(-stream.reader.expected)
             stream.reader.discard()
             stream.over = True
+            if (oldest := self._numbers.answered(stream_id)) in self.streams:
+                self.reset(oldest, ErrorCode.NO_ERROR)
 
     def end_those_that_go_on(self) -> None:
         """Resets streams that were answered a while ago: they are not left to wait for a wider window."""

@@ -74,7 +74,8 @@ class ControlFrames:
     def handle(self, frame: Frame, now_s: float) -> None:
         """Raises ConnectionFault, StreamFault."""
         kind, stream_id = frame.kind, frame.stream_id
-        self._rates.get(kind, self._others).count(now_s)
+        if not (kind == frames.RST_STREAM and self._is_over(stream_id)):
+            self._rates.get(kind, self._others).count(now_s)
         handler = self._handlers.get(kind)
         if handler is None:
             return  # of an extension that we do not know
@@ -89,6 +90,11 @@ class ControlFrames:
     def count_reset(self, now_s: float) -> None:
         """We were made to reset a stream, which counts as if its client had."""
         self._rates[frames.RST_STREAM].count(now_s)
+
+    def _is_over(self, stream_id: int) -> bool:
+        """Answered before its client had sent all, or reset by us: gRPC's clients may reset it then, once."""
+        stream = self._streams.get(stream_id)
+        return self._numbers.is_reset_by_us(stream_id) if stream is None else stream.over
 
     def _rst_stream(self, frame: Frame) -> None:
         self._forget(frame.stream_id)

@@ -8,6 +8,8 @@ from lossd_server.front.http2.frames import ConnectionFault, ErrorCode
 
 # Streams that we reset, whose frames may still be under way, and gaps that the peer left: that many are remembered.
 MOST_RESET, MOST_GAPS = 1024, 64
+# Streams that were answered before their client had sent all: so many are left to their client to end.
+MOST_ANSWERED = 64
 
 
 class StreamNumbers:
@@ -18,6 +20,7 @@ class StreamNumbers:
         self._next = 1  # what the peer opens next, if it leaves no gap
         self._reset: OrderedDict[int, None] = OrderedDict()
         self._gaps: deque[range] = deque(maxlen=MOST_GAPS)
+        self._answered: deque[int] = deque()
 
     def opens(self, stream_id: int) -> bool:
         """Whether HEADERS open it. Raises ConnectionFault for a number that the peer cannot use, or not any more."""
@@ -44,6 +47,17 @@ class StreamNumbers:
             raise ConnectionFault(ErrorCode.STREAM_CLOSED, "a frame on a stream that is closed")
         if last:
             del self._reset[stream_id]
+
+    def answered(self, stream_id: int) -> int:
+        """It was answered before its client had sent all. The stream to reset now if it is still open; 0: none.
+
+        Not every client of gRPC ends such a stream: some neither send the rest nor reset it.
+        """
+        self._answered.append(stream_id)
+        return self._answered.popleft() if len(self._answered) > MOST_ANSWERED else 0
+
+    def is_reset_by_us(self, stream_id: int) -> bool:
+        return stream_id in self._reset
 
     def reset_by_us(self, stream_id: int) -> None:
         self._reset[stream_id] = None

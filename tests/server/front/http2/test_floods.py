@@ -7,10 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
+from lossd_server.front.http2.frames import ErrorCode
 from lossd_server.front.http2.rates import Rate
+from lossd_server.front.http2.stream_numbers import MOST_ANSWERED
 from tests.server.front.http2 import wire
 from tests.server.front.http2.attacked import LIMITS, MANY, OPEN, ended, numbers, opened
 from tests.server.front.http2.driven import DrivenConnection
+
+MANY_ANSWERED = int(3 * LIMITS.resets[0])
 
 
 def resets() -> Callable[[], bytes]:
@@ -167,3 +171,33 @@ def test_many_calls_at_once() -> None:
         await asyncio.sleep(0)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("crossing", [False, True])
+def test_resets_of_answered_streams(crossing: bool) -> None:
+    """A client resets each stream that is answered before it has sent all, however many those are: that is no flood.
+    Nor is it where we have reset the stream meanwhile."""
+    connection = opened()
+    for stream_id in range(1, 2 * MANY_ANSWERED, 2):
+        connection.receive(wire.headers(stream_id, wire.request(), wire.END_HEADERS), 0.0)
+        connection.ended(stream_id)
+        if crossing:
+            connection.reset(stream_id, ErrorCode.NO_ERROR)
+        connection.receive(wire.rst_stream(stream_id, 0), 0.0)
+
+    assert ended(connection) == ""
+    assert not connection.streams
+
+
+def test_answered_streams_that_are_left_open() -> None:
+    """A client that neither ends nor resets such streams, as grpc-go does not, can go on: the oldest are reset."""
+    connection = opened()
+    for stream_id in range(1, 2 * MANY_ANSWERED, 2):
+        connection.receive(wire.headers(stream_id, wire.request(), wire.END_HEADERS), 0.0)
+        connection.ended(stream_id)
+    sent = list(wire.parse(b"".join(connection.outgoing.take())))
+
+    assert {one.kind for one in sent} == {wire.RST_STREAM}
+    assert {int.from_bytes(one.payload, "big") for one in sent} == {ErrorCode.NO_ERROR}
+    assert len(sent) == MANY_ANSWERED - MOST_ANSWERED
+    assert min(connection.streams) == 2 * len(sent) + 1
