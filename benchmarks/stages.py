@@ -9,6 +9,7 @@ from time import perf_counter_ns
 
 from lossd_server.backends import create
 from lossd_server.engine.evaluate import evaluate
+from lossd_server.fast_path.burst import Burst, address_of_bytes
 from lossd_server.fast_path.plan import plan_of
 from lossd_server.fast_path.recall import Recall
 from lossd_server.jobs.job import Answer
@@ -42,11 +43,12 @@ def stages(rpc: str, body: bytes) -> tuple[dict[str, float], dict[str, float]]:
     assert known is not None
     plan = known.plan
     assert plan is not None
+    burst = Burst(backend)
     answer = evaluate(backend, [job])[0]
     assert isinstance(answer, Answer)
     again = {
         "find": microseconds(lambda: recall.find(rpc, body)),
-        "answer": microseconds(lambda: plan.answer(body)),
+        "answer": microseconds(lambda: burst.answer([(plan, address_of_bytes(body))])),
     }
     first = {
         "decode": microseconds(lambda: codec.decode(rpc, body)),

@@ -41,6 +41,7 @@ RULES = (
     (r"\b__a(enter|exit)__\b", r"__\1__"),
     (r"\banext\b", "next"),
     (r"\bStopAsyncIteration\b", "StopIteration"),
+    (r"\bfor (\w+) in (.+):\n +yield \1\n", r"yield from \2\n"),
     # Types.
     (r"\b(Iterable\[\w+\]) \| Async\1", r"\1"),
     (r"\bAsync(Iterable|Iterator)\b", r"\1"),

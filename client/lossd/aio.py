@@ -16,6 +16,7 @@ from lossd.concurrency.tasks import iterate, run_blocking, sleep
 from lossd.connection.aio_connection import Connection
 from lossd.connection.aio_lifecycle import Lifecycle
 from lossd.errors import Error, InvalidArgument, TooLarge
+from lossd.fast_path.request_template import Form, call_of, recall
 from lossd.info import ServerInfo
 from lossd.options import Tensor, Transport
 from lossd.request.build import Call, build
@@ -27,7 +28,7 @@ from lossd.rpc import protocol
 from lossd.rpc.retry import Retry, deadline_s
 from lossd.rpc.server_limits import limits as limits_of
 from lossd.streaming.aio_reconnecting_stream import ReconnectingStream
-from lossd.streaming.exchange import Evaluation
+from lossd.streaming.evaluation import Evaluation, SmallEvaluation
 from lossd.streaming.map_window import MapWindow
 from lossd.v1 import service_pb2
 
@@ -87,21 +88,30 @@ class Client(Methods, Lifecycle):
     ) -> Result:
         start_s = time.perf_counter()
         asked, progress, options = taken(options)
-        if are_quick(operands, options):
-            call = build(method, *operands, **options)
+        call: Call | None = None
+        form: Form | None = None
+        filled = recall(method, operands, options, self._most_small(asked))
+        if filled is not None:
+            form, parts = filled
+            body = b"".join(parts)
         else:
-            call = await run_blocking(build, method, *operands, **options)
+            call = await self._built(method, operands, options)
+            if is_small(call, asked, self._small_bytes):
+                form, body = call, call.body()
         retry, too_large = self._retry(timeout), None
-        if is_small(call, asked, self._small_bytes):
+        if form is not None:
             try:
-                result = await self._small(call, asked, retry, start_s)
+                result = await self._small(form, body, asked, retry, start_s)
             except TooLarge as error:
                 if asked != "auto":
                     raise
                 too_large = error
             else:
-                report_finished(call, progress)
+                if progress is not None:
+                    report_finished(call_of(form), progress)
                 return result
+        if call is None:
+            call = await self._built(method, operands, options)
         connections = self._opened()
         connection = connections.take_sharing(call)
         try:
@@ -113,14 +123,26 @@ class Client(Methods, Lifecycle):
         finally:
             connections.leave(connection)
 
-    async def _small(self, call: Call, asked: Transport, retry: Retry, start_s: float) -> Result:
-        """As often as it may be repeated; after a failure by another connection, if there is one."""
+    async def _built(self, method: str, operands: tuple[Tensor, ...], options: Mapping[str, Any]) -> Call:
+        if are_quick(operands, options):
+            return build(method, *operands, **options)
+        return await run_blocking(build, method, *operands, **options)
+
+    def _most_small(self, asked: Transport) -> int:
+        """Bytes that a small call's message may have, either way; 0 where it is to go otherwise."""
+        return self._small_bytes if asked in ("auto", "unary") else 0
+
+    async def _small(self, form: Form, body: bytes, asked: Transport, retry: Retry, start_s: float) -> Result:
+        """The result of a call whose request is `body`.
+
+        As often as it may be repeated; after a failure by another connection, if there is one.
+        """
         failed: Connection | None = None
         while True:
             connections = self._opened()
             connection = connections.take(failed)
             try:
-                return await connection.attempt_small(call, asked, retry, start_s)
+                return await connection.attempt_small(form, body, asked, retry, start_s)
             except Error as error:
                 wait_s = retry.wait_s(error)
                 failed = connection
@@ -142,11 +164,12 @@ class Client(Methods, Lifecycle):
         self._learn(await connection.known(retry))
         async with await connection.open_stream(retry, idle_s) as stream:
             while True:
-                while window.is_ready:
-                    yield window.pop()
+                for result in window.ready():
+                    yield result
                 wants = window.wants
                 for evaluation in await stream.take(wait=not wants) if stream.is_busy else ():
-                    await self._settle(connection, evaluation, asked, idle_s, stream)
+                    if isinstance(evaluation, Evaluation):
+                        await self._settle(connection, evaluation, asked, idle_s, stream)
                 if wants:
                     await self._read(connection, window, items, asked, idle_s, stream)
                 elif window.is_empty:
@@ -161,29 +184,42 @@ class Client(Methods, Lifecycle):
         idle_s: float,
         stream: ReconnectingStream,
     ) -> None:
-        """The next item, on its way."""
-        try:
-            item = await anext(items)
-        except StopAsyncIteration:
-            window.exhausted = True
-            return
+        """The next items, on their way: until there are results to look at."""
+        most_bytes = self._most_small(asked)
+        while window.wants:
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                window.exhausted = True
+                return
+            start_s = time.perf_counter()
+            evaluation = window.repeated(item, most_bytes, start_s)
+            if evaluation is None:
+                evaluation = await self._evaluation(connection, window, item, asked, idle_s, start_s)
+                if evaluation is None:
+                    return
+            window.add(evaluation)
+            await stream.add(evaluation)
+            if stream.has_news:
+                return
+
+    async def _evaluation(
+        self, connection: Connection, window: MapWindow, item: Any, asked: Transport, idle_s: float, start_s: float
+    ) -> SmallEvaluation | None:
+        """The evaluation of an item, by the general way; None where it cannot be sent, which its place then says."""
         call = window.call(item) if window.is_quick(item) else await run_blocking(window.call, item)
         if call is None:
-            return
-        start_s = time.perf_counter()
+            return None
         if is_small(call, asked, self._small_bytes):
-            evaluation = Evaluation(Route(call), start_s)
-            evaluation.read_now()
-        else:
-            try:
-                call = await run_blocking(call.owned)
-                evaluation = Evaluation(await connection.route(call, asked, Retry(idle_s, self._lifetime)), start_s)
-            except InvalidArgument as error:
-                window.fail(error)
-                return
-            await run_blocking(evaluation.read_now)
-        window.add(evaluation)
-        await stream.add(evaluation)
+            return SmallEvaluation(call, [b"", call.body()], start_s)
+        try:
+            call = await run_blocking(call.owned)
+            evaluation = Evaluation(await connection.route(call, asked, Retry(idle_s, self._lifetime)), start_s)
+        except InvalidArgument as error:
+            window.fail(error)
+            return None
+        await run_blocking(evaluation.read_now)
+        return evaluation
 
     async def _settle(
         self,

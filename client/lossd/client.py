@@ -16,6 +16,7 @@ from lossd.concurrency.threads import iterate, run_blocking, sleep
 from lossd.connection.connection import Connection
 from lossd.connection.lifecycle import Lifecycle
 from lossd.errors import Error, InvalidArgument, TooLarge
+from lossd.fast_path.request_template import Form, call_of, recall
 from lossd.info import ServerInfo
 from lossd.methods import Methods
 from lossd.options import Tensor, Transport
@@ -27,7 +28,7 @@ from lossd.routing.route import MOST_LOST, Route, report_finished
 from lossd.rpc import protocol
 from lossd.rpc.retry import Retry, deadline_s
 from lossd.rpc.server_limits import limits as limits_of
-from lossd.streaming.exchange import Evaluation
+from lossd.streaming.evaluation import Evaluation, SmallEvaluation
 from lossd.streaming.map_window import MapWindow
 from lossd.streaming.reconnecting_stream import ReconnectingStream
 from lossd.v1 import service_pb2
@@ -85,21 +86,30 @@ class Client(Methods, Lifecycle):
     ) -> Result:
         start_s = time.perf_counter()
         asked, progress, options = taken(options)
-        if are_quick(operands, options):
-            call = build(method, *operands, **options)
+        call: Call | None = None
+        form: Form | None = None
+        filled = recall(method, operands, options, self._most_small(asked))
+        if filled is not None:
+            form, parts = filled
+            body = b"".join(parts)
         else:
-            call = run_blocking(build, method, *operands, **options)
+            call = self._built(method, operands, options)
+            if is_small(call, asked, self._small_bytes):
+                form, body = call, call.body()
         retry, too_large = self._retry(timeout), None
-        if is_small(call, asked, self._small_bytes):
+        if form is not None:
             try:
-                result = self._small(call, asked, retry, start_s)
+                result = self._small(form, body, asked, retry, start_s)
             except TooLarge as error:
                 if asked != "auto":
                     raise
                 too_large = error
             else:
-                report_finished(call, progress)
+                if progress is not None:
+                    report_finished(call_of(form), progress)
                 return result
+        if call is None:
+            call = self._built(method, operands, options)
         connections = self._opened()
         connection = connections.take_sharing(call)
         try:
@@ -111,14 +121,26 @@ class Client(Methods, Lifecycle):
         finally:
             connections.leave(connection)
 
-    def _small(self, call: Call, asked: Transport, retry: Retry, start_s: float) -> Result:
-        """As often as it may be repeated; after a failure by another connection, if there is one."""
+    def _built(self, method: str, operands: tuple[Tensor, ...], options: Mapping[str, Any]) -> Call:
+        if are_quick(operands, options):
+            return build(method, *operands, **options)
+        return run_blocking(build, method, *operands, **options)
+
+    def _most_small(self, asked: Transport) -> int:
+        """Bytes that a small call's message may have, either way; 0 where it is to go otherwise."""
+        return self._small_bytes if asked in ("auto", "unary") else 0
+
+    def _small(self, form: Form, body: bytes, asked: Transport, retry: Retry, start_s: float) -> Result:
+        """The result of a call whose request is `body`.
+
+        As often as it may be repeated; after a failure by another connection, if there is one.
+        """
         failed: Connection | None = None
         while True:
             connections = self._opened()
             connection = connections.take(failed)
             try:
-                return connection.attempt_small(call, asked, retry, start_s)
+                return connection.attempt_small(form, body, asked, retry, start_s)
             except Error as error:
                 wait_s = retry.wait_s(error)
                 failed = connection
@@ -136,11 +158,11 @@ class Client(Methods, Lifecycle):
         self._learn(connection.known(retry))
         with connection.open_stream(retry, idle_s) as stream:
             while True:
-                while window.is_ready:
-                    yield window.pop()
+                yield from window.ready()
                 wants = window.wants
                 for evaluation in stream.take(wait=not wants) if stream.is_busy else ():
-                    self._settle(connection, evaluation, asked, idle_s, stream)
+                    if isinstance(evaluation, Evaluation):
+                        self._settle(connection, evaluation, asked, idle_s, stream)
                 if wants:
                     self._read(connection, window, items, asked, idle_s, stream)
                 elif window.is_empty:
@@ -155,29 +177,42 @@ class Client(Methods, Lifecycle):
         idle_s: float,
         stream: ReconnectingStream,
     ) -> None:
-        """The next item, on its way."""
-        try:
-            item = next(items)
-        except StopIteration:
-            window.exhausted = True
-            return
+        """The next items, on their way: until there are results to look at."""
+        most_bytes = self._most_small(asked)
+        while window.wants:
+            try:
+                item = next(items)
+            except StopIteration:
+                window.exhausted = True
+                return
+            start_s = time.perf_counter()
+            evaluation = window.repeated(item, most_bytes, start_s)
+            if evaluation is None:
+                evaluation = self._evaluation(connection, window, item, asked, idle_s, start_s)
+                if evaluation is None:
+                    return
+            window.add(evaluation)
+            stream.add(evaluation)
+            if stream.has_news:
+                return
+
+    def _evaluation(
+        self, connection: Connection, window: MapWindow, item: Any, asked: Transport, idle_s: float, start_s: float
+    ) -> SmallEvaluation | None:
+        """The evaluation of an item, by the general way; None where it cannot be sent, which its place then says."""
         call = window.call(item) if window.is_quick(item) else run_blocking(window.call, item)
         if call is None:
-            return
-        start_s = time.perf_counter()
+            return None
         if is_small(call, asked, self._small_bytes):
-            evaluation = Evaluation(Route(call), start_s)
-            evaluation.read_now()
-        else:
-            try:
-                call = run_blocking(call.owned)
-                evaluation = Evaluation(connection.route(call, asked, Retry(idle_s, self._lifetime)), start_s)
-            except InvalidArgument as error:
-                window.fail(error)
-                return
-            run_blocking(evaluation.read_now)
-        window.add(evaluation)
-        stream.add(evaluation)
+            return SmallEvaluation(call, [b"", call.body()], start_s)
+        try:
+            call = run_blocking(call.owned)
+            evaluation = Evaluation(connection.route(call, asked, Retry(idle_s, self._lifetime)), start_s)
+        except InvalidArgument as error:
+            window.fail(error)
+            return None
+        run_blocking(evaluation.read_now)
+        return evaluation
 
     def _settle(
         self,

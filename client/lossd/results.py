@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 
 from lossd import wire
+from lossd.errors import InternalError
 from lossd.options import TensorName
 from lossd.request import tensors
 from lossd.v1 import loss_pb2
@@ -118,8 +120,16 @@ def _shapes(arrays: Mapping[str, Any]) -> str:
 
 def read_result(call: Call, body: bytes, total_s: float = nan) -> Result:
     """What the serialised answer says. total_s: the call's seconds, as its caller saw them."""
-    response, data = wire.take_large_data(call.asked.response.DESCRIPTOR, body)
+    response, data = parse(call.asked.response.DESCRIPTOR, body)
     return from_message(call, response, data, total_s)
+
+
+def parse(descriptor: Any, body: bytes) -> tuple[Any, Data]:
+    """A message of the server's, and the elements of its large tensors, by path. Raises InternalError."""
+    try:
+        return wire.take_large_data(descriptor, body)
+    except DecodeError:
+        raise InternalError(f"the answer of {len(body)} bytes is malformed", reason="MALFORMED_ANSWER") from None
 
 
 def from_message(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from contextlib import suppress
 
@@ -12,7 +13,7 @@ from lossd_server.backends import Backend, Pinning
 from lossd_server.call.contract import Front, Routes
 from lossd_server.config.address import group_of
 from lossd_server.config.machine import machine_bytes
-from lossd_server.config.settings import Settings
+from lossd_server.config.settings import Settings, SettingsError
 from lossd_server.engine.worker import Worker
 from lossd_server.errors import passes
 from lossd_server.front.grpcio.front import GrpcioFront
@@ -24,6 +25,7 @@ from lossd_server.rpc.dispatch import Dispatcher
 from lossd_server.rpc.health import HEALTH, Health
 from lossd_server.rpc.server_info import ServerInfoReply
 from lossd_server.rpc.service import SERVICE, LossService
+from lossd_server.rpc.small_calls import SmallCalls
 from lossd_server.shared_memory.registry import RegionRegistry
 from lossd_server.shared_memory.socket_server import SocketServer
 
@@ -45,8 +47,14 @@ class Server:
         backend: Backend,
         counters: SharedCounters | None = None,
         whole: Settings | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """counters, whole: of a worker, its counters among the others' and the settings of all together."""
+        """counters, whole: of a worker, its counters among the others' and the settings of all together.
+
+        tls: of the TCP ports, with front http2 alone. Raises SettingsError with another.
+        """
+        if tls is not None and settings.front != "http2":
+            raise SettingsError(f"front {settings.front} takes no ssl.SSLContext: use front http2")
         self._settings = settings
         self._counters = counters or SharedCounters()
         admission = Admission(settings.max_inflight_bytes, settings.max_inflight_requests, settings.max_message_bytes)
@@ -59,11 +67,17 @@ class Server:
         pinning = backend if isinstance(backend, Pinning) else None
         self._memory = SocketServer(self._regions, self._info.instance_id, pinning=pinning)
         intake = Intake(settings, backend, self._worker, self._regions, counts)
-        self.service = LossService(settings, admission, self._worker, intake, self._info)
-        self.health = Health()
+        # A client that watches health does so on each of its connections.
+        small = SmallCalls(settings.max_connections, "calls of health and of GetServerInfo", settings.max_body_s)
+        self.service = LossService(settings, admission, self._worker, intake, self._info, small)
+        self.health = Health(small)
         self.routes = self._routes()
-        front = Http2Front if settings.front == "http2" else GrpcioFront
-        self._front: Front = front(self.routes, settings, shares_port=self._counters.workers > 1)
+        shares_port = self._counters.workers > 1
+        self._front: Front = (
+            Http2Front(self.routes, settings, shares_port, tls)
+            if settings.front == "http2"
+            else GrpcioFront(self.routes, settings, shares_port)
+        )
         self._sweeper: asyncio.TimerHandle | None = None
         self._publisher: asyncio.TimerHandle | None = None
         self._sharer: asyncio.TimerHandle | None = None  # of the next try to open the socket for shared memory
@@ -109,7 +123,7 @@ class Server:
         if settings.reflection == "on" or (settings.reflection == "auto" and settings.local):
             from lossd_server.rpc.reflection import Reflection
 
-            Reflection((SERVICE, HEALTH)).add_to(dispatcher)
+            Reflection((SERVICE, HEALTH), settings.max_body_s).add_to(dispatcher)
         return dispatcher.routes()
 
     def _share_memory(self) -> None:

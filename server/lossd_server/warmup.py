@@ -12,12 +12,14 @@ from lossd_server.config.compilation_line import CompilationLine, print_error
 from lossd_server.fast_path import passage
 from lossd_server.jobs import kernel_cache, reduction, stacks
 from lossd_server.jobs.jit import CACHE
+from lossd_server.streaming import opens_walk
+from lossd_server.wire import field_count
 
 log = logging.getLogger(__name__)
 
 
-# What computes beside the kernels: a step each.
-BESIDE_KERNELS = (reduction.warm_up, stacks.warm_up, passage.warm_up)
+# What is compiled beside the kernels: a step each.
+BESIDE_KERNELS = (reduction.warm_up, stacks.warm_up, passage.warm_up, opens_walk.warm_up, field_count.warm_up)
 
 
 def warm_up(backend: Backend, say: Callable[[str], None]) -> bool:

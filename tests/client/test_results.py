@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import lossd
+from lossd import results
+from lossd.request.build import build
 
 SUMMARY, TIMING = lossd.Summary(3.0, 2.0, 2), lossd.Timing(0.0, 0.0, 1, 2, 0.1)
 
@@ -92,3 +94,11 @@ def test_a_result_is_of_the_kind_of_its_gradient() -> None:
     """For annotations: they cost nothing at run time."""
     assert lossd.Result[None].__name__ == "Result"
     assert SCALAR.grad is None
+
+
+def test_an_answer_that_is_no_message_is_an_error_of_ours() -> None:
+    """Whatever the transport: never protobuf's own exception."""
+    call = build("entropy", np.full(2, 0.5))
+
+    with pytest.raises(lossd.InternalError, match="the answer of 3 bytes is malformed"):
+        results.read_result(call, b"\x0a\xff\xff")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,10 @@ from lossd.v1 import service_pb2 as service
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.engine.evaluate import carry_of_parts, evaluate
 from lossd_server.errors import InvalidRequest
+from lossd_server.jobs.conversion_cost import COPIES_BYTES
 from lossd_server.jobs.job import Job
 from lossd_server.jobs.slicing import slice_job
-from lossd_server.losses.conversion import TAKEN
+from lossd_server.losses.conversion import TAKEN, convert
 from lossd_server.tensors.array import STORAGE
 from tests.losses.checked import check
 from tests.losses.jobs import Recording, answer, refusal
@@ -141,3 +143,42 @@ def test_a_part_of_a_large_request_is_made_ready_alone() -> None:
 
     assert isinstance(second, InvalidRequest)
     assert "target[50, 3] = 2 is not a bool" in second.message
+
+
+def eights(*shape: int) -> Job:
+    data = np.full(shape, 0x38, np.uint8).tobytes()
+    return check(
+        "Entropy", service.EntropyRequest(input=pb.Tensor(dtype=pb.DATA_TYPE_FLOAT8_E5M2, shape=shape, data=data))
+    )
+
+
+def test_copies_are_charged() -> None:
+    """A job is charged with what its conversion holds at once: a part's copies, or all where it has no parts."""
+    small, large, row = eights(ROWS, CLASSES), eights(4 * COPIES_BYTES // 1000, 1000), eights(1, 4 * COPIES_BYTES)
+
+    assert small.copied_bytes == small.converted_bytes == 4 * ROWS * CLASSES
+    assert large.copied_bytes == COPIES_BYTES < large.converted_bytes
+    assert row.copied_bytes == row.converted_bytes == 16 * COPIES_BYTES
+
+
+def test_losses_of_rows_that_are_not_cut_are_charged() -> None:
+    """One item of many rows has all their losses at once; of many items, those of a part."""
+    one, many = np.ones((1, 2, 50_000)), np.ones((50_000, 2))
+
+    assert check("Entropy", service.EntropyRequest(input=tensor(one))).copied_bytes == 8 * 50_000
+    assert check("Entropy", service.EntropyRequest(input=tensor(many))).copied_bytes == 0
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_conversion_holds_what_it_is_charged_with(kind: str) -> None:
+    """The copies that are made, and those in between, are what was estimated."""
+    job = check(rpc(SAME[kind][0]), SAME[kind][0])
+    tracemalloc.start()
+    try:
+        convert(job)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert job.converted_bytes <= job.copied_bytes
+    assert peak <= 1.1 * job.copied_bytes + (1 << 18)

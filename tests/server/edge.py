@@ -16,14 +16,14 @@ SECRET = "/secret/path"
 
 
 class EdgeBackend:
-    """inline_bytes = 0 sends every batch to the worker's thread. While `gate` is clear, `run` waits inside."""
+    """inline_ns = 0 sends every batch to the worker's thread. While `gate` is clear, `run` waits inside."""
 
     name = "edge"
     device = "the tests"
     warm_up_steps = 1
 
-    def __init__(self, inline_bytes: int = 0) -> None:
-        self.inline_bytes = inline_bytes
+    def __init__(self, inline_ns: float = 0.0) -> None:
+        self.inline_ns = inline_ns
         self.gate = threading.Event()
         self.gate.set()
         self._entered = threading.Semaphore(0)  # released at each entry of `run`
@@ -50,8 +50,14 @@ class EdgeBackend:
         if not self._entered.acquire(timeout=WAIT_S):
             raise TimeoutError(f"no batch reached the backend within {WAIT_S:.0f} s")
 
-    def prepare(self, job: Job, computed: Computed) -> None:
+    def kernel_ns(self, job: Job) -> float:
+        return 0.0
+
+    def prepare(self, launch: Launch, computed: Computed) -> None:
         """Nothing: every batch goes through `run`."""
+
+    def room(self, jobs: int) -> None:
+        """None: nothing is prepared."""
 
     def close(self) -> None:
         self.gate.set()

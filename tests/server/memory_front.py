@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from math import inf
 
 from google.rpc import status_pb2
 from google.rpc.error_details_pb2 import ErrorInfo
 
-from lossd_server.call.contract import Metadata, Routes, Status
+from lossd_server.call.contract import Message, Metadata, Routes, Status, whole_message
 
 
 class MemoryCall:
     """One call: the messages that the client has sent, and those that it was sent."""
 
-    def __init__(self, method: str, messages: Iterable[bytes] = (), metadata: Metadata = ()) -> None:
+    def __init__(
+        self,
+        method: str,
+        messages: Iterable[bytes] = (),
+        metadata: Metadata = (),
+        connection: Hashable = "memory",
+    ) -> None:
         self.method = method
         self.metadata = metadata
         self.deadline = inf
         self.peer = "memory"
+        self.connection: Hashable = connection
         self.sent: list[bytes] = []
         self._messages = deque(messages)
         self._closed: list[Callable[[], object]] = []
@@ -31,9 +38,13 @@ class MemoryCall:
     async def read(self) -> bytes | None:
         return self._messages.popleft() if self._messages else None
 
-    async def write(self, message: bytes) -> None:
-        self.sent.append(message)
+    async def write(self, message: Message) -> None:
+        self.sent.append(whole_message(message))
         await asyncio.sleep(0)
+
+    def abandon(self) -> bool:
+        self.close()
+        return True
 
     def on_close(self, callback: Callable[[], object]) -> None:
         self._closed.append(callback)
@@ -43,7 +54,7 @@ class MemoryCall:
             callback()
 
 
-async def handled(routes: Routes, call: MemoryCall) -> bytes | Status:
+async def handled(routes: Routes, call: MemoryCall) -> Message | Status:
     """What the call ends with."""
     try:
         return await routes.methods.get(call.method, routes.unknown).handler(call)

@@ -39,6 +39,13 @@ async def serving_at(backend: Backend, **settings: Any) -> AsyncIterator[tuple[S
         await server.stop(10.0, linger_s=0.0)
 
 
+def another(address: str) -> grpc.aio.Channel:
+    """A channel with a connection of its own."""
+    return grpc.aio.insecure_channel(
+        address, options=[("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
+    )
+
+
 def stub(channel: grpc.aio.Channel) -> Any:
     """The generated stub, whose annotation is the synchronous one."""
     return LossServiceStub(channel)

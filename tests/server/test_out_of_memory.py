@@ -165,7 +165,7 @@ def test_what_passes_is_told_as_passing(shortage: str) -> None:
 def test_a_call(numba: Backend, monkeypatch: pytest.MonkeyPatch, stage: str, inline: bool) -> None:
     """A call that meets it is told so; the next one is answered, and nothing is held."""
     if not inline:
-        monkeypatch.setattr(NumbaBackend, "inline_bytes", 0)
+        monkeypatch.setattr(NumbaBackend, "inline_ns", 0.0)
 
     async def run() -> None:
         async with serving(numba) as (_, channel):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import os
 import signal
 import socket
 import threading
@@ -12,7 +15,10 @@ import grpc
 import pytest
 
 from lossd.v1.service_pb2_grpc import LossServiceStub
+from lossd_server import serve
 from lossd_server.config.address import check_free
+from lossd_server.config.settings import Settings
+from tests.server.edge import EdgeBackend
 from tests.server.messages import cross_entropy
 from tests.server.server_process import process, run
 from tests.waiting import WAIT_S
@@ -100,3 +106,20 @@ def test_usage() -> None:
     assert bad.returncode == 2
     assert bad.stderr.startswith("lossd serve: listen = '0.0.0.0:1' can be reached from other machines")
     assert bad.stderr.count("\n") == 1
+
+
+def test_what_was_loaded_is_never_collected() -> None:
+    """Once it serves, a full collection looks at what calls made alone: the kernels' objects would hold the loop up."""
+    frozen: list[int] = []
+
+    def ready(addresses: list[str]) -> None:
+        frozen.append(gc.get_freeze_count())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = gc.get_freeze_count()
+    try:
+        asyncio.run(serve._serve(Settings(listen=("127.0.0.1:0",), drain_s=1.0), EdgeBackend(), ready))
+    finally:
+        gc.unfreeze()
+
+    assert frozen[0] - before > 10_000

@@ -9,10 +9,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from lossd import results
 from lossd.errors import Error, Unavailable, from_rpc
+from lossd.fast_path.request_template import Form, result_of
 from lossd.options import Transport
-from lossd.request.build import Call
 from lossd.results import Result
 from lossd.rpc import protocol
 from lossd.rpc.retry import Retry
@@ -71,16 +70,19 @@ class Channel:
             error = protocol.ended_error(self._lifetime)
         raise error
 
-    async def attempt_small(self, call: Call, asked: Transport, retry: Retry, start_s: float) -> Result:
-        """The result of a small call: by the stream that such calls share, or by itself. Raises Error."""
-        shared = self._shared_stream(start_s) if may_join(call, asked) else None
+    async def attempt_small(self, form: Form, body: bytes, asked: Transport, retry: Retry, start_s: float) -> Result:
+        """The result of a small call, whose request is `body`. Raises Error.
+
+        It goes by the stream that such calls share, or by itself.
+        """
+        shared = self._shared_stream(start_s) if may_join(form, asked) else None
         if shared is not None:
-            result = await shared.ask(call, start_s, retry.remaining_s())
+            result = await shared.ask(form, body, start_s, retry.remaining_s())
             if result is not None:
                 return result
             # The stream is over: the call goes by itself, or hears why it cannot.
-        answer = await self.attempt(call.rpc, call.body(), retry.remaining_s())
-        return results.read_result(call, answer, time.perf_counter() - start_s)
+        answer = await self.attempt(form.rpc, body, retry.remaining_s())
+        return result_of(form, answer, time.perf_counter() - start_s)
 
     def _shared_stream(self, now_s: float) -> SharedStream | None:
         """The stream that a small call takes which begins now; None where it goes by itself."""

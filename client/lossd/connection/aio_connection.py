@@ -21,7 +21,7 @@ from lossd.rpc.retry import Retry
 from lossd.rpc.target import Target
 from lossd.shared_memory.session import SharedMemorySession, is_lost, may_go_otherwise
 from lossd.streaming.aio_reconnecting_stream import ReconnectingStream
-from lossd.streaming.exchange import Evaluation
+from lossd.streaming.evaluation import Evaluation
 from lossd.v1 import service_pb2
 
 if TYPE_CHECKING:

@@ -7,10 +7,9 @@ from typing import Any
 
 import grpc
 
-from lossd import results
 from lossd.errors import Error, from_rpc
+from lossd.fast_path.request_template import Form, result_of
 from lossd.options import Transport
-from lossd.request.build import Call
 from lossd.results import Result
 from lossd.rpc import protocol
 from lossd.rpc.retry import Retry
@@ -53,13 +52,13 @@ class Channel:
             error = protocol.ended_error(self._lifetime)
         raise error
 
-    def attempt_small(self, call: Call, asked: Transport, retry: Retry, start_s: float) -> Result:
-        """The result of a small call. Raises Error.
+    def attempt_small(self, form: Form, body: bytes, asked: Transport, retry: Retry, start_s: float) -> Result:
+        """The result of a small call, whose request is `body`. Raises Error.
 
         It goes by itself whatever `asked` says: on a shared stream it would wait for two other threads.
         """
-        answer = self.attempt(call.rpc, call.body(), retry.remaining_s())
-        return results.read_result(call, answer, time.perf_counter() - start_s)
+        answer = self.attempt(form.rpc, body, retry.remaining_s())
+        return result_of(form, answer, time.perf_counter() - start_s)
 
     def start(self, pipe: Pipe, timeout_s: float | None) -> Any:
         """A Stream call that sends what `pipe` iterates over. Raises Error."""

@@ -24,6 +24,7 @@ from lossd.request.option_values import (
     enumerations,
     flag,
     integer_option,
+    is_plain,
     number_option,
     unknown_value,
 )
@@ -72,8 +73,6 @@ METHODS: dict[str, Method] = {
 MAPPED_BYTES = 1 << 20
 # The most that a protobuf message can hold.
 MOST_BYTES = 2**31 - 1
-# Types of values that mean the same whenever they are equal: what is asked with them is remembered.
-_PLAIN = frozenset({bool, float, int, str})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +111,6 @@ class Call:
         return self.asked.request.FromString(self.body())
 
     @property
-    def response(self) -> type[Message]:
-        return self.asked.response
-
-    @property
     def nbytes(self) -> int:
         """Of all tensors that do not lie in shared memory."""
         size = 0
@@ -138,8 +133,8 @@ class Call:
         """The same call, checked, its tensors in memory that the caller cannot change any more."""
         return replace(self, operands={name: one.checked(name).owned() for name, one in self.operands.items()})
 
-    def body(self) -> bytes:
-        """The serialised request, made anew each time: each tensor is copied once, into it."""
+    def parts(self) -> list[bytes | memoryview]:
+        """The serialised request in pieces: header and elements of each tensor, the options, the placements."""
         parts: list[bytes | memoryview] = []
         numbers = _tensors(self.asked.method)
         for name, operand in self.operands.items():
@@ -150,11 +145,15 @@ class Call:
                 parts.append(wire.message_field(numbers[name], operand.reference()))
         parts.append(self.asked.encoded)
         parts.append(self.placements)
+        return parts
+
+    def body(self) -> bytes:
+        """The serialised request, made anew each time: each tensor is copied once, into it."""
         if self.nbytes > MOST_BYTES - (1 << 16):
             raise TooLarge(
                 "the request exceeds 2 GiB, the most that a message can hold", reason="MESSAGE_TOO_LARGE"
             ) from None
-        return b"".join(parts)
+        return b"".join(self.parts())
 
 
 def build(method: str, /, *operands: Tensor, out: gradient_outputs.Given = None, **options: Any) -> Call:
@@ -198,7 +197,7 @@ def _asked_of(method: str, taken: dict[str, Operand], options: Mapping[str, Any]
                 taken[name] = tensors.take(name, value)
         elif value is not None:
             plain[name] = value
-            remember = remember and type(value) in _PLAIN
+            remember = remember and is_plain(value)
         elif name not in _messages(method)[2]:
             raise unexpected(method, name)
     return (_remembered if remember else _ask)(method, **plain)

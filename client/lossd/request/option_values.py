@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from operator import index
+from sys import getsizeof
 from typing import Any
 
 from lossd.errors import InvalidArgument, shown_value
 
 _INT64 = range(-(2**63), 2**63)
+# Of values that mean the same whenever their types are the same and they are equal; and how large those and how many
+# names are remembered: no option that is right has more.
+_PLAIN = frozenset({bool, float, int, str, type(None)})
+_MOST_VALUE_BYTES, _MOST_NAMES = 128, 8
+
+
+def is_plain(value: Any) -> bool:
+    """Whether what is asked with the value may be remembered by it: never what its owner could change."""
+    kind = type(value)
+    if kind is tuple:
+        return len(value) <= _MOST_NAMES and all(type(one) is str and is_plain(one) for one in value)
+    return kind in _PLAIN and getsizeof(value) <= _MOST_VALUE_BYTES
 
 
 def number_option(name: str, value: Any) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 
 from lossd.errors import CLIENT_CLOSED, EMBEDDED_ENDED, DeadlineExceeded, Error, NotServed, Unavailable
@@ -54,6 +55,7 @@ class Lifetime:
         return self.closed or self.ended
 
 
+@lru_cache(maxsize=256)
 def metadata(request_bytes: int, max_response_bytes: int) -> tuple[tuple[str, str], ...]:
     """The request's size, admitted before its body is read, and the largest answer that this client takes."""
     return ("lossd-request-bytes", str(request_bytes)), ("lossd-max-response-bytes", str(max_response_bytes))

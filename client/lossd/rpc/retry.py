@@ -73,20 +73,22 @@ class Retry:
         clock: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
+        now_s = clock()
         self._bounded = bounded
         self._clock = clock
         self._uniform = uniform
         self._timeout_s = timeout_s
-        self._end_s = clock() + timeout_s
+        self._end_s = now_s + timeout_s
         self._lifetime = lifetime or Lifetime()
-        self._connect_end_s = clock() + self._lifetime.connect_timeout_s
+        self._connect_end_s = now_s + self._lifetime.connect_timeout_s
         self._connecting = False
         self._waits = 0
 
     def remaining_s(self) -> float:
         """Seconds that the next attempt has; never negative."""
         self._connecting = not self._lifetime.reached and self._connect_end_s < self._end_s
-        return max(0.0, (self._connect_end_s if self._connecting else self._end_s) - self._clock())
+        left_s = (self._connect_end_s if self._connecting else self._end_s) - self._clock()
+        return left_s if left_s > 0.0 else 0.0
 
     def extend(self) -> None:
         """New ground was covered: the time for repeating begins anew, unless the whole call is bounded."""

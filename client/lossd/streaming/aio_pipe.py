@@ -74,6 +74,11 @@ class Pipe:
         except Exception as error:
             await self._received.put(error)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether `receive` finds something without waiting."""
+        return not self._received.empty()
+
     async def receive(self, wait_s: float, idle_s: float) -> bytes | None:
         """The next answer, None where none comes within `wait_s` seconds. Raises what ended the stream.
 

@@ -14,7 +14,8 @@ from lossd.errors import Error
 from lossd.rpc.protocol import STREAM_ENDED, cannot_repeat, no_time_left
 from lossd.rpc.retry import Retry
 from lossd.streaming.aio_pipe import Pipe, Start
-from lossd.streaming.exchange import Evaluation, Exchange
+from lossd.streaming.evaluation import SmallEvaluation
+from lossd.streaming.exchange import Exchange
 from lossd.streaming.refused import Refused
 
 
@@ -38,7 +39,7 @@ class ReconnectingStream:
         self._retry = retry
         self._idle_s = idle_s
         self._max_message_bytes = max_message_bytes
-        self._unanswered: dict[Evaluation, None] = {}
+        self._unanswered: dict[SmallEvaluation, None] = {}
         self._refused = Refused(retry)
         self._exchange = Exchange(max_message_bytes)
         self._pipe: Pipe | None = None
@@ -49,22 +50,25 @@ class ReconnectingStream:
         """Whether anything is unanswered."""
         return bool(self._unanswered)
 
-    async def add(self, evaluation: Evaluation) -> None:
+    @property
+    def has_news(self) -> bool:
+        """Whether `take` may find something without waiting."""
+        pipe = self._pipe
+        return (pipe is not None and pipe.has_news) or not self._refused.is_empty
+
+    async def add(self, evaluation: SmallEvaluation) -> None:
         """Sends it, after those before it."""
         self._unanswered[evaluation] = None
-        await self._send(evaluation)
-
-    async def _send(self, evaluation: Evaluation) -> None:
         self._exchange.add(evaluation)
-        await self._opened().wake()
+        await (self._pipe or self._opened()).wake()
 
-    async def take(self, wait: bool) -> list[Evaluation]:
+    async def take(self, wait: bool) -> list[SmallEvaluation]:
         """Evaluations that have ended since; raises Error where the stream is cut and stays so."""
         # What the caller did in between is no time in which the server stood still.
         self._retry.extend()
         while True:
             for evaluation in self._refused.due():
-                await self._send(evaluation)
+                await self.add(evaluation)
             try:
                 body = await self._opened().receive(self._refused.next_s() if wait else 0.0, self._idle_s)
                 if body is None:
@@ -109,9 +113,9 @@ class ReconnectingStream:
         self._refused.clear()
         self._exchange = Exchange(self._max_message_bytes, self._unanswered)
 
-    def _is_over(self, evaluation: Evaluation) -> bool:
+    def _is_over(self, evaluation: SmallEvaluation) -> bool:
         """Whether an evaluation that ended is not to be sent once more."""
-        if self._refused.take(evaluation):
+        if isinstance(evaluation.outcome, Error) and self._refused.take(evaluation):
             return False
         del self._unanswered[evaluation]
         evaluation.ended()

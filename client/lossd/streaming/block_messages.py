@@ -12,6 +12,7 @@ import numpy as np
 
 from lossd import results, wire
 from lossd.errors import InternalError
+from lossd.fast_path.request_template import OPEN_FIELDS
 from lossd.request import tensors
 from lossd.request.build import Call
 from lossd.request.tensors import Operand
@@ -23,11 +24,6 @@ from lossd.v1 import tensor_pb2 as pb
 
 Part = bytes | memoryview
 
-_REQUESTS: Mapping[str, int] = {
-    field.message_type.name.removesuffix("Request"): field.number
-    for field in service_pb2.Open.DESCRIPTOR.fields
-    if field.message_type
-}
 _BLOCK: Mapping[str, int] = {field.name: field.number for field in service_pb2.Block.DESCRIPTOR.fields}
 OPEN, BLOCK, END, OPENS = (
     service_pb2.StreamRequest.DESCRIPTOR.fields_by_name[n].number for n in ("open", "block", "end", "opens")
@@ -40,16 +36,9 @@ def head(number: int, size: int) -> bytes:
     return wire.varint(number << 3 | 2) + wire.varint(size)
 
 
-def complete_open(rpc: str, body: bytes, evaluation_id: int) -> bytes:
-    """An Open that is complete in itself, as an entry of Opens. body: the request's."""
-    identity = b"\x08" + wire.varint(evaluation_id)
-    request = head(_REQUESTS[rpc], len(body))
-    return b"".join((head(1, len(identity) + len(request) + len(body)), identity, request, body))
-
-
-def together(entries: list[bytes]) -> bytes:
-    """One message of several such entries."""
-    return head(OPENS, sum(map(len, entries))) + b"".join(entries)
+def open_head(rpc: str, size: int) -> bytes:
+    """What stands before a request of `size` bytes in an Open."""
+    return head(OPEN_FIELDS[rpc], size)
 
 
 class Sending:
@@ -98,7 +87,7 @@ class Sending:
             else:
                 parts += [wire.tensor_header(number, operand.dtype, operand.shape), operand.data()]
         parts.append(fields)
-        return [head(_REQUESTS[asked.rpc], sum(map(len, parts))), *parts]
+        return [open_head(asked.rpc, sum(map(len, parts))), *parts]
 
     @staticmethod
     def _upstream(denominator: MeanDenominator, operands: Mapping[str, Operand]) -> Operand:

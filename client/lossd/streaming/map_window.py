@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from lossd.errors import Error, InvalidArgument
+from lossd.fast_path.request_template import recall
 from lossd.options import Errors
 from lossd.request.build import METHODS, Call, build
 from lossd.request.conversion_cost import are_quick
 from lossd.request.option_values import did_you_mean, integer_option, unknown_value
-from lossd.streaming.exchange import Evaluation
+from lossd.streaming.evaluation import SmallEvaluation
 
 # Bytes of their tensors, one item excepted: memory is bounded whatever an item weighs.
 WINDOW_BYTES = 64 << 20
@@ -34,7 +35,7 @@ class MapWindow:
         self._activation = METHODS[method].rpc == "Activation"
         self._options = options
         self._yield = errors == "yield"
-        self._entries: deque[Evaluation | Exception] = deque()
+        self._entries: deque[SmallEvaluation | Exception] = deque()
         self._bytes = 0
         self.exhausted = False
 
@@ -45,23 +46,38 @@ class MapWindow:
             return are_quick((), item)
         return are_quick(item if type(item) is tuple else (item,), {})
 
+    def repeated(self, item: Any, most_bytes: int, start_s: float) -> SmallEvaluation | None:
+        """The evaluation of an item like one before, its numbers taken; None for `call` to say.
+
+        most_bytes: what a message may have, either way; 0 where none is to be sent whole.
+        """
+        try:
+            found = recall(self._method, *self._arguments(item), most_bytes) if most_bytes else None
+        except (Error, TypeError):
+            return None
+        return None if found is None else SmallEvaluation(*found, start_s)
+
     def call(self, item: Any) -> Call | None:
         """The call of an item: a tuple of its tensors, a dict of tensors and options, or its only tensor.
 
         None where it is none: its place among the results then raises, or yields, why.
         """
         try:
-            if type(item) is tuple:
-                return build(self._method, *item, **self._options)
-            if isinstance(item, Mapping):
-                self._check_names(item)
-                options = {**self._options, **item}
-                tensors = [options.pop(name, None) for name in self._tensors]
-                return build(self._method, *tensors, **options)
-            return build(self._method, item, **self._options)
+            operands, options = self._arguments(item)
+            return build(self._method, *operands, **options)
         except (Error, TypeError) as error:
             self._entries.append(error)
             return None
+
+    def _arguments(self, item: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """Tensors and options. Raises TypeError."""
+        if type(item) is tuple:
+            return item, self._options
+        if isinstance(item, Mapping):
+            self._check_names(item)
+            options = {**self._options, **item}
+            return tuple([options.pop(name, None) for name in self._tensors]), options
+        return (item,), self._options
 
     def _check_names(self, item: Mapping[str, Any]) -> None:
         """Raises TypeError where a tensor is missing and something else is there in its place."""
@@ -71,7 +87,7 @@ class MapWindow:
             hint = next((near for name in item if (near := did_you_mean(name, missing))), "")
             raise TypeError(f"an item of {self._method} has no {missing[0]!r}, it has {there}{hint}")
 
-    def add(self, evaluation: Evaluation) -> None:
+    def add(self, evaluation: SmallEvaluation) -> None:
         self._entries.append(evaluation)
         self._bytes += evaluation.nbytes
 
@@ -88,23 +104,25 @@ class MapWindow:
     def is_empty(self) -> bool:
         return not self._entries
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the first item's result is there."""
-        if not self._entries:
-            return False
-        first = self._entries[0]
-        return isinstance(first, Exception) or first.outcome is not None
+    def ready(self) -> list[Any]:
+        """The results of the first items, as far as they are there, which leave the window.
 
-    def pop(self) -> Any:
-        """The first item's result: its Error is raised, or returned where errors are yielded."""
-        first = self._entries.popleft()
-        outcome: Any = first
-        if isinstance(first, Evaluation):
-            self._bytes -= first.nbytes
-            outcome = first.outcome
-        if not isinstance(outcome, Exception):
-            return outcome.loss if self._activation else outcome
-        if self._yield and isinstance(outcome, Error):
-            return outcome
-        raise outcome
+        A failed one is its Error where errors are yielded. Else it is raised, once those before it have left.
+        """
+        found: list[Any] = []
+        entries = self._entries
+        while entries:
+            first = entries[0]
+            outcome: Any = first if isinstance(first, Exception) else first.outcome
+            if outcome is None:
+                break
+            failed = isinstance(outcome, Exception)
+            if failed and not (self._yield and isinstance(outcome, Error)):
+                if found:
+                    break
+                raise outcome
+            entries.popleft()
+            if not isinstance(first, Exception):
+                self._bytes -= first.nbytes
+            found.append(outcome.loss if self._activation and not failed else outcome)
+        return found

@@ -6,8 +6,8 @@ once, or follow each other fast, share one, which ends when they do.
 
 from __future__ import annotations
 
+from lossd.fast_path.request_template import Form
 from lossd.options import Transport
-from lossd.request.build import Call
 
 # Larger tensors would hold up the calls that share their message.
 MOST_BYTES = 1 << 15
@@ -22,7 +22,7 @@ LIFE_S = 30.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
 
-def may_join(call: Call, asked: Transport) -> bool:
+def may_join(call: Form, asked: Transport) -> bool:
     """Whether the call may share a stream. Not one with `out`: an answer that nobody waits for would be written there.
 
     Its body is below MOST_BYTES, so its answer is below 1 MiB.

@@ -11,24 +11,23 @@ from typing import Any
 import grpc.aio
 
 from lossd.errors import DeadlineExceeded, Error
-from lossd.request.build import Call
+from lossd.fast_path.request_template import Form
 from lossd.results import Result
-from lossd.routing.route import Route
-from lossd.streaming.exchange import Evaluation, Exchange
+from lossd.streaming.evaluation import SmallEvaluation
+from lossd.streaming.exchange import Exchange
 from lossd.streaming.multiplex_policy import IDLE_S, LIFE_S
 
 # Told once, when the stream is over: whether it failed, and whether it had answered anything.
 Ended = Callable[[bool, bool], None]
 
 
-class Awaited(Evaluation):
+class Awaited(SmallEvaluation):
     """An evaluation with the future that its answer, or its end without one, wakes."""
 
     __slots__ = ("woken",)
 
-    def __init__(self, call: Call, start_s: float, woken: asyncio.Future[None]) -> None:
-        super().__init__(Route(call), start_s)
-        self.read_now()
+    def __init__(self, form: Form, body: bytes, start_s: float, woken: asyncio.Future[None]) -> None:
+        super().__init__(form, [b"", body], start_s)
         self.woken = woken
 
     def wake(self) -> None:
@@ -53,9 +52,12 @@ class SharedStream:
         self._idle = self._loop.call_later(IDLE_S, self._tick)
         self._tasks = [self._loop.create_task(self._send()), self._loop.create_task(self._read())]
 
-    async def ask(self, call: Call, start_s: float, timeout_s: float) -> Result | None:
-        """The call's result; None where the stream ended without it. Raises the Error that it failed with alone."""
-        awaited = Awaited(call, start_s, self._loop.create_future())
+    async def ask(self, form: Form, body: bytes, start_s: float, timeout_s: float) -> Result | None:
+        """The result of a call, whose request is `body`; None where the stream ended without it.
+
+        Raises the Error that it failed with alone.
+        """
+        awaited = Awaited(form, body, start_s, self._loop.create_future())
         self._awaited.add(awaited)
         self._exchange.add(awaited)
         self._moved = True

@@ -84,12 +84,17 @@ class Pipe:
             self._failure = self._failure or failure
             self._changed.notify_all()
 
+    @property
+    def has_news(self) -> bool:
+        """Whether `receive` finds something without waiting."""
+        return bool(self._received) or self._closed
+
     def receive(self, wait_s: float, idle_s: float) -> bytes | None:
         """The next answer, None where none comes within `wait_s` seconds. Raises what ended the stream.
 
         DeadlineExceeded where nothing was sent and nothing came for `idle_s` seconds of waiting.
         """
-        if not (wait_s or self._received or self._closed):
+        if not (wait_s or self.has_news):
             return None
         since_s = time.monotonic()
         with self._changed:

@@ -14,7 +14,8 @@ from lossd.concurrency.threads import sleep
 from lossd.errors import Error
 from lossd.rpc.protocol import STREAM_ENDED, cannot_repeat, no_time_left
 from lossd.rpc.retry import Retry
-from lossd.streaming.exchange import Evaluation, Exchange
+from lossd.streaming.evaluation import SmallEvaluation
+from lossd.streaming.exchange import Exchange
 from lossd.streaming.pipe import Pipe, Start
 from lossd.streaming.refused import Refused
 
@@ -39,7 +40,7 @@ class ReconnectingStream:
         self._retry = retry
         self._idle_s = idle_s
         self._max_message_bytes = max_message_bytes
-        self._unanswered: dict[Evaluation, None] = {}
+        self._unanswered: dict[SmallEvaluation, None] = {}
         self._refused = Refused(retry)
         self._exchange = Exchange(max_message_bytes)
         self._pipe: Pipe | None = None
@@ -50,22 +51,25 @@ class ReconnectingStream:
         """Whether anything is unanswered."""
         return bool(self._unanswered)
 
-    def add(self, evaluation: Evaluation) -> None:
+    @property
+    def has_news(self) -> bool:
+        """Whether `take` may find something without waiting."""
+        pipe = self._pipe
+        return (pipe is not None and pipe.has_news) or not self._refused.is_empty
+
+    def add(self, evaluation: SmallEvaluation) -> None:
         """Sends it, after those before it."""
         self._unanswered[evaluation] = None
-        self._send(evaluation)
-
-    def _send(self, evaluation: Evaluation) -> None:
         self._exchange.add(evaluation)
-        self._opened().wake()
+        (self._pipe or self._opened()).wake()
 
-    def take(self, wait: bool) -> list[Evaluation]:
+    def take(self, wait: bool) -> list[SmallEvaluation]:
         """Evaluations that have ended since; raises Error where the stream is cut and stays so."""
         # What the caller did in between is no time in which the server stood still.
         self._retry.extend()
         while True:
             for evaluation in self._refused.due():
-                self._send(evaluation)
+                self.add(evaluation)
             try:
                 body = self._opened().receive(self._refused.next_s() if wait else 0.0, self._idle_s)
                 if body is None:
@@ -110,9 +114,9 @@ class ReconnectingStream:
         self._refused.clear()
         self._exchange = Exchange(self._max_message_bytes, self._unanswered)
 
-    def _is_over(self, evaluation: Evaluation) -> bool:
+    def _is_over(self, evaluation: SmallEvaluation) -> bool:
         """Whether an evaluation that ended is not to be sent once more."""
-        if self._refused.take(evaluation):
+        if isinstance(evaluation.outcome, Error) and self._refused.take(evaluation):
             return False
         del self._unanswered[evaluation]
         evaluation.ended()

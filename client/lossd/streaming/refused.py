@@ -10,7 +10,7 @@ from math import inf
 
 from lossd.errors import Error
 from lossd.rpc.retry import Retry
-from lossd.streaming.exchange import Evaluation
+from lossd.streaming.evaluation import SmallEvaluation
 
 
 class Refused:
@@ -19,10 +19,10 @@ class Refused:
     def __init__(self, retry: Retry, clock: Callable[[], float] = time.monotonic) -> None:
         self._retry = retry
         self._clock = clock
-        self._waiting: list[tuple[float, int, Evaluation]] = []
+        self._waiting: list[tuple[float, int, SmallEvaluation]] = []
         self._order = count()
 
-    def take(self, evaluation: Evaluation) -> bool:
+    def take(self, evaluation: SmallEvaluation) -> bool:
         """Whether an evaluation that ended is to be sent again: then it waits here."""
         if not isinstance(evaluation.outcome, Error) or evaluation.spent:
             return False
@@ -35,7 +35,11 @@ class Refused:
         heappush(self._waiting, (self._clock() + wait_s, next(self._order), evaluation))
         return True
 
-    def due(self) -> list[Evaluation]:
+    @property
+    def is_empty(self) -> bool:
+        return not self._waiting
+
+    def due(self) -> list[SmallEvaluation]:
         """Those whose time has come, which wait no longer."""
         found = []
         while self._waiting and self._waiting[0][0] <= self._clock():

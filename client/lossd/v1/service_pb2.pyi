@@ -1046,7 +1046,9 @@ class StreamRequest(_message.Message):
 
     @_builtins.property
     def end(self) -> Global___End:
-        """Ends an evaluation. If the stream ends before it, the evaluation is dropped without an answer."""
+        """Ends an evaluation. If the client ends the stream before it, the evaluation fails with INVALID_ARGUMENT
+        (END_MISSING), and the stream ends with OK.
+        """
 
     @_builtins.property
     def opens(self) -> Global___Opens:

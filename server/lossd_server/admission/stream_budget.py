@@ -1,92 +1,27 @@
-"""Stream budget: how much of what admission allows streams may hold. Pure policy, no clock and no I/O.
-
-In the middle of a stream there is nothing to refuse: what finds no room waits, and is not read on. So streams leave a
-quarter to unary calls, which are refused when there is none. Two kinds of bytes: those of a message in work, which
-always finish, and those that an Open leaves until its evaluation ends. The second have half of the streams' share at
-most and are refused beyond it, and one message of the first is always taken: so streams never wait for each other in
-a circle.
-"""
+"""Stream budget: what one stream is charged with, message by message. Pure, no clock and no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from lossd_server.admission.byte_budget import RETRY_AFTER_S, Admission
-from lossd_server.errors import Overloaded
-
-# Of an evaluation that is open, beside its Open's bytes.
-EVALUATION_BYTES = 4096
-
-
-class StreamsBudget:
-    """Counts the bytes of all streams, in work and left by Opens, into what admission counts."""
-
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
-        self._share = max(admission.max_message_bytes, admission.max_bytes // 4 * 3)
-        self._in_work = 0
-        self._left = 0
-
-    def take(self, size: int) -> bool:
-        """Charges a message of `size` bytes. False: others must finish first."""
-        admission = self._admission
-        if self._in_work and (
-            self._in_work + self._left + size > self._share or admission.bytes + size > admission.max_bytes
-        ):
-            return False
-        self._in_work += size
-        admission.bytes += size
-        return True
-
-    def leave(self, size: int) -> None:
-        """The charge of a message becomes that of an evaluation, which is itself a few objects more. Raises
-        Overloaded, and changes nothing then."""
-        most = self._share // 2
-        if self._left + size + EVALUATION_BYTES > most:
-            raise Overloaded(
-                f"the server is full: evaluations hold {self._left} bytes of at most {most}, and this one has {size}",
-                reason="OVERLOADED",
-                metadata={"size_bytes": size, "inflight_bytes": self._left, "max_inflight_bytes": most},
-                retry_after_s=RETRY_AFTER_S,
-            )
-        self._in_work -= size
-        self._left += size + EVALUATION_BYTES
-        self._admission.bytes += EVALUATION_BYTES
-
-    def grow(self, size: int) -> None:
-        """Charges `size` bytes more for a message in work. Raises Overloaded, and changes nothing then."""
-        admission = self._admission
-        if self._in_work + self._left + size > self._share or admission.bytes + size > admission.max_bytes:
-            raise admission.overloaded(size)
-        self._in_work += size
-        admission.bytes += size
-
-    def give(self, size: int, left: bool) -> None:
-        """Gives a charge back; left: whether it is an evaluation's."""
-        if left:
-            self._left -= size
-        else:
-            self._in_work -= size
-        self._admission.bytes -= size
-
-    def enter(self) -> None:
-        """A stream that holds something counts as a request."""
-        self._admission.requests += 1
-
-    def exit(self) -> None:
-        self._admission.requests -= 1
+from lossd_server.admission.stream_shares import EVALUATION_BYTES, ConnectionShare, Part, StreamsBudget
 
 
 class Reservation:
-    """One message's bytes, given back when the last of its holders has dropped it. `account` is its stream's."""
+    """One message's bytes, given back when the last of its holders has dropped it. `account` is its stream's.
 
-    __slots__ = ("_account", "_holders", "_left", "size")
+    size: what is charged. needs: what is known to be held, so far: less, where an answer was charged in advance.
+    """
 
-    def __init__(self, account: StreamBudget, size: int) -> None:
+    __slots__ = ("_account", "_holders", "left", "needs", "part", "size")
+
+    def __init__(self, account: StreamBudget, size: int, needs: int, part: Part) -> None:
         self.size = size
+        self.needs = needs
+        self.part = part
+        self.left = False  # by an Open, to its evaluation
         self._account = account
         self._holders = 1
-        self._left = False
 
     def hold(self) -> Reservation:
         self._holders += 1
@@ -95,68 +30,100 @@ class Reservation:
     def drop(self) -> None:
         self._holders -= 1
         if not self._holders:
-            self._account.give(self.size, self._left)
+            self._account.give(self)
 
-    def grow(self, size: int) -> None:
-        """For what its evaluations copied out of shared memory. Raises Overloaded."""
-        if size:
-            self._account.grow(size)
-            self.size += size
+    def grow(self, more: int) -> None:
+        """For what its evaluations copied out of shared memory, and for their answers. Raises Overloaded."""
+        missing = self.needs + more - self.size
+        if missing > 0:
+            self._account.grow(self, missing)
+        self.needs += more
+
+    def settle(self, needs: int | None = None) -> None:
+        """It is known now what is held, `needs` where it is given: whether there is room for it or not."""
+        if needs is not None:
+            self.needs = needs
+        if self.needs != self.size:
+            self._account.resize(self, self.needs)
 
     def leave(self) -> None:
         """For as long as an evaluation lasts. Raises Overloaded."""
-        self._account.leave(self.size)
-        self.size += EVALUATION_BYTES
-        self._left = True
+        self.settle()
+        self._account.leave(self)
+        self.needs = self.size
+
+
+class WantedRoom:
+    """A message that waits for room (`fair_line.Attempt`). size: what it is charged with until `needs` is settled."""
+
+    __slots__ = ("_account", "_needs", "size")
+
+    def __init__(self, account: StreamBudget, needs: int, size: int) -> None:
+        self._account = account
+        self._needs = needs
+        self.size = size
+
+    def take(self) -> Reservation | None:
+        return self._account.take(self.size, self._needs)
+
+    def take_little(self) -> Reservation | None:
+        return self._account.take_little(self.size, self._needs)
 
 
 class StreamBudget:
     """One stream's charges: `messages` and `bytes` in work. changed: called when some are given back."""
 
-    def __init__(self, room: StreamsBudget, changed: Callable[[], None]) -> None:
+    def __init__(self, room: StreamsBudget, share: ConnectionShare, changed: Callable[[], None]) -> None:
         self.messages = 0
         self.bytes = 0
-        self._left = 0
         self._room = room
+        self._share = share
         self._changed = changed
+        self._held = [0, 0, 0]  # by part
         self._charges = 0
         self._closed = False
 
-    def take(self, size: int) -> Reservation | None:
-        """The charge of a message; None where there is no room yet."""
-        if not self._room.take(size):
-            return None
-        if not self._charges:
-            self._room.enter()
-        self._charges += 1
-        self.messages += 1
-        self.bytes += size
-        return Reservation(self, size)
+    def take(self, size: int, needs: int | None = None) -> Reservation | None:
+        """The charge of a message; None where there is no room yet. needs: see Reservation."""
+        return self._taken(size, needs, Part.IN_WORK) if self._room.take(size, self._share) else None
 
-    def grow(self, size: int) -> None:
+    def take_little(self, size: int, needs: int | None = None) -> Reservation | None:
+        """The same, of what is kept for those that hold little."""
+        return self._taken(size, needs, Part.LITTLE) if self._room.take_little(size, self._share) else None
+
+    def grow(self, charge: Reservation, more: int, forced: bool = False) -> None:
         if self._closed:
             return
-        self._room.grow(size)
-        self.bytes += size
+        part = self._room.grow(charge.size, more, charge.part, self._share, forced)
+        self._stands(charge, charge.size + more, part)
 
-    def leave(self, size: int) -> None:
-        if self._closed:
+    def resize(self, charge: Reservation, size: int) -> None:
+        if self._closed or size == charge.size:
             return
-        self._room.leave(size)
-        self.messages -= 1
-        self.bytes -= size
-        self._left += size + EVALUATION_BYTES
-
-    def give(self, size: int, left: bool) -> None:
-        if self._closed:
-            return
-        if left:
-            self._left -= size
+        if size > charge.size:
+            self.grow(charge, size - charge.size, forced=True)
         else:
+            self._room.give(charge.size - size, charge.part, self._share)
+            self._stands(charge, size, charge.part)
+            self._changed()
+
+    def leave(self, charge: Reservation) -> None:
+        if self._closed:
+            return
+        part = self._room.leave(charge.size, charge.part, self._share)
+        self.messages -= 1
+        self.bytes -= charge.size
+        charge.left = True
+        self._stands(charge, charge.size + EVALUATION_BYTES, part)
+
+    def give(self, charge: Reservation) -> None:
+        if self._closed:
+            return
+        self._room.give(charge.size, charge.part, self._share)
+        self._stands(charge, 0, charge.part)
+        if not charge.left:
             self.messages -= 1
-            self.bytes -= size
         self._charges -= 1
-        self._room.give(size, left)
         if not self._charges:
             self._room.exit()
         self._changed()
@@ -166,8 +133,26 @@ class StreamBudget:
         if self._closed:
             return
         self._closed = True
+        for part in Part:
+            self._room.give(self._held[part], part, self._share)
         if self._charges:
-            self._room.give(self.bytes, left=False)
-            self._room.give(self._left, left=True)
             self._room.exit()
+        self._room.end(self._share)
         self._changed()
+
+    def _taken(self, size: int, needs: int | None, part: Part) -> Reservation:
+        if not self._charges:
+            self._room.enter()
+        self._charges += 1
+        self.messages += 1
+        self.bytes += size
+        self._held[part] += size
+        return Reservation(self, size, size if needs is None else needs, part)
+
+    def _stands(self, charge: Reservation, size: int, part: Part) -> None:
+        """A charge is of `size` bytes from now on, counted there."""
+        self._held[charge.part] -= charge.size
+        self._held[part] += size
+        if not charge.left:
+            self.bytes += size - charge.size
+        charge.size, charge.part = size, part

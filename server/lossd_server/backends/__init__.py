@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from lossd_server.jobs.job import Computed, Job, Launch
 
@@ -13,12 +13,36 @@ class DeviceLost(RuntimeError):
 
 
 class Prepared(Protocol):
-    """A job whose numbers are read, and whose answers are written, where they were when it was made ready."""
+    """A small job, described once. Those of one `kernel` can be computed together."""
 
-    scale_address: int  # of the float64 that its gradients are multiplied by: `Launch.scale`
+    @property
+    def record(self) -> bytes:
+        """As the kernels read it: whoever computes it puts other addresses in."""
 
-    def run(self) -> bool:
-        """Computes it; False where a value is refused. Only for the thread that prepared it."""
+    @property
+    def units(self) -> int:
+        """What a piece of all of it counts to."""
+
+    @property
+    def kernel(self) -> Callable[..., None]:
+        """What computes it."""
+
+    @property
+    def zero(self) -> Any:
+        """0 in the type in which it is computed."""
+
+
+class PreparedRoom(Protocol):
+    """Memory in which prepared jobs are put together; of the thread that made it.
+
+    records, pieces: addresses of the kernels' table and of its pieces, to be filled in.
+    """
+
+    records: int
+    pieces: int
+
+    def run(self, kernel: Callable[..., None], zero: Any, count: int) -> None:
+        """Computes the first `count` pieces; each has its fault then, or −1."""
 
 
 @runtime_checkable
@@ -37,7 +61,7 @@ class Backend(Protocol):
 
     name: str  # "numba" or "triton"
     device: str  # for people: "AMD EPYC, 2 threads"
-    inline_bytes: int  # batches up to this size are worth computing on the caller's thread, without a hand-over
+    inline_ns: float  # a batch that takes no longer is worth computing on the caller's thread, without a hand-over
 
     warm_up_steps: int  # how often `warm_up` reports
 
@@ -51,11 +75,17 @@ class Backend(Protocol):
         runs the jobs one by one.
         """
 
-    def prepare(self, job: Job, computed: Computed) -> Prepared | None:
-        """The job, to be run many times with the numbers then in its input and target, its answers in `computed`.
+    def kernel_ns(self, job: Job) -> float:
+        """About how long the caller's thread is busy with a job once it is converted: rather more than less."""
+
+    def prepare(self, launch: Launch, computed: Computed) -> Prepared | None:
+        """A small job, to be computed many times with other numbers and places; computed: which answers it has.
 
         None where that gains nothing: such a job goes through `run`.
         """
+
+    def room(self, jobs: int) -> PreparedRoom | None:
+        """Room for so many prepared jobs, on this thread; None where none are prepared."""
 
     def close(self) -> None:
         """Stops threads and gives memory back."""

@@ -7,9 +7,9 @@ loop's thread.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 # Keys in lower case; the values of keys that end in -bin are bytes.
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
@@ -17,6 +17,20 @@ Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 # A message as it came: a large one may be memory of its own, that nobody else writes to.
 Body: TypeAlias = bytes | memoryview
+
+# A message as it leaves: a large one may be in parts, bytes and views of bytes, which nobody changes any more.
+Parts: TypeAlias = tuple[bytes | memoryview, ...]
+Message: TypeAlias = bytes | Parts
+
+
+def whole_message(message: Message) -> bytes:
+    """The message in one piece."""
+    return message if isinstance(message, bytes) else b"".join(message)
+
+
+def message_bytes(message: Message) -> int:
+    """How long the message is."""
+    return len(message) if isinstance(message, bytes) else sum(map(len, message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +64,31 @@ class ServerCall(Protocol):
     def peer(self) -> str:
         """The client's address, for logs."""
 
+    @property
+    def connection(self) -> Hashable:
+        """What the call came on: the same for calls of one connection. Each connection has its share of every bound."""
+
     async def next_size(self) -> int | None:
         """Bytes of the message that `read` gives next, where the front can tell before it lets the message in."""
 
     async def read(self) -> Body | None:
         """The next message; None once the client has sent all."""
 
-    async def write(self, message: bytes) -> None:
+    async def write(self, message: Message) -> None:
         """Sends one message of several. Returns when the connection takes more; one writer at a time."""
+
+    def abandon(self) -> bool:
+        """Ends a call whose answer is there and is not taken: its client hears of a reset.
+
+        False where the front has handed the answer on, and cannot take it back.
+        """
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Has `callback` called once, when the call is over: its end was handed over, or nobody waits for it."""
 
 
 # Handles a call to its end: the status after the messages written, or the call's last message, which says OK.
-Handler: TypeAlias = Callable[[ServerCall], Awaitable[bytes | Status]]
+Handler: TypeAlias = Callable[[ServerCall], Awaitable[Message | Status]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +99,33 @@ class RpcMethod:
     streams: bool = False
 
 
+class WholeCall(NamedTuple):
+    """A call that is here whole before anything was answered: its only message, and no more to come."""
+
+    method: str
+    metadata: Metadata
+    message: bytes
+
+
+# Answers those of the calls that need not wait, by their last messages, which say OK. None: to be handled as any call;
+# nothing has been done for it. Where there are fewer answers than calls, one at least, the others are to be asked for
+# again in another turn of the loop. Raises nothing.
+AnswerAtOnce: TypeAlias = Callable[[Sequence[WholeCall]], Sequence[bytes | None]]
+
+
+def none_at_once(calls: Sequence[WholeCall]) -> Sequence[bytes | None]:
+    """Leaves all to their handlers."""
+    return [None] * len(calls)
+
+
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """What paths lead to. unknown: handles the calls of any other path."""
+    """What paths lead to. unknown: handles the calls of any other path. at_once: asked first for small whole calls, by
+    a front that gets several at a time."""
 
     methods: Mapping[str, RpcMethod]
     unknown: RpcMethod
+    at_once: AnswerAtOnce = none_at_once
 
 
 class Front(Protocol):

@@ -55,6 +55,15 @@ class Settings:
     )
     insecure: bool = _setting("network", False, "allow addresses that other machines can reach, without TLS")
     max_connections: int = _setting("network", 4096, "open connections for each address")
+    max_connection_idle_s: float = _setting(
+        "network", 900.0, "seconds after which a connection without a call is closed"
+    )
+    max_connection_age_s: float = _setting(
+        "network",
+        0.0,
+        "seconds after which a connection takes no further calls, give or take a tenth; those under way go on",
+        shown="any age",
+    )
     front: str = _setting(
         "network", "grpcio", "what turns connections into calls: gRPC's own library, or lossd's HTTP/2", FRONTS
     )
@@ -118,7 +127,7 @@ class Settings:
             choices = one.metadata["choices"]
             if choices and value not in choices:
                 raise SettingsError(f"{one.name} must be one of {', '.join(choices)}, not {value!r}")
-            if isinstance(value, float) and not (isfinite(value) and value > 0):
+            if isinstance(value, float) and not (isfinite(value) and (value > 0 or value == 0 == one.default)):
                 raise SettingsError(f"{one.name} = {value} must be a finite number of seconds above 0")
             if one.name.startswith("max_") and value <= 0 and not (value == 0 == one.default):
                 raise SettingsError(f"{one.name} = {value} must be above 0")

@@ -13,14 +13,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
 from queue import SimpleQueue
 from typing import Any, Protocol
 
 from lossd_server.backends import Backend, DeviceLost
+from lossd_server.call.contract import Message
 from lossd_server.engine.batcher import Batch, Batcher, Waiting
 from lossd_server.engine.chunked_job import ChunkedJob
-from lossd_server.engine.evaluate import carry_of_parts, evaluate
+from lossd_server.engine.evaluate import evaluate
 from lossd_server.engine.finish import answer_of_parts
+from lossd_server.engine.job_cost import INLINE_PART_NS, PART_NS, job_ns
 from lossd_server.errors import (
     OUT_OF_MEMORY_RETRY_S,
     DeadlineOver,
@@ -55,9 +59,6 @@ DEVICE_LOST_RETRY_S = 1.0
 DEVICE_LOST = "DEVICE_LOST"  # the reason that a lost device's callers are given
 # Turns of the loop that a job waits for those that are being read: microseconds. gRPC's loop accepts one call a turn.
 GATHER_TURNS = 4
-# Bytes read and written of a streamed block, or of a stack of small evaluations, that is computed on the loop: 0.1 to
-# 0.2 ms, less than reading it took. The hand-over there and back was a tenth of a stream's time.
-INLINE_PART_BYTES = 11 << 18
 
 
 class Worker:
@@ -71,11 +72,17 @@ class Worker:
         self.lost = asyncio.Event()  # the device cannot be used any more: nothing but a new process helps
         self.arriving = 0  # calls whose message is still being read: kept by the service
         self._backend = backend
-        self._inline_bytes = backend.inline_bytes
-        self._inline_part_bytes = INLINE_PART_BYTES if backend.inline_bytes else 0
-        small_bytes = backend.inline_bytes or max_batch_bytes // 64
-        piece_bytes = piece_bytes or max_batch_bytes // 2
-        self._batcher: Batcher[Reply] = Batcher(max_batch_bytes, max_batch_rows, small_bytes, piece_bytes)
+        self._inline_ns = backend.inline_ns
+        self._inline_part_ns = INLINE_PART_NS if backend.inline_ns else 0.0
+        self._batcher: Batcher[Reply] = Batcher(
+            max_batch_bytes,
+            max_batch_rows,
+            max_batch_bytes if backend.inline_ns else max_batch_bytes // 64,
+            piece_bytes or max_batch_bytes // 2,
+            cost=partial(job_ns, backend),
+            small_ns=backend.inline_ns or inf,
+            max_ns=PART_NS,
+        )
         self._loop = asyncio.get_running_loop()
         self._gathering = False  # a flush is scheduled
         self._turns = 0  # that it has been put off for
@@ -85,9 +92,9 @@ class Worker:
         self._thread = threading.Thread(target=self._serve, name="lossd-worker", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job, deadline: float) -> Waiting[asyncio.Future[bytes]]:
+    def submit(self, job: Job, deadline: float) -> Waiting[asyncio.Future[Message]]:
         """Puts `job` in line. `deadline` is on time.monotonic. The answer's bytes, or an exception, come to `reply`."""
-        waiting: Waiting[asyncio.Future[bytes]] = Waiting(
+        waiting: Waiting[asyncio.Future[Message]] = Waiting(
             job, deadline, time.monotonic_ns(), self._loop.create_future()
         )
         self.submit_all((waiting,))
@@ -131,14 +138,14 @@ class Worker:
 
     def _take_one(self, now: float) -> None:
         if self._busy:  # small jobs need not wait for the thread, which has large ones
-            batch, late = self._batcher.take_small(now, self._inline_bytes) if self._inline_bytes else (None, [])
+            batch, late = self._batcher.take_small(now, self._inline_ns) if self._inline_ns else (None, [])
         else:
             batch, late = self._batcher.take(now)
         for waiting in late:
             _answer(waiting, deadline_over())
         if batch is None:
             return
-        if batch.bytes <= (self._inline_bytes if batch.waiting[0].carry is None else self._inline_part_bytes):
+        if batch.cost_ns <= (self._inline_ns if batch.waiting[0].carry is None else self._inline_part_ns):
             self._deliver(batch, self._outcomes(batch))
         else:
             self._busy = True
@@ -202,6 +209,8 @@ def compute(backend: Backend, batch: Batch[Reply]) -> list[Outcome]:
 
     A batch that fails as a whole is run again job by job, so that only the culprit fails.
     """
+    if all(waiting.job is None for waiting in batch.waiting):  # nobody waits any more
+        return [deadline_over()] * len(batch.jobs)
     start_ns = time.monotonic_ns()
     try:
         answers = evaluate(backend, batch.jobs, [waiting.carry for waiting in batch.waiting])
@@ -210,14 +219,14 @@ def compute(backend: Backend, batch: Batch[Reply]) -> list[Outcome]:
         return [
             answer
             if isinstance(answer, Exception)
-            else (waiting.form or codec.encode)(answer, start_ns - waiting.queued_ns, took_ns, requests, rows)
+            else (waiting.form or codec.encode_parts)(answer, start_ns - waiting.queued_ns, took_ns, requests, rows)
             for waiting, answer in zip(batch.waiting, answers, strict=True)
         ]
     except DeviceLost as error:
         return [device_gone(error)] * len(batch.jobs)
     except Exception as error:
         if len(batch.jobs) > 1:
-            return [compute(backend, alone)[0] for alone in _one_by_one(batch)]
+            return [compute(backend, alone)[0] for alone in batch.one_by_one()]
         return [shortage(error) or error]
 
 
@@ -225,7 +234,7 @@ def compute_parts(
     backend: Backend, waiting: Waiting[Reply], cut: ChunkedJob, others_wait: Callable[[], bool]
 ) -> Outcome:
     """Runs parts of a huge job, one at least, until none is left or others wait. None: parts are left."""
-    form, whole = waiting.form or codec.encode, waiting.carry is None
+    form, whole = waiting.form or codec.encode_parts, waiting.carry is None
     try:
         while cut.left:
             if waiting.job is None or time.monotonic() >= waiting.deadline:
@@ -251,10 +260,7 @@ def compute_parts(
 
 def _next_part(backend: Backend, cut: ChunkedJob) -> ServerError | None:
     if cut.carry is None:
-        carry = carry_of_parts(cut.job)
-        if isinstance(carry, ServerError):
-            return carry
-        cut.carry = carry
+        return cut.begin()
     (answer,) = evaluate(backend, [cut.part()], [cut.carry])
     if isinstance(answer, ServerError):
         return moved(answer, cut.first)
@@ -267,13 +273,6 @@ def void_failed(batch: Batch[Any], outcomes: Sequence[Outcome]) -> None:
     for job, outcome in zip(batch.jobs, outcomes, strict=True):
         if job.places and isinstance(outcome, Exception):
             void(job)
-
-
-def _one_by_one(batch: Batch[Reply]) -> list[Batch[Reply]]:
-    return [
-        Batch([waiting], [job], waiting.bytes, waiting.rows, waiting.requests)
-        for waiting, job in zip(batch.waiting, batch.jobs, strict=True)
-    ]
 
 
 def _answer(waiting: Waiting[Reply], outcome: Outcome) -> None:

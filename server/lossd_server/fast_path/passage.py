@@ -1,4 +1,5 @@
-"""Compiled prologue and epilogue of a planned request (`plan`): its numbers in; sums and the rest of its answer out.
+"""Compiled prologue and epilogue of a burst of planned requests (`plan`): where their numbers lie, into the kernels'
+table; sums and the rest of their answers out.
 
 Both do what `evaluate` and `codec.encode` do, to the bit.
 """
@@ -11,7 +12,16 @@ import numpy as np
 from numba import carray
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.backends.numba.simd.memory import copy_bytes, load_one, pointer, store_one, zero_bytes
+from lossd_server.backends.numba.batch_table import PIECE, RECORD
+from lossd_server.backends.numba.simd.memory import (
+    copy_bytes,
+    load_one,
+    pointer,
+    store_one,
+    untyped_pointer,
+    zero_bytes,
+)
+from lossd_server.fast_path.protobuf_fields import double_field, loss_of, message_field_header, varint_field
 from lossd_server.jobs.jit import device_function, njit
 from lossd_server.jobs.reduction import MOST_FLOAT32, kept_classes, ordered_sum, whole
 from lossd_server.tensors.array import address_of
@@ -21,17 +31,32 @@ INT8, INT16, INT32 = int(pb.DATA_TYPE_INT8), int(pb.DATA_TYPE_INT16), int(pb.DAT
 UINT8 = int(pb.DATA_TYPE_UINT8)
 SUMMARY, TIMING = codec.SUMMARY << 3 | 2, codec.TIMING << 3 | 2
 NO_LOSS, SCALAR, BY_ROW = range(3)  # what `leave` writes of the loss
-# Addresses (0: none), offsets in the request's bytes, counts.
+NOWHERE = -1
+PARTS = 3  # of an answer's bytes that are the same in every answer: what comes before its tensors' elements
+RECORD_BYTES = RECORD.itemsize
+INPUT, TARGET, LOSSES, SUMS, INPUT_GRADIENT, TARGET_GRADIENT, VALUES, SCALE = (
+    int(RECORD.fields[name][1])  # type: ignore[index]  # of a record's fields
+    for name in (
+        "input",
+        "target",
+        "losses",
+        "chunk_sums",
+        "input_gradient",
+        "target_gradient",
+        "values",
+        "scale",
+    )
+)
+# Addresses; counts; and what ends in _at: offsets in the request's bytes, in the answer or in the working memory, or
+# NOWHERE.
 PLAN = np.dtype(
     [
         (name, np.int64)
         for name in (
-            "input",
+            "record",
+            "units",
             "input_at",
-            "input_bytes",
-            "target",
             "target_at",
-            "target_bytes",
             "target_dtype",
             "by_class",
             "by_mean",  # the denominator is the weight of the classes kept
@@ -42,27 +67,54 @@ PLAN = np.dtype(
             "class_weights",
             "row_weight",
             "row_weights",
-            "scale",
-            "cleared",
-            "cleared_bytes",
-            "sums",
+            "labels_at",  # in the working memory: the classes, as int64
+            "sums_at",  # in the working memory: what is added up
             "sums_count",
-            "loss",
+            "sums_field",  # of the record
+            "work_bytes",
+            "losses_at",  # in the answer, where they go there, as the four below
+            "input_gradient_at",
+            "target_gradient_at",
+            "values_at",
+            "loss_at",
             "loss_kind",
             "single",  # 1: the loss is float32
+            "cleared_bytes",  # of the input's gradient
+            "end_at",  # where the summary goes
+            "answer_bytes",
             "answer",
-            "end",  # where the summary goes
             "count",
             "batch_rows",
         )
     ]
+    + [("part_at", np.int64, (PARTS,)), ("part_bytes", np.int64, (PARTS,))]
     + [(name, np.float64) for name in ("upstream", "log_base", "weight_sum", "divisor")]
 )
-
-
-@njit
-def store_number(at: int, value: float) -> None:
-    store_one(at, value)
+# Of a burst: addresses and sizes of its memory. `asked` has (plan, request) a request, `places` (begin, bytes); `count`
+# and `rows` are what was brought in.
+ROOM = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "asked",
+            "places",
+            "states",
+            "records",
+            "pieces",
+            "work",
+            "work_bytes",
+            "answers",
+            "answers_bytes",
+            "count",
+            "rows",
+        )
+    ]
+)
+# Of one request on its way; piece: NOWHERE where it is not plain.
+STATE = np.dtype(
+    [(name, np.int64) for name in ("piece", "sums", "answer", "count")]
+    + [(name, np.float64) for name in ("weight_sum", "divisor")]
+)
 
 
 @device_function
@@ -79,108 +131,151 @@ def label(at: int, row: int, dtype: int) -> Any:
     return load_one(at + 8 * row, np.int64(0))
 
 
-@njit
-def enter(plans: Any, start: int) -> bool:
-    """Brings the numbers in from the request's bytes at `start`, and sets the scale where they tell the denominator.
+@device_function
+def plan_at(at: int) -> Any:
+    return carray(untyped_pointer(at), (1,), PLAN)[0]
 
-    False where that is not plain.
-    """
-    plan = plans[0]
-    copy_bytes(plan.input, start + plan.input_at, plan.input_bytes)
+
+@device_function
+def put(record: int, field: int, base: int, at: int) -> None:
+    """An address in a record's field, where there is one."""
+    if at != NOWHERE:
+        store_one(record + field, base + at)
+
+
+@device_function
+def enter_one(plan: Any, request: int, record: int, work: int, answer: int, state: Any) -> bool:
+    """False where the request is not plain."""
+    copy_bytes(record, plan.record, RECORD_BYTES)
+    store_one(record + INPUT, request + plan.input_at)
+    put(record, TARGET, request, plan.target_at)
+    put(record, plan.sums_field, work, plan.sums_at)
+    put(record, LOSSES, answer, plan.losses_at)
+    put(record, INPUT_GRADIENT, answer, plan.input_gradient_at)
+    put(record, TARGET_GRADIENT, answer, plan.target_gradient_at)
+    put(record, VALUES, answer, plan.values_at)
+    state.answer = answer
+    state.sums = work + plan.sums_at
+    state.count = plan.count
+    state.weight_sum = plan.weight_sum
+    state.divisor = plan.divisor
+    if plan.by_class:
+        labels = work + plan.labels_at
+        for row in range(plan.rows):
+            store_one(labels + 8 * row, label(request + plan.target_at, row, plan.target_dtype))
+        store_one(record + TARGET, labels)
+        wrong, total, lost, count = kept_classes(
+            carray(pointer(labels, np.int64(0)), (plan.rows,)),
+            plan.ignore_index,
+            plan.classes,
+            carray(pointer(plan.class_weight, 0.0), (plan.class_weights,)),
+            carray(pointer(plan.row_weight, 0.0), (plan.row_weights,)),
+            0.0,
+            0.0,
+        )
+        weight_sum = whole(total, lost)
+        if wrong >= 0 or count == 0 or weight_sum == 0.0:
+            return False
+        state.weight_sum = weight_sum
+        state.count = count
+        if plan.by_mean:
+            state.divisor = weight_sum
+            scale = plan.upstream / weight_sum / plan.log_base
+            if plan.single and MOST_FLOAT32 < abs(scale) < np.inf:
+                return False
+            store_one(record + SCALE, scale)
+    for part in range(PARTS):
+        at = plan.part_at[part]
+        copy_bytes(answer + at, plan.answer + at, plan.part_bytes[part])
     if plan.cleared_bytes:
-        zero_bytes(plan.cleared, plan.cleared_bytes)
-    if not plan.by_class:
-        if plan.target:
-            copy_bytes(plan.target, start + plan.target_at, plan.target_bytes)
-        return True
-    for row in range(plan.rows):
-        store_one(plan.target + 8 * row, label(start + plan.target_at, row, plan.target_dtype))
-    wrong, total, lost, count = kept_classes(
-        carray(pointer(plan.target, np.int64(0)), (plan.rows,)),
-        plan.ignore_index,
-        plan.classes,
-        carray(pointer(plan.class_weight, 0.0), (plan.class_weights,)),
-        carray(pointer(plan.row_weight, 0.0), (plan.row_weights,)),
-        0.0,
-        0.0,
-    )
-    weight_sum = whole(total, lost)
-    if wrong >= 0 or count == 0 or weight_sum == 0.0:
-        return False
-    plan.weight_sum = weight_sum
-    plan.count = count
-    if plan.by_mean:
-        plan.divisor = weight_sum
-        scale = plan.upstream / weight_sum / plan.log_base
-        store_one(plan.scale, scale)
-        return not (plan.single and MOST_FLOAT32 < abs(scale) < np.inf)
+        zero_bytes(answer + plan.input_gradient_at, plan.cleared_bytes)
     return True
 
 
 @njit
-def leave(plans: Any, took_ns: int) -> Any:
-    """Writes what depends on the sum of losses, and the timing; the response's bytes."""
-    plan = plans[0]
-    at = plan.end
-    if plan.sums:
-        sums = carray(pointer(plan.sums, 0.0), (plan.sums_count,))
+def enter(room_at: int, count: int) -> Any:
+    """Brings in the first requests of `count`: as many as there is memory for (`room.count`). How many of them are
+    plain, each of which has a piece."""
+    room = carray(untyped_pointer(room_at), (1,), ROOM)[0]
+    states = carray(untyped_pointer(room.states), (count,), STATE)
+    pieces = carray(untyped_pointer(room.pieces), (count,), PIECE)
+    work, answer = room.work, room.answers
+    plain = rows = 0
+    for i in range(count):
+        plan = plan_at(load_one(room.asked + 16 * i, np.int64(0)))
+        if (
+            work + plan.work_bytes > room.work + room.work_bytes
+            or answer + plan.answer_bytes > room.answers + room.answers_bytes
+        ):
+            count = i
+            break
+        state = states[i]
+        state.piece = NOWHERE
+        request = load_one(room.asked + 16 * i + 8, np.int64(0))
+        if not enter_one(plan, request, room.records + RECORD_BYTES * plain, work, answer, state):
+            continue
+        piece = pieces[plain]
+        piece.job = plain
+        piece.begin = 0
+        piece.end = plan.units
+        piece.fault = -1
+        state.piece = plain
+        plain += 1
+        rows += plan.batch_rows
+        work += plan.work_bytes
+        answer += plan.answer_bytes
+    room.count = count
+    room.rows = rows
+    return plain
+
+
+@njit
+def leave(room_at: int, plain: int, took_ns: int) -> None:
+    """Writes what depends on the sums of losses, and the timing; and where each answer lies in the memory of answers,
+    of 0 bytes where there is none."""
+    room = carray(untyped_pointer(room_at), (1,), ROOM)[0]
+    states = carray(untyped_pointer(room.states), (room.count,), STATE)
+    pieces = carray(untyped_pointer(room.pieces), (room.count,), PIECE)
+    for i in range(room.count):
+        state = states[i]
+        size = 0
+        if state.piece >= 0 and pieces[state.piece].fault < 0:
+            plan = plan_at(load_one(room.asked + 16 * i, np.int64(0)))
+            size = leave_one(plan, state, plain, room.rows, took_ns)
+        store_one(room.places + 16 * i, state.answer - room.answers)
+        store_one(room.places + 16 * i + 8, size)
+
+
+@device_function
+def leave_one(plan: Any, state: Any, requests: int, rows: int, took_ns: int) -> Any:
+    """The bytes of its answer."""
+    at = state.answer + plan.end_at
+    if plan.sums_count:
+        sums = carray(pointer(state.sums, 0.0), (plan.sums_count,))
         loss_sum = ordered_sum(sums, 0.0) / plan.log_base
+        loss = state.answer + plan.loss_at
         if plan.loss_kind == SCALAR:
-            loss_of(plan.loss, loss_sum / plan.divisor, plan.single)
+            loss_of(loss, loss_sum / state.divisor, plan.single)
         elif plan.loss_kind == BY_ROW:
             for row in range(plan.sums_count):
-                loss_of(plan.loss + (4 if plan.single else 8) * row, sums[row] / plan.log_base, plan.single)
-        inside = double_field(double_field(at + 2, 1, loss_sum), 2, plan.weight_sum)
-        at = message_field_header(at, SUMMARY, varint_field(inside, 3, plan.count))
+                loss_of(loss + (4 if plan.single else 8) * row, sums[row] / plan.log_base, plan.single)
+        inside = double_field(double_field(at + 2, 1, loss_sum), 2, state.weight_sum)
+        at = message_field_header(at, SUMMARY, varint_field(inside, 3, state.count))
     inside = varint_field(at + 2, 2, took_ns)
-    at = message_field_header(at, TIMING, varint_field(varint_field(inside, 3, 1), 4, plan.batch_rows))
-    return at - plan.answer
-
-
-@device_function
-def loss_of(at: int, value: float, single: bool) -> None:
-    if single:
-        store_one(at, np.float32(value))
-    else:
-        store_one(at, value)
-
-
-@device_function
-def message_field_header(at: int, tag: int, end: int) -> int:
-    """A message field around what lies from at + 2 to `end`, under 128 bytes."""
-    store_one(at, np.uint8(tag))
-    store_one(at + 1, np.uint8(end - at - 2))
-    return end
-
-
-@device_function
-def double_field(at: int, number: int, value: float) -> int:
-    """A double field, left out where it is zero, as protobuf does; where the next one goes."""
-    store_one(at, np.uint8(number << 3 | 1))
-    store_one(at + 1, value)
-    return at + 9 if load_one(at + 1, np.int64(0)) != 0 else at
-
-
-@device_function
-def varint_field(at: int, number: int, value: int) -> Any:
-    """An int64 field that is not negative, left out where it is zero."""
-    if value == 0:
-        return at
-    store_one(at, np.uint8(number << 3))
-    at += 1
-    while value > 0x7F:
-        store_one(at, np.uint8(value & 0x7F | 0x80))
-        value >>= 7
-        at += 1
-    store_one(at, np.uint8(value))
-    return at + 1
+    at = message_field_header(at, TIMING, varint_field(varint_field(inside, 3, requests), 4, rows))
+    return at - state.answer
 
 
 def warm_up() -> None:
     """Compiles, or loads, the functions above."""
-    answer = np.zeros(codec.SUMMARY_BYTES + codec.TIMING_BYTES, np.uint8)
-    plan = np.zeros(1, PLAN)
-    plan["answer"] = plan["end"] = address_of(answer)
-    enter(plan, address_of(answer))
-    leave(plan, 0)
-    store_number(address_of(answer), 0.0)
+    answers = np.zeros(codec.SUMMARY_BYTES + codec.TIMING_BYTES, np.uint8)
+    plan, rooms, states = np.zeros(1, PLAN), np.zeros(1, ROOM), np.zeros(1, STATE)
+    asked, places, record = np.zeros(2, np.int64), np.zeros(2, np.int64), np.zeros(1, RECORD)
+    asked[0] = address_of(plan)
+    plan["record"] = rooms["records"] = address_of(record)
+    for name in ("losses_at", "input_gradient_at", "target_gradient_at", "values_at", "target_at", "sums_at"):
+        plan[name] = NOWHERE
+    rooms["asked"], rooms["places"], rooms["answers"] = address_of(asked), address_of(places), address_of(answers)
+    pieces = np.zeros(1, PIECE)
+    rooms["states"], rooms["pieces"] = address_of(states), address_of(pieces)
+    leave(address_of(rooms), enter(address_of(rooms), 1), 0)

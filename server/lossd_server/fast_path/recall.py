@@ -25,7 +25,9 @@ RECALLED_BYTES = 1 << 16  # of a request: for larger ones a check is nothing bes
 KEY_BYTES = 1 << 10  # of what is compared
 CAPACITY = 1024
 ALIKE = 8  # requests of one length that are told apart
-PLANNED_BYTES = 1 << 24  # of all requests with a plan, whose memory is up to five times as much
+HELD_BYTES = 1 << 24  # of all that is kept, plans included: beyond it everything is forgotten
+# What is kept beside numbers and answers: of a request, and of its plan.
+ENTRY_BYTES, PLAN_BYTES = 1 << 12, 1 << 13
 INPUT, TARGET = 1, 2  # field numbers, in every request
 TARGETED = frozenset(
     method.name
@@ -41,15 +43,30 @@ class Recalled:
     """An accepted request: what another must say, byte by byte, to differ from it in numbers alone.
 
     input_at, target_at: where their elements start, both at the body's end where there is no target. target_dtype: what
-    the target's elements were sent as. `plan` answers such requests, where there is one.
+    the target's elements were sent as. `plan` answers such requests, where there is one. held_bytes: no fewer than it
+    keeps from being freed.
     """
 
-    __slots__ = ("_between", "_end", "_head", "_input_at", "_job", "_tail", "_target_at", "_target_type", "new", "plan")
+    __slots__ = (
+        "_between",
+        "_end",
+        "_head",
+        "_input_at",
+        "_job",
+        "_tail",
+        "_target_at",
+        "_target_type",
+        "held_bytes",
+        "new",
+        "plan",
+    )
 
     def __init__(self, job: Job, body: bytes, input_at: int, target_at: int, target_dtype: int) -> None:
         target_bytes = 0 if job.target is None else len(job.target.values) * STORAGE[target_dtype].itemsize
         self.plan: Plan | None = None
         self.new = True  # it has not come a second time
+        # The body, which the job's numbers are views of, and indices that were widened.
+        self.held_bytes = ENTRY_BYTES + len(body) + (0 if job.target is None else job.target.values.nbytes)
         self._job = job
         self._input_at = input_at
         self._target_at = target_at
@@ -87,10 +104,15 @@ class Recalled:
 
     def make_plan(self, planner: Planner) -> None:
         self.plan = planner(self._job, self._input_at, self._target_at, self._target_type)
+        if self.plan is not None:  # its record, and the answer
+            self.held_bytes += PLAN_BYTES + self.plan.response_bytes
 
 
 class Recall:
-    """A memory of requests, by RPC and length, before `check`. Forgets everything when it is full."""
+    """A memory of requests, by RPC and length, before `check`. Forgets everything when it is full.
+
+    held_bytes: what it keeps from being freed, HELD_BYTES at most.
+    """
 
     def __init__(self, check: Callable[[str, Fields], Job], planner: Planner, capacity: int = CAPACITY) -> None:
         self._check = check
@@ -98,14 +120,14 @@ class Recall:
         self._capacity = capacity
         self._seen: dict[tuple[str, int], list[Recalled]] = {}
         self._held = 0
-        self._planned_bytes = 0
+        self.held_bytes = 0
 
     def find(self, rpc: str, body: bytes) -> Recalled | None:
         """A request like this. It is planned when it is found first: one that never comes again is not worth it."""
         for known in self._seen.get((rpc, len(body)), ()):
             if known.is_like(body):
                 if known.new:
-                    self._plan(known, len(body))
+                    self._plan(known)
                 return known
         return None
 
@@ -125,25 +147,28 @@ class Recall:
         return job
 
     def _keep(self, rpc: str, size: int, known: Recalled) -> None:
-        if self._held >= self._capacity:
+        if self._held >= self._capacity or self.held_bytes + known.held_bytes > HELD_BYTES:
             self._forget()
         alike = self._seen.setdefault((rpc, size), [])
         if len(alike) >= ALIKE:
             self._held -= len(alike)
+            self.held_bytes -= sum(one.held_bytes for one in alike)
             alike.clear()
         alike.append(known)
         self._held += 1
+        self.held_bytes += known.held_bytes
 
-    def _plan(self, known: Recalled, size: int) -> None:
+    def _plan(self, known: Recalled) -> None:
         known.new = False
-        self._planned_bytes += size
-        if self._planned_bytes > PLANNED_BYTES:
-            self._forget()
+        before = known.held_bytes
         known.make_plan(self._planner)
+        self.held_bytes += known.held_bytes - before
+        if self.held_bytes > HELD_BYTES:
+            self._forget()
 
     def _forget(self) -> None:
         self._seen.clear()
-        self._held = self._planned_bytes = 0
+        self._held = self.held_bytes = 0
 
 
 def holds_all(sent: Fields) -> bool:

@@ -12,6 +12,7 @@ from lossd_server.config.settings import Settings
 from lossd_server.engine.batcher import Waiting
 from lossd_server.engine.worker import Worker
 from lossd_server.errors import GoingAway, ServerError, TooLarge
+from lossd_server.fast_path.burst import Burst, Planned
 from lossd_server.fast_path.plan import Plan, plan_of
 from lossd_server.fast_path.recall import Recall, Recalled
 from lossd_server.jobs.job import Job
@@ -42,6 +43,7 @@ class Intake:
         self._worker = worker
         self._regions = regions
         self._recall = Recall(regions.job, partial(plan_of, backend))
+        self._burst = Burst(backend)
 
     def require_open(self) -> None:
         """Raises GoingAway once the server takes no more evaluations."""
@@ -52,15 +54,21 @@ class Intake:
         """A request like this one that was accepted before."""
         return self._recall.find(rpc, body)
 
-    def answer_at_once(self, plan: Plan | None, body: bytes, max_response_bytes: int | None) -> bytes | None:
-        """The response to a small request that has a plan, computed here and now; None where it has to be submitted."""
+    def plan(self, known: Recalled, max_response_bytes: int | None) -> Plan | None:
+        """How a request that was recalled is answered here and now; None where it has to be submitted."""
+        plan = known.plan
         if plan is None or (max_response_bytes is not None and plan.response_bytes > max_response_bytes):
             return None
-        answer = plan.answer(body)
-        if answer is not None:
-            self._worker.batches += 1
-            self._worker.rows += plan.rows
-        return answer
+        return plan
+
+    def answer_at_once(self, planned: Sequence[Planned]) -> list[bytes | None]:
+        """The responses to requests that have a plan; None for those that have to be submitted."""
+        burst, worker = self._burst, self._worker
+        launches, rows = burst.launches, burst.rows
+        answers = burst.answer(planned)
+        worker.batches += burst.launches - launches
+        worker.rows += burst.rows - rows
+        return answers
 
     def check_body(self, rpc: str, body: Body, known: Recalled | None = None) -> Job:
         """The validated job of a request. known: what was recalled of its bytes. Raises InvalidRequest, NotServed."""

@@ -6,6 +6,7 @@ a scale that is known before the launch; adding losses up is a separate, ordered
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
 from math import ceil
@@ -124,7 +125,9 @@ class Job:
 
     Row formulas: `target` is int64 of `layout.rows` entries (index) or lies like the input (distribution);
     `class_weight` has `layout.classes` entries of dtype `compute`; `row_weight` and `row_upstream` float64, one entry
-    a row. Elementwise formulas: `target` lies like the input; `weight`, `pos_weight`, `upstream` are broadcast views.
+    a row. Elementwise formulas: `target` lies like the input; `weight`, `pos_weight`, `upstream` are broadcast views of
+    dtype `compute`. Of a raw job all of them are as they were sent, in STORAGE's dtypes, and a target of COUNTS is
+    undivided: `losses.conversion` makes them ready where the job is computed.
     """
 
     rpc: str  # "CrossEntropy": names the answer's message
@@ -134,8 +137,8 @@ class Job:
     input: Array
     target: Array | None = None
     class_weight: npt.NDArray[Any] | None = None
-    row_weight: npt.NDArray[np.float64] | None = None
-    row_upstream: npt.NDArray[np.float64] | None = None
+    row_weight: npt.NDArray[Any] | None = None
+    row_upstream: npt.NDArray[Any] | None = None
     weight: View | None = None
     pos_weight: View | None = None
     upstream: View | None = None
@@ -151,13 +154,18 @@ class Job:
     input_gradient: bool = False
     target_gradient: bool = False
     weight_gradient: bool = False  # of the two formulas of cross-entropy with distributions
-    raw: bool = False  # input and target are of any dtype, and a target of COUNTS undivided: `evaluate` sees to it
+    raw: bool = False  # operands are as they were sent: `evaluate` converts them
+    # Of a raw job, by field: the wire dtypes of class_weight, row_weight and row_upstream, that are to be widened.
+    sent_dtypes: Mapping[str, int] = field(default_factory=dict)
+    conversion_ns: float = 0.0  # of a raw job: what converting it takes, as estimated
+    converted_bytes: int = 0  # and what its copies hold
     weight_dtype: int = 0  # the class weight's on the wire, which its gradient has
     placed: dict[str, npt.NDArray[Any]] = field(default_factory=dict)  # "input", "target", "weight": where gradients go
     places: dict[str, SharedMemoryRef] = field(
         default_factory=dict
     )  # the same in the client's words: those are not sent back
-    copied_bytes: int = 0  # of shared memory, held for this job beside its message
+    # Held for this job beside its message and its answer: copies of shared memory, conversion's, losses of rows.
+    copied_bytes: int = 0
 
     @property
     def keep_losses(self) -> bool:
@@ -166,8 +174,8 @@ class Job:
 
     @property
     def work_bytes(self) -> int:
-        """Bytes read and written, roughly: what a batch's budget counts."""
-        size = self.input.values.nbytes * (1 + self.input_gradient)
+        """Bytes read and written, roughly, and those of conversion's copies: what a batch's budget counts."""
+        size = self.converted_bytes + self.input.values.nbytes * (1 + self.input_gradient)
         if self.target is not None:
             size += self.target.values.nbytes * (1 + self.target_gradient)
         return size

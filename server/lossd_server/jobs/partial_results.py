@@ -32,6 +32,16 @@ class Carry:
     weight_gradient: npt.NDArray[np.float64] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class UnknownCarry:
+    """What the first part starts from, where that is computed with it: the denominator is of many rows.
+
+    job: the whole, whose streamed elements are not there.
+    """
+
+    job: Job
+
+
 def moved(error: ServerError, first: int) -> ServerError:
     """A refusal of a part whose first item is `first`, with the index that the value at fault has in the whole."""
     place = error.metadata.get("index", "")

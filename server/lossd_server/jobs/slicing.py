@@ -27,14 +27,18 @@ def granularity(job: Job) -> int:
     return job.layout.chunk_items if job.formula.elementwise else 1
 
 
-def piece_items(job: Job, budget_bytes: int) -> int:
-    """Items of a part that reads and writes about `budget_bytes`: all of them where the job is no larger."""
+def piece_items(job: Job, budget_bytes: int, parts: float = 1.0) -> int:
+    """Items of a part that reads and writes about `budget_bytes`: all of them where the job is no larger.
+
+    parts: how many there are at least, where it can be cut so often.
+    """
     whole = items(job)
     size = job.work_bytes
-    if size <= budget_bytes or whole == 1:
+    if whole == 1 or (size <= budget_bytes and parts <= 1.0):
         return whole
+    most = min(budget_bytes * whole // max(size, 1), int(whole / max(parts, 1.0)))
     step = granularity(job)
-    return min(whole, max(1, budget_bytes * whole // size // step) * step)
+    return min(whole, max(1, most // step) * step)
 
 
 def slice_job(job: Job, first: int, count: int) -> Job:

@@ -43,7 +43,7 @@ def check(fields: Fields) -> Job:
         layout=layout,
         compute=compute,
         input=sent,
-        upstream=elementwise.element_upstream(grad_output, reducing, sent.shape, compute),
+        upstream=elementwise.element_upstream(grad_output, reducing, sent.shape),
         reducing=reducing,
         loss_shape=sent.shape,
         input_gradient=pb.GRADIENT_INPUT in gradients,

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from lossd.v1 import loss_pb2 as pb
-from lossd.v1 import tensor_pb2
 from lossd_server.jobs.job import Layout
 from lossd_server.losses.shapes import mismatch, require
 from lossd_server.tensors.array import Array
-from lossd_server.tensors.dtypes import widen
 
 NO_TARGET_GRADIENT: dict[int, str] = {pb.GRADIENT_TARGET: "class indices have none"}
 
@@ -21,7 +15,7 @@ NO_TARGET_GRADIENT: dict[int, str] = {pb.GRADIENT_TARGET: "class indices have no
 def indices(
     target: Array, input_shape: tuple[int, ...], rows: tuple[int, ...], one_hot: str = "pass the class indices"
 ) -> Array:
-    """One int64 class index a row. rows: their shape. The target of a 1-D input may be () or (1).
+    """The target, if it has one class index a row. rows: their shape. The target of a 1-D input may be () or (1).
 
     one_hot: what whoever has one-hot targets is told to do.
     """
@@ -30,9 +24,7 @@ def indices(
         if target.shape == input_shape:
             because = f"{because}; for one-hot targets {one_hot}"
         raise mismatch(target.shape, rows, "target", because + classes_last(target.shape, input_shape))
-    if target.dtype == tensor_pb2.DATA_TYPE_INT64:
-        return target
-    return Array(target.values.astype(np.int64), tensor_pb2.DATA_TYPE_INT64, target.shape)
+    return target
 
 
 def classes_last(target_shape: tuple[int, ...], input_shape: tuple[int, ...]) -> str:
@@ -47,9 +39,8 @@ def classes_last(target_shape: tuple[int, ...], input_shape: tuple[int, ...]) ->
     )
 
 
-def weights(weight: Array | None, layout: Layout, compute: np.dtype[Any]) -> npt.NDArray[Any] | None:
-    """One weight a class, of dtype `compute`."""
-    if weight is None:
-        return None
-    require(weight.shape, (layout.classes,), "weight", f"one weight for each of {layout.classes} classes")
-    return widen(weight.values, weight.dtype, compute)
+def weights(weight: Array | None, layout: Layout) -> Array | None:
+    """The weight, if it has one entry a class."""
+    if weight is not None:
+        require(weight.shape, (layout.classes,), "weight", f"one weight for each of {layout.classes} classes")
+    return weight

@@ -55,7 +55,7 @@ def check(fields: Fields) -> Job:
         target = class_targets.indices(target, sent.shape, loss_shape, ONE_HOT)
     elif target.shape != sent.shape:
         raise mismatch(target.shape, sent.shape, "target", _why_distribution(target, sent.shape, loss_shape))
-    class_weight = class_targets.weights(weight, layout, compute)
+    class_weight = class_targets.weights(weight, layout)
     by_row = rowwise.row_weight(row_weight, loss_shape)
     wanted = auxiliary_outputs.read_outputs(fields, kind, by_index, compute)
     reducing = options.reducing(RPC, fields, options.log_base(fields), grad_output, loss_shape)
@@ -67,9 +67,7 @@ def check(fields: Fields) -> Job:
         compute=compute,
         input=sent,
         target=target,
-        class_weight=class_weight,
-        row_weight=by_row,
-        row_upstream=rowwise.row_upstream(grad_output, reducing),
+        **rowwise.weight_fields(compute, class_weight, by_row, rowwise.row_upstream(grad_output, reducing)),
         ignore_index=ignore_index,
         label_smoothing=options.label_smoothing(fields, layout.classes, compute),
         input_kind=kind,

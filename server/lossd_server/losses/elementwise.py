@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from lossd.v1 import loss_pb2 as pb
 from lossd_server.jobs.job import Formula, Job, Reducing, Reduction
 from lossd_server.losses import options
@@ -41,9 +37,9 @@ def check(rpc: str, fields: Fields, formula: Formula) -> Job:
         compute=compute,
         input=sent,
         target=target,
-        weight=None if weight is None else broadcast(weight, sent.shape, "weight", compute),
-        pos_weight=None if pos_weight is None else broadcast(pos_weight, sent.shape, "pos_weight", compute),
-        upstream=element_upstream(grad_output, reducing, sent.shape, compute),
+        weight=None if weight is None else broadcast(weight, sent.shape, "weight"),
+        pos_weight=None if pos_weight is None else broadcast(pos_weight, sent.shape, "pos_weight"),
+        upstream=element_upstream(grad_output, reducing, sent.shape),
         reducing=reducing,
         loss_shape=sent.shape,
         input_gradient=pb.GRADIENT_INPUT in gradients,
@@ -52,10 +48,8 @@ def check(rpc: str, fields: Fields, formula: Formula) -> Job:
     return ready(job)
 
 
-def element_upstream(
-    grad_output: Array | None, reducing: Reducing, shape: tuple[int, ...], compute: np.dtype[Any]
-) -> View | None:
+def element_upstream(grad_output: Array | None, reducing: Reducing, shape: tuple[int, ...]) -> View | None:
     """The upstream gradient of losses (or values) that come back element by element."""
     if grad_output is None or reducing.reduction is not Reduction.NONE:
         return None
-    return broadcast(grad_output, shape, "grad_output", compute)
+    return broadcast(grad_output, shape, "grad_output")

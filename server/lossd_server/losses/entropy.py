@@ -42,8 +42,11 @@ def check(fields: Fields) -> Job:
         layout=layout,
         compute=compute,
         input=sent,
-        row_weight=rowwise.row_weight(row_weight, loss_shape),
-        row_upstream=rowwise.row_upstream(grad_output, reducing),
+        **rowwise.weight_fields(
+            compute,
+            row_weight=rowwise.row_weight(row_weight, loss_shape),
+            row_upstream=rowwise.row_upstream(grad_output, reducing),
+        ),
         reducing=reducing,
         loss_shape=loss_shape,
         input_gradient=pb.GRADIENT_INPUT in gradients,

@@ -54,7 +54,7 @@ def check(fields: Fields) -> Job:
         compute=compute,
         input=sent,
         target=target,
-        upstream=elementwise.element_upstream(grad_output, reducing, sent.shape, compute),
+        upstream=elementwise.element_upstream(grad_output, reducing, sent.shape),
         input_kind=input_kind,
         target_kind=target_kind,
         reducing=_batchmean(reducing, fields, sent.shape),

@@ -39,8 +39,11 @@ def check(fields: Fields) -> Job:
         compute=compute,
         input=sent,
         target=class_targets.indices(target, sent.shape, loss_shape),
-        class_weight=class_targets.weights(weight, layout, compute),
-        row_upstream=rowwise.row_upstream(grad_output, reducing),
+        **rowwise.weight_fields(
+            compute,
+            class_weight=class_targets.weights(weight, layout),
+            row_upstream=rowwise.row_upstream(grad_output, reducing),
+        ),
         ignore_index=fields.get("ignore_index", IGNORE_INDEX),
         input_kind=Kind.LOG_PROBABILITIES,
         reducing=reducing,

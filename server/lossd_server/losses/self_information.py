@@ -32,7 +32,7 @@ def check(fields: Fields) -> Job:
         layout=elements(sent.shape),
         compute=compute,
         input=sent,
-        upstream=elementwise.element_upstream(grad_output, reducing, sent.shape, compute),
+        upstream=elementwise.element_upstream(grad_output, reducing, sent.shape),
         input_kind=Kind.PROBABILITIES,
         reducing=reducing,
         loss_shape=sent.shape,

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
-
-import numpy as np
 
 from lossd.contract import class_axis
 from lossd_server.errors import InvalidRequest
 from lossd_server.jobs.job import Layout
 from lossd_server.tensors.array import Array, View
-from lossd_server.tensors.dtypes import DATA_TYPE, widen
 
 # Rows of an input without a single class: nothing was sent that would pay for their losses.
 MAX_ROWS_WITHOUT_CLASSES = 65536
@@ -76,8 +72,8 @@ def mismatch(shape: tuple[int, ...], expected: tuple[int, ...], field: str, beca
     )
 
 
-def broadcast(operand: Array, shape: tuple[int, ...], field: str, compute: np.dtype[Any]) -> View:
-    """The operand seen as of the input's shape, in the dtype that is computed in; it never widens the input."""
+def broadcast(operand: Array, shape: tuple[int, ...], field: str) -> View:
+    """The operand, as it was sent, seen as of the input's shape; it never widens the input."""
     missing = len(shape) - len(operand.shape)
     padded = (1,) * missing + operand.shape
     if missing < 0 or any(own not in (1, whole) for own, whole in zip(padded, shape, strict=True)):
@@ -93,4 +89,4 @@ def broadcast(operand: Array, shape: tuple[int, ...], field: str, compute: np.dt
         if padded[axis] != 1:
             strides[axis] = stride
             stride *= padded[axis]
-    return View(widen(operand.values, operand.dtype, compute), DATA_TYPE[compute], shape, tuple(strides))
+    return View(operand.values, operand.dtype, shape, tuple(strides))

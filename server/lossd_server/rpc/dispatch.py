@@ -5,7 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from lossd_server.call.contract import OK, Handler, Routes, RpcMethod, ServerCall, Status
+from lossd_server.call.contract import (
+    OK,
+    AnswerAtOnce,
+    Handler,
+    Message,
+    Routes,
+    RpcMethod,
+    ServerCall,
+    Status,
+    none_at_once,
+)
 from lossd_server.errors import NotServed, ServerError
 from lossd_server.wire.status import status_of, told
 
@@ -13,25 +23,26 @@ log = logging.getLogger(__name__)
 
 # What a service makes of a call: its last message, None where there is none left. Raises ServerError; anything else
 # that it raises is a bug of ours.
-ServiceMethod = Callable[[ServerCall], Awaitable[bytes | None]]
+ServiceMethod = Callable[[ServerCall], Awaitable[Message | None]]
 
 
 class Dispatcher:
-    """The methods of a server's services, by path."""
+    """The methods of a server's services, by path. at_once: of all of them, as in `Routes`."""
 
     def __init__(self) -> None:
         self._methods: dict[str, RpcMethod] = {}
+        self.at_once: AnswerAtOnce = none_at_once
 
     def add(self, service: str, name: str, method: ServiceMethod, streams: bool = False) -> None:
         """service: "package.Service". streams: whether any number of messages answers a call."""
         self._methods[f"/{service}/{name}"] = RpcMethod(_answered(method), streams)
 
     def routes(self) -> Routes:
-        return Routes(self._methods, RpcMethod(_answered(_unknown)))
+        return Routes(self._methods, RpcMethod(_answered(_unknown)), self.at_once)
 
 
 def _answered(method: ServiceMethod) -> Handler:
-    async def handle(call: ServerCall) -> bytes | Status:
+    async def handle(call: ServerCall) -> Message | Status:
         try:
             answer = await method(call)
         except Exception as error:

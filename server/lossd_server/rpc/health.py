@@ -11,7 +11,7 @@ from grpc_health.v1 import health, health_pb2
 from lossd_server.call.contract import ServerCall
 from lossd_server.errors import NotFound
 from lossd_server.rpc.dispatch import Dispatcher
-from lossd_server.rpc.small_message import read_small
+from lossd_server.rpc.small_calls import SmallCalls
 
 HEALTH: str = health.SERVICE_NAME
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -20,12 +20,14 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 class Health:
     """What the server says of its services. `set_serving` when they answer, `stop` before they end."""
 
-    def __init__(self) -> None:
+    def __init__(self, calls: SmallCalls) -> None:
+        self._calls = calls
         self._servicer = health.aio.HealthServicer()
 
     def add_to(self, dispatcher: Dispatcher) -> None:
-        dispatcher.add(HEALTH, "Check", self._check)
-        dispatcher.add(HEALTH, "Watch", self._watch, streams=True)
+        bounded = self._calls.bounded
+        dispatcher.add(HEALTH, "Check", bounded(self._check))
+        dispatcher.add(HEALTH, "Watch", bounded(self._watch), streams=True)
 
     async def set_serving(self, service: str) -> None:
         await self._servicer.set(service, _SERVING)
@@ -35,7 +37,7 @@ class Health:
         await self._servicer.enter_graceful_shutdown()
 
     async def _check(self, call: ServerCall) -> bytes:
-        request = await read_small(call, health_pb2.HealthCheckRequest)
+        request = await self._calls.read(call, health_pb2.HealthCheckRequest)
         context: Any = _CheckContext(request.service)
         answer: Any = await self._servicer.Check(request, context)
         body: bytes = answer.SerializeToString()
@@ -45,11 +47,11 @@ class Health:
         """The servicer writes under the lock that `set_serving` and `stop` take: so it does not wait for the client,
         who is told the latest status when it takes it."""
         context = _WatchContext()
-        request = await read_small(call, health_pb2.HealthCheckRequest)
+        request = await self._calls.read(call, health_pb2.HealthCheckRequest)
         watching = asyncio.create_task(self._servicer.Watch(request, cast("Any", context)))
         try:
             while True:
-                await call.write((await context.changed()).SerializeToString())
+                await self._calls.write(call, await context.changed())
         finally:
             watching.cancel()
 

@@ -1,29 +1,42 @@
 """Request body: the one message of a unary call. Charged before it is read, bounded in size, exactly one.
 
 Where the front tells a message's size before it lets it in, the caller waits for room, with nothing of it here. Where
-it cannot, the size that was announced is charged at once or refused, and the largest is reserved where none was.
+it cannot, the size that was announced is charged at once or refused, and the largest is reserved where none was. Calls
+that wait for their own client, of a connection that holds more than its share, make room for other connections.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Collection, Hashable
 
-from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES, Admission
+from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES, RETRY_AFTER_S, Admission
+from lossd_server.admission.fair_shares import FairShares, HeldCall
+from lossd_server.admission.shared_places import SharedPlaces
 from lossd_server.admission.waiting_line import WaitingLine
 from lossd_server.call.contract import Body, ServerCall
-from lossd_server.errors import InvalidRequest, invalid, no_message
+from lossd_server.errors import InvalidRequest, Overloaded, invalid, no_message
 from lossd_server.rpc.unary_call import UnaryCall
 from lossd_server.wire.metadata import REQUEST_BYTES
 
+# For a client to go on, before its call makes room for another connection: beyond a round trip, and well within
+# `max_admission_wait_s`.
+PATIENCE_S = 0.25
+
 
 class BodyReader:
-    """Reads messages within what admission allows. wait_s: how long a caller waits for room at most."""
+    """Reads messages within what admission allows. wait_s: how long a caller waits for room at most.
 
-    def __init__(self, admission: Admission, wait_s: float) -> None:
+    calls: all that are under way, also those whose answer waits to be read.
+    """
+
+    def __init__(self, admission: Admission, wait_s: float, calls: Collection[UnaryCall] = ()) -> None:
         self._admission = admission
         self._wait_s = wait_s
-        self._line = WaitingLine()
+        self._calls = calls
+        self._line = WaitingLine(SharedPlaces(admission.max_requests, "requests that wait"))
+        self._timer: asyncio.TimerHandle | None = None  # while somebody waits
 
     async def read(self, call: UnaryCall, source: ServerCall, announced: int | None) -> Body:
         """The message. announced: its size, as the client's metadata has it. Raises InvalidRequest, TooLarge or
@@ -33,12 +46,12 @@ class BodyReader:
         expected = announced if size is None else size
         if size is not None and announced is not None and size > announced:
             raise _mismatch(announced, size)
-        if size is not None:
-            await self._admit(call, size, source.deadline)
-        elif expected is not None:
-            call.admit(admission, expected)
+        if expected is None:
+            await self._reserve(call, source)
+        elif expected > admission.max_message_bytes:
+            raise admission.too_large(expected)
         else:
-            await self._reserve(call)
+            await self._admit(call, source, expected, waits=size is not None)
         body = await source.read()
         if body is None:
             raise no_message()
@@ -60,14 +73,14 @@ class BodyReader:
         """Lets those in who wait, where something was given back."""
         self._line.wake()
 
-    async def _admit(self, call: UnaryCall, size: int, deadline: float) -> None:
-        """Charges a message of `size` and an answer as large, in the order of arrival.
+    async def _admit(self, call: UnaryCall, source: ServerCall, size: int, waits: bool) -> None:
+        """Charges a message of `size`. waits: nothing of it is here, so that it may wait for room, in its turn, and be
+        charged an answer as large, which counts as a gradient's until the message is read.
 
-        Raises TooLarge; Overloaded after the time for waiting.
+        Raises Overloaded, after the time for waiting.
         """
         admission = self._admission
-        # The answer's size is known once the message is read: until then it counts as a gradient's.
-        whole = 2 * size if size >= LARGE_ANSWER_BYTES else size
+        whole = 2 * size if waits and size >= LARGE_ANSWER_BYTES else size
 
         def take() -> bool | None:
             if not admission.has_room(whole):
@@ -75,30 +88,76 @@ class BodyReader:
             call.charge(admission, whole)
             return True
 
-        if size > admission.max_message_bytes:
-            raise admission.too_large(size)
-        if self._line.at_once(take):
+        if self._line.at_once(take) if waits else take():
             return
-        if len(self._line) >= admission.max_requests:
+        if not waits and not self._make_room((source.connection, whole)):
             raise admission.overloaded(size)
         try:
-            async with asyncio.timeout(min(self._wait_s, deadline - time.monotonic())):
-                await self._line.enter(take, give_back=lambda _: None)
+            async with asyncio.timeout(min(self._wait_s, source.deadline - time.monotonic())):
+                await self._enter(take, source.connection, whole)
         except TimeoutError:
             raise admission.overloaded(size) from None
 
-    async def _reserve(self, call: UnaryCall) -> None:
+    async def _reserve(self, call: UnaryCall, source: ServerCall) -> None:
         """Charges the largest message. What was charged is given back when the call is over, whatever its end."""
         admission = self._admission
 
         def take() -> bool | None:
             return call.reserve(admission) or None
 
-        if self._line.at_once(take):
-            return
-        if len(self._line) >= admission.max_requests:
-            raise admission.overloaded(admission.max_message_bytes)
-        await self._line.enter(take, give_back=lambda _: None)
+        try:
+            if self._line.at_once(take):
+                return
+        except Overloaded:
+            if not self._make_room((source.connection, admission.max_message_bytes)):
+                raise
+
+        def take_patiently() -> bool | None:
+            try:
+                return take()
+            except Overloaded:  # what was pushed out has not given back yet what it holds
+                return None
+
+        await self._enter(take_patiently, source.connection, admission.max_message_bytes)
+
+    async def _enter(self, take: Callable[[], bool | None], connection: Hashable, size: int) -> None:
+        """Waits for its turn. Raises what `take` raises, and Overloaded where too many wait."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._look_again)
+        await self._line.enter(take, give_back=lambda _: None, connection=connection, size=size)
+
+    def _look_again(self) -> None:
+        """Somebody has waited for a while, perhaps for room that others hold beyond their share."""
+        self._timer = None
+        if len(self._line):
+            self._make_room()
+            self._timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._look_again)
+
+    def _make_room(self, *newcomer: tuple[Hashable, int]) -> bool:
+        """Pushes calls out for those that wait, or come, and are below their share. Whether any had to go."""
+        admission, now = self._admission, time.monotonic()
+        shares = FairShares(
+            admission.max_bytes,
+            admission.max_requests,
+            (HeldCall(one, one.connection, one.charged, one.stalled_since) for one in self._calls if one.charged >= 0),
+            (*self._line.first(), *newcomer),
+        )
+        self._line.prefer(connection for connection, _ in shares.entitled())
+        calls = shares.to_push_out(
+            admission.max_bytes - admission.bytes, admission.max_requests - admission.requests, now - PATIENCE_S
+        )
+        pushed_out = [call.push_out(_pushed_out()) for call in calls]
+        return any(pushed_out)
+
+
+def _pushed_out() -> Overloaded:
+    return Overloaded(
+        f"other connections need the room that this one holds beyond its share, and the call has waited for its client"
+        f" for {PATIENCE_S:g} s",
+        reason="OVERLOADED",
+        metadata={"patience_s": PATIENCE_S},
+        retry_after_s=RETRY_AFTER_S,
+    )
 
 
 def _mismatch(announced: int, size: int) -> InvalidRequest:

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
+from math import inf
 
 from lossd_server.admission.byte_budget import Admission
+from lossd_server.call.contract import Message, ServerCall
 from lossd_server.engine.batcher import Waiting
+from lossd_server.errors import Overloaded
 
 
 class UnaryCall:
     """`charged` is what admission holds for it, -1 before; `reserved` while that is the largest message.
 
-    `reading` until its message is there. `until`, on time.monotonic, is when its present stage is given up; `expired`
-    then tells that from a cancellation by the client.
+    `reading` until its message is there, `arriving` from when that has begun. `until`, on time.monotonic, is when its
+    present stage is given up; `expired` then tells that from a cancellation by the client, and `error` is what it is
+    told where its time is not over.
     """
 
-    __slots__ = ("charged", "expired", "reading", "reserved", "task", "until", "waiting")
+    __slots__ = (
+        "_opened_s", "_source", "arriving", "charged", "error", "expired", "reading", "reserved", "task", "until",
+        "waiting",
+    )  # fmt: skip
 
-    def __init__(self, task: asyncio.Task[object], until: float) -> None:
+    def __init__(self, task: asyncio.Task[object], source: ServerCall, opened_s: float, max_body_s: float) -> None:
         self.task = task
-        self.until = until
+        self.until = opened_s + max_body_s
         self.expired = False
+        self.error: Overloaded | None = None
+        self._source = source
+        self._opened_s = opened_s
         self.charged = -1
+        self.arriving = False
         self.reading = True
         self.reserved = False
-        self.waiting: Waiting[asyncio.Future[bytes]] | None = None
+        self.waiting: Waiting[asyncio.Future[Message]] | None = None
 
     def admit(self, admission: Admission, size: int) -> None:
         admission.admit(size)
@@ -59,6 +71,16 @@ class UnaryCall:
             admission.release(self.charged)
             self.charged = -1
 
+    @property
+    def connection(self) -> Hashable:
+        return self._source.connection
+
+    @property
+    def stalled_since(self) -> float:
+        """When its client could have gone on, on time.monotonic; +∞ while it is computed. An early time at most."""
+        computed = self.waiting is not None and not self.waiting.reply.done()
+        return inf if computed or self.expired else self._opened_s
+
     def given_up(self) -> bool:
         """After a cancellation: whether it was ours, for its time was over. Whatever waits for it is let go."""
         if self.waiting is not None:
@@ -69,5 +91,15 @@ class UnaryCall:
 
     def expire(self) -> None:
         self.expired = True
-        self.until = float("inf")
+        self.until = inf
         self.task.cancel()
+
+    def push_out(self, error: Overloaded) -> bool:
+        """It has to make room: its client is told, or hears of a reset where its answer is on the way. False where the
+        front cannot take that back.
+        """
+        if not self.reading:
+            return self._source.abandon()
+        self.error = error
+        self.expire()
+        return True

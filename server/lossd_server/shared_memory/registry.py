@@ -27,10 +27,10 @@ from lossd_server.errors import InvalidRequest, NotFound, TooLarge
 from lossd_server.jobs.job import Job
 from lossd_server.jobs.slicing import items
 from lossd_server.shared_memory.mapped_region import MappedRegion, NotTaken
+from lossd_server.shared_memory.region_shares import RegionShares
 from lossd_server.tensors.array import FLOATS, STORAGE
 from lossd_server.tensors.request_fields import Fields, SharedMemoryRef, WireTensor
 
-MAX_REGIONS = 256  # of one connection; each costs a mapping and a descriptor
 GRADIENTS: dict[int, str] = {pb.GRADIENT_INPUT: "input", pb.GRADIENT_TARGET: "target", pb.GRADIENT_WEIGHT: "weight"}
 MAX_PLACEMENTS = 8  # more than there are gradients
 
@@ -53,14 +53,15 @@ class RegionRegistry:
         max_bytes: int,
         max_copied_bytes: int,
         room: Callable[[int], None] | None = None,
-        max_regions: int = 4 * MAX_REGIONS,
+        shares: RegionShares | None = None,
     ) -> None:
         self.max_bytes = max_bytes
         self._room = room
         self._max_copied_bytes = max_copied_bytes
-        self._max_regions = max_regions
+        self._shares = shares or RegionShares()
         self._regions: dict[bytes, MappedRegion] = {}
         self._held: dict[Hashable, set[bytes]] = {}
+        self._processes: dict[bytes, Hashable] = {}  # by token
         self._charged = 0
         self._gone: deque[int] = deque()  # sizes of mappings that went: an append needs no lock
 
@@ -74,24 +75,23 @@ class RegionRegistry:
     def __len__(self) -> int:
         return len(self._regions)
 
-    def admit(self, owner: Hashable, size: int) -> None:
+    def admit(self, process: Hashable, size: int) -> None:
         """Raises NotTaken where a region of `size` bytes has no room: before anything is mapped."""
-        held = self._held.get(owner, ())
         if size > self.max_bytes:
             sentence = f"the region has {size} bytes, this server takes {self.max_bytes} in all"
             raise NotTaken("REGION_TOO_LARGE", sentence)
         if self.taken_bytes + size > self.max_bytes:
             sentence = f"a region of {size} bytes does not fit: {self.taken_bytes} of {self.max_bytes} bytes are taken"
             raise NotTaken(socket_protocol.FULL, sentence)
-        if len(held) >= MAX_REGIONS or len(self._regions) >= self._max_regions:
-            sentence = f"no more regions are taken: at most {MAX_REGIONS} a connection, {self._max_regions} in all"
-            raise NotTaken(socket_protocol.FULL, sentence)
+        self._shares.require(process)
 
-    def add(self, owner: Hashable, region: MappedRegion) -> bytes:
-        """The token of a region that was admitted. It ends with `remove` or `leave`."""
+    def add(self, owner: Hashable, region: MappedRegion, process: Hashable = None) -> bytes:
+        """The token of a region that was admitted for `process`. It ends with `remove` or `leave` of its owner."""
         token = secrets.token_bytes(socket_protocol.TOKEN_BYTES)
         self._regions[token] = region
+        self._processes[token] = process
         self._held.setdefault(owner, set()).add(token)
+        self._shares.add(process)
         self._charged += region.size
         region.unmapped = finalizer = weakref.finalize(region.memory, self._gone.append, region.size)
         finalizer.atexit = False
@@ -103,11 +103,15 @@ class RegionRegistry:
         if token not in held:
             return []
         held.discard(token)
-        return [self._regions.pop(token)]
+        return [self._end(token)]
 
     def leave(self, owner: Hashable) -> list[MappedRegion]:
         """Ends all of the owner's regions."""
-        return [self._regions.pop(token) for token in self._held.pop(owner, ())]
+        return [self._end(token) for token in self._held.pop(owner, ())]
+
+    def _end(self, token: bytes) -> MappedRegion:
+        self._shares.remove(self._processes.pop(token))
+        return self._regions.pop(token)
 
     def job(self, rpc: str, fields: Fields) -> Job:
         """The validated job of a request whose tensors may lie here: `losses.check` between `resolve` and `place`."""
@@ -117,9 +121,8 @@ class RegionRegistry:
         job = self.place(losses.check(rpc, here), fields)
         copied = copied_here(fields)
         if items(job) == 1 and not job.formula.elementwise:  # never cut: the losses of its rows are there at once
-            copied += job.layout.rows * FLOAT64_BYTES
-            self._check_copies(copied)
-        return replace(job, copied_bytes=copied)
+            self._check_copies(copied + job.layout.rows * FLOAT64_BYTES)
+        return replace(job, copied_bytes=copied + job.copied_bytes)
 
     def resolve(self, fields: Fields) -> Fields:
         """The fields with every tensor in shared memory as a view of it; integers as a copy.

@@ -13,7 +13,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from threading import Thread, current_thread
 from typing import Any
@@ -24,6 +24,7 @@ from lossd.shared_memory import socket_protocol
 from lossd_server.backends import Pinning
 from lossd_server.processes.private_folder import PrivateFolder
 from lossd_server.shared_memory.mapped_region import MappedRegion, NotTaken, mapped, touch, unmap
+from lossd_server.shared_memory.peer_process import no_place, process_of
 from lossd_server.shared_memory.registry import RegionRegistry
 
 HANDSHAKE_S = 10.0  # a client says its first word in microseconds
@@ -40,10 +41,14 @@ class Malformed(Exception):
 
 
 class SocketSession:
-    """One connection's state: whether it has said its first word, and what it holds in the table."""
+    """One connection's state: whether it has said its first word, and what it holds in the table.
 
-    def __init__(self, regions: RegionRegistry, instance_id: str) -> None:
+    process: the client's, which has a share of what there is.
+    """
+
+    def __init__(self, regions: RegionRegistry, instance_id: str, process: Hashable = None) -> None:
         self.greeted = False
+        self.process = process
         self._regions = regions
         self._instance_id = instance_id
 
@@ -71,11 +76,11 @@ class SocketSession:
         if size is None or len(files) != 1:
             raise Malformed
         try:
-            self._regions.admit(self, size)
+            self._regions.admit(self.process, size)
             region = mapped(files[0], size)
         except NotTaken as refusal:
             return socket_protocol.refused(refusal.reason, refusal.sentence), None, []
-        return socket_protocol.granted(self._regions.add(self, region)), region, []
+        return socket_protocol.granted(self._regions.add(self, region, self.process)), region, []
 
     def leave(self) -> list[MappedRegion]:
         """All that the connection held."""
@@ -167,14 +172,15 @@ class SocketServer:
             self._loop.call_later(DESCRIPTORS_SHORT_S, self._accept_again)
             return
         connection.setblocking(False)
-        if len(self._connections) >= MAX_CONNECTIONS:
-            sentence = f"the server shares memory with {MAX_CONNECTIONS} connections already"
+        process = process_of(connection)
+        sentence = no_place(process, [one.process for one, _ in self._connections.values()], MAX_CONNECTIONS)
+        if sentence:
             with suppress(OSError):
                 connection.send(socket_protocol.refused(socket_protocol.FULL, sentence))
             connection.close()
             return
         timer = self._loop.call_later(self._handshake_s, self._time_over, connection)
-        self._connections[connection] = SocketSession(self._regions, self._instance_id), timer
+        self._connections[connection] = SocketSession(self._regions, self._instance_id, process), timer
         self._loop.add_reader(connection, self._hear, connection)
 
     def _accept_again(self) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
 
 from lossd_server.admission.stream_budget import Reservation
+from lossd_server.call.contract import Message, message_bytes, whole_message
 from lossd_server.engine.batcher import Waiting
+from lossd_server.errors import ServerError, out_of_memory
 from lossd_server.fast_path.recall import RECALLED_BYTES, TARGETED, recallable
 from lossd_server.jobs.job import Answer, Job
 from lossd_server.jobs.stacks import stackable, stacked
 from lossd_server.streaming import responses
+from lossd_server.streaming.time_slices import CLOCK_EACH, TimeSlices
 from lossd_server.wire import codec
 from lossd_server.wire.status import told
 
@@ -19,13 +23,17 @@ OWN_BYTES = 1 << 17
 
 
 class CompleteOwner(Protocol):
-    """The session, as those here see it."""
+    """The session, as those here see it. max_results_bytes: of a message of several results."""
+
+    max_results_bytes: int
 
     def ended(self, evaluation_id: int, completed: bool) -> None: ...
 
-    def send(self, body: bytes, charge: Reservation | None) -> None: ...
+    def send(self, body: Message, charge: Reservation | None) -> None: ...
 
-    def send_results(self, found: list[bytes], charge: Reservation) -> None: ...
+    def go_on_with(self, steps: Iterator[None]) -> None: ...
+
+    def end_stream(self, error: ServerError) -> None: ...
 
 
 class StackOwner(Protocol):
@@ -45,22 +53,39 @@ class MessageGroup:
     def __init__(self, session: CompleteOwner, count: int, charge: Reservation, alone: bool = False) -> None:
         self.session = session
         self.alone = alone
-        self._found: list[bytes | None] = [None] * count
+        self._found: list[tuple[int, bytes | ServerError] | None] = [None] * count
         self._missing = count
         self.charge = charge.hold()
         if not count:
             self.charge.drop()
 
-    def put(self, place: int, result: bytes) -> None:
-        """An EvaluationResult to be sent with the others."""
-        self._found[place] = result
+    def put(self, place: int, evaluation_id: int, result: bytes | ServerError) -> None:
+        """An EvaluationResult, or what it is to tell, to be sent with the others."""
+        self._found[place] = evaluation_id, result
         self.none(place)
 
     def none(self, place: int) -> None:
         """Nothing is to be sent with the others for this one."""
         self._missing -= 1
         if not self._missing:
-            self.session.send_results([one for one in self._found if one is not None], self.charge)
+            self.session.go_on_with(self._answer())
+
+    def _answer(self) -> Iterator[None]:
+        """Sends what was found. To write thousands of failures takes long: it is done in steps."""
+        slices, session = TimeSlices(), self.session
+        try:
+            results = []
+            for place, one in enumerate(self._found):
+                if not place % CLOCK_EACH and slices.is_over():
+                    yield
+                if one is not None:
+                    evaluation_id, found = one
+                    results.append(found if isinstance(found, bytes) else responses.failed_result(evaluation_id, found))
+            for body in responses.results(results, session.max_results_bytes):
+                session.send(body, self.charge)
+        except MemoryError:  # nobody else would tell of them
+            session.end_stream(out_of_memory())
+        finally:
             self.charge.drop()
 
 
@@ -80,16 +105,18 @@ class CompleteEvaluation:
     def done(self) -> bool:
         return self._over
 
-    def set_result(self, result: bytes, /) -> None:
+    def set_result(self, result: Message, /) -> None:
         """The EvaluationResult; a StreamResponse where it has a message of its own."""
         self._over = True
         group = self.group
         group.session.ended(self.id, completed=True)
         if self.own:
+            if group.alone:
+                group.charge.settle(message_bytes(result))  # its request is let go
             group.session.send(result, group.charge)
             group.none(self.place)
         else:
-            group.put(self.place, result)
+            group.put(self.place, self.id, whole_message(result))
 
     def set_exception(self, exception: Exception, /) -> None:
         self.group.session.ended(self.id, completed=False)
@@ -106,7 +133,9 @@ class CompleteEvaluation:
             )
             group.none(self.place)
         else:
-            group.put(self.place, responses.failed_result(self.id, said))
+            # Kept for a while, and with it every frame that it came through: of thousands, a long collection.
+            said.__traceback__ = said.__context__ = said.__cause__ = None
+            group.put(self.place, self.id, said)
         self._leave_line()
 
     def abandon(self) -> None:
@@ -217,7 +246,7 @@ def whole_form(
     compute_ns: int,
     requests: int,
     rows: int,
-) -> bytes:
+) -> Message:
     """The EvaluationResult of an answer; own: the StreamResponse that it has for itself."""
     response = codec.pieces(answer, queue_ns, compute_ns, requests, rows)
     fields = responses.result_fields(evaluation_id, number, response)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from lossd_server.streaming.complete_evaluations import (
 )
 from lossd_server.streaming.open_request import request_of
 from lossd_server.streaming.session_rules import Event
+from lossd_server.streaming.time_slices import CLOCK_EACH, TimeSlices
 from lossd_server.wire import codec
 
 
@@ -36,7 +37,7 @@ class OpeningSession(CompleteOwner, Protocol):
 
     def require_room(self) -> None: ...
 
-    def require_fits(self, size: int) -> None: ...
+    def require_fits(self, size: int) -> int: ...
 
     def deadline(self) -> float: ...
 
@@ -49,14 +50,25 @@ class CompleteOpens:
         self._intake = intake
         self._stacks: set[StackReply] = set()
 
-    def open_all(self, opens: Sequence[pb.Open], charge: Reservation) -> None:
-        """The Opens of one message, answered together."""
-        session = self._session
+    def open_all(
+        self, opens: Sequence[pb.Open], charge: Reservation, found: Sequence[bytes | None] = ()
+    ) -> Iterator[None]:
+        """The Opens of one message, answered together: in slices of the loop's time, which end at each step.
+
+        found: by place, the results that are known already.
+        """
+        session, slices = self._session, TimeSlices()
         group = MessageGroup(session, len(opens), charge)
         line: list[Waiting[Any]] = []
         alike: dict[tuple[int, int, int, bytes], AlikeEvaluations] = {}
         for place, one in enumerate(opens):
+            if not place % CLOCK_EACH and slices.is_over():
+                yield
             evaluation_id = one.evaluation_id
+            known = found[place] if found else None
+            if known is not None:
+                group.put(place, evaluation_id, known)
+                continue
             if not session.allowed(evaluation_id, Event.OPEN):
                 group.none(place)
                 continue
@@ -78,7 +90,7 @@ class CompleteOpens:
                 like = alike[number, len(x), len(y), key] = AlikeEvaluations(rpc, number)
             like.add(whole, request, x, y)
         for like in alike.values():
-            line += self._line(like)
+            line += yield from self._line(like, slices)
         self._intake.submit(line)
 
     def submit(self, whole: CompleteEvaluation, number: int, job: Job) -> None:
@@ -90,10 +102,11 @@ class CompleteOpens:
 
     def one_by_one(self, like: AlikeEvaluations) -> None:
         """They could not be computed as one."""
-        line = []
-        for place, whole in enumerate(like.wholes):
-            line += self._single(whole, like.rpc, like.number, like.single(place))
-        self._intake.submit(line)
+        self._session.go_on_with(self._one_by_one(like))
+
+    def _one_by_one(self, like: AlikeEvaluations) -> Iterator[None]:
+        slices = TimeSlices()
+        self._intake.submit((yield from self._singles(like, 0, slices)))
 
     def abandon(self) -> None:
         """Nobody waits for any of them any more."""
@@ -101,7 +114,7 @@ class CompleteOpens:
             stack.abandon()
         self._stacks.clear()
 
-    def _line(self, like: AlikeEvaluations) -> list[Waiting[Any]]:
+    def _line(self, like: AlikeEvaluations, slices: TimeSlices) -> Generator[None, None, list[Waiting[Any]]]:
         """In line as one, where that can be."""
         whole = like.wholes[0]
         first = self._single(whole, like.rpc, like.number, like.single(0))
@@ -111,9 +124,18 @@ class CompleteOpens:
                 waiting.reply = StackReply(self, like, waiting)
                 self._stacks.add(waiting.reply)
                 return [waiting]
-        for place, another in enumerate(like.wholes[1:], 1):
-            first += self._single(another, like.rpc, like.number, like.single(place))
-        return first
+        return first + (yield from self._singles(like, 1, slices))
+
+    def _singles(
+        self, like: AlikeEvaluations, first: int, slices: TimeSlices
+    ) -> Generator[None, None, list[Waiting[Any]]]:
+        """Those from the `first` on in line, each by itself."""
+        line: list[Waiting[Any]] = []
+        for place in range(first, len(like.wholes)):
+            if not place % CLOCK_EACH and slices.is_over():
+                yield
+            line += self._single(like.wholes[place], like.rpc, like.number, like.single(place))
+        return line
 
     def _single(self, whole: CompleteEvaluation, rpc: str, number: int, request: Any) -> list[Waiting[Any]]:
         """In line by itself; nothing where it is refused."""
@@ -121,8 +143,7 @@ class CompleteOpens:
             return []
         try:
             job = self._intake.check_message(rpc, request)
-            self._session.require_fits(codec.response_bytes(job))
-            whole.group.charge.grow(job.copied_bytes)
+            whole.group.charge.grow(self._session.require_fits(codec.response_bytes(job)) + job.copied_bytes)
         except Exception as error:
             whole.set_exception(error)
             return []

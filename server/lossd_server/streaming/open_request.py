@@ -13,10 +13,10 @@ from typing import Any
 
 from lossd.v1 import service_pb2 as messages
 from lossd_server import losses
-from lossd_server.engine.evaluate import carry_of_parts
+from lossd_server.engine.evaluate import carry_of_parts, scaled_by_denominator
 from lossd_server.errors import InvalidRequest, ServerError, invalid
 from lossd_server.jobs.job import Job, Reduction
-from lossd_server.jobs.partial_results import Carry
+from lossd_server.jobs.partial_results import Carry, UnknownCarry
 from lossd_server.jobs.reduction import BY_CLASS, BY_ELEMENT
 from lossd_server.jobs.slicing import granularity
 from lossd_server.losses.operands import dtype_name
@@ -31,6 +31,8 @@ REQUESTS: Mapping[str, tuple[str, int]] = {
 }
 # Losses whose weight is one number a class and has no items.
 CLASS_WEIGHTED = frozenset({"CrossEntropy", "NLL"})
+# Rows whose denominator is found at once, in some 20 µs; of more it is found where the first block is computed.
+WEIGHED_AT_ONCE = 1 << 14
 # Of a block beside its elements: ids, shapes, tags.
 BLOCK_OVERHEAD_BYTES = 1024
 
@@ -46,7 +48,7 @@ class OpenRequest:
     template: Job
     items: int
     granularity: int
-    start: Carry
+    start: Carry | UnknownCarry
 
     def block(self, first: int, fields: Fields) -> Job:
         """The Job of the block whose tensors are `fields` and whose first item is `first`.
@@ -207,7 +209,8 @@ def open_request(rpc: str, fields: Fields, max_item_bytes: int) -> OpenRequest:
             max_item_bytes=max_item_bytes - BLOCK_OVERHEAD_BYTES,
         )
     _require_denominator(template, streamed)
-    start = carry_of_parts(template)
+    many = scaled_by_denominator(template) and template.layout.rows > WEIGHED_AT_ONCE
+    start = UnknownCarry(template) if many else carry_of_parts(template)
     if isinstance(start, ServerError):
         raise start
     return OpenRequest(rpc, fields, streamed, template, shape[0], step, start)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from lossd.v1 import loss_pb2
 from lossd.v1 import service_pb2 as pb
 from lossd.wire import message_field, tag, varint
+from lossd_server.call.contract import Message
 from lossd_server.errors import ServerError
 from lossd_server.jobs.job import Answer, Job, Reduction
 from lossd_server.jobs.stacks import StackSums
@@ -27,7 +28,7 @@ FAILED = 10  # of EvaluationResult
 OVERHEAD_BYTES = 64
 
 
-def block(evaluation_id: int, first_item: int, answer: Answer) -> bytes:
+def block(evaluation_id: int, first_item: int, answer: Answer) -> Message:
     """A StreamResponse with what was asked for by row or item of a part; empty where nothing was."""
     job = answer.job
     found: list[Any] = []
@@ -113,12 +114,12 @@ def failed_result(evaluation_id: int, error: ServerError) -> bytes:
     return b"".join([EVALUATION_ID, varint(evaluation_id), message_field(FAILED, failure(evaluation_id, error))])
 
 
-def stream_response(number: int, pieces: list[Any]) -> bytes:
+def stream_response(number: int, pieces: list[Any]) -> Message:
     """The StreamResponse of field `number`, whose own bytes are given in pieces."""
-    return b"".join([tag(number), varint(sum(map(_size, pieces))), *pieces])
+    return codec.in_parts([tag(number), varint(sum(map(_size, pieces))), *pieces])
 
 
-def results(of: Iterable[bytes], most: int) -> Iterator[bytes]:
+def results(of: Iterable[bytes], most: int) -> Iterator[Message]:
     """StreamResponses of EvaluationResults, in order, each of at most `most` bytes where one result is."""
     pieces: list[bytes] = []
     size = 0

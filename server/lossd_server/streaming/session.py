@@ -6,26 +6,26 @@ What a message means for its evaluation is the table of `session_rules`. Evaluat
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import cast
 
-from google.protobuf.message import DecodeError
-
 from lossd.v1 import service_pb2 as pb
-from lossd.wire import Path, take_large_data
+from lossd.wire import Path
+from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES
 from lossd_server.admission.stream_budget import Reservation
-from lossd_server.call.contract import Body
+from lossd_server.call.contract import Body, Message, message_bytes
 from lossd_server.engine.batcher import Waiting
-from lossd_server.errors import InvalidRequest, Overloaded, ServerError, invalid, malformed, out_of_memory
-from lossd_server.intake.intake import GOING_AWAY_RETRY_S, Intake
+from lossd_server.errors import InvalidRequest, ServerError
+from lossd_server.intake.intake import Intake
 from lossd_server.jobs.partial_results import moved
 from lossd_server.shared_memory.registry import copied_here
 from lossd_server.streaming import responses
 from lossd_server.streaming.complete_evaluations import CompleteEvaluation, MessageGroup
 from lossd_server.streaming.complete_opens import CompleteOpens
 from lossd_server.streaming.open_request import open_request, request_of
-from lossd_server.streaming.session_rules import RULES, Event, State, Step
+from lossd_server.streaming.planned_opens import PlannedOpens
+from lossd_server.streaming.session_rules import RULES, Event, State, Step, end_missing, too_many_open, too_many_opens
 from lossd_server.streaming.streamed_evaluation import (
     Block,
     BlockOutcome,
@@ -34,6 +34,7 @@ from lossd_server.streaming.streamed_evaluation import (
     block_form,
     stalled,
 )
+from lossd_server.streaming.time_slices import TimeSlices
 from lossd_server.tensors.request_fields import WireTensor, fields_of
 from lossd_server.wire import codec
 
@@ -43,41 +44,54 @@ MAX_OPEN = 4096
 
 class Session:
     """send: puts a message in line for the client, and drops the charge when it is written. max_response_bytes: of one
-    message, as the client says. until: the call's own deadline, on time.monotonic. end: ends the stream."""
+    message, as the client says. until: the call's own deadline, on time.monotonic. end: ends the stream.
+    go_on_with: takes the steps that are left of something, with turns of others between them."""
 
     def __init__(
         self,
         intake: Intake,
-        send: Callable[[bytes, Reservation | None], None],
+        send: Callable[[Message, Reservation | None], None],
         max_response_bytes: int | None,
         until: float,
         end: Callable[[ServerError], None],
+        go_on_with: Callable[[Iterator[None]], None],
     ) -> None:
         self._intake = intake
         self._send = send
-        self._most = min(max_response_bytes or intake.max_message_bytes, intake.max_message_bytes)
+        self.max_results_bytes = min(max_response_bytes or intake.max_message_bytes, intake.max_message_bytes)
         self._max_response_bytes = max_response_bytes
         self._until = until
-        self._end_stream = end
+        self.end_stream = end
+        self.go_on_with = go_on_with
         self._charge: Reservation | None = None  # of the message that is being received
         self._live: dict[int, StreamedEvaluation | CompleteEvaluation] = {}
         self._failed: dict[int, None] = {}  # in the order in which they failed
         self._complete = CompleteOpens(self, intake)
+        self._planned = PlannedOpens(intake, MAX_OPEN, max_response_bytes)
 
     @property
     def live(self) -> int:
         """Evaluations that have neither ended nor failed."""
         return len(self._live)
 
-    def receive(self, body: Body, charge: Reservation, now: float) -> None:
-        """One message. Raises InvalidRequest where it is none, or names too many: the stream cannot go on."""
+    def receive(self, body: Body, charge: Reservation, now: float) -> Iterator[None]:
+        """One message, in steps between which others have their turn: the next message comes after the last of them.
+
+        Raises InvalidRequest where it is none, or names too many: the stream cannot go on.
+        """
         self._charge = charge
         try:
-            message, views = take_large_data(pb.StreamRequest.DESCRIPTOR, body)
-            request = cast("pb.StreamRequest", message)
+            found = self._planned.results(body, self._live, self._failed)
+            if found and None not in found:
+                for answer in responses.results(cast("list[bytes]", found), self.max_results_bytes):
+                    self.send(answer, charge)
+                return
+            request, views = codec.decode_stream(body)
             kind = request.WhichOneof("message")
             if kind == "opens":
-                self._open_all(request.opens.opens, charge)
+                if len(request.opens.opens) > MAX_OPEN:  # two bytes each keep the loop busy for minutes
+                    raise too_many_opens(len(request.opens.opens), MAX_OPEN)
+                yield from self._complete.open_all(request.opens.opens, charge, found)
             elif kind == "open":
                 self._open(request.open, views, charge, now)
             elif kind == "block":
@@ -85,25 +99,35 @@ class Session:
             elif kind == "end":
                 self._end(request.end.evaluation_id, now)
             # Else it says nothing, or what a later version of the contract has: nothing of this stream depends on it.
-        except DecodeError:
-            raise malformed("lossd.v1.StreamRequest", len(body)) from None
         finally:
             self._charge = None
+            charge.settle()
             charge.drop()
 
-    def no_more(self) -> None:
-        """The client has sent all: what has no End by now will have none, and is not answered."""
-        for one in list(self._live.values()):
-            if isinstance(one, StreamedEvaluation) and not one.ended:
-                del self._live[one.id]
-                one.abandon()
+    def no_more(self) -> Iterator[None]:
+        """The client has sent all: what has no End by now will have none, and fails. In steps."""
+        return self._fail_all((one, end_missing(one.id)) for one in self._streamed() if not one.ended)
 
     def expire(self, now: float, max_stream_idle_s: float, read_since: float) -> None:
         """Fails the evaluations for which nothing has come for so long, while the stream was read on."""
-        streamed = [one for one in self._live.values() if isinstance(one, StreamedEvaluation)]
-        for one in streamed:
-            if one.stalled and max(one.at, read_since) + max_stream_idle_s <= now:
-                self._fail(one.id, stalled(max_stream_idle_s))
+        late = [
+            (one, stalled(max_stream_idle_s))
+            for one in self._streamed()
+            if one.stalled and max(one.at, read_since) + max_stream_idle_s <= now
+        ]
+        if late:
+            self.go_on_with(self._fail_all(late))
+
+    def _streamed(self) -> list[StreamedEvaluation]:
+        return [one for one in self._live.values() if isinstance(one, StreamedEvaluation)]
+
+    def _fail_all(self, late: Iterable[tuple[StreamedEvaluation, ServerError]]) -> Iterator[None]:
+        slices = TimeSlices()
+        for one, error in late:
+            if slices.is_over():
+                yield
+            if self._live.get(one.id) is one:
+                self._fail(one.id, error)
 
     def abandon(self) -> None:
         """The stream is over: nothing of it is computed any further."""
@@ -123,15 +147,12 @@ class Session:
         """Raises GoingAway, and Overloaded where too many evaluations are open."""
         self._intake.require_open()
         if len(self._live) > MAX_OPEN:
-            raise Overloaded(
-                f"this stream has {len(self._live)} evaluations open, at most {MAX_OPEN} are taken",
-                reason="OVERLOADED",
-                metadata={"open": len(self._live), "bound": MAX_OPEN},
-                retry_after_s=GOING_AWAY_RETRY_S,
-            )
+            raise too_many_open(len(self._live), MAX_OPEN)
 
-    def require_fits(self, size: int) -> None:
+    def require_fits(self, size: int) -> int:
+        """The bytes that an answer of `size` is charged with: all, where it is large. Raises TooLarge."""
         self._intake.require_fits(size, self._max_response_bytes)
+        return size if size >= LARGE_ANSWER_BYTES else 0
 
     def deadline(self) -> float:
         return self._intake.deadline(self._until, time.monotonic())
@@ -145,16 +166,9 @@ class Session:
             self._intake.counts.failed += 1
             self._remember(evaluation_id)
 
-    def send(self, body: bytes, charge: Reservation | None) -> None:
+    def send(self, body: Message, charge: Reservation | None) -> None:
         """charge: of the message that it answers."""
         self._send(body, charge and charge.hold())
-
-    def send_results(self, found: list[bytes], charge: Reservation) -> None:
-        try:
-            for body in responses.results(found, self._most):
-                self.send(body, charge)
-        except MemoryError:  # nobody else would tell of them
-            self._end_stream(out_of_memory())
 
     def allowed(self, evaluation_id: int, event: Event) -> bool:
         """Whether a message is to be taken; else what the table says has been done."""
@@ -176,6 +190,7 @@ class Session:
         evaluation.computed(outcome)
         evaluation.block = None
         evaluation.at = max(evaluation.at, time.monotonic())
+        block.charge.settle(message_bytes(outcome.body))  # the block itself is let go
         if outcome.body:
             self.send(outcome.body, block.charge)
         block.charge.drop()
@@ -188,17 +203,6 @@ class Session:
         if isinstance(one, CompleteEvaluation):
             return State.COMPLETE
         return State.ENDED if one.ended else State.OPEN
-
-    def _open_all(self, opens: Sequence[pb.Open], charge: Reservation) -> None:
-        if len(opens) > MAX_OPEN:  # two bytes each are enough to keep the loop busy for minutes
-            raise invalid(
-                f"the message has {len(opens)} Opens, at most {MAX_OPEN} are taken",
-                "TOO_MANY_OPENS",
-                "opens",
-                opens=len(opens),
-                bound=MAX_OPEN,
-            )
-        self._complete.open_all(opens, charge)
 
     def _open(self, one: pb.Open, views: Mapping[Path, memoryview], charge: Reservation, now: float) -> None:
         evaluation_id = one.evaluation_id
@@ -216,8 +220,7 @@ class Session:
                 self.admit(evaluation_id, StreamedEvaluation(evaluation_id, number, opened, charge.hold(), now))
                 return
             job = self._intake.check_fields(rpc, fields) if views else self._intake.check_message(rpc, request)
-            self.require_fits(codec.response_bytes(job))
-            charge.grow(job.copied_bytes)
+            charge.grow(self.require_fits(codec.response_bytes(job)) + job.copied_bytes)
         except Exception as error:
             self._fail(evaluation_id, error)
             return
@@ -235,7 +238,7 @@ class Session:
             fields.pop("evaluation_id", None)
             first = fields.pop("first_item", 0)
             job = evaluation.receive(first, fields)
-            self.require_fits(responses.block_bytes(job))
+            charge.settle(charge.needs + self.require_fits(responses.block_bytes(job)))
         except Exception as error:
             self._fail(evaluation.id, error, block.first_item)
             return
@@ -275,7 +278,7 @@ class Session:
             body = responses.stream_response(responses.RESULT, fields)
             del self._live[evaluation.id]
             self._intake.counts.completed += 1
-            self.send(body, self._charge)
+            self.send(body, evaluation.charge)
             evaluation.abandon()
 
     def _fail(self, evaluation_id: int, error: Exception, first_item: int = 0) -> None:
@@ -287,7 +290,7 @@ class Session:
             one.fail(said)
             return
         failure = responses.stream_response(responses.FAILURE, [responses.failure(evaluation_id, said)])
-        self.send(failure, self._charge)
+        self.send(failure, self._charge if one is None else one.charge)
         if one is not None:
             one.abandon()
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import TypeAlias
 
-from lossd_server.errors import InvalidRequest, invalid
+from lossd_server.admission.byte_budget import RETRY_AFTER_S
+from lossd_server.errors import InvalidRequest, Overloaded, invalid
 
 
 class State(Enum):
@@ -78,6 +79,30 @@ def second_end(evaluation_id: int) -> InvalidRequest:
         "SECOND_END",
         "evaluation_id",
         evaluation_id=evaluation_id,
+    )
+
+
+def end_missing(evaluation_id: int) -> InvalidRequest:
+    return invalid(
+        f"the client has sent its last message, and evaluation_id = {evaluation_id} is still open: its End is missing",
+        "END_MISSING",
+        "evaluation_id",
+        evaluation_id=evaluation_id,
+    )
+
+
+def too_many_opens(opens: int, bound: int) -> InvalidRequest:
+    return invalid(
+        f"the message has {opens} Opens, at most {bound} are taken", "TOO_MANY_OPENS", "opens", opens=opens, bound=bound
+    )
+
+
+def too_many_open(count: int, bound: int) -> Overloaded:
+    return Overloaded(
+        f"this stream has {count} evaluations open, at most {bound} are taken",
+        reason="OVERLOADED",
+        metadata={"open": count, "bound": bound},
+        retry_after_s=RETRY_AFTER_S,
     )
 
 

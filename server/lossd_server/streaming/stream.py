@@ -6,24 +6,30 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import partial
 from math import inf
 from typing import TypeVar
 
-from lossd_server.admission.byte_budget import RETRY_AFTER_S, Admission
-from lossd_server.admission.stream_budget import Reservation, StreamBudget, StreamsBudget
-from lossd_server.admission.waiting_line import WaitingLine
-from lossd_server.call.contract import ServerCall
-from lossd_server.errors import DeadlineOver, GoingAway, Overloaded, ServerError, TooLarge, shortage
+from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES, RETRY_AFTER_S, Admission
+from lossd_server.admission.fair_line import FairLine
+from lossd_server.admission.stream_budget import Reservation, StreamBudget, WantedRoom
+from lossd_server.admission.stream_shares import ConnectionShare, StreamsBudget
+from lossd_server.call.contract import Message, ServerCall, message_bytes
+from lossd_server.errors import Overloaded, ServerError, TooLarge, shortage
 from lossd_server.intake.intake import Intake, going_away
 from lossd_server.streaming.session import Session
+from lossd_server.streaming.stream_places import has_place, makes_room
+from lossd_server.streaming.stream_times import NOT_READ, StreamTimes, idle
+from lossd_server.streaming.time_slices import StepRunner, all_of
 from lossd_server.wire import metadata
+from lossd_server.wire.status import told
 
 # What a stream may have in work before it is read on: two messages in any case, so that one is read while the other
 # is computed; many, where they are small.
 WINDOW_MESSAGES, WINDOW_BYTES, MOST_MESSAGES = 2, 8 << 20, 64
 # Streams at once: each may have one message, the one that waits for room, beyond what admission allows.
 MAX_STREAMS = 256
+# For the message that is being written when a stream fails: a client that reads has taken it by then.
+LAST_MESSAGE_S = 1.0
 
 T = TypeVar("T")
 
@@ -33,7 +39,7 @@ class Streams:
 
     def __init__(self, admission: Admission, intake: Intake, idle_s: float, given_back: Callable[[], object]) -> None:
         self._given_back = given_back
-        self.line = WaitingLine()  # streams that wait for room, until something is given back
+        self.line = FairLine[Reservation]()  # streams that wait for room, until something is given back
         self._admission = admission
         self._intake = intake
         self._idle_s = idle_s
@@ -51,8 +57,11 @@ class Streams:
             if stream is None or stream.error is None:
                 raise
             stream.task.uncancel()
+            await stream.finish_message()
             raise self._intake.refused("Stream", stream.error) from None
         except Exception as error:
+            if stream is not None:
+                await stream.finish_message()
             raise self._intake.refused("Stream", error) from None
         finally:
             if stream is not None:
@@ -74,7 +83,7 @@ class Streams:
         """Gives up, at `now` on time.monotonic, what has not gone on for too long. For a timer to call."""
         self.wake()
         for stream in list(self._streams):
-            stream.expire(now, self._idle_s)
+            stream.expire(now, self._idle_s, bool(self.line) and self._room.is_above(stream.share))
 
     async def drain(self) -> None:
         """The intake is closed: waits until the evaluations that are open have ended."""
@@ -85,26 +94,29 @@ class Streams:
 
     def _enter(self, call: ServerCall) -> Stream:
         self._intake.require_open()
-        if len(self._streams) >= MAX_STREAMS and not self._make_room():
+        share = self._room.begin(call.connection)
+        own, taken = share.streams - 1, len(self._streams)
+        if not has_place(own, taken, MAX_STREAMS) and not self._make_room(own):
+            self._room.end(share)
             raise Overloaded(
-                f"the server has {len(self._streams)} streams, of at most {MAX_STREAMS}",
+                f"the server has {taken} streams, of at most {MAX_STREAMS}, {own} of them on this connection, which may"
+                " have three quarters of what others leave",
                 reason="OVERLOADED",
-                metadata={"streams": len(self._streams), "bound": MAX_STREAMS},
+                metadata={"streams": taken, "connection_streams": own, "bound": MAX_STREAMS},
                 retry_after_s=RETRY_AFTER_S,
             )
-        stream = Stream(self, self._intake, self._room, call)
+        stream = Stream(self, self._intake, self._room, share, call)
         self._streams.add(stream)
         self._none_left.clear()
         call.on_close(lambda: self._leave(stream))
         return stream
 
-    def _make_room(self) -> bool:
-        """Ends the stream that has been silent for longest, where that is long enough."""
-        silent = min(self._streams, key=lambda one: one.silent_since)
-        if silent.silent_since + self._idle_s > time.monotonic():
-            return False
-        silent.make_room(self._idle_s)
-        return True
+    def _make_room(self, own: int) -> bool:
+        """Ends a stream that is silent, for one of a connection that has `own` others."""
+        now = time.monotonic()
+        if (silent := makes_room(self._streams, own, now, self._idle_s)) is not None:
+            silent.make_room(now)
+        return silent is not None
 
     def _leave(self, stream: Stream) -> None:
         stream.stop_writing()
@@ -116,7 +128,9 @@ class Streams:
 class Stream:
     """One call. `error` is what it is to end with, set before its task is cancelled for it."""
 
-    def __init__(self, streams: Streams, intake: Intake, room: StreamsBudget, call: ServerCall) -> None:
+    def __init__(
+        self, streams: Streams, intake: Intake, room: StreamsBudget, share: ConnectionShare, call: ServerCall
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None
         self.task = task
@@ -124,88 +138,103 @@ class Stream:
         self._streams = streams
         self._intake = intake
         self._call = call
-        self._account = StreamBudget(room, self._changed)
-        self._session = Session(intake, self._send, metadata.sizes(call.metadata)[1], call.deadline, self._end)
-        self._out: deque[tuple[bytes, Reservation | None]] = deque()
+        self.share = share
+        self._account = StreamBudget(room, share, self._changed)
+        self._steps, most = StepRunner(self._steps_ended), metadata.sizes(call.metadata)[1]
+        self._session = Session(intake, self._send, most, call.deadline, self._end, self._steps.go_on_with)
+        self._out: deque[tuple[Message, Reservation | None]] = deque()
         self._wanted = asyncio.Event()  # there is something to write
         self._given_back = asyncio.Event()
         self._written = asyncio.Event()  # everything has been
         self._written.set()
-        self._writing_since = inf
-        self._read_since = 0.0  # when it was last held up; +∞ while it is
-        self._heard = inf  # when it began to wait for a message; +∞ where it does not
-        self._receiving_since = inf  # when the message that is being let in began to come
+        self._times = StreamTimes()
         self._over = False
         self._writer = asyncio.create_task(self._write())
 
     async def serve(self) -> None:
         """Reads until the client has sent all, then waits until all of it is answered."""
-        call, account, session = self._call, self._account, self._session
+        call, account, session, times = self._call, self._account, self._session, self._times
         while True:
             while (account.messages >= WINDOW_MESSAGES and account.bytes >= WINDOW_BYTES) or (
                 account.messages >= MOST_MESSAGES
             ):
                 await self._held_up(self._change())
-            self._heard = time.monotonic()
+            times.listens(time.monotonic())
             size = await call.next_size()  # charged before it is let in, where the front can tell
-            self._heard = time.monotonic()  # a message has begun: it is not silent
-            charge = None if size is None else await self._charge(size)
-            self._receiving_since = inf if charge is None else time.monotonic()
+            charge = None
+            if size is not None:
+                times.hears()
+                charge = await self._charge(size)
+                times.receives(size, time.monotonic())
             body = await call.read()
-            self._receiving_since = inf
+            times.received()
             if body is None:
                 break
-            session.receive(body, charge or await self._charge(len(body)), time.monotonic())
+            charge = charge or await self._charge(len(body))
+            await all_of(session.receive(body, charge, time.monotonic()))
             del body, charge
-        self._heard = inf
-        session.no_more()
-        while session.live or not self._written.is_set():
+        await all_of(session.no_more())
+        while self._is_busy:
             await self._change()
 
+    def _steps_ended(self, error: Exception | None) -> None:
+        self._given_back.set()
+        if error is not None:
+            self._end(told("Stream", error))
+
     async def _charge(self, size: int) -> Reservation:
-        """The charge of a message that has been read, as soon as there is room for it."""
+        """The charge of a message, as soon as there is room for it and, where it is large, for an answer as large."""
         if size > self._intake.max_message_bytes:
             raise self._streams.too_large(size)
-        take, line = partial(self._account.take, size), self._streams.line
-        charge = line.at_once(take)
+        wanted = WantedRoom(self._account, size, size if size < LARGE_ANSWER_BYTES else 2 * size)
+        line = self._streams.line
+        charge = line.at_once(wanted)
         if charge is None:
-            charge = await self._held_up(line.enter(take, Reservation.drop))
+            charge = await self._held_up(line.enter(self.share, wanted, Reservation.drop))
         return charge
 
-    def expire(self, now: float, idle_s: float) -> None:
-        self._session.expire(now, idle_s, self._read_since)
-        if self._receiving_since + idle_s <= now:
-            self._end(_cut_short(idle_s))
-        if self._writing_since + idle_s <= now:
-            self._end(
-                DeadlineOver(
-                    f"the client has not read for {idle_s:g} s",
-                    reason="STREAM_NOT_READ",
-                    metadata={"max_stream_idle_s": idle_s},
-                )
-            )
+    def expire(self, now: float, idle_s: float, contended: bool) -> None:
+        """contended: others wait for memory, of which its connection has more than its share."""
+        self._session.expire(now, idle_s, self._times.read_since)
+        error = self._times.overdue(now, idle_s, contended)
+        if error is not None:
+            self._end(error)
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether anything is open, or has not left."""
+        return bool(self._session.live or self._steps) or not self._written.is_set()
 
     @property
     def silent_since(self) -> float:
         """When its client last had something to do with it, on time.monotonic; +∞ where anything is open."""
-        free = self._read_since < inf and not self._session.live and self._written.is_set()
-        return self._heard if free and self.error is None else inf
+        return inf if self._is_busy or self.error is not None else self._times.silent_since
 
-    def make_room(self, idle_s: float) -> None:
+    def make_room(self, now: float) -> None:
         """Another stream needs the place of this one, which is silent."""
-        self._end(_idle(idle_s))
+        self._end(idle(now - self.silent_since))
 
     def end_if_drained(self) -> None:
         """For a server that takes no more evaluations: ends the call when nothing is open any more."""
-        if not self._session.live and self._written.is_set():
+        if not self._is_busy:
             self._end(going_away())
+
+    async def finish_message(self) -> None:
+        """Waits for the message that is being written, behind which a status is read: not for long, and not for a
+        client that does not read."""
+        self._over = True
+        self._session.abandon()
+        self._out.clear()
+        if self._times.writing and (self.error is None or self.error.reason != NOT_READ):
+            await asyncio.wait({self._writer}, timeout=LAST_MESSAGE_S)
 
     def close(self) -> None:
         """Gives everything back. Idempotent. A message that is being written is left to the front."""
         self._over = True
-        if self._writing_since == inf:
+        if not self._times.writing:
             self._writer.cancel()
         self._session.abandon()
+        self._steps.cancel()
         self._account.close()
         self._out.clear()
 
@@ -213,7 +242,7 @@ class Stream:
         """The call is over: its last message need not be taken any more."""
         self._writer.cancel()
 
-    def _send(self, body: bytes, charge: Reservation | None) -> None:
+    def _send(self, body: Message, charge: Reservation | None) -> None:
         self._out.append((body, charge))
         self._written.clear()
         self._wanted.set()
@@ -226,9 +255,9 @@ class Stream:
                 self._wanted.clear()
                 while self._out:
                     body, charge = self._out.popleft()
-                    self._writing_since = time.monotonic()
+                    self._times.writes(message_bytes(body), time.monotonic())
                     await self._call.write(body)
-                    self._writing_since = inf
+                    self._times.written()
                     if charge is not None:
                         charge.drop()
                     del body, charge
@@ -252,9 +281,9 @@ class Stream:
 
     async def _held_up(self, wait: Awaitable[T]) -> T:
         """Waits, and remembers that it is not for the client."""
-        self._read_since = inf
+        self._times.read_since = inf
         found = await wait
-        self._read_since = time.monotonic()
+        self._times.read_since = time.monotonic()
         return found
 
     async def _change(self) -> None:
@@ -264,18 +293,3 @@ class Stream:
     def _changed(self) -> None:
         self._given_back.set()
         self._streams.gave_back()
-
-
-def _cut_short(idle_s: float) -> DeadlineOver:
-    sentence = f"the message that had begun was not there after {idle_s:g} s"
-    return DeadlineOver(sentence, reason="BODY_TIMEOUT", metadata={"max_stream_idle_s": idle_s})
-
-
-def _idle(idle_s: float) -> GoingAway:
-    """Streams are few: one that says nothing is ended where another needs its place, and may come again."""
-    return GoingAway(
-        f"the stream had nothing open for {idle_s:g} s, and another needs its place",
-        reason="STREAM_IDLE",
-        metadata={"max_stream_idle_s": idle_s},
-        retry_after_s=RETRY_AFTER_S,
-    )

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lossd_server.admission.stream_budget import Reservation
+from lossd_server.call.contract import Message
 from lossd_server.engine.batcher import Waiting
 from lossd_server.engine.finish import answer_of_parts
 from lossd_server.errors import DeadlineOver, invalid
 from lossd_server.jobs.job import Answer, Job
-from lossd_server.jobs.partial_results import Carry
+from lossd_server.jobs.partial_results import Carry, UnknownCarry
 from lossd_server.streaming import responses
 from lossd_server.streaming.open_request import OpenRequest
 from lossd_server.tensors.request_fields import Fields
@@ -30,7 +31,7 @@ class Block:
 class BlockOutcome:
     """A block's outcome: the message that answers it (empty where nothing was asked for), and what goes on."""
 
-    body: bytes
+    body: Message
     carry: Carry
     queue_ns: int
     compute_ns: int
@@ -62,12 +63,12 @@ class StreamedEvaluation:
         self.blocks: deque[Block] = deque()
         self.ended = False
         self._received = 0
-        self._carry = opening.start
+        self._carry: Carry | UnknownCarry = opening.start
         self._queue_ns = 0
         self._compute_ns = 0
 
     @property
-    def carry(self) -> Carry:
+    def carry(self) -> Carry | UnknownCarry:
         """What the blocks so far came to."""
         return self._carry
 
@@ -125,6 +126,7 @@ class StreamedEvaluation:
         """The whole's answer, its queue_ns, compute_ns and rows (elements)."""
         job = self.opening.template
         rows = job.layout.elements if job.formula.elementwise else job.layout.rows
+        assert isinstance(self._carry, Carry)
         return answer_of_parts(job, self._carry), self._queue_ns, self._compute_ns, rows
 
     def abandon(self) -> None:

@@ -13,6 +13,7 @@ from lossd_server.tensors.array import FLOATS8, STORAGE, Array
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
+LOOKED_UP = 1 << 14
 DATA_TYPE: dict[np.dtype[Any], int] = {FLOAT32: pb.DATA_TYPE_FLOAT32, FLOAT64: pb.DATA_TYPE_FLOAT64}
 
 
@@ -31,11 +32,19 @@ def widen(values: npt.NDArray[Any], dtype: int, compute: np.dtype[Any]) -> npt.N
     elif dtype == pb.DATA_TYPE_BFLOAT16:
         values = (values.astype(np.uint32) << 16).view(np.float32)
     elif dtype in FLOATS8:
-        values = float8_values(dtype)[values]
+        values = _looked_up(values, float8_values(dtype))
     if values.dtype == compute:
         return values
     with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one, as it would in any kernel
         return values.astype(compute)
+
+
+def _looked_up(values: npt.NDArray[np.uint8], table: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A range at a time: numpy makes the indices eight times as large."""
+    found = np.empty(values.shape, table.dtype)
+    for first in range(0, values.size, LOOKED_UP):
+        found[first : first + LOOKED_UP] = table[values[first : first + LOOKED_UP]]
+    return found
 
 
 def widened(operand: Array, compute: np.dtype[Any]) -> Array:

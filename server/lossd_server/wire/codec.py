@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from math import prod
 from typing import Any, cast
 
 import numpy.typing as npt
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as ProtobufMessage
 from google.protobuf.message_factory import GetMessageClass
 
 from lossd.contract import gradient_dtype
 from lossd.v1 import loss_pb2, service_pb2
 from lossd.v1 import tensor_pb2 as pb
-from lossd.wire import LEAST_BYTES, WIDTHS, message_field, tag, take_large_data, tensor_header, varint
-from lossd_server.call.contract import Body
+from lossd.wire import LEAST_BYTES, WIDTHS, Path, message_field, tag, take_large_data, tensor_header, varint
+from lossd_server.call.contract import Body, Message
 from lossd_server.errors import malformed
 from lossd_server.jobs.job import Answer, Job, Reduction
 from lossd_server.tensors import request_fields
 from lossd_server.tensors.array import Array
 from lossd_server.tensors.dtypes import DATA_TYPE
 from lossd_server.tensors.request_fields import Fields, SharedMemoryRef
+from lossd_server.wire.field_count import STREAM_REQUEST, require_few_fields
 
 METHODS = service_pb2.DESCRIPTOR.services_by_name["LossService"].methods_by_name
 # Numbers of the fields that every response has.
@@ -29,30 +33,67 @@ LOSS, INPUT_GRADIENT, TARGET_GRADIENT, WEIGHT_GRADIENT, OUTPUTS, SUMMARY, TIMING
 OUTPUT_FIELDS = {"lse": (1, 0), "entropy": (2, 0), "argmax": (3, pb.DATA_TYPE_INT64), "correct": (4, pb.DATA_TYPE_BOOL)}
 # Requests from here on are worth looking for elements that need no copy.
 LARGE_BYTES = LEAST_BYTES
+# Messages from here on leave in parts. To copy a smaller one costs less than to send its parts.
+PARTS_BYTES = 1 << 18
 # Two doubles and an int64; four int64: each with its tag, and the messages' own tags and lengths.
 SUMMARY_BYTES, TIMING_BYTES = 9 + 9 + 11 + 2, 4 * 11 + 2
 
 
-def decode(rpc: str, body: Body) -> Message:
-    """The request message of `rpc`. Raises InvalidRequest with reason MALFORMED_MESSAGE."""
+def decode(rpc: str, body: Body) -> ProtobufMessage:
+    """The request message of `rpc`. Raises InvalidRequest: MALFORMED_MESSAGE, TOO_MANY_FIELDS."""
+    require_few_fields(METHODS[rpc].input_type, body)
     try:
-        return cast("Message", _request(rpc).FromString(body))
+        return cast("ProtobufMessage", _request(rpc).FromString(body))
     except DecodeError:
         raise malformed(METHODS[rpc].input_type.full_name, len(body)) from None
 
 
 def decode_fields(rpc: str, body: Body) -> Fields:
     """The fields of the request of `rpc`, those of LARGE_BYTES as views of `body`. Raises InvalidRequest."""
-    try:
-        message, views = take_large_data(METHODS[rpc].input_type, body)
-    except DecodeError:
-        raise malformed(METHODS[rpc].input_type.full_name, len(body)) from None
+    message, views = _without_large_data(METHODS[rpc].input_type, body)
     return request_fields.fields_of(message, views)
+
+
+def decode_stream(body: Body) -> tuple[service_pb2.StreamRequest, dict[Path, memoryview]]:
+    """A message of a stream, and the elements of its large tensors as views of `body`. Raises InvalidRequest."""
+    message, views = _without_large_data(STREAM_REQUEST, body)
+    return cast("service_pb2.StreamRequest", message), views
+
+
+def _without_large_data(kind: Descriptor, body: Body) -> tuple[ProtobufMessage, dict[Path, memoryview]]:
+    require_few_fields(kind, body)
+    try:
+        return take_large_data(kind, body)
+    except DecodeError:
+        raise malformed(kind.full_name, len(body)) from None
 
 
 def encode(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, batch_rows: int) -> bytes:
     """The serialised response. Elements are copied once, into it."""
     return b"".join(pieces(answer, queue_ns, compute_ns, batch_requests, batch_rows))
+
+
+def encode_parts(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, batch_rows: int) -> Message:
+    """The same, where it is large in parts: what a kernel wrote leaves from where it lies."""
+    return in_parts(pieces(answer, queue_ns, compute_ns, batch_requests, batch_rows))
+
+
+def in_parts(pieces: Sequence[Any]) -> Message:
+    """A message of bytes and contiguous views of any element: joined where it is small."""
+    views = [piece if isinstance(piece, bytes) else piece.cast("B") for piece in pieces]
+    if sum(map(len, views)) < PARTS_BYTES:
+        return b"".join(views)
+    found: list[bytes | memoryview] = []
+    small: list[bytes | memoryview] = []
+    for view in views:
+        if len(view) < PARTS_BYTES // 4:
+            small.append(view)
+            continue
+        if small:
+            found.append(b"".join(small))
+            small = []
+        found.append(view)
+    return (*found, b"".join(small))
 
 
 def pieces(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, batch_rows: int) -> list[Any]:

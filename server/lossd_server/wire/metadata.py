@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from lossd_server.call.contract import Metadata
 from lossd_server.errors import InvalidRequest
 
 REQUEST_BYTES = "lossd-request-bytes"
 RESPONSE_BYTES = "lossd-max-response-bytes"
+REMEMBERED = 256  # metadata, of 8 KiB at most
 
 
 def sizes(metadata: Metadata) -> tuple[int | None, int | None]:
@@ -18,6 +21,10 @@ def sizes(metadata: Metadata) -> tuple[int | None, int | None]:
         elif key == RESPONSE_BYTES:
             bound = _decimal(key, value)
     return announced, bound
+
+
+# Callers that call often say the same again and again.
+remembered_sizes = lru_cache(REMEMBERED)(sizes)
 
 
 def _decimal(key: str, value: str | bytes) -> int:

@@ -235,7 +235,7 @@ def test_gradients_are_the_kind_of_array_their_tensor_was() -> None:
     whole = {"dtype": 22, "shape": (2, 3), "data": bytes(24)}
 
     result = results.from_message(
-        call, call.response(loss={"dtype": 22, "data": bytes(4)}, input_gradient=half, target_gradient=whole)
+        call, call.asked.response(loss={"dtype": 22, "data": bytes(4)}, input_gradient=half, target_gradient=whole)
     )
 
     assert result.grad.dtype == torch.bfloat16
@@ -249,7 +249,7 @@ def test_results_have_what_was_asked_for() -> None:
     call = build("cross_entropy", X, Y, outputs="argmax")
     result = results.from_message(
         call,
-        call.response(
+        call.asked.response(
             loss={"dtype": 23, "data": np.float64(1.5).tobytes()},
             outputs={"argmax": {"dtype": 6, "shape": (2,), "data": np.array([1, 2]).tobytes()}},
             summary={"loss_sum": 3.0, "weight_sum": 2.0, "count": 2},

@@ -78,7 +78,7 @@ def test_large_unsigned_integers_are_not_copied_when_they_are_taken(tmp_path: Pa
         ([-1, 2**63], "target[1] = 9223372036854775808 does not fit int64"),
         ([[1, 2], [3, 2**80]], "target[1, 1] = 1208925819614629174706176 does not fit int64"),
     ],
-    ids=str,
+    ids=lambda one: one if isinstance(one, str) else type(one).__name__,
 )
 def test_an_integer_that_does_not_fit_is_named(value: Any, sentence: str) -> None:
     """With its place; it is never sent as another number."""

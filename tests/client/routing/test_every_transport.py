@@ -17,7 +17,7 @@ from lossd.request.build import METHODS, build
 from lossd.routing import block_plan
 from lossd.routing.route import Route
 from lossd.rpc.retry import Retry
-from lossd.streaming.exchange import Evaluation
+from lossd.streaming.evaluation import Evaluation
 
 RNG = np.random.default_rng(4)
 N, C = 1200, 64

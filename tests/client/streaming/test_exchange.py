@@ -15,8 +15,12 @@ from lossd.request.build import build
 from lossd.routing import block_plan
 from lossd.routing.route import Route
 from lossd.streaming import exchange
-from lossd.streaming.exchange import Evaluation, Exchange
+from lossd.streaming.evaluation import Evaluation
+from lossd.streaming.exchange import Exchange
 from lossd.v1 import service_pb2, tensor_pb2
+from lossd_server.call.contract import whole_message
+from lossd_server.streaming import responses
+from lossd_server.streaming.session_rules import end_missing
 
 X = np.arange(40, dtype=np.float32).reshape(10, 4)
 
@@ -97,6 +101,20 @@ def test_an_evaluation_that_failed_is_sent_no_further() -> None:
     assert one.receive(service_pb2.StreamResponse(failure=failure).SerializeToString(), 1.0) == [failing]
     assert isinstance(failing.outcome, lossd.InvalidArgument)
     assert [message.WhichOneof("message") for message in said(one)] == ["opens"]
+
+
+def test_an_evaluation_without_its_End_is_an_invalid_argument() -> None:
+    """The server's sentence and reason reach the caller as any other refusal's do."""
+    evaluation = large()
+    one = Exchange(0, [evaluation])
+    said(one)
+    refusal = end_missing(1)
+    answer = responses.stream_response(responses.FAILURE, [responses.failure(1, refusal)])
+    one.receive(whole_message(answer), 1.0)
+
+    with pytest.raises(lossd.InvalidArgument, match="its End is missing") as caught:
+        evaluation.result()
+    assert (caught.value.reason, caught.value.field) == ("END_MISSING", "evaluation_id")
 
 
 def test_blocks_of_an_answer_are_put_together() -> None:

@@ -14,7 +14,7 @@ from lossd.rpc import protocol
 from lossd.streaming.map_window import WINDOW_BYTES
 from lossd_server.errors import InvalidRequest, Overloaded
 from tests.client.stand_in import StandIn
-from tests.waiting import WAIT_S, until
+from tests.waiting import WAIT_S
 
 WRONG = InvalidRequest("target[0] = 9 is outside [0, 3)", reason="CLASS_OUT_OF_RANGE", field="target")
 FULL = Overloaded("the server is full", reason="OVERLOADED", retry_after_s=0.001)
@@ -109,22 +109,6 @@ def test_a_full_server_is_asked_again(server: StandIn, mapped: Any) -> None:
 
     assert [float(result) for result in mapped([x(0), x(1), x(2)])] == [0, 1, 2]
     assert server.rpcs == ["GetServerInfo", "Stream"]
-
-
-def test_a_refused_item_holds_up_no_other(server: StandIn, mapped: Any) -> None:
-    """Those after it are read and sent while it waits for its time: here an hour."""
-    server.failures.append(Overloaded("the server is full", reason="OVERLOADED", retry_after_s=3600.0))
-
-    class EnoughError(Exception):
-        pass
-
-    def items() -> Iterator[Any]:
-        yield from map(x, range(600))
-        until(lambda: sum(len(one.opens.opens) for said in server.streams for one in said) > 200, "two hundred items")
-        raise EnoughError
-
-    with pytest.raises(EnoughError):
-        mapped(items(), timeout=1e6, window=10_000)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2])

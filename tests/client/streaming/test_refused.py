@@ -11,7 +11,7 @@ import lossd
 from lossd.request.build import build
 from lossd.routing.route import Route
 from lossd.rpc.retry import LONGEST_S, Retry
-from lossd.streaming.exchange import Evaluation
+from lossd.streaming.evaluation import Evaluation
 from lossd.streaming.refused import Refused
 
 

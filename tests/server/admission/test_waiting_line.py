@@ -7,15 +7,17 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from lossd_server.admission.shared_places import SharedPlaces
 from lossd_server.admission.waiting_line import WaitingLine
+from lossd_server.errors import Overloaded
 
 
 class Room:
     """So many units, of which those who enter take some."""
 
-    def __init__(self, units: int) -> None:
+    def __init__(self, units: int, places: SharedPlaces | None = None) -> None:
         self.units = units
-        self.line = WaitingLine()
+        self.line = WaitingLine(places)
         self.entered: list[str] = []
 
     def take(self, name: str, units: int) -> int | None:
@@ -30,7 +32,9 @@ class Room:
         self.line.wake()
 
     def enter(self, name: str, units: int = 1) -> asyncio.Task[int]:
-        return asyncio.ensure_future(self.line.enter(lambda: self.take(name, units), self.give))
+        """The first letter of its name is its connection's."""
+        entering = self.line.enter(lambda: self.take(name, units), self.give, name[0], units)
+        return asyncio.ensure_future(entering)
 
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
@@ -68,6 +72,60 @@ def test_the_order_is_that_of_arrival() -> None:
 
         assert room.entered == ["a", "b", "c"]
         assert [await one for one in waiting] == [2, 2, 2]
+
+    run(body)
+
+
+def test_connections_take_turns() -> None:
+    """Each has one of its calls let in, then the next has; its own calls keep their order."""
+
+    async def body() -> None:
+        room = Room(0)
+        waiting = [room.enter(name) for name in ("a1", "a2", "a3", "b1", "b2", "c1")]
+        await settle()
+        for _ in waiting:
+            room.give(1)
+            await settle()
+
+        assert room.entered == ["a1", "b1", "c1", "a2", "b2", "a3"]
+        assert len(room.line) == 0
+
+    run(body)
+
+
+def test_who_is_preferred_has_the_next_turn() -> None:
+    """The order is kept otherwise; who does not wait is passed over."""
+
+    async def body() -> None:
+        room = Room(0)
+        for name in ("a1", "a2", "b1", "c1"):
+            room.enter(name)
+        await settle()
+        assert list(room.line.first()) == [("a", 1), ("b", 1), ("c", 1)]
+        room.line.prefer(["c", "nobody"])
+        room.give(4)
+        await settle()
+
+        assert room.entered == ["c1", "a1", "b1", "a2"]
+
+    run(body)
+
+
+def test_places_in_the_line_are_shared() -> None:
+    """Where all are taken, the newest of the connection that has most leaves it for another's."""
+
+    async def body() -> None:
+        room = Room(0, SharedPlaces(3, "tests"))
+        first, second, third = (room.enter(name) for name in ("a1", "a2", "a3"))
+        await settle()
+        with pytest.raises(Overloaded):
+            await room.enter("a4")
+        other = room.enter("b1")
+        with pytest.raises(Overloaded):
+            await third
+        room.give(3)
+
+        assert [await one for one in (first, second, other)] == [1, 1, 1]
 
     run(body)
 

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from lossd.v1 import service_pb2
-from lossd_server.call.contract import OK, Routes, Status
+from lossd_server.call.contract import OK, Message, Routes, Status
 from lossd_server.config.settings import Settings
 from lossd_server.server import Server
 from tests.server.edge import SECRET, EdgeBackend
@@ -172,7 +172,7 @@ def test_a_watcher_who_does_not_read_holds_nobody_up() -> None:
         held = asyncio.Event()
 
         class Unread(MemoryCall):
-            async def write(self, message: bytes) -> None:
+            async def write(self, message: Message) -> None:
                 await held.wait()
 
         unread, read = (kind(HEALTH + "Watch", [b""]) for kind in (Unread, MemoryCall))

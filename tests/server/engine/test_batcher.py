@@ -113,13 +113,12 @@ def test_abandoned_jobs_are_dropped() -> None:
 
 
 def test_beside_the_worker() -> None:
-    """Small jobs can be taken alone, up to bytes that the caller names."""
-    size = job(1).work_bytes
-    batcher: Batcher[str] = Batcher(64 * KIB, 1000, KIB)
+    """Small jobs can be taken alone, up to a time that the caller names."""
+    batcher: Batcher[str] = Batcher(64 * KIB, 1000, KIB, cost=lambda job: 10.0)
     batcher.put(waiting(100, 20, name="large"))
     for name in "abc":
         batcher.put(waiting(1, name=name))
 
-    batch, _ = batcher.take_small(0.0, 2 * size)
+    batch, _ = batcher.take_small(0.0, 20.0)
     assert batch is not None
     assert [one.reply for one in batch.waiting] == ["a", "b"]

@@ -14,6 +14,7 @@ import pytest
 from lossd.v1 import loss_pb2
 from lossd.v1 import service_pb2 as pb
 from lossd_server.backends import Backend
+from lossd_server.call.contract import whole_message
 from lossd_server.engine.batcher import Batcher, Waiting
 from lossd_server.engine.evaluate import evaluate
 from lossd_server.engine.worker import Worker
@@ -80,7 +81,7 @@ def test_pieces_have_the_answer_of_the_whole(numba: Backend, gradient: bool) -> 
 
     async def run() -> Any:
         async with working(numba) as worker:
-            found = pb.CrossEntropyResponse.FromString(await worker.submit(whole, NEVER).reply)
+            found = pb.CrossEntropyResponse.FromString(whole_message(await worker.submit(whole, NEVER).reply))
             assert worker.batches == 1
             return found
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +18,9 @@ from lossd.request.build import Call
 from lossd.v1 import service_pb2 as pb
 from lossd.v1 import tensor_pb2
 from lossd_server import losses
-from lossd_server.fast_path.recall import ALIKE, Recall
+from lossd_server.backends import Backend
+from lossd_server.fast_path.plan import plan_of
+from lossd_server.fast_path.recall import ALIKE, HELD_BYTES, Recall
 from lossd_server.jobs.job import Job
 from lossd_server.tensors import request_fields
 from lossd_server.tensors.array import Array
@@ -155,6 +161,48 @@ def test_the_memory_is_bounded() -> None:
 
     assert [job.layout.classes for job in by_length] == list(range(1, 60))
     assert [job.reducing.log_base for job in of_one_length] == [math.log(1.0 + n) for n in range(1, 60)]
+
+
+def narrow(rows: int, **options: Any) -> Call:
+    """Elements of two bytes, and indices of one."""
+    return requests.build("cross_entropy", np.zeros((rows, 2), np.float16), np.zeros(rows, np.int8), **options)
+
+
+# Requests of any number, whose memory is of different things: objects, numbers, widened indices, losses, gradients.
+KINDS: dict[str, Callable[[int], Call]] = {
+    "small": lambda n: requests.build("cross_entropy", np.zeros((8, 16 + n), np.float32), np.zeros(8, int), grad=True),
+    "wide": lambda n: requests.build("cross_entropy", np.zeros((8, 1500 + n), np.float32), np.zeros(8, int), grad=True),
+    "narrow": lambda n: narrow(8000 + n, grad=True, reduction="none"),
+    "elements": lambda n: requests.build("bce", np.full(15000 + n, 0.5, np.float16), np.zeros(15000 + n, np.float16)),
+    "rows": lambda n: requests.build("entropy", np.ones((25000 + n, 1), np.float16), grad=True, reduction="none"),
+    "divergences": lambda n: requests.build("kl_divergence", np.zeros((2, 2000 + n)), np.full((2, 2000 + n), 0.1)),
+}
+
+
+@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_held_is_counted(numba: Backend, kind: str, planned: bool) -> None:
+    """However many requests come: all memory that they keep, that of their plans too, is counted, and is bounded."""
+    recall = Recall(losses.check, partial(plan_of, numba))
+
+    def remember(numbers: range) -> None:
+        for number in numbers:
+            call = KINDS[kind](number)
+            recall.check(call.rpc, call.request)
+            if planned:
+                recall.find(call.rpc, bytes_of(call))
+
+    remember(range(1))  # what is made once for all
+    tracemalloc.start()
+    before, counted = tracemalloc.get_traced_memory()[0], recall.held_bytes
+    remember(range(1, 30))
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert 0 < held <= recall.held_bytes - counted
+    for number in range(30, 400):
+        remember(range(number, number + 1))
+        assert recall.held_bytes <= HELD_BYTES
 
 
 def test_a_plan_is_made_once_when_a_request_comes_again() -> None:

@@ -29,7 +29,7 @@ class Reading:
     async def _read(self, reader: BodyReader) -> Body | ServerError:
         task = asyncio.current_task()
         assert task is not None
-        self.call = UnaryCall(task, float("inf"))
+        self.call = UnaryCall(task, self.source, 0.0, float("inf"))
         try:
             return await reader.read(self.call, self.source, None)
         except ServerError as error:

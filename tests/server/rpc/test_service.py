@@ -22,12 +22,12 @@ def reason(error: grpc.aio.AioRpcError) -> str:
     return found
 
 
-@pytest.mark.parametrize("inline_bytes", [0, 1 << 20], ids=["thread", "inline"])
-def test_good_bad_good(inline_bytes: int) -> None:
+@pytest.mark.parametrize("inline_ns", [0.0, 1e9], ids=["thread", "inline"])
+def test_good_bad_good(inline_ns: float) -> None:
     """A wrong request is refused with the field at fault, and the next one is answered as if nothing had been."""
 
     async def run() -> None:
-        async with serving(EdgeBackend(inline_bytes)) as (_, channel):
+        async with serving(EdgeBackend(inline_ns)) as (_, channel):
             wrong = cross_entropy()
             wrong.label_smoothing = 1.5
             first = await stub(channel).CrossEntropy(cross_entropy())
@@ -170,12 +170,12 @@ def test_full() -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("inline_bytes", [0, 1 << 20], ids=["thread", "inline"])
-def test_64_concurrent(inline_bytes: int) -> None:
+@pytest.mark.parametrize("inline_ns", [0.0, 1e9], ids=["thread", "inline"])
+def test_64_concurrent(inline_ns: float) -> None:
     """64 concurrent calls of two losses and of many sizes are each answered with their own losses."""
 
     async def run() -> None:
-        async with serving(EdgeBackend(inline_bytes), max_inflight_bytes=32 << 20) as (_, channel):
+        async with serving(EdgeBackend(inline_ns), max_inflight_bytes=32 << 20) as (_, channel):
             rows = [1 + 37 * index % 1000 for index in range(32)]
             calls = []
             for count in rows:
@@ -220,12 +220,12 @@ def test_batch_grows_while_busy() -> None:
         (GLUTTON, grpc.StatusCode.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY"),
     ],
 )
-@pytest.mark.parametrize("inline_bytes", [0, 1 << 20], ids=["thread", "inline"])
-def test_poison_stays_alone(poison: int, code: grpc.StatusCode, expected: str, inline_bytes: int) -> None:
+@pytest.mark.parametrize("inline_ns", [0.0, 1e9], ids=["thread", "inline"])
+def test_poison_stays_alone(poison: int, code: grpc.StatusCode, expected: str, inline_ns: float) -> None:
     """A request that the backend cannot bear fails alone, and no word of the failure itself reaches the wire."""
 
     async def run() -> None:
-        async with serving(EdgeBackend(inline_bytes)) as (_, channel):
+        async with serving(EdgeBackend(inline_ns)) as (_, channel):
             good = [finished(stub(channel).CrossEntropy(cross_entropy())) for _ in range(8)]
             error = await refused(stub(channel).CrossEntropy(cross_entropy(ignore_index=poison)))
             answers = await asyncio.gather(*good)

@@ -20,7 +20,8 @@ from lossd_server.errors import InvalidRequest, NotFound, ServerError, TooLarge
 from lossd_server.jobs.gradient_placement import void
 from lossd_server.jobs.job import Answer
 from lossd_server.shared_memory.mapped_region import MappedRegion, NotTaken, mapped, unmap
-from lossd_server.shared_memory.registry import MAX_REGIONS, RegionRegistry, bounds
+from lossd_server.shared_memory.region_shares import RegionShares
+from lossd_server.shared_memory.registry import RegionRegistry, bounds
 from lossd_server.tensors.request_fields import Fields, fields_of
 from lossd_server.wire import codec
 from tests.losses.jobs import Recording
@@ -160,7 +161,7 @@ def test_bytes_come_back_with_the_last_view(regions: RegionRegistry) -> None:
 
 
 def test_caps() -> None:
-    """What exceeds the budget, or the number of regions of a connection, is not taken."""
+    """What exceeds the budget, or the number of regions, is not taken."""
     table = RegionRegistry(2 * PAGE, 4096)
     with pytest.raises(NotTaken) as large:
         table.admit(OWNER, 3 * PAGE)
@@ -168,13 +169,11 @@ def test_caps() -> None:
     table.admit(OWNER, PAGE)
     with pytest.raises(NotTaken) as full:
         table.admit(OWNER, 2 * PAGE)
-    many = RegionRegistry(1 << 30, 4096)
-    for _ in range(MAX_REGIONS):
-        many.admit(OWNER, PAGE)
-        many.add(OWNER, region())
+    many = RegionRegistry(1 << 30, 4096, shares=RegionShares(1))
+    many.admit(OWNER, PAGE)
+    many.add(OWNER, region())
     with pytest.raises(NotTaken) as crowded:
         many.admit(OWNER, PAGE)
-    many.admit(object(), PAGE)
 
     assert [one.value.reason for one in (large, full, crowded)] == [
         "REGION_TOO_LARGE",

@@ -21,7 +21,7 @@ from tests.server.edge import EdgeBackend
 from tests.server.messages import cross_entropy as small
 from tests.server.running import details as of_call
 from tests.server.running import finished, held, serving, stub, until_bytes, until_held, until_requests
-from tests.server.streaming.conversation import Talk, block, details, end, messages, opened, reason
+from tests.server.streaming.conversation import Talk, block, details, end, failures, messages, opened, reason
 from tests.waiting import until_awaited
 
 BOTH = ["input", "target"]
@@ -34,17 +34,40 @@ def cross_entropy(rows: int = 6, classes: int = 4, **fields: Any) -> Any:
 
 
 def test_an_end_without_End(numba: Backend) -> None:
-    """A stream that ends early answers nothing for what is open, and leaves nothing behind."""
+    """A stream that ends early fails what has no End, answers what has, says OK, and leaves nothing behind."""
 
     async def run() -> None:
         async with serving(numba) as (_, channel):
-            sequence = list(messages(cross_entropy(), 1, BOTH, [0, 2, 6]))
             talk = Talk(channel)
-            await talk.send(*sequence[:2])
+            await talk.send(*list(messages(cross_entropy(), 1, BOTH, [0, 2, 6]))[:2])
+            await talk.send(*list(messages(cross_entropy(), 2, BOTH, [0, 6]))[:1])
+            await talk.send(*messages(cross_entropy(), 3, BOTH, [0, 6]))
+            responses = await talk.rest()
 
-            assert await talk.rest() == []
+            found = failures(responses)
+            assert {number: reason(one) for number, one in found.items()} == dict.fromkeys((1, 2), "END_MISSING")
+            assert {one.code for one in found.values()} == {grpc.StatusCode.INVALID_ARGUMENT.value[0]}
+            assert [one.result.evaluation_id for one in responses if one.HasField("result")] == [3]
             assert await talk.call.code() is grpc.StatusCode.OK
             assert await held(channel) == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_an_end_without_End_while_a_block_is_computed() -> None:
+    """It fails at once: what is being computed is not waited for."""
+
+    async def run() -> None:
+        backend = EdgeBackend()
+        async with serving(backend) as (_, channel):
+            backend.gate.clear()
+            talk = Talk(channel)
+            await talk.send(*list(messages(cross_entropy(), 1, BOTH, [0, 2, 6]))[:3])
+            await asyncio.to_thread(backend.until_entered)
+
+            assert {number: reason(one) for number, one in failures(await talk.rest()).items()} == {1: "END_MISSING"}
+            assert await talk.call.code() is grpc.StatusCode.OK
+            backend.gate.set()
 
     asyncio.run(run())
 

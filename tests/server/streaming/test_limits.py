@@ -15,7 +15,7 @@ from lossd.v1 import service_pb2 as pb
 from lossd_server.backends import Backend
 from tests.losses.messages import tensor
 from tests.server.edge import EdgeBackend
-from tests.server.running import held, serving, settled, until_held
+from tests.server.running import another, held, serving, serving_at, settled, until_held
 from tests.server.streaming.conversation import Talk, details, failures, messages, opened, reason
 
 BOTH = ["input", "target"]
@@ -95,6 +95,30 @@ def test_opens_that_hold_too_much() -> None:
             assert "RetryInfo" in details(refused[0])
             assert (await held(channel))[1] == 1
             talk.call.cancel()
+            await until_held(channel, (0, 0))
+
+    asyncio.run(run())
+
+
+def test_open_evaluations_of_one_connection_leave_room_for_another() -> None:
+    """However many it opens, and never ends: they are refused from some point on, and the other's are not."""
+
+    async def run() -> None:
+        limits = {"max_message_bytes": MIB, "max_inflight_bytes": 8 * MIB}
+        async with serving_at(EdgeBackend(), **limits) as (_, channel, address):
+            async with another(address) as hog:
+                hoarding = Talk(hog)
+                for n in range(1000):
+                    await hoarding.send(pb.StreamRequest(open=opened(cross_entropy(), n, ["input"])))
+                refused = (await hoarding.receive()).failure
+                talk = Talk(channel)
+                await talk.send(*messages(cross_entropy(), 1, BOTH, [0, 6]))
+
+                assert reason(refused) == "OVERLOADED"
+                assert (await talk.receive()).result.evaluation_id == 1
+                assert (await held(channel))[0] <= 4 * MIB
+                hoarding.call.cancel()
+            await talk.call.done_writing()
             await until_held(channel, (0, 0))
 
     asyncio.run(run())

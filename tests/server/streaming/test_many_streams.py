@@ -12,7 +12,7 @@ from lossd.v1 import service_pb2 as pb
 from lossd_server.streaming import stream
 from tests.server.edge import EdgeBackend
 from tests.server.messages import cross_entropy as small
-from tests.server.running import details, serving, until_requests
+from tests.server.running import another, details, serving, serving_at, until_requests
 from tests.server.streaming.conversation import Talk, opened
 
 MOST = 3
@@ -85,5 +85,24 @@ def test_streams_with_something_open_keep_their_places() -> None:
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             for talk in talks:
                 assert (await talk.receive()).result.evaluation_id == 1
+
+    asyncio.run(run())
+
+
+def test_one_connection_does_not_keep_the_places_from_others() -> None:
+    """A silent stream of a connection with more places makes room for another's, however short its silence."""
+
+    async def run() -> None:
+        async with serving_at(EdgeBackend(), max_stream_idle_s=1000.0) as (_, channel, address):
+            talks = [Talk(channel) for _ in range(MOST)]
+            for talk in talks:
+                assert await answered(talk, 1)
+            async with another(address) as other:
+                assert await answered(Talk(other), 1)
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await talks[0].receive()
+
+                assert details(caught.value)["ErrorInfo"].reason == "STREAM_IDLE"
+                assert await answered(talks[1], 2)
 
     asyncio.run(run())

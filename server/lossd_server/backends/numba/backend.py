@@ -27,7 +27,8 @@ from lossd_server.backends.numba.distributions.entropy import entropy_rows
 from lossd_server.backends.numba.distributions.rows import distribution_rows
 from lossd_server.backends.numba.elementwise.runs import map_elements
 from lossd_server.backends.numba.gather.picked_class import pick_rows
-from lossd_server.backends.numba.prepared_job import PreparedJob
+from lossd_server.backends.numba.kernel_cost import kernel_ns
+from lossd_server.backends.numba.prepared_job import PreparedBatch, PreparedJob
 from lossd_server.backends.numba.softmax.class_weight_gradient import sum_classes
 from lossd_server.backends.numba.softmax.row_per_block import softmax_rows
 from lossd_server.backends.numba.softmax.row_state import SCRATCH_BYTES
@@ -105,7 +106,7 @@ class NumbaBackend:
     """The `Backend` of a CPU. threads: how many compute, the caller's among them; 0 = all cores of this process."""
 
     name = "numba"
-    inline_bytes = 1 << 17  # about 20 µs of work
+    inline_ns = 25_000.0  # a hand-over takes as long
     warm_up_steps = 2 * len(FORMULAS)
 
     def __init__(self, threads: int = 0) -> None:
@@ -171,12 +172,19 @@ class NumbaBackend:
             computed.fault = FAULTS[fault], int(scratch.words[4])
         return computed
 
-    def prepare(self, job: Job, computed: Computed) -> PreparedJob | None:
-        if job.weight_gradient or job.work_bytes > self.inline_bytes:
+    def kernel_ns(self, job: Job) -> float:
+        return kernel_ns(job)
+
+    def prepare(self, launch: Launch, computed: Computed) -> PreparedJob | None:
+        job = launch.job
+        if job.weight_gradient or kernel_ns(job) > self.inline_ns:
             return None
-        scratch = self._scratch
         kernel, compute = kernel_of(job)
-        return PreparedJob(job, computed, kernel, scratch.address, ZEROS[compute])
+        units = job.layout.chunks if job.formula.elementwise else job.layout.rows
+        return PreparedJob(describe(launch, computed, None), units, kernel, ZEROS[compute])
+
+    def room(self, jobs: int) -> PreparedBatch:
+        return PreparedBatch(jobs, self._scratch.address)
 
     def _run_passes(self, table: Any, passes: list[KernelPass]) -> None:
         scratch = self._scratch

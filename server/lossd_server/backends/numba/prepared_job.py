@@ -1,39 +1,46 @@
-"""Prepared job: a small job made ready once, to run again and again on the memory it was made with."""
+"""Prepared job: a small job described once, to be computed again and again among others of its kernel."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lossd_server.backends.numba.batch_table import PIECE, RECORD, describe
-from lossd_server.jobs.job import Computed, Job, Launch
+from lossd_server.backends.numba.batch_table import PIECE, RECORD
 from lossd_server.tensors.array import address_of
 
-SCALE = RECORD.fields["scale"][1] if RECORD.fields else 0
-FAULT = PIECE.names.index("fault") if PIECE.names else 0
+
+class PreparedJob(NamedTuple):
+    """record: of the batch table; its addresses are to be replaced. units: what a piece of all of it counts to.
+
+    kernel: computes it; zero: of the type in which it does.
+    """
+
+    record: bytes
+    units: int
+    kernel: Callable[..., None]
+    zero: Any
 
 
-class PreparedJob:
-    """One kernel's arguments. scratch: the working memory of the thread that will call `run`."""
+class PreparedBatch:
+    """Room for the records and pieces of `jobs` prepared jobs of one kernel: whoever fills it knows their layout.
 
-    def __init__(self, job: Job, computed: Computed, kernel: Callable[..., None], scratch: int, zero: Any) -> None:
-        self._kept = job, computed  # the record has their addresses
-        record = bytearray(describe(Launch(job, 0.0), computed, None))
-        units = job.layout.chunks if job.formula.elementwise else job.layout.rows
-        table = np.frombuffer(memoryview(record).toreadonly(), RECORD)  # as everywhere: numba compiles for each kind
-        piece = np.array([(0, 0, units, -1, 0)], PIECE)
-        self.scale_address = address_of(table) + SCALE
-        self._words = piece.view(np.int64)
+    scratch: the working memory of the thread that will call `run`.
+    """
+
+    def __init__(self, jobs: int, scratch: int) -> None:
+        records = bytearray(jobs * RECORD.itemsize)
+        self.records = address_of(np.frombuffer(records, np.uint8))
+        pieces = np.zeros(jobs, PIECE)
+        self.pieces = address_of(pieces)
+        self._first = [pieces[:count] for count in range(jobs + 1)]
+        # As everywhere: numba compiles for each kind of array.
+        self._table = np.frombuffer(memoryview(records).toreadonly(), RECORD)
         self._counter = np.zeros(1, np.int64)
-        self._kernel = kernel
-        self._arguments = table, piece, address_of(self._counter), scratch, zero
+        self._behind = address_of(self._counter), scratch
 
-    def run(self) -> bool:
+    def run(self, kernel: Callable[..., None], zero: Any, count: int) -> None:
+        """Computes the first `count` pieces; each has its fault then, or −1."""
         self._counter[0] = 0
-        self._kernel(*self._arguments)
-        if self._words[FAULT] < 0:
-            return True
-        self._words[FAULT] = -1
-        return False
+        kernel(self._table, self._first[count], *self._behind, zero)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import grpc
 import grpc.aio
 
-from lossd_server.call.contract import Metadata, Status
+from lossd_server.call.contract import Message, Metadata, Status, whole_message
 
 Context: TypeAlias = "grpc.aio.ServicerContext[object, bytes]"
 
@@ -44,6 +44,11 @@ class GrpcioCall:
     def peer(self) -> str:
         return self._context.peer()
 
+    @property
+    def connection(self) -> str:
+        """The peer: over TCP each connection has its own. Those of a Unix socket are one to core, and share."""
+        return self._context.peer()
+
     async def next_size(self) -> None:
         """Unknown: core lets a message in before anybody is asked."""
 
@@ -51,13 +56,17 @@ class GrpcioCall:
         body = await self._context.read()
         return body if isinstance(body, bytes) else None
 
-    async def write(self, message: bytes) -> None:
+    async def write(self, message: Message) -> None:
         self._written = written = asyncio.Event()
         try:
-            await self._context.write(message)
+            await self._context.write(whole_message(message))
         finally:
             self._written = None
             written.set()
+
+    def abandon(self) -> bool:
+        """What core was handed is its own."""
+        return False
 
     def on_close(self, callback: Callable[[], object]) -> None:
         task = asyncio.current_task()

@@ -25,6 +25,13 @@ def arguments(settings: Settings, shares_port: bool = False) -> list[tuple[str, 
         ("grpc.server.max_pending_requests", MOST_PENDING),
         ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.max_connection_idle_ms", _milliseconds(settings.max_connection_idle_s)),
+        *(
+            # Core varies it by a tenth, as lossd's front does; calls under way have all the time that they need.
+            [("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age_s))]
+            if settings.max_connection_age_s
+            else []
+        ),
         ("grpc.server_handshake_timeout_ms", 10_000),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
@@ -32,3 +39,8 @@ def arguments(settings: Settings, shares_port: bool = False) -> list[tuple[str, 
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # default 5 minutes, then GOAWAY too_many_pings
         ("grpc.http2.max_ping_strikes", 5),
     ]
+
+
+def _milliseconds(seconds: float) -> int:
+    """As a C int; the largest is taken for no bound."""
+    return min(max(1, round(1000 * seconds)), 2**31 - 1)

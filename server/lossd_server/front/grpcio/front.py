@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Sequence
 import grpc
 import grpc.aio
 
-from lossd_server.call.contract import Handler, Routes, RpcMethod, Status
+from lossd_server.call.contract import Handler, Routes, RpcMethod, Status, whole_message
 from lossd_server.config.settings import Settings
 from lossd_server.front.grpcio import channel_options
 from lossd_server.front.grpcio.call import Context, GrpcioCall
@@ -61,8 +61,8 @@ def _unary(path: str, handler: Handler):  # type: ignore[no-untyped-def]  # grpc
     async def handle(_: AsyncIterable[bytes], context: Context) -> bytes:
         call = GrpcioCall(path, context)
         answer = await handler(call)
-        if isinstance(answer, bytes):
-            return answer
+        if not isinstance(answer, Status):
+            return whole_message(answer)
         await call.abort(answer)
         raise AssertionError("an abort raises")
 

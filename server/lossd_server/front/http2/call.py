@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from math import inf
 from typing import Protocol
 
-from lossd_server.call.contract import Body, Metadata
+from lossd_server.call.contract import Body, Message, Metadata
 from lossd_server.errors import InvalidRequest
 from lossd_server.front.http2.call_stream import CallStream
-from lossd_server.front.http2.request_head import RequestHead
+from lossd_server.front.http2.headers.request_head import RequestHead
 
 
-class CallCarrier(Protocol):
+class CallCarrier(Hashable, Protocol):
     """What a call asks of its connection."""
 
     def want(self, stream_id: int) -> None: ...
-    def send(self, stream: CallStream, message: bytes) -> None: ...
+    def send(self, stream: CallStream, message: Message) -> None: ...
+    def give_up(self, call: Http2Call) -> None: ...
 
 
 class Http2Call:
@@ -31,9 +32,12 @@ class Http2Call:
         "_carrier",
         "_closed",
         "_fault",
+        "_moved",
         "_reader",
+        "_still_s",
         "_stream",
         "_writer",
+        "connection",
         "deadline",
         "expired",
         "metadata",
@@ -51,6 +55,7 @@ class Http2Call:
         self.metadata: Metadata = head.metadata
         self.deadline = inf if head.timeout_s == inf else time.monotonic() + head.timeout_s
         self.peer = peer
+        self.connection: Hashable = carrier
         self.task: asyncio.Task[None] | None = None
         self.expired = self.reset = False
         self.moved_s = 0.0
@@ -59,6 +64,7 @@ class Http2Call:
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._fault = ""
+        self._moved, self._still_s = (-1, 0.0), 0.0
         self._closed: list[Callable[[], object]] | None = []
 
     async def next_size(self) -> int | None:
@@ -82,12 +88,17 @@ class Http2Call:
             body = reader.take()
         return body
 
-    async def write(self, message: bytes) -> None:
+    async def write(self, message: Message) -> None:
         stream = self._stream
         self._carrier.send(stream, message)
         while stream.sender.queued:
             self._writer = asyncio.get_running_loop().create_future()
             await self._writer
+
+    def abandon(self) -> bool:
+        self.reset = True
+        self._carrier.give_up(self)
+        return True
 
     def on_close(self, callback: Callable[[], object]) -> None:
         if self._closed is None:
@@ -108,6 +119,18 @@ class Http2Call:
         self.moved_s = time.monotonic()
         if self._writer is not None and not self._writer.done():
             self._writer.set_result(None)
+
+    def is_unread(self, now_s: float, timeout_s: float) -> bool:
+        """Whether its answer has waited for too long for a client that does not read."""
+        answered = self.task is None or self.task.done()
+        return answered and min(self.deadline, self.moved_s + timeout_s) <= now_s
+
+    def is_still(self, now_s: float, grace_s: float) -> bool:
+        """Whether nothing of it has moved, in either direction, since `grace_s` ago as this was asked before."""
+        moved = (self._stream.reader.came, self.moved_s)
+        if moved != self._moved:
+            self._moved, self._still_s = moved, now_s
+        return self._still_s + grace_s <= now_s
 
     def close(self) -> None:
         """It is over. A second time nothing."""

@@ -7,20 +7,21 @@ waits; what cannot leave yet is queued, by stream.
 from __future__ import annotations
 
 from lossd_server.front.http2 import frames
-from lossd_server.front.http2.call_stream import CallStream
-from lossd_server.front.http2.control_frames import ControlFrames
+from lossd_server.front.http2.call_stream import CallStream, to_shed
+from lossd_server.front.http2.control_frames import ControlFrames, first_settings
 from lossd_server.front.http2.events import CallBegun, CallReset, Event, MessagesCame
-from lossd_server.front.http2.frame_reader import Frame, FrameReader
+from lossd_server.front.http2.frame_reader import Frame, FrameReader, Preface
 from lossd_server.front.http2.frames import ConnectionFault, ErrorCode, StreamFault
-from lossd_server.front.http2.header_assembly import HeaderAssembly, HeaderBlock
-from lossd_server.front.http2.header_blocks import HeaderDecoder, Heads
+from lossd_server.front.http2.headers.assembly import HeaderAssembly, HeaderBlock
+from lossd_server.front.http2.headers.blocks import HeaderDecoder, Heads
+from lossd_server.front.http2.headers.request_head import MalformedHead
 from lossd_server.front.http2.limits import Http2Limits
 from lossd_server.front.http2.message_reader import OWN_MEMORY_BYTES, MalformedMessage, MessageReader
 from lossd_server.front.http2.outgoing import Outgoing
 from lossd_server.front.http2.rates import Rate
-from lossd_server.front.http2.receive_window import ReceiveWindow
-from lossd_server.front.http2.request_head import MalformedHead
 from lossd_server.front.http2.stream_numbers import StreamNumbers
+from lossd_server.front.http2.windows.receive_window import ReceiveWindow
+from lossd_server.front.http2.windows.unclaimed import UnclaimedBytes
 
 
 class Http2Connection:
@@ -36,8 +37,9 @@ class Http2Connection:
         self.outgoing = Outgoing(self.events)
         self.streams: dict[int, CallStream] = {}
         self._numbers = StreamNumbers()
-        self._preface = b""  # what is missing of it is not here yet
-        self._begun = self.going_away = self.closed = False
+        self._preface = Preface()
+        self._going_on: set[int] = set()  # answered streams whose clients send more than half a window behind that
+        self.going_away = self.closed = False
         self._frames = FrameReader(limits.frame_bytes, limits.header_block_bytes)
         self._blocks = HeaderAssembly(limits.header_block_bytes)
         self._decoder = HeaderDecoder(limits, heads)
@@ -46,14 +48,8 @@ class Http2Connection:
             limits, self.outgoing, self.streams, self._numbers, self.events, self._forget, self._decoder.acknowledged
         )
         self._window = ReceiveWindow(limits.connection_window_bytes)
-        settings = {
-            frames.HEADER_TABLE_SIZE: 0,
-            frames.MAX_CONCURRENT_STREAMS: limits.concurrent_streams,
-            frames.INITIAL_WINDOW_SIZE: limits.initial_window_bytes,
-            frames.MAX_FRAME_SIZE: limits.frame_bytes,
-            frames.MAX_HEADER_LIST_SIZE: limits.header_list_bytes,
-        }
-        self.outgoing.write(frames.settings(settings))
+        self._unclaimed = UnclaimedBytes(limits.silent_stream_bytes)
+        self.outgoing.write(first_settings(limits))
         self._grant_connection()
 
     @property
@@ -67,8 +63,8 @@ class Http2Connection:
         if self.closed:
             return
         try:
-            if not self._begun:
-                data = self._take_preface(data)
+            if not self._preface.is_here:
+                data = self._preface.take(data)
             for frame in self._frames.feed(data):
                 try:
                     self._take(frame, now_s)
@@ -98,16 +94,6 @@ class Http2Connection:
         except ConnectionFault as fault:
             self._fail(fault)
         self._grant_connection()
-
-    def _take_preface(self, data: bytes) -> bytes:
-        """What comes behind the preface."""
-        preface = self._preface + data
-        size = len(frames.PREFACE)
-        if not frames.PREFACE.startswith(preface[:size]):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the connection does not begin as HTTP/2 does")
-        self._begun = len(preface) >= size
-        self._preface = b"" if self._begun else preface
-        return preface[size:]
 
     def _take(self, frame: Frame, now_s: float) -> None:
         kind = frame.kind
@@ -144,7 +130,7 @@ class Http2Connection:
             if ends:
                 self._drop(stream_id)
             elif 2 * reader.room < self._limits.initial_window_bytes:
-                self.reset(stream_id, ErrorCode.NO_ERROR)  # it goes on: it is not left to wait for a wider window
+                self._going_on.add(stream_id)
             return
         expected = reader.expected
         fault = ""
@@ -206,7 +192,9 @@ class Http2Connection:
             raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, "too many streams, or the server is going away")
         if block.ends and head.length:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "content-length is not what came")
-        stream = CallStream(stream_id, head, self._limits.initial_window_bytes, self.outgoing.first_window)
+        stream = CallStream(
+            stream_id, head, self._limits.initial_window_bytes, self.outgoing.first_window, self._unclaimed
+        )
         stream.reader.ended = block.ends
         self.streams[stream_id] = stream
         self.events.append(CallBegun(stream_id, head))
@@ -228,9 +216,7 @@ class Http2Connection:
     def ended(self, stream_id: int) -> None:
         """The call's end has left.
 
-        Its client is given time to end by itself, as most of gRPC's do. It is reset only if it goes on, or many others
-        were answered since: what it sends while the answer is under way is then not met by a reset, which some clients
-        report in place of the answer.
+        Its client is given time to end by itself: some report a reset in place of the answer before it, some never end.
         """
         stream = self.streams.get(stream_id)
         if stream is None:
@@ -239,15 +225,35 @@ class Http2Connection:
             self._drop(stream_id)
         else:
             self._window.expect(-stream.reader.expected)
+            stream.reader.discard()
             stream.over = True
             if (oldest := self._numbers.answered(stream_id)) in self.streams:
                 self.reset(oldest, ErrorCode.NO_ERROR)
+
+    def end_those_that_go_on(self) -> None:
+        """Resets streams that were answered a while ago: they are not left to wait for a wider window."""
+        for stream_id in self._going_on & self.streams.keys():
+            self.reset(stream_id, ErrorCode.NO_ERROR)
+        self._going_on.clear()
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """Ends a stream at once, on both sides; its call is not told."""
         self._drop(stream_id)
         self.outgoing.write(frames.rst_stream(stream_id, code))
         self._numbers.reset_by_us(stream_id)
+
+    @property
+    def unclaimed_bytes(self) -> int:
+        """What came, and no call was charged for yet."""
+        return self._unclaimed.bytes + self._frames.kept_bytes + self._blocks.kept_bytes
+
+    def shed(self, most_bytes: int) -> None:
+        """Ends streams that hold it until it is no more than this; where that is not enough, the connection."""
+        for stream_id, code in to_shed(self.streams, self.unclaimed_bytes - most_bytes):
+            self._forget(stream_id)
+            self.reset(stream_id, code)
+        if self.unclaimed_bytes > most_bytes:
+            self._fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too much was sent that no call takes"))
 
     def go_away(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: str = "", *, last: bool = True) -> None:
         """Takes no further streams. last: False announces it only, so that what is under way is still taken."""
@@ -256,8 +262,6 @@ class Http2Connection:
 
     def ping(self, payload: bytes) -> None:
         self.outgoing.write(frames.frame(frames.PING, 0, 0, payload))
-
-    # Its books.
 
     def _fail(self, fault: ConnectionFault) -> None:
         self.closed = True
@@ -282,12 +286,12 @@ class Http2Connection:
         if stream is not None:
             if not stream.over:
                 self._window.expect(-stream.reader.expected)
+            stream.reader.discard()
             self.outgoing.drop(stream_id)
         return stream
 
     def _grant(self, stream_id: int, reader: MessageReader) -> None:
-        increment = reader.grant()
-        if increment:
+        if increment := reader.grant():
             self.outgoing.write(frames.window_update(stream_id, increment))
 
     def _grant_connection(self) -> None:

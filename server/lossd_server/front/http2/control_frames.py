@@ -20,6 +20,19 @@ _SIZES = {frames.RST_STREAM: 4, frames.PING: frames.PING_BYTES, frames.WINDOW_UP
 _OF_CONNECTION = frozenset({frames.SETTINGS, frames.PING, frames.GOAWAY})
 
 
+def first_settings(limits: Http2Limits) -> bytes:
+    """Our SETTINGS: what we take. No dynamic table, so that a header block means the same wherever it comes."""
+    return frames.settings(
+        {
+            frames.HEADER_TABLE_SIZE: 0,
+            frames.MAX_CONCURRENT_STREAMS: limits.concurrent_streams,
+            frames.INITIAL_WINDOW_SIZE: limits.initial_window_bytes,
+            frames.MAX_FRAME_SIZE: limits.frame_bytes,
+            frames.MAX_HEADER_LIST_SIZE: limits.header_list_bytes,
+        }
+    )
+
+
 class ControlFrames:
     """streams: those with a call. forget: is told of a stream that its client reset, acknowledged: of our SETTINGS."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lossd_server.front.http2.request_head import RequestHead
+from lossd_server.front.http2.headers.request_head import RequestHead
 
 
 class CallBegun(NamedTuple):

@@ -28,6 +28,24 @@ class Frame(NamedTuple):
     empty: bool = False
 
 
+class Preface:
+    """What a client sends before its frames (section 3.4)."""
+
+    def __init__(self) -> None:
+        self.is_here = False
+        self._here = b""
+
+    def take(self, data: bytes) -> bytes:
+        """What comes behind the preface. Raises ConnectionFault."""
+        here = self._here + data
+        size = len(frames.PREFACE)
+        if not frames.PREFACE.startswith(here[:size]):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the connection does not begin as HTTP/2 does")
+        self.is_here = len(here) >= size
+        self._here = b"" if self.is_here else here
+        return here[size:]
+
+
 class FrameReader:
     """most_bytes: the greatest frame that we announced. most_whole_bytes: the greatest that is kept until it is whole.
 
@@ -45,6 +63,11 @@ class FrameReader:
         self._padding_left = 0
         self._uncounted = 0
         self._skip_left = 0  # of an unknown frame, which is passed over
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of a frame that is not whole."""
+        return len(self._rest)
 
     def direct(self, count: int) -> Frame:
         """The part that are `count` bytes of `data_left`, which somebody received elsewhere: without a payload."""

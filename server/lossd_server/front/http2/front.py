@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 
 from lossd_server.call.contract import Routes
 from lossd_server.config.address import split
 from lossd_server.config.settings import Settings
+from lossd_server.front.http2.connection_clock import ANNOUNCE_S
 from lossd_server.front.http2.limits import Http2Limits
-from lossd_server.front.http2.protocol import Http2Protocol, Shared
+from lossd_server.front.http2.protocol import ALPN, REFUSED_S, Http2Protocol, Shared
 
 # How late a deadline is noticed here; a client's own is its own to keep.
 SWEEP_S = 0.25
-# For clients to hear that the server will end, before it takes no more calls: a round trip.
-ANNOUNCE_S = 0.5
 # Connections that wait to be taken: a client of a Unix socket does not wait where there is no place, it fails.
 BACKLOG = 1024
+# For a client's part of TLS, before it is a connection.
+HANDSHAKE_S = 10.0
 
 
 class Http2Front:
-    """`lossd_server.call.contract.Front`. shares_port: with other processes of this server."""
+    """`lossd_server.call.contract.Front`. shares_port: with other processes of this server.
 
-    def __init__(self, routes: Routes, settings: Settings, shares_port: bool = False) -> None:
-        self._shared = Shared(routes, Http2Limits(answer_timeout_s=settings.max_body_s), settings.max_connections)
+    tls: of its TCP ports; ALPN is set here. A Unix socket is plain.
+    """
+
+    def __init__(
+        self, routes: Routes, settings: Settings, shares_port: bool = False, tls: ssl.SSLContext | None = None
+    ) -> None:
+        if tls is not None:
+            tls.set_alpn_protocols([ALPN])
+        self._tls = tls
+        limits = Http2Limits(
+            answer_timeout_s=settings.max_body_s,
+            connection_idle_s=settings.max_connection_idle_s,
+            connection_age_s=settings.max_connection_age_s,
+            age_grace_s=settings.max_deadline_s,
+        )
+        self._shared = Shared(routes, limits, settings.max_connections)
         self._shares_port = shares_port
         self._servers: list[asyncio.Server] = []
         self._paths: list[str] = []
@@ -55,7 +72,15 @@ class Http2Front:
             self._paths.append(path)
             return address
         host, port = split(address)
-        server = await loop.create_server(protocol, host, port, reuse_port=self._shares_port or None, backlog=BACKLOG)
+        server = await loop.create_server(
+            protocol,
+            host,
+            port,
+            reuse_port=self._shares_port or None,
+            backlog=BACKLOG,
+            ssl=self._tls,
+            ssl_handshake_timeout=HANDSHAKE_S if self._tls is not None else None,
+        )
         self._servers.append(server)
         return f"{address.rpartition(':')[0]}:{server.sockets[0].getsockname()[1]}"
 
@@ -79,6 +104,7 @@ class Http2Front:
             self._sweeper.cancel()
         for connection in list(shared.connections):
             connection.close()
+        shared.close_refused(inf)
 
     @staticmethod
     async def _until(holds: Callable[[], bool], most_s: float) -> None:
@@ -90,4 +116,5 @@ class Http2Front:
         now_s = time.monotonic()
         for connection in list(self._shared.connections):
             connection.expire(now_s)
+        self._shared.close_refused(now_s - REFUSED_S)
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)

@@ -12,12 +12,15 @@ import numpy as np
 
 from lossd_server.call.contract import Body
 from lossd_server.front.http2.frames import MOST_WINDOW_BYTES
+from lossd_server.front.http2.windows.unclaimed import UnclaimedBytes
 
 PREFIX_BYTES = 5
 # Messages from here on are received into memory of their own as soon as they are wanted, and not put together.
 OWN_MEMORY_BYTES = 1 << 16
 # Parts below this are no objects of their own: a message that comes by the byte would take many times its size.
 SMALL_BYTES = 1 << 10
+# What a message counts beside its bytes: an object of its own, of which 13,000 empty ones fit a first window.
+MESSAGE_COST_BYTES = 48
 
 
 class MalformedMessage(Exception):
@@ -25,18 +28,25 @@ class MalformedMessage(Exception):
 
 
 class MessageReader:
-    """wanted: somebody waits for the next message. ended: the peer sends no more."""
+    """wanted: somebody waits for the next message. ended: the peer sends no more. silent: no message was taken yet.
+
+    unclaimed: of the connection; counts the stream while it is silent, and what is here of messages, but for those that
+    are received into memory of their own, which somebody was charged for.
+    """
 
     __slots__ = (
-        "_came", "_first_window", "_head", "_left", "_memory", "_parts", "_ready", "_size", "_taken", "_window",
-        "ended", "wanted",
+        "_first_window", "_head", "_left", "_memory", "_parts", "_ready", "_size", "_taken", "_unclaimed",
+        "_window", "came", "ended", "silent", "wanted",
     )  # fmt: skip
 
-    def __init__(self, first_window: int) -> None:
+    def __init__(self, first_window: int, unclaimed: UnclaimedBytes) -> None:
+        self._unclaimed = unclaimed
+        unclaimed.bytes += unclaimed.stream_bytes
+        self.silent = True
         self._first_window = self._window = first_window
         self.wanted = self.ended = False
         # Bytes of messages and their prefixes, from the stream's beginning: that came, and that were taken.
-        self._came = self._taken = 0
+        self.came = self._taken = 0
         self._ready: deque[Body] = deque()
         # The message that is coming in: its prefix, its size once that is whole, what it misses, what is here of it.
         self._head = b""
@@ -52,7 +62,7 @@ class MessageReader:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Raises MalformedMessage."""
-        self._came += len(data)
+        self.came += len(data)
         at, end = 0, len(data)
         while at < end:
             if self._size < 0:
@@ -70,8 +80,10 @@ class MessageReader:
             if memory is not None:
                 memory[: len(part)] = part
             elif self._parts:
+                self._unclaimed.bytes += len(part)
                 self._keep(part)
             else:
+                self._unclaimed.bytes += len(part)
                 # Bytes of its own: a view would keep all that was received with it.
                 self._parts.append(bytes(part) if len(part) == self._left else bytearray(part))
             self._left -= len(part)
@@ -88,6 +100,8 @@ class MessageReader:
 
     def _finish(self) -> None:
         parts, memory = self._parts, self._memory
+        if memory is None:
+            self._unclaimed.bytes += MESSAGE_COST_BYTES
         self._ready.append(memory or (bytes(parts[0]) if len(parts) == 1 else b"".join(parts)))
         self._parts, self._memory, self._head, self._size = [], None, b"", -1
 
@@ -99,12 +113,13 @@ class MessageReader:
             self._memory = np.empty(self._size, np.uint8).data
             here = b"".join(self._parts)
             self._memory[: len(here)] = here
+            self._unclaimed.bytes -= len(here)
             self._parts = []
         return self._memory[self._size - self._left :]
 
     def fill(self, count: int) -> None:
         """The next `count` bytes of that memory have been received."""
-        self._came += count
+        self.came += count
         self._left -= count
         if not self._left:
             self._finish()
@@ -117,6 +132,14 @@ class MessageReader:
         return self._size if self._size >= 0 else None
 
     @property
+    def only(self) -> bytes | None:
+        """The small message of a stream that is here whole, and has no other."""
+        if not self.ended or self._head or len(self._ready) != 1:
+            return None
+        message = self._ready[0]
+        return message if isinstance(message, bytes) else None
+
+    @property
     def is_cut(self) -> bool:
         """Whether the stream ended in the middle of a message."""
         return self.ended and bool(self._head)
@@ -124,7 +147,7 @@ class MessageReader:
     @property
     def expected(self) -> int:
         """Bytes that are still to come of the message that somebody waits for."""
-        return max(0, self._wanted_end - self._came) if self.wanted and not self.ended else 0
+        return max(0, self._wanted_end - self.came) if self.wanted and not self.ended else 0
 
     @property
     def room(self) -> int:
@@ -141,15 +164,35 @@ class MessageReader:
         if not self._ready:
             return None
         body = self._ready.popleft()
+        if self.silent:
+            self.silent = False
+            self._unclaimed.bytes -= self._unclaimed.stream_bytes
+        if type(body) is bytes:
+            self._unclaimed.bytes -= MESSAGE_COST_BYTES + len(body)
         self._taken += len(body) + PREFIX_BYTES
         self.wanted = False
         return body
+
+    @property
+    def unclaimed_bytes(self) -> int:
+        """What the stream counts for now."""
+        size = self._unclaimed.stream_bytes if self.silent else 0
+        messages = [MESSAGE_COST_BYTES + len(body) for body in self._ready if type(body) is bytes]
+        return size + sum(map(len, self._parts)) + sum(messages)
+
+    def discard(self) -> None:
+        """Nobody takes what is here."""
+        self._unclaimed.bytes -= self.unclaimed_bytes
+        self.silent = False
+        self._parts = []
+        self._ready.clear()
+        self._memory = None
 
     def grant(self) -> int:
         """The increment that the peer is to be told now, 0 for none: to what is wanted, and a first window beyond."""
         if self.ended:
             return 0
-        target = min(self._wanted_end - self._came + self._first_window, MOST_WINDOW_BYTES)
+        target = min(self._wanted_end - self.came + self._first_window, MOST_WINDOW_BYTES)
         increment = target - self._window
         enough = self._window >= min(self.expected, self._first_window)
         if increment <= 0 or (2 * increment < self._first_window and enough):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from lossd_server.call.contract import Message
 from lossd_server.front.http2 import frames
 from lossd_server.front.http2.events import CallSent, Event, RoomMade
 from lossd_server.front.http2.frames import ConnectionFault, ErrorCode
-from lossd_server.front.http2.header_blocks import NO_TABLE, OK_TRAILERS, RESPONSE_HEAD
+from lossd_server.front.http2.headers.blocks import NO_TABLE, OK_TRAILERS, RESPONSE_HEAD
 from lossd_server.front.http2.message_reader import PREFIX_BYTES
 from lossd_server.front.http2.send_stream import Part, SendStream
 
@@ -58,6 +59,10 @@ class Outgoing:
         self._parts += parts
         self._size += sum(map(len, parts))
 
+    def takes(self, sender: SendStream, size: int) -> bool:
+        """Whether so many bytes could leave now: the peer allows it, and nothing waits for it to take more."""
+        return not self.paused and not self._waiting and size <= min(self._window, sender.window)
+
     @property
     def has_parts(self) -> bool:
         return bool(self._parts)
@@ -89,9 +94,10 @@ class Outgoing:
             sender.begun = True
             self._headers(sender.stream_id, block, frames.END_HEADERS)
 
-    def message(self, sender: SendStream, message: Part) -> None:
+    def message(self, sender: SendStream, message: Message) -> None:
         """A message, as the windows let it."""
-        self.data(sender, b"\0" + len(message).to_bytes(4, "big"), message)
+        parts = (message,) if isinstance(message, bytes) else message
+        self.data(sender, b"\0" + sum(map(len, parts)).to_bytes(4, "big"), *parts)
 
     def data(self, sender: SendStream, *parts: Part) -> None:
         sender.queue(*parts)

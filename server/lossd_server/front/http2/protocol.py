@@ -5,30 +5,42 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
+from math import inf
+from random import random
 from typing import cast
 
-from lossd_server.call.contract import OK, Routes, RpcMethod, Status
-from lossd_server.errors import DeadlineOver
+from lossd_server.call.contract import Routes
 from lossd_server.front.http2 import frames
-from lossd_server.front.http2.call import Http2Call
-from lossd_server.front.http2.call_stream import CallStream
 from lossd_server.front.http2.connection import Http2Connection
-from lossd_server.front.http2.events import CallBegun, CallReset, CallSent, MessagesCame, PingAnswered, RoomMade
+from lossd_server.front.http2.connection_calls import ConnectionCalls
+from lossd_server.front.http2.connection_clock import ConnectionClock, Due
 from lossd_server.front.http2.frames import ErrorCode
-from lossd_server.front.http2.header_blocks import OK_TRAILERS, Heads, http_head, trailer_block
+from lossd_server.front.http2.headers.blocks import Heads
 from lossd_server.front.http2.limits import Http2Limits
 from lossd_server.front.http2.send_stream import Part
-from lossd_server.wire.status import status_of, told
+from lossd_server.front.http2.whole_calls import WholeCalls
+from lossd_server.front.http2.windows.unclaimed import UnclaimedSum
 
 log = logging.getLogger(__name__)
 
 # Received into, by one connection at a time: its bytes are taken before another receives.
-SCRATCH_BYTES = 1 << 18
+SCRATCH_BYTES = 1 << 15
+# A read that begins more calls than this is followed by small ones, between which other connections have their turn,
+# until one begins few: thousands of calls that are sent at once take seconds to be answered, or refused.
+MANY_CALLS, FEW_CALLS, SMALL_READ_BYTES = 64, 32, 1 << 13
 # Parts of less than this in all are joined: one buffer is written faster than many.
 JOINED_BYTES = 1 << 16
+# HTTP/2 over TLS (RFC 9113, 3.2), and what a client is told that agreed on nothing, which is HTTP/1.1.
+ALPN = "h2"
+NO_ALPN = (
+    b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
+    b"This is a gRPC server: it speaks HTTP/2 alone, which TLS agrees on by ALPN (h2).\n"
+)
+# Refused connections that are left open until their clients have said something, and for how long.
+MOST_REFUSED, REFUSED_S = 64, 1.0
 # Asked when the end is announced: who answers has read the announcement.
 END_PING = b"goes end"
-PLAIN_TEXT = b"This is a gRPC server: POST gRPC messages (content-type: application/grpc) over HTTP/2.\n"
 
 
 class Shared:
@@ -39,9 +51,19 @@ class Shared:
         self.limits = limits
         self.max_connections = max_connections
         self.heads: Heads = {}
+        self.unclaimed = UnclaimedSum(limits.unclaimed_bytes)
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
         self.connections: set[Http2Protocol] = set()
+        # Connections beyond the most, until their clients have said something; and since when.
+        self.refused: deque[tuple[float, asyncio.Transport]] = deque()
         self.closing = False
+        self.whole_calls = WholeCalls(routes.at_once)
+
+    def close_refused(self, until_s: float) -> None:
+        """Those that were refused before `until_s`, on time.monotonic, and all beyond a few."""
+        refused = self.refused
+        while refused and (len(refused) > MOST_REFUSED or refused[0][0] <= until_s):
+            refused.popleft()[1].abort()
 
 
 class Http2Protocol(asyncio.BufferedProtocol):
@@ -51,46 +73,78 @@ class Http2Protocol(asyncio.BufferedProtocol):
         self._shared = shared
         self._connection = Http2Connection(shared.limits, shared.heads)
         self._loop = asyncio.get_running_loop()
-        self._calls: dict[int, Http2Call] = {}
+        self._calls = ConnectionCalls(
+            self._connection, shared.routes, shared.whole_calls, self._flush, self._flush_soon, self._pong
+        )
         self._flushing = False
         self._direct = False  # what is received lies in a message's own memory
-        self._opened_s = self._came_s = time.monotonic()
-        self._pinged_s = 0.0
-        self._peer = ""
-        self.end_is_known = False
+        self._crowded = True  # the last read began many calls, or there was none yet
+        self._clock = ConnectionClock(shared.limits, time.monotonic(), random())
+        self._unsent, self._unsent_since = 0, 0.0  # in the transport, and since when it has been so much
 
     # For asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         shared = self._shared
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() != ALPN:
+            self._connection.closed = True
+            self._transport.write(NO_ALPN)
+            self._transport.close()
+            return
         if shared.closing or len(shared.connections) >= shared.max_connections:
-            transport.close()
+            self._refuse()
             return
         shared.connections.add(self)
         self._transport.set_write_buffer_limits(high=shared.limits.unsent_bytes)
         where = transport.get_extra_info("peername")
-        self._peer = f"{where[0]}:{where[1]}" if isinstance(where, tuple) else "unix"
+        self._calls.peer = f"{where[0]}:{where[1]}" if isinstance(where, tuple) else "unix"
         self._flush()
+
+    def _refuse(self) -> None:
+        """Says why, and is closed once something came: bytes that are not read at the close undo what was said."""
+        closing = self._shared.closing
+        why = "the server is going away" if closing else "the server has as many connections as it takes"
+        self._connection.go_away(ErrorCode.NO_ERROR if closing else ErrorCode.ENHANCE_YOUR_CALM, why)
+        self._connection.closed = True
+        self._flush()
+        now_s = time.monotonic()
+        self._shared.refused.append((now_s, self._transport))
+        self._shared.close_refused(now_s - REFUSED_S)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         memory = self._connection.own_memory()
         self._direct = memory is not None
-        return self._shared.scratch if memory is None else memory
+        if memory is not None:
+            return memory
+        return self._shared.scratch[:SMALL_READ_BYTES] if self._crowded else self._shared.scratch
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._came_s = now_s = time.monotonic()
+        self._clock.came_s = now_s = time.monotonic()
         if self._direct:
             self._connection.received(nbytes, now_s)
         else:
             self._connection.receive(bytes(self._shared.scratch[:nbytes]), now_s)
-        self._handle_events()
+        begun = self._calls.handle_events()
+        self._crowded = begun > (FEW_CALLS if self._crowded else MANY_CALLS)
+        if self._crowded:
+            self._transport.pause_reading()  # else a loop may read on until the socket is empty
+            self._loop.call_soon(self._read_on)
+        if begun or self._calls:
+            self._clock.called_s = now_s
+        if not self._say_unclaimed():
+            self._shared.unclaimed.relieve()
         if self._connection.closed:
-            log.debug("connection ended", extra={"peer": self._peer})
+            log.debug("connection ended", extra={"peer": self._calls.peer})
             self._flush()
             self._transport.close()
         elif self._connection.outgoing.has_parts:
             self._flush_soon()
+
+    def _read_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         return False  # a client that sends no more is gone
@@ -100,14 +154,34 @@ class Http2Protocol(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._connection.outgoing.paused = False
+        self._calls.release()
         self._connection.outgoing.pump()
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._shared.connections.discard(self)
+        self._shared.unclaimed.say(self, 0)
         self._connection.closed = True
-        for call in list(self._calls.values()):
-            self._abandon(call)
+        self._calls.abandon()
+
+    # For the bound of what all connections let in.
+
+    @property
+    def unclaimed_bytes(self) -> int:
+        """With what the transport holds and nobody is charged for any more."""
+        size = self._connection.unclaimed_bytes
+        return size if self._connection.outgoing.paused else size + self._transport.get_write_buffer_size()
+
+    def shed(self, most_bytes: int) -> None:
+        """Ends calls, or the connection, until no more than this is unclaimed."""
+        self._connection.shed(most_bytes)
+        self._calls.handle_events()
+        self._flush()
+        if self._connection.closed or self.unclaimed_bytes > most_bytes:
+            self._transport.abort()
+
+    def _say_unclaimed(self) -> bool:
+        return self not in self._shared.connections or self._shared.unclaimed.say(self, self.unclaimed_bytes)
 
     # For the front.
 
@@ -115,6 +189,11 @@ class Http2Protocol(asyncio.BufferedProtocol):
     def calls(self) -> int:
         """Calls whose end has not left."""
         return len(self._calls)
+
+    @property
+    def end_is_known(self) -> bool:
+        """Whether the client has heard that the connection will end."""
+        return self._clock.known
 
     def announce_end(self) -> None:
         """Tells the client that the connection will end; `end_is_known` once it must have heard of it."""
@@ -134,143 +213,32 @@ class Http2Protocol(asyncio.BufferedProtocol):
 
     def expire(self, now_s: float) -> None:
         """Gives up what takes too long, at `now_s` on time.monotonic. For a timer to call."""
-        limits, connection = self._shared.limits, self._connection
-        for call in list(self._calls.values()):
-            assert call.task is not None
-            if call.task.done():
-                # Its answer waits for a client that does not read.
-                if min(call.deadline, call.moved_s + limits.answer_timeout_s) <= now_s:
-                    self._give_up(call)
-                    self._flush_soon()
-            elif call.deadline <= now_s and not call.expired:
-                call.expired = True
-                call.task.cancel()
-        if not connection.settings_acknowledged and self._opened_s + limits.settings_timeout_s <= now_s:
+        limits, connection, clock = self._shared.limits, self._connection, self._clock
+        self._calls.expire(now_s, limits.answer_timeout_s, limits.age_grace_s if clock.is_last else inf)
+        connection.end_those_that_go_on()
+        if connection.outgoing.has_parts:
+            self._flush_soon()
+        unsent = self._transport.get_write_buffer_size() if connection.outgoing.paused else 0
+        if unsent != self._unsent:
+            self._unsent, self._unsent_since = unsent, now_s
+        due = clock.due(now_s, connection.settings_acknowledged, self.calls)
+        if due is Due.LOST or (unsent and self._unsent_since + limits.answer_timeout_s <= now_s):
+            self._transport.abort()
+        elif due is Due.SETTINGS_TIMEOUT:
             connection.go_away(ErrorCode.SETTINGS_TIMEOUT, "SETTINGS were not acknowledged")
             self.close()
-        elif self._came_s + limits.keepalive_s <= now_s:
-            if self._pinged_s < self._came_s:
-                self._pinged_s = now_s
-                connection.ping(bytes(frames.PING_BYTES))
-                self._flush()
-            elif self._pinged_s + limits.keepalive_timeout_s <= now_s:
-                self._transport.abort()
+        elif due is Due.PING:
+            connection.ping(bytes(frames.PING_BYTES))
+            self._flush()
+        elif due is Due.ANNOUNCE:
+            self.announce_end()
+        elif due is Due.LAST:
+            self.go_away()
+        elif due is Due.CLOSE:
+            self.close()
 
-    # For its calls.
-
-    def want(self, stream_id: int) -> None:
-        self._connection.want(stream_id)
-        if self._connection.outgoing.has_parts:
-            self._flush_soon()
-
-    def send(self, stream: CallStream, message: bytes) -> None:
-        outgoing = self._connection.outgoing
-        outgoing.head(stream.sender)
-        outgoing.message(stream.sender, message)
-        self._handle_events()
-        self._flush_soon()
-
-    # Calls.
-
-    def _handle_events(self) -> None:
-        events = self._connection.events
-        if not events:
-            return
-        calls = self._calls
-        for event in events:
-            if type(event) is MessagesCame:
-                call = calls.get(event.stream_id)
-                if call is not None:
-                    call.arrived(event.fault)
-            elif type(event) is CallBegun:
-                self._begin(event)
-            elif type(event) is CallSent:
-                self._sent(event.stream_id)
-            elif type(event) is RoomMade:
-                call = calls.get(event.stream_id)
-                if call is not None:
-                    call.left()
-            elif type(event) is CallReset:
-                call = calls.get(event.stream_id)
-                if call is not None:
-                    self._abandon(call)
-            elif type(event) is PingAnswered:
-                self.end_is_known = self.end_is_known or event.payload == END_PING
-        events.clear()
-
-    def _begin(self, event: CallBegun) -> None:
-        stream_id, head = event
-        stream = self._connection.streams.get(stream_id)
-        if stream is None:
-            return  # reset by what came behind it
-        outgoing = self._connection.outgoing
-        if head.http_status:
-            outgoing.head(stream.sender, http_head(head.http_status, len(PLAIN_TEXT)))
-            if not head.bodiless:
-                outgoing.data(stream.sender, PLAIN_TEXT)
-            outgoing.end(stream.sender, b"")
-            return
-        if head.error is not None:
-            outgoing.end(stream.sender, trailer_block(status_of(told(head.method.rpartition("/")[2], head.error))))
-            return
-        call = Http2Call(self, stream_id, stream, head, self._peer)
-        self._calls[stream_id] = call
-        routes = self._shared.routes
-        method = routes.methods.get(head.method, routes.unknown)
-        call.task = self._loop.create_task(self._run(call, stream, method))
-
-    async def _run(self, call: Http2Call, stream: CallStream, method: RpcMethod) -> None:
-        try:
-            answer = await method.handler(call)
-        except asyncio.CancelledError:
-            if not call.expired or call.reset:
-                if call.reset:
-                    call.close()
-                    return
-                self._give_up(call)
-                self._flush_soon()
-                raise
-            answer = status_of(DeadlineOver("the call's time is over", reason="DEADLINE_EXCEEDED"))
-        if call.reset:
-            call.close()
-            return
-        outgoing = self._connection.outgoing
-        call.moved_s = time.monotonic()
-        if answer == OK:
-            outgoing.head(stream.sender)
-            outgoing.end(stream.sender, OK_TRAILERS)
-        elif isinstance(answer, Status):
-            if not outgoing.fail(stream.sender, trailer_block(answer)):
-                self._give_up(call)
-        elif stream.sender.begun:
-            outgoing.message(stream.sender, answer)
-            outgoing.end(stream.sender, OK_TRAILERS)
-        else:
-            outgoing.answer(stream.sender, answer)
-        self._handle_events()
-        self._flush_soon()
-
-    def _give_up(self, call: Http2Call) -> None:
-        """Its client hears of the end by a reset alone."""
-        self._connection.reset(call.stream_id, ErrorCode.CANCEL)
-        self._calls.pop(call.stream_id, None)
-        call.close()
-
-    def _sent(self, stream_id: int) -> None:
-        call = self._calls.pop(stream_id, None)
-        self._connection.ended(stream_id)
-        if call is not None:
-            call.close()
-
-    def _abandon(self, call: Http2Call) -> None:
-        """Nobody waits for it: its task hears of that, and it is closed once that has ended."""
-        self._calls.pop(call.stream_id, None)
-        call.reset = True
-        task = call.task
-        if task is None or task.done():
-            call.close()
-        else:
-            task.cancel()
+    def _pong(self, payload: bytes) -> None:
+        self._clock.known = self._clock.known or payload == END_PING
 
     # Output.
 
@@ -286,7 +254,10 @@ class Http2Protocol(asyncio.BufferedProtocol):
         while outgoing.has_parts and not self._transport.is_closing():
             self._write(outgoing.take())
             outgoing.pump()
-            self._handle_events()
+            self._calls.handle_events()
+        if not outgoing.paused:
+            self._calls.release()
+        self._say_unclaimed()
 
     def _write(self, parts: list[Part]) -> None:
         if len(parts) < 64 and sum(map(len, parts)) > JOINED_BYTES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -38,6 +39,8 @@ class MemoryTransport:
     def __init__(self) -> None:
         self.written = bytearray()
         self.closed = False
+        self.reading = True
+        self.unsent = 0  # what it says that it holds
 
     def write(self, data: bytes) -> None:
         assert not self.closed
@@ -54,27 +57,53 @@ class MemoryTransport:
 
     abort = close
 
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
     def set_write_buffer_limits(self, high: int) -> None:
         assert high > 0
 
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
     def is_reading(self) -> bool:
-        return not self.closed
+        return self.reading and not self.closed
 
     def get_extra_info(self, _: str) -> Any:
         return None
 
 
+def shares(
+    limits: Http2Limits | None = None, methods: Mapping[str, ServiceMethod] | None = None, max_connections: int = 8
+) -> Shared:
+    """What connections have in common."""
+    dispatcher = Dispatcher()
+    for name, method in {"Echo": echo, "EchoAll": echo_all, **(methods or {})}.items():
+        dispatcher.add("test", name, method)
+    return Shared(dispatcher.routes(), limits or Http2Limits(), max_connections)
+
+
+def connected(count: int, limits: Http2Limits, methods: Mapping[str, ServiceMethod]) -> list[DrivenConnection]:
+    """Connections of one front."""
+    shared = shares(limits, methods, count)
+    return [DrivenConnection(shared=shared) for _ in range(count)]
+
+
 class DrivenConnection:
     """One connection. methods: of the service `test`, beside Echo and EchoAll."""
 
-    def __init__(self, limits: Http2Limits | None = None, methods: Mapping[str, ServiceMethod] | None = None) -> None:
-        dispatcher = Dispatcher()
-        for name, method in {"Echo": echo, "EchoAll": echo_all, **(methods or {})}.items():
-            dispatcher.add("test", name, method)
+    def __init__(
+        self,
+        limits: Http2Limits | None = None,
+        methods: Mapping[str, ServiceMethod] | None = None,
+        shared: Shared | None = None,
+    ) -> None:
+        """shared: with other connections, in place of limits and methods."""
         self.transport = MemoryTransport()
-        self.protocol = Http2Protocol(Shared(dispatcher.routes(), limits or Http2Limits(), 8))
+        self.protocol = Http2Protocol(shared or shares(limits, methods))
         self.protocol.connection_made(cast("asyncio.Transport", self.transport))
 
     def receive(self, data: bytes) -> None:
@@ -114,6 +143,8 @@ def exchanged(*parts: bytes, limits: Http2Limits | None = None) -> DrivenConnect
     async def run() -> DrivenConnection:
         connection = DrivenConnection(limits)
         await connection.exchange(*parts)
+        connection.protocol.expire(time.monotonic())
+        await asyncio.sleep(0)
         connection.lose()
         await asyncio.sleep(0)
         return connection

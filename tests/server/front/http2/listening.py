@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -20,13 +21,16 @@ KINDS = ("tcp", "unix")
 
 @asynccontextmanager
 async def listening(
-    folder: Path, methods: Mapping[str, ServiceMethod] | None = None, **settings: Any
+    folder: Path,
+    methods: Mapping[str, ServiceMethod] | None = None,
+    tls: ssl.SSLContext | None = None,
+    **settings: Any,
 ) -> AsyncIterator[tuple[Http2Front, dict[str, str]]]:
     """The front, and its addresses by their kind."""
     dispatcher = Dispatcher()
     for name, method in {"Echo": echo, "EchoAll": echo_all, **(methods or {})}.items():
         dispatcher.add("test", name, method)
-    front = Http2Front(dispatcher.routes(), Settings(**settings))
+    front = Http2Front(dispatcher.routes(), Settings(**settings), tls=tls)
     opened = await front.start(["127.0.0.1:0", f"unix:{folder / 'socket'}"])
     try:
         yield front, dict(zip(KINDS, opened, strict=True))
@@ -66,11 +70,15 @@ class RawClient:
         await self.send(wire.ping(payload))
         answer = wire.ping(payload, wire.ACK)
         while answer not in self.received and not self.over:
-            data = b""
-            with suppress(ConnectionError):
-                data = await asyncio.get_running_loop().sock_recv(self._socket, 1 << 16)
-            self.received += data
-            self.over = not data
+            await self.receive()
+
+    async def receive(self) -> None:
+        """Whatever comes next."""
+        data = b""
+        with suppress(ConnectionError):
+            data = await asyncio.get_running_loop().sock_recv(self._socket, 1 << 16)
+        self.received += data
+        self.over = not data
 
     @property
     def frames(self) -> list[wire.Received]:

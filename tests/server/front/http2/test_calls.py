@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossd_server.call.contract import ServerCall, Status
-from lossd_server.front.http2.header_blocks import trailer_block
+from lossd_server.front.http2.headers.blocks import trailer_block
 from tests.server.front.http2 import wire
 from tests.server.front.http2.driven import DrivenConnection, exchanged
 from tests.server.front.http2.wire import Answer
@@ -104,19 +104,22 @@ def test_unknown_method(path: bytes) -> None:
 
 
 def test_compression() -> None:
-    """So is compression, before any message."""
+    """So is compression, before any message, and what is taken is named."""
     answer = answered(wire.headers(1, wire.request(extra=[(b"grpc-encoding", b"gzip")]), wire.END_HEADERS))
 
     assert answer.status == UNIMPLEMENTED
+    assert answer.blocks[0][b"grpc-accept-encoding"] == b"identity"
     assert answer.body == b""
 
 
 @pytest.mark.parametrize("frames, reset", [(0, None), (3, None), (4, wire.CODES.index("NO_ERROR"))])
 def test_refused_early(frames: int, reset: int | None) -> None:
-    """A client that is refused hears the status, and what is under way is passed over; it is reset if it goes on."""
+    """A client that is refused hears the status, and what is under way is passed over; if it goes on, it is reset a
+    while later.
+    """
     refused = wire.headers(1, wire.request(extra=[(b"key-bin", b"*")]), wire.END_HEADERS)
     late = [wire.data(1, bytes(10_000))] * frames
-    answer = answered(refused, *late, wire.data(1, ends=True))
+    answer = answered(refused, *late)
 
     assert answer.status == INVALID_ARGUMENT
     assert answer.ended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from lossd_server.front.http2.rates import Rate
 from lossd_server.front.http2.stream_numbers import MOST_ANSWERED
 from tests.server.front.http2 import wire
 from tests.server.front.http2.attacked import LIMITS, MANY, OPEN, ended, numbers, opened
+from tests.server.front.http2.driven import DrivenConnection
 
 MANY_ANSWERED = int(3 * LIMITS.resets[0])
 
@@ -104,6 +106,16 @@ def test_spread_over_time(name: str) -> None:
     assert ended(connection) == ""
 
 
+def test_all_calls_cancelled_at_once() -> None:
+    """A client whose calls have one deadline resets all that a connection may have, which is no flood."""
+    numbers_of_all = range(1, 2 * LIMITS.concurrent_streams, 2)
+    connection = opened(*(wire.headers(number, wire.request(), wire.END_HEADERS) for number in numbers_of_all))
+    connection.receive(b"".join(map(wire.rst_stream, numbers_of_all)), 0.0)
+
+    assert ended(connection) == ""
+    assert not connection.streams
+
+
 def test_rate() -> None:
     """A burst, then as many as drain; a rest gives the burst back, and no more than that."""
     rate = Rate("tests", (3.0, 1.0))
@@ -165,3 +177,27 @@ def test_answered_streams_that_are_left_open() -> None:
     assert {int.from_bytes(one.payload, "big") for one in sent} == {ErrorCode.NO_ERROR}
     assert len(sent) == MANY_ANSWERED - MOST_ANSWERED
     assert min(connection.streams) == 2 * len(sent) + 1
+
+
+def test_many_calls_at_once() -> None:
+    """A client that begins thousands of calls at once is read in small pieces, with a turn for others after each."""
+
+    async def run() -> None:
+        connection = DrivenConnection()
+        protocol, transport = connection.protocol, connection.transport
+        await connection.exchange(wire.HANDSHAKE)
+        large, sizes, number = len(protocol.get_buffer(-1)), [], iter(range(1, 2000, 2))
+        for calls in (70, 40, 10, 40):
+            connection.receive(b"".join(wire.headers(next(number), wire.request()) for _ in range(calls)))
+            sizes.append(len(protocol.get_buffer(-1)))
+            assert transport.is_reading() == (sizes[-1] == large)
+            await asyncio.sleep(0)
+            assert transport.is_reading()
+
+        small = sizes[0]
+        assert small < large
+        assert sizes == [small, small, large, large]
+        connection.lose()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())

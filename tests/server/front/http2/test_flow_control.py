@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lossd_server.front.http2.connection import Http2Connection
 from lossd_server.front.http2.events import CallBegun, CallReset, CallSent
 from lossd_server.front.http2.frames import ErrorCode
-from lossd_server.front.http2.header_blocks import OK_TRAILERS
+from lossd_server.front.http2.headers.blocks import OK_TRAILERS
 from lossd_server.front.http2.limits import Http2Limits
 from tests.server.front.http2 import wire
 from tests.server.front.http2.peer_model import PeerModel

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lossd_server.front.http2.connection import Http2Connection
 from lossd_server.front.http2.events import CallBegun, CallSent, MessagesCame
-from lossd_server.front.http2.header_blocks import OK_TRAILERS
+from lossd_server.front.http2.headers.blocks import OK_TRAILERS
 from lossd_server.front.http2.limits import Http2Limits
 from tests.server.front.http2 import wire
 
@@ -52,7 +52,7 @@ class Echoing:
         outgoing = self.connection.outgoing
         while (body := stream.reader.take()) is not None:
             outgoing.head(stream.sender)
-            outgoing.message(stream.sender, body)
+            outgoing.message(stream.sender, bytes(body))
             self.connection.want(stream_id)
         if stream.reader.ended:
             outgoing.end(stream.sender, OK_TRAILERS)

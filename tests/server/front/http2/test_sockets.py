@@ -197,55 +197,6 @@ def test_drains(kind: str, tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-@kinds
-def test_many_connections(kind: str, tmp_path: Path) -> None:
-    """Many at once are served, each by itself."""
-
-    async def run() -> None:
-        async with listening(tmp_path) as (_, addresses):
-            clients = [await RawClient.connect(addresses[kind]) for _ in range(200)]
-            for number, client in enumerate(clients):
-                await client.send(wire.HANDSHAKE + wire.call(1, b"%d" % number))
-            for number, client in enumerate(clients):
-                await client.turn()
-                while outcome(client.frames) != "answered":
-                    await client.turn()
-                assert wire.answers(client.frames)[1].messages == [b"%d" % number]
-                client.close()
-
-    asyncio.run(run())
-
-
-@kinds
-def test_too_many_connections(kind: str, tmp_path: Path) -> None:
-    """One beyond the most is closed; once another is gone, the next is served."""
-
-    async def run() -> None:
-        async with listening(tmp_path, max_connections=2) as (_, addresses):
-            clients = [await RawClient.connect(addresses[kind]) for _ in range(2)]
-            for client in clients:
-                await client.send(wire.HANDSHAKE)
-                await client.turn()
-            refused = await RawClient.connect(addresses[kind])
-            while not refused.over:
-                await refused.turn()
-            assert not clients[0].over
-            refused.close()
-            clients[0].close()
-
-            async def served() -> bool:
-                client = await RawClient.connect(addresses[kind])
-                await client.send(wire.HANDSHAKE)
-                await client.turn()
-                client.close()
-                return not client.over
-
-            await until_awaited(served, "there is a place again")
-            clients[1].close()
-
-    asyncio.run(run())
-
-
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize("more, status", [((), 405), (("--head",), 405), (("--data-binary", "@large"), 415)])
 @kinds

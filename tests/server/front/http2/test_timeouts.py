@@ -148,6 +148,118 @@ def test_a_transport_that_takes_nothing() -> None:
     asyncio.run(run())
 
 
+def test_an_answer_is_over_when_it_has_left() -> None:
+    """Not when it is handed to a transport that takes no more: what is charged for it is held until then."""
+
+    async def run() -> None:
+        closed = []
+
+        async def answer(call: ServerCall) -> bytes:
+            call.on_close(lambda: closed.append(call.method))
+            connection.protocol.pause_writing()  # the transport has enough with it
+            return bytes(1000)
+
+        connection = DrivenConnection(methods={"Answer": answer})
+        await connection.exchange(wire.HANDSHAKE, wire.call(1, b"", path=b"/test/Answer"))
+        connection.protocol.resume_writing()
+        await turns()
+        connection.protocol.pause_writing()
+        assert closed == ["/test/Answer"]
+
+        await connection.exchange(wire.call(3, b""))
+        assert connection.protocol.calls == 1
+        connection.protocol.resume_writing()
+        await turns()
+        assert connection.protocol.calls == 0
+        assert connection.answers[3].messages == [b""]
+        connection.lose()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_transport_that_is_stuck(moves: bool) -> None:
+    """A client whose socket takes nothing is cut after the time for an answer, though it goes on sending PINGs."""
+
+    async def run() -> None:
+        connection = DrivenConnection()
+        await connection.exchange(wire.HANDSHAKE)
+        connection.protocol.pause_writing()
+        connection.transport.unsent = 1000
+        now_s = time.monotonic()
+        connection.protocol.expire(now_s)
+        connection.receive(wire.ping())
+        connection.transport.unsent -= moves
+        found = []
+        for late_s in (-0.1, 0.1):
+            connection.protocol.expire(now_s + LIMITS.answer_timeout_s + late_s)
+            found.append(connection.transport.closed)
+
+        assert found == [False, not moves]
+        connection.lose()
+
+    asyncio.run(run())
+
+
+def goaways(connection: DrivenConnection) -> list[int]:
+    """The last stream that each GOAWAY names."""
+    return [int.from_bytes(one.payload[:4], "big") for one in connection.frames if one.kind == wire.GOAWAY]
+
+
+def test_an_idle_connection_ends() -> None:
+    """Though its client answers PINGs: its end is announced, then it takes no calls, then it is closed."""
+
+    async def run() -> None:
+        connection = DrivenConnection(Http2Limits(keepalive_s=1e9))
+        await connection.exchange(wire.HANDSHAKE, wire.call(1, b"before"))
+        idle_s = time.monotonic() + LIMITS.connection_idle_s
+        connection.protocol.expire(idle_s - 1.0)
+        assert goaways(connection) == []
+        connection.protocol.expire(idle_s)
+        await connection.exchange(wire.call(3, b"late"))
+        (asked,) = (one.payload for one in connection.frames if one.kind == wire.PING)
+        await connection.exchange(wire.ping(bytes(asked), wire.ACK))
+        connection.protocol.expire(idle_s + 0.1)
+        assert goaways(connection) == [wire.MOST_WINDOW, 3]
+        closed = [connection.transport.closed]
+        connection.protocol.expire(idle_s + 0.2)
+
+        assert [*closed, connection.transport.closed] == [False, True]
+        assert [connection.answers[stream_id].messages for stream_id in (1, 3)] == [[b"before"], [b"late"]]
+        connection.lose()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("moves", ["in", "out", "nothing"])
+def test_calls_of_an_old_connection(moves: str) -> None:
+    """They go on for as long as something of them moves; one of which nothing does is given up after the grace."""
+
+    async def run() -> None:
+        limits = Http2Limits(keepalive_s=1e9, connection_age_s=100.0, answer_timeout_s=1e9)
+        connection = DrivenConnection(limits)
+        await connection.exchange(wire.HANDSHAKE, wire.settings({wire.INITIAL_WINDOW: 100}))
+        opened = wire.headers(1, wire.request(b"/test/EchoAll"), wire.END_HEADERS)
+        await connection.exchange(opened, wire.data(1, wire.message(bytes(1000))))
+        old_s = time.monotonic() + 200.0
+        for now_s in (old_s, old_s + 1.0, old_s + 2.0):
+            connection.protocol.expire(now_s)
+        for at in range(1, 4):
+            if moves == "in":
+                await connection.exchange(wire.data(1, wire.message(b"more")))
+            elif moves == "out":
+                await connection.exchange(wire.window_update(1, 10))
+            connection.protocol.expire(old_s + 2.0 + at * (limits.age_grace_s - 1.0))
+        await turns()
+
+        assert (connection.answers[1].reset is not None) == (moves == "nothing")
+        assert connection.transport.closed == (moves == "nothing")
+        connection.lose()
+        await turns()
+
+    asyncio.run(run())
+
+
 def test_an_error_behind_what_is_not_read() -> None:
     """A call that fails says so, though its client does not read: messages that wait are dropped, a part of one is not
     passed for a whole.

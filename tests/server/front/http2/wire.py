@@ -5,6 +5,7 @@ Made of nothing of the server's: a test that reads its own mistakes back proves 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -150,6 +151,11 @@ def call(stream_id: int, *bodies: bytes, path: bytes = b"/test/Echo", extra: Ite
 # What a server sends.
 
 
+def decoded(value: bytes) -> bytes:
+    """The value of a key that ends in -bin."""
+    return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """One frame; payload: without padding and priority."""
@@ -180,6 +186,19 @@ def parse(received: bytes) -> Iterator[Received]:
         assert stream_id <= MOST_WINDOW, "the reserved bit is set"
         yield Received(kind, flags, stream_id, received[at + 9 : at + 9 + size])
         at += 9 + size
+
+
+def ended(received: bytes, stream_id: int = 1) -> bool:
+    """Whether the stream has ended, by what came so far: a last frame may be cut."""
+    at = 0
+    while at + 9 <= len(received):
+        size, kind, flags = int.from_bytes(received[at : at + 3], "big"), received[at + 3], received[at + 4]
+        ends = kind == RST_STREAM or (kind in (DATA, HEADERS) and flags & END_STREAM)
+        named = int.from_bytes(received[at + 5 : at + 9], "big")
+        at += 9 + size
+        if ends and named == stream_id and at <= len(received):
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,12 @@ def pointer(typing: Any, at: Any, like: Any) -> Any:
 
 
 @intrinsic
+def untyped_pointer(typing: Any, at: Any) -> Any:
+    """An address as that of anything: `numba.carray` is told what."""
+    return types.voidptr(at), lambda context, builder, sig, args: address(builder, args[0], ir.IntType(8))
+
+
+@intrinsic
 def copy_bytes(typing: Any, to: Any, at: Any, count: Any) -> Any:
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         byte = ir.IntType(8)

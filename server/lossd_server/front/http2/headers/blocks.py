@@ -16,8 +16,14 @@ from hpack.hpack import Decoder
 
 from lossd_server.call.contract import Status
 from lossd_server.front.http2.frames import ConnectionFault, ErrorCode
+from lossd_server.front.http2.headers.request_head import (
+    MalformedHead,
+    RequestHead,
+    check_field,
+    refused_head,
+    request_head,
+)
 from lossd_server.front.http2.limits import Http2Limits
-from lossd_server.front.http2.request_head import MalformedHead, RequestHead, check_field, refused_head, request_head
 
 # The library logs every field at DEBUG: a header's value never reaches our log.
 logging.getLogger("hpack").setLevel(logging.INFO)
@@ -124,6 +130,8 @@ def literal(name: bytes, value: bytes) -> bytes:
 _CONTENT_TYPE = b"\x0f\x10" + _integer(len(b"application/grpc"), 7, 0) + b"application/grpc"
 RESPONSE_HEAD = b"\x88" + _CONTENT_TYPE  # :status 200, of the static table
 NO_TABLE = b"\x20"  # a size update to 0, before a block
+# Said to a call that is refused for what its head says, since that may be its encoding.
+ACCEPT_ENCODING = literal(b"grpc-accept-encoding", b"identity")
 OK_TRAILERS = literal(b"grpc-status", b"0")
 
 

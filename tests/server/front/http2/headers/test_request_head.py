@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossd_server.errors import InvalidRequest, NotServed
-from lossd_server.front.http2.request_head import RequestHead, request_head
+from lossd_server.front.http2.headers.request_head import RequestHead, request_head
 from tests.server.front.http2 import wire
 
 

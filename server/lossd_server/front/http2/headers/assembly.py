@@ -29,6 +29,11 @@ class HeaderAssembly:
         self._begun: HeaderBlock | None = None  # its first part
         self._parts: list[bytes] = []
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of a block that is not whole."""
+        return sum(map(len, self._parts)) if self._begun is not None else 0
+
     def check(self, frame: Frame) -> None:
         """Raises ConnectionFault for a frame that may not come now: nothing comes in between the parts of a block."""
         begun = self._begun
@@ -68,6 +73,7 @@ class HeaderAssembly:
         if not frame.flags & frames.END_HEADERS:
             return None
         block, self._begun = self._begun._replace(block=b"".join(self._parts)), None
+        self._parts = []
         return block
 
     def _check_size(self) -> None:

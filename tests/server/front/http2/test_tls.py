@@ -1,0 +1,140 @@
+"""TLS: HTTP/2 is agreed on by ALPN, and everything works as without."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+import uvloop
+
+from lossd_server.config.settings import Settings, SettingsError
+from lossd_server.server import Server
+from tests.server.edge import EdgeBackend
+from tests.server.front.http2.listening import listening
+from tests.server.messages import cross_entropy
+from tests.server.running import stub
+
+UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+LARGE = bytes(range(256)) * (1 << 16)  # 16 MiB
+LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+Loop = Callable[[], asyncio.AbstractEventLoop]
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """One for 127.0.0.1 that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-subj", "/CN=lossd", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", chain],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return chain, key
+
+
+@pytest.fixture
+def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    """The server's."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    return context
+
+
+def secure(address: str, certificate: tuple[Path, Path]) -> Any:
+    credentials = grpc.ssl_channel_credentials(certificate[0].read_bytes())
+    return grpc.aio.secure_channel(address, credentials, options=UNLIMITED)
+
+
+def run(body: Any, loop: Loop) -> None:
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(asyncio.wait_for(body(), 60.0))
+
+
+@LOOPS
+def test_calls(loop: Loop, tls: ssl.SSLContext, certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    """Unary and streamed, small and of 16 MiB both ways, and many at once."""
+
+    async def body() -> None:
+        async with (
+            listening(tmp_path, tls=tls) as (_, addresses),
+            secure(addresses["tcp"], certificate) as channel,
+        ):
+            echo = channel.unary_unary("/test/Echo")
+            assert await echo(b"hello") == b"hello"
+            assert await echo(LARGE) == LARGE
+            sent = [b"one", b"", LARGE[: 1 << 20], b"four"]
+            assert [one async for one in channel.stream_stream("/test/EchoAll")(iter(sent))] == sent
+            many = [b"%d" % one for one in range(200)]
+            assert await asyncio.gather(*(echo(one) for one in many)) == many
+
+    run(body, loop)
+
+
+@pytest.mark.parametrize("offered", [None, ["http/1.1"], ["h2", "http/1.1"]])
+@LOOPS
+def test_alpn(
+    loop: Loop, offered: list[str] | None, tls: ssl.SSLContext, certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A client that does not offer h2 is told so in the only protocol that is left, and closed."""
+
+    async def body() -> None:
+        context = ssl.create_default_context(cafile=certificate[0])
+        if offered is not None:
+            context.set_alpn_protocols(offered)
+        async with listening(tmp_path, tls=tls) as (_, addresses):
+            host, _, port = addresses["tcp"].rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+            if offered is not None and "h2" in offered:
+                said = await reader.readexactly(9)
+                assert said[3] == 4  # SETTINGS
+            else:
+                writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                said = await reader.read()
+                assert said.startswith(b"HTTP/1.1 505 ")
+                assert b"ALPN" in said
+            writer.close()
+
+    run(body, loop)
+
+
+def test_plain_bytes_on_a_port_with_tls(tls: ssl.SSLContext, certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    """They end their own connection; the next one is served."""
+
+    async def body() -> None:
+        async with listening(tmp_path, tls=tls) as (_, addresses):
+            host, _, port = addresses["tcp"].rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            while await reader.read(1000):
+                pass
+            writer.close()
+            async with secure(addresses["tcp"], certificate) as channel:
+                assert await channel.unary_unary("/test/Echo")(b"hello") == b"hello"
+
+    run(body, asyncio.new_event_loop)
+
+
+def test_a_server(tls: ssl.SSLContext, certificate: tuple[Path, Path]) -> None:
+    """It takes a context for this front; the other says that it takes none."""
+
+    async def body() -> None:
+        server = Server(Settings(listen=("127.0.0.1:0",), front="http2"), EdgeBackend(), tls=tls)
+        (address,) = await server.start()
+        async with secure(address, certificate) as channel:
+            assert (await stub(channel).CrossEntropy(cross_entropy())).summary.count == 4
+        await server.stop(10.0, linger_s=0.0)
+        with pytest.raises(SettingsError, match="front grpcio takes no"):
+            Server(Settings(listen=("127.0.0.1:0",), front="grpcio"), EdgeBackend(), tls=tls)
+
+    run(body, asyncio.new_event_loop)
