@@ -29,12 +29,15 @@ help:
 demo: .venv/demo
 	@$(BIN)/python examples/demo.py
 
+# In two processes: half of a test's time is waiting for processes that it starts. PYTEST="-n 0" for one.
+IN_PARALLEL := -n 2 --dist loadfile
+
 test: .venv/dev
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST)
 
 # `make test` runs them on gRPC's library.
 test-fronts: .venv/dev
-	@$(BIN)/python -m pytest --front http2 --quiet $(FRONT_TESTS) $(PYTEST)
+	@$(BIN)/python -m pytest $(IN_PARALLEL) --front http2 --quiet $(FRONT_TESTS) $(PYTEST)
 
 FRONT_TESTS := tests/server tests/client/routing tests/client/shared_memory tests/client/test_memory.py
 

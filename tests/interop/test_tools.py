@@ -168,7 +168,11 @@ def buf(tool: Tool, served: Served, rpc: str, data: str, *flags: str) -> subproc
     return subprocess.run(command, input=data.encode(), capture_output=True, timeout=WAIT_S, check=False, cwd=ROOT)
 
 
-@pytest.mark.parametrize("schema", [(), ("--schema", "proto")], ids=["reflection", "proto"])
+@pytest.mark.parametrize(
+    "schema",
+    [("--reflect-protocol", "grpc-v1"), ("--reflect-protocol", "grpc-v1alpha"), ("--schema", "proto")],
+    ids=["reflection v1", "reflection v1alpha", "proto"],
+)
 def test_buf(served: Served, tool: Tool, right: dict[str, float], schema: tuple[str, ...]) -> None:
     """buf has the right answer, by the server's reflection or by the proto."""
     done = buf(tool, served, "CrossEntropy", MessageToJson(cross_entropy(8, 16)), *schema)

@@ -9,8 +9,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
-from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from tests.server.edge import EdgeBackend
 from tests.server.messages import cross_entropy
@@ -21,10 +20,6 @@ SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERV
 
 def health(channel: Any) -> Any:
     return HealthStub(channel)
-
-
-def reflection(channel: Any) -> Any:
-    return ServerReflectionStub(channel)
 
 
 @pytest.mark.parametrize("name", ["", "lossd.v1.LossService"])
@@ -90,9 +85,14 @@ def test_unknown_service() -> None:
     asyncio.run(run())
 
 
-async def services(channel: grpc.aio.Channel) -> list[str]:
+async def services(channel: grpc.aio.Channel, version: str = "v1alpha") -> list[str]:
     """What reflection lists."""
-    call = reflection(channel).ServerReflectionInfo(iter([ServerReflectionRequest(list_services="")]))
+    ask = channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=ServerReflectionRequest.SerializeToString,
+        response_deserializer=ServerReflectionResponse.FromString,
+    )
+    call: Any = ask(iter([ServerReflectionRequest(list_services="")]))
     return [one.name for one in (await call.read()).list_services_response.service]
 
 
@@ -101,7 +101,9 @@ def test_reflection() -> None:
 
     async def run() -> None:
         async with serving(EdgeBackend()) as (_, channel):
-            assert "lossd.v1.LossService" in await services(channel)
+            for version in ("v1", "v1alpha"):
+                listed = await services(channel, version)
+                assert {"lossd.v1.LossService", f"grpc.reflection.{version}.ServerReflection"} <= set(listed)
         async with serving(EdgeBackend(), reflection="off") as (_, channel):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await services(channel)

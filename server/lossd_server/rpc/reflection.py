@@ -1,4 +1,4 @@
-"""Reflection service: grpc.reflection.v1alpha by grpcio-reflection's servicer."""
+"""Reflection service: grpc.reflection.v1 and v1alpha, which have the same messages, by grpcio-reflection's servicer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lossd_server.call.contract import ServerCall
 from lossd_server.rpc.dispatch import Dispatcher
 from lossd_server.rpc.small_calls import SmallCalls
 
+NAMES = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
 # Streams at once. A tool has one, and each may hold an answer of some ten KiB.
 MOST_STREAMS = 256
 
@@ -21,10 +22,11 @@ class Reflection:
     def __init__(self, services: Sequence[str], timeout_s: float) -> None:
         """timeout_s: for a question to arrive, and for an answer to be taken."""
         self._calls = SmallCalls(MOST_STREAMS, "reflection streams", timeout_s)
-        self._servicer = reflection.aio.ReflectionServicer((*services, reflection.SERVICE_NAME))
+        self._servicer = reflection.aio.ReflectionServicer((*services, *NAMES))
 
     def add_to(self, dispatcher: Dispatcher) -> None:
-        dispatcher.add(reflection.SERVICE_NAME, "ServerReflectionInfo", self._calls.bounded(self._answer), streams=True)
+        for name in NAMES:
+            dispatcher.add(name, "ServerReflectionInfo", self._calls.bounded(self._answer), streams=True)
 
     async def _answer(self, call: ServerCall) -> None:
         servicer: Any = self._servicer  # its stubs take the method for a coroutine

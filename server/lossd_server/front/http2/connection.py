@@ -216,8 +216,7 @@ class Http2Connection:
     def ended(self, stream_id: int) -> None:
         """The call's end has left.
 
-        Its client has time to end by itself: some report a reset in place of the answer before it. It is reset if it
-        goes on, or many others were answered since.
+        Its client is given time to end by itself: some report a reset in place of the answer before it, some never end.
         """
         stream = self.streams.get(stream_id)
         if stream is None:
@@ -292,8 +291,7 @@ class Http2Connection:
         return stream
 
     def _grant(self, stream_id: int, reader: MessageReader) -> None:
-        increment = reader.grant()
-        if increment:
+        if increment := reader.grant():
             self.outgoing.write(frames.window_update(stream_id, increment))
 
     def _grant_connection(self) -> None:

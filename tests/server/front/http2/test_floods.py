@@ -149,30 +149,6 @@ def test_reading_answers_again() -> None:
     assert not connection.closed
 
 
-def test_many_calls_at_once() -> None:
-    """A client that begins thousands of calls at once is read in small pieces, with a turn for others after each."""
-
-    async def run() -> None:
-        connection = DrivenConnection()
-        protocol, transport = connection.protocol, connection.transport
-        await connection.exchange(wire.HANDSHAKE)
-        large, sizes, number = len(protocol.get_buffer(-1)), [], iter(range(1, 2000, 2))
-        for calls in (70, 40, 10, 40):
-            connection.receive(b"".join(wire.headers(next(number), wire.request()) for _ in range(calls)))
-            sizes.append(len(protocol.get_buffer(-1)))
-            assert transport.is_reading() == (sizes[-1] == large)
-            await asyncio.sleep(0)
-            assert transport.is_reading()
-
-        small = sizes[0]
-        assert small < large
-        assert sizes == [small, small, large, large]
-        connection.lose()
-        await asyncio.sleep(0)
-
-    asyncio.run(run())
-
-
 @pytest.mark.parametrize("crossing", [False, True])
 def test_resets_of_answered_streams(crossing: bool) -> None:
     """A client resets each stream that is answered before it has sent all, however many those are: that is no flood.
@@ -201,3 +177,27 @@ def test_answered_streams_that_are_left_open() -> None:
     assert {int.from_bytes(one.payload, "big") for one in sent} == {ErrorCode.NO_ERROR}
     assert len(sent) == MANY_ANSWERED - MOST_ANSWERED
     assert min(connection.streams) == 2 * len(sent) + 1
+
+
+def test_many_calls_at_once() -> None:
+    """A client that begins thousands of calls at once is read in small pieces, with a turn for others after each."""
+
+    async def run() -> None:
+        connection = DrivenConnection()
+        protocol, transport = connection.protocol, connection.transport
+        await connection.exchange(wire.HANDSHAKE)
+        large, sizes, number = len(protocol.get_buffer(-1)), [], iter(range(1, 2000, 2))
+        for calls in (70, 40, 10, 40):
+            connection.receive(b"".join(wire.headers(next(number), wire.request()) for _ in range(calls)))
+            sizes.append(len(protocol.get_buffer(-1)))
+            assert transport.is_reading() == (sizes[-1] == large)
+            await asyncio.sleep(0)
+            assert transport.is_reading()
+
+        small = sizes[0]
+        assert small < large
+        assert sizes == [small, small, large, large]
+        connection.lose()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
