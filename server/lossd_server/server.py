@@ -20,6 +20,8 @@ from lossd_server.front.grpcio.front import GrpcioFront
 from lossd_server.front.http2.front import Http2Front
 from lossd_server.intake.intake import Intake
 from lossd_server.metrics import EvaluationCounts
+from lossd_server.processes import malloc
+from lossd_server.processes.malloc import IdleMemory
 from lossd_server.processes.shared_counters import SharedCounters
 from lossd_server.rpc.dispatch import Dispatcher
 from lossd_server.rpc.health import HEALTH, Health
@@ -57,8 +59,10 @@ class Server:
             raise SettingsError(f"front {settings.front} takes no ssl.SSLContext: use front http2")
         self._settings = settings
         self._counters = counters or SharedCounters()
+        self._idle = IdleMemory((backend.trim, malloc.give_back))
         admission = Admission(settings.max_inflight_bytes, settings.max_inflight_requests, settings.max_message_bytes)
-        counts = EvaluationCounts()
+        self._admission = admission
+        self._counts = counts = EvaluationCounts()
         self._worker = Worker(backend, settings.max_batch_bytes, settings.max_batch_rows)
         self._info = ServerInfoReply(whole or settings, backend, admission, self._worker, counts, self._counters)
         self._regions = RegionRegistry(
@@ -154,7 +158,10 @@ class Server:
         info.max_shared_memory_bytes = max_bytes
 
     def _sweep(self) -> None:
-        self.service.expire(time.monotonic())
+        now = time.monotonic()
+        self.service.expire(now)
+        admission, counts = self._admission, self._counts
+        self._idle.check(now, admission.requests > 0 or admission.bytes > 0, (counts.completed, counts.failed))
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
     def _publish(self) -> None:

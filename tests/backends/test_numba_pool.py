@@ -55,3 +55,16 @@ def test_idle_memory_is_bounded() -> None:
     gc.collect()
 
     assert sum(raw.nbytes for raw in pool._idle) <= 3 * POOLED_BYTES
+
+
+def test_what_is_idle_is_let_go() -> None:
+    """And an array that is in use stays as it is."""
+    pool = Pool()
+    used, idle = (pool.empty(POOLED_BYTES, np.dtype(np.float32)) for _ in range(2))
+    used[:] = 3.0
+    del idle
+    gc.collect()
+    pool.trim()
+
+    assert pool._idle == []
+    assert (used == 3.0).all()

@@ -59,6 +59,9 @@ class EdgeBackend:
     def room(self, jobs: int) -> None:
         """None: nothing is prepared."""
 
+    def trim(self) -> None:
+        """Nothing is kept."""
+
     def close(self) -> None:
         self.gate.set()
 

@@ -87,6 +87,9 @@ class Backend(Protocol):
     def room(self, jobs: int) -> PreparedRoom | None:
         """Room for so many prepared jobs, on this thread; None where none are prepared."""
 
+    def trim(self) -> None:
+        """Lets go of memory that is kept for the next batches: there have been none for a while. From any thread."""
+
     def close(self) -> None:
         """Stops threads and gives memory back."""
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from lossd_server.processes.malloc import IDLE_S, IdleMemory
 from tests.server.server_process import environment
 
 PROGRAM = """
@@ -35,3 +36,23 @@ def test_messages_that_come_and_go() -> None:
 
     assert told == "True"
     assert int(faults) < 4 * 1024
+
+
+def test_memory_is_given_back_once_after_work() -> None:
+    """When nothing has happened for a while; and again after the next work."""
+    released: list[float] = []
+    now = 0.0
+    memory = IdleMemory([lambda: released.append(now)])
+    for now, busy, state in [
+        (1.0, False, 1),  # something was done
+        (1.0 + IDLE_S / 2, False, 2),  # and more
+        (1.0 + IDLE_S, False, 2),
+        (2.0 + 2 * IDLE_S, False, 2),  # idle
+        (3.0 + 2 * IDLE_S, False, 2),
+        (4.0 + 2 * IDLE_S, True, 2),  # one is under way
+        (5.0 + 4 * IDLE_S, True, 2),
+        (6.0 + 5 * IDLE_S, False, 2),  # idle again
+    ]:
+        memory.check(now, busy, state)
+
+    assert released == [2.0 + 2 * IDLE_S, 6.0 + 5 * IDLE_S]

@@ -198,6 +198,9 @@ class NumbaBackend:
         else:
             self._team.run(work)
 
+    def trim(self) -> None:
+        self._memory.trim()
+
     def close(self) -> None:
         """Stops the threads."""
         if self._team is not None:

@@ -58,6 +58,11 @@ class Pool:
         raw = np.empty(wanted, np.uint8) if found is None else found
         return np.asarray(Lease(self, raw, size)).view(dtype)
 
+    def trim(self) -> None:
+        """Lets go of all that is idle."""
+        with self._lock:
+            self._idle.clear()
+
     def give_back(self, raw: npt.NDArray[np.uint8]) -> None:
         with self._lock:
             self._idle.append(raw)

@@ -67,6 +67,9 @@ class TritonBackend:
         """Unpins the region at `address`, before it is unmapped."""
         self._pinned.remove(address)
 
+    def trim(self) -> None:
+        """Nothing: pinned memory is costly to have again."""
+
     def close(self) -> None:
         """Gives cached device memory back."""
         self._device.close()
