@@ -14,7 +14,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 help:
 	@echo "make demo     start a server, evaluate real data, compare with reference values"
 	@echo "make test     every test (installs PyTorch)"
-	@echo "make test-fronts   the tests of the wire on lossd's own HTTP/2 front"
+	@echo "make test-fronts   the tests of the wire on the front of gRPC's library"
 	@echo "make test-interop  clients of other languages, and HTTP/2 tools, on both fronts; installs Debian's packages"
 	@echo "make check    style, types, layers, the proto, and whether generated code is fresh"
 	@echo "make fuzz     the codec against the generated classes, then HTTP/2's frames, FUZZ_SECONDS=60 long each"
@@ -35,9 +35,9 @@ IN_PARALLEL := -n 2 --dist loadfile
 test: .venv/dev
 	@$(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST)
 
-# `make test` runs them on gRPC's library.
+# `make test` runs them on lossd's own HTTP/2.
 test-fronts: .venv/dev
-	@$(BIN)/python -m pytest $(IN_PARALLEL) --front http2 --quiet $(FRONT_TESTS) $(PYTEST)
+	@$(BIN)/python -m pytest $(IN_PARALLEL) --front grpcio --quiet $(FRONT_TESTS) $(PYTEST)
 
 FRONT_TESTS := tests/server tests/client/routing tests/client/shared_memory tests/client/test_memory.py
 

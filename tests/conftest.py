@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def grpcio_alone(request: pytest.FixtureRequest) -> None:
     """For tests of what lossd's own front does otherwise, which has tests of its own."""
-    if request.config.getoption("--front") == "http2":
+    if Settings().front == "http2":
         pytest.skip("of grpcio's front")
 
 

@@ -32,7 +32,7 @@ examples:
 """
 
 
-FRONTS = ("grpcio", "http2")
+FRONTS = ("http2", "grpcio")
 
 
 class SettingsError(ValueError):
@@ -65,7 +65,7 @@ class Settings:
         shown="any age",
     )
     front: str = _setting(
-        "network", "grpcio", "what turns connections into calls: gRPC's own library, or lossd's HTTP/2", FRONTS
+        "network", "http2", "what turns connections into calls: lossd's HTTP/2, or gRPC's own library", FRONTS
     )
     reflection: str = _setting(
         "network", "auto", "gRPC's reflection service; auto: only on local addresses", ("auto", "on", "off")
@@ -89,8 +89,8 @@ class Settings:
     max_admission_wait_s: float = _setting(
         "limits",
         1.0,
-        "seconds that a request waits for room before it is told to retry later; on --front http2, where none of it is "
-        "let in before",
+        "seconds that a request waits for room before it is told to retry later; not on --front grpcio, which cannot "
+        "hold it back",
     )
     max_body_s: float = _setting("limits", 20.0, "seconds for a request's body to arrive")
     max_stream_idle_s: float = _setting(

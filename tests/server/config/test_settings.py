@@ -34,7 +34,7 @@ def test_every_field_is_a_flag_and_a_variable() -> None:
     texts = {
         "shared_memory_mode": "660",
         "device": "cpu",
-        "front": "http2",
+        "front": "grpcio",
         "reflection": "off",
         "log_level": "debug",
         "log_format": "json",
