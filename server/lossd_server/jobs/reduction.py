@@ -20,7 +20,6 @@ BY_CLASS = frozenset({Formula.CROSS_ENTROPY_INDEX, Formula.CROSS_ENTROPY_KINDS_I
 # Formulas with one loss an element, whichever way they are computed.
 BY_ELEMENT = frozenset(formula for formula in Formula if formula.elementwise) | {Formula.KL_ROWS}
 MOST_FLOAT32 = float(np.finfo(np.float32).max)
-ONES: npt.NDArray[np.float64] = np.empty(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +79,8 @@ def gradient_scale(job: Job, kept: Denominator) -> float:
         return reducing.upstream / reducing.normalizer / reducing.log_base
     if kept.count == 0:
         return 0.0
-    if kept.weight_sum == 0.0:
-        return float("nan")
-    return reducing.upstream / kept.weight_sum / reducing.log_base
+    weight_sum = kept.weight_sum
+    return reducing.upstream / weight_sum / reducing.log_base if weight_sum else float("nan")
 
 
 def scale_fits(job: Job, scale: float) -> bool:
@@ -103,9 +101,8 @@ def reduced(job: Job, loss_sum: float, kept: Denominator) -> float:
         return loss_sum / reducing.normalizer
     if kept.count == 0:
         return 0.0 if reducing.empty_mean_zero else float("nan")
-    if kept.weight_sum == 0.0:
-        return float("nan")
-    return loss_sum / kept.weight_sum
+    weight_sum = kept.weight_sum
+    return loss_sum / weight_sum if weight_sum else float("nan")
 
 
 def read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -116,6 +113,9 @@ def read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         values = values.view()
         values.flags.writeable = False
     return values
+
+
+NO_WEIGHTS = read_only(np.empty(0))
 
 
 def warm_up() -> None:
@@ -227,6 +227,6 @@ def divided_by_sums(
 def weights_of(weights: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
     """As float64; none are no entries."""
     if weights is None:
-        return read_only(ONES)
+        return NO_WEIGHTS
     with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
         return read_only(weights.astype(np.float64, copy=False))

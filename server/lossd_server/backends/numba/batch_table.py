@@ -101,6 +101,7 @@ COMPUTE_DTYPES = {np.dtype(np.float32): int(pb.DATA_TYPE_FLOAT32), np.dtype(np.f
 # ln(1 + rest), the factor of its gradient.
 FINISHED = 3
 OUTPUTS = {"lse": np.float64, "entropy": np.float64, "argmax": np.int64, "correct": np.uint8}
+NO_OUTPUTS = [0] * len(OUTPUTS)
 # A piece is rows (chunks, for the elementwise family; classes, for the weight's gradient) `begin` … `end` − 1
 # of a job; fault: a Fault's number or −1.
 PIECE = np.dtype([(name, np.int64) for name in ("job", "begin", "end", "fault", "fault_index")])
@@ -196,10 +197,7 @@ def describe(launch: Launch, computed: Computed, finished: npt.NDArray[np.float6
         address_or_0(values),
         input_dtype if job.formula.activation else COMPUTE_DTYPES[job.compute],
         COMPUTE_DTYPES[job.compute],
-        address_or_0(outputs.get("lse")),
-        address_or_0(outputs.get("entropy")),
-        address_or_0(outputs.get("argmax")),
-        address_or_0(outputs.get("correct")),
+        *([address_or_0(outputs.get(name)) for name in OUTPUTS] if outputs else NO_OUTPUTS),
         address_or_0(finished),
         address_or_0(computed.weight_gradient),
         plain,
@@ -234,6 +232,8 @@ def broadcasts(*views: View | None) -> bytes:
 def pieces_of(number: int, job: Job) -> list[tuple[int, ...]]:
     """A job cut into pieces of about PIECE_BYTES."""
     units = job.layout.chunks if job.formula.elementwise else job.layout.rows
+    if job.work_bytes <= PIECE_BYTES:
+        return [(number, 0, units, -1, 0)]
     step = max(1, units * PIECE_BYTES // max(1, job.work_bytes))
     if not job.formula.elementwise and job.layout.inner > 1:
         unit = job.layout.inner if job.layout.inner <= 16 else 16  # whole outer indices, or tiles of neighbouring rows
