@@ -6,13 +6,17 @@ No task is made for them, and nothing of them waits. What cannot be answered so 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol
 
 from lossd_server.call.contract import AnswerAtOnce, WholeCall
 from lossd_server.front.http2.call_stream import CallStream
 from lossd_server.front.http2.headers.request_head import RequestHead
+
+log = logging.getLogger(__name__)
 
 # Of one turn, which takes 0.1 to 0.5 ms.
 MOST_CALLS = 64
@@ -56,7 +60,7 @@ class WholeCalls:
     def _take_turn(self) -> None:
         waiting = self._waiting
         taken = list(islice(waiting, MOST_CALLS))
-        answers = self._answer([WholeCall(one.head.method, one.head.metadata, one.message) for one in taken])
+        answers = self._answers(taken)
         if len(answers) == len(waiting):
             waiting.clear()
         else:
@@ -72,3 +76,10 @@ class WholeCalls:
                 owners.add(owner)
         for owner in owners:
             owner.flush()
+
+    def _answers(self, taken: list[Gathered]) -> Sequence[bytes | None]:
+        try:
+            return self._answer([WholeCall(one.head.method, one.head.metadata, one.message) for one in taken])
+        except Exception as error:  # no memory: the way that any call goes says so to those whom it hits
+            log.warning("calls cannot be answered together", extra={"error": repr(error)})
+            return [None] * len(taken)

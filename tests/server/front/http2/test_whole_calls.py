@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from lossd.v1 import service_pb2 as pb
 from lossd_server.backends import Backend
+from lossd_server.fast_path.burst import Burst
 from lossd_server.front.http2.whole_calls import MOST_CALLS
 from lossd_server.server import Server
 from tests.server.front.http2 import wire
@@ -168,5 +170,30 @@ def test_answers_wait_for_windows(numba: Backend) -> None:
 
             assert held == 3
             assert [one.status for one in found.values()] == [0, 0, 0]
+
+    asyncio.run(run())
+
+
+def test_what_fails_together_is_answered_one_by_one(numba: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory runs out while calls are answered together, each goes the way of any call."""
+
+    async def run() -> None:
+        async with connected(numba) as (_, client):
+            failed: list[bool] = []
+
+            def fail(*_: object) -> list[bytes | None]:
+                failed.append(True)
+                raise MemoryError
+
+            monkeypatch.setattr(Burst, "answer", fail)
+            body = cross_entropy(2).SerializeToString()
+            calls = b"".join(called(stream_id, "CrossEntropy", body) for stream_id in (1, 3, 5))
+            found = await answered(client, calls, 3)
+
+            assert [one.status for one in found.values()] == [8, 8, 8]
+            assert {reason(one) for one in found.values()} == {"OUT_OF_MEMORY"}
+            assert len(failed) == 4
+            monkeypatch.undo()
+            assert (await answered(client, called(7, "CrossEntropy", body), 4))[7].status == 0
 
     asyncio.run(run())
