@@ -19,13 +19,16 @@ from tests.server.messages import cross_entropy
 
 SERVICE = "/lossd.v1.LossService/"
 HEALTH = "/grpc.health.v1.Health/"
-REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+REFLECTION, REFLECTION_V1ALPHA = (
+    f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo" for version in ("v1", "v1alpha")
+)
 LOSSES = sorted(
     SERVICE + rpc
     for rpc in service_pb2.DESCRIPTOR.services_by_name["LossService"].methods_by_name
     if rpc not in ("Stream", "GetServerInfo")
 )
-EVERY = [*LOSSES, SERVICE + "Stream", SERVICE + "GetServerInfo", HEALTH + "Check", HEALTH + "Watch", REFLECTION]
+EVERY = [*LOSSES, SERVICE + "Stream", SERVICE + "GetServerInfo", HEALTH + "Check", HEALTH + "Watch"]
+EVERY += [REFLECTION, REFLECTION_V1ALPHA]
 READING = [path for path in EVERY if path != SERVICE + "GetServerInfo"]
 MALFORMED = b"\x0a\xff"  # a field that is longer than the message
 
@@ -92,7 +95,7 @@ def test_no_message_at_all(path: str) -> None:
     with_routes(body)
 
 
-@pytest.mark.parametrize("path", [HEALTH + "Check", HEALTH + "Watch", REFLECTION])
+@pytest.mark.parametrize("path", [HEALTH + "Check", HEALTH + "Watch", REFLECTION, REFLECTION_V1ALPHA])
 def test_services_beside_the_losses_take_little(path: str) -> None:
     """Their messages stand outside admission: over 4 KiB they are refused."""
 
