@@ -60,15 +60,15 @@ def test_a_goal_stands_beside_its_figure(page: ModuleType) -> None:
     """A goal that is reached says so, with what was asked and what was measured."""
     text = page.text({"large": large(lossd=0.1)}, {})
 
-    assert "| (1024, 32000) over TCP, loss: against Triton | ≥ 8× | 10.00× | met |" in text
-    assert "against a bare gRPC byte stream | ≥ 70 % | 100% | met |" in text
+    assert "| (1024, 32000) over TCP, loss: against Triton | ≥ 10× | 10.00× | met |" in text
+    assert "against a bare gRPC byte stream | ≥ 85 % | 100% | met |" in text
 
 
 def test_a_missed_goal_has_its_reason(page: ModuleType) -> None:
     """A goal that is missed is followed by what reasons.toml says is in the way."""
     text = page.text({"large": large(lossd=0.5)}, {"tcp-triton": "The wall is here."})
 
-    assert "| ≥ 8× | 2.00× | **missed** (1) |" in text
+    assert "| ≥ 10× | 2.00× | **missed** (1) |" in text
     assert "1. *(1024, 32000) over TCP, loss: against Triton:* The wall is here." in text
 
 
@@ -80,7 +80,7 @@ def test_a_goal_without_a_figure_is_not_called_missed(page: ModuleType) -> None:
 
     text = page.text({"large": whole}, {})
 
-    assert "against Triton | ≥ 8× | – | not measured |" in text
+    assert "against Triton | ≥ 10× | – | not measured |" in text
     assert "Not measured: triton: it ended." in text
 
 
