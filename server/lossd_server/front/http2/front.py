@@ -21,6 +21,8 @@ from lossd_server.front.http2.protocol import ALPN, REFUSED_S, Http2Protocol, Sh
 SWEEP_S = 0.25
 # Connections that wait to be taken: a client of a Unix socket does not wait where there is no place, it fails.
 BACKLOG = 1024
+# For clients to take what was written to them last.
+LAST_WRITE_S = 0.1
 # For a client's part of TLS, before it is a connection.
 HANDSHAKE_S = 10.0
 
@@ -102,9 +104,15 @@ class Http2Front:
         await self._until(lambda: not any(one.calls for one in shared.connections), grace_s or 0.0)
         if self._sweeper is not None:
             self._sweeper.cancel()
+        shared.closed = True
         for connection in list(shared.connections):
             connection.close()
+        await self._until(lambda: not shared.connections, LAST_WRITE_S)
+        for connection in list(shared.connections):
+            connection.abort()
         shared.close_refused(inf)
+        for _ in range(2):  # the loop closes sockets in the turn after they were given up
+            await asyncio.sleep(0)
 
     @staticmethod
     async def _until(holds: Callable[[], bool], most_s: float) -> None:

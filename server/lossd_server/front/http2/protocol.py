@@ -44,7 +44,8 @@ END_PING = b"goes end"
 
 
 class Shared:
-    """What all connections of a front have together. connections: those that are open."""
+    """What all connections of a front have together. connections: those that are open. closing,
+    closed: it takes no more of them, its end was announced; or all is over."""
 
     def __init__(self, routes: Routes, limits: Http2Limits, max_connections: int) -> None:
         self.routes = routes
@@ -56,7 +57,7 @@ class Shared:
         self.connections: set[Http2Protocol] = set()
         # Connections beyond the most, until their clients have said something; and since when.
         self.refused: deque[tuple[float, asyncio.Transport]] = deque()
-        self.closing = False
+        self.closing = self.closed = False
         self.whole_calls = WholeCalls(routes.at_once)
 
     def close_refused(self, until_s: float) -> None:
@@ -92,6 +93,9 @@ class Http2Protocol(asyncio.BufferedProtocol):
             self._connection.closed = True
             self._transport.write(NO_ALPN)
             self._transport.close()
+            return
+        if shared.closed:
+            self.abort()
             return
         if shared.closing or len(shared.connections) >= shared.max_connections:
             self._refuse()
@@ -205,6 +209,10 @@ class Http2Protocol(asyncio.BufferedProtocol):
         """Takes no further calls."""
         self._connection.go_away()
         self._flush()
+
+    def abort(self) -> None:
+        """Ends the connection, and nothing is written any more."""
+        self._transport.abort()
 
     def close(self) -> None:
         """Ends the connection, whatever is under way; what was put together is still written."""
