@@ -142,19 +142,21 @@ class ConnectionCalls:
             status = status_of(told(head.method.rpartition("/")[2], head.error))
             outgoing.end(stream.sender, ACCEPT_ENCODING + trailer_block(status))
             return
-        message = stream.reader.only
-        # Nothing holds the answers to whole calls back, or else they wait as any call's.
-        if message is None or not outgoing.takes(stream.sender, most_answer(len(message))):
-            self.begin_call(stream, head)
+        if stream.reader.only is not None or not stream.reader.has_begun:
+            self._whole_calls.add(self, stream, head)
         else:
-            self._whole_calls.add(self, stream, head, message)
+            self.begin_call(stream, head)
 
     # For whole calls.
+
+    def takes(self, stream: CallStream, message_bytes: int) -> bool:
+        """Whether nothing will hold the answer to such a message back: else it waits as any call's."""
+        return self._connection.outgoing.takes(stream.sender, most_answer(message_bytes))
 
     def begin_call(self, stream: CallStream, head: RequestHead) -> None:
         """Hands a call to its handler."""
         stream_id = stream.sender.stream_id
-        if self._connection.streams.get(stream_id) is not stream:
+        if self._connection.closed or self._connection.streams.get(stream_id) is not stream:
             return  # reset by now
         call = self._calls[stream_id] = Http2Call(self, stream_id, stream, head, self.peer)
         routes = self._routes
@@ -164,7 +166,7 @@ class ConnectionCalls:
     def answer_whole(self, stream: CallStream, answer: bytes) -> None:
         """The answer to a call that has no handler."""
         stream_id = stream.sender.stream_id
-        if self._connection.streams.get(stream_id) is not stream:
+        if self._connection.closed or self._connection.streams.get(stream_id) is not stream:
             return
         self._connection.outgoing.answer(stream.sender, answer)
         if stream.sender.queued:  # it has its time to leave, as others have

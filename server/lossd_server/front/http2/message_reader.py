@@ -132,6 +132,11 @@ class MessageReader:
         return self._size if self._size >= 0 else None
 
     @property
+    def has_begun(self) -> bool:
+        """Whether anything of its messages has come, or their end."""
+        return self.ended or self.came > 0
+
+    @property
     def only(self) -> bytes | None:
         """The small message of a stream that is here whole, and has no other."""
         if not self.ended or self._head or len(self._ready) != 1:

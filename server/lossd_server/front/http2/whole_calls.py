@@ -9,8 +9,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from lossd_server.call.contract import AnswerAtOnce, WholeCall
 from lossd_server.front.http2.call_stream import CallStream
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 # Of one turn, which takes 0.1 to 0.5 ms.
 MOST_CALLS = 64
+# That a call waits for its message before it is begun: some microseconds each.
+MESSAGE_TURNS = 2
 
 
 def most_answer(message_bytes: int) -> int:
@@ -30,6 +33,8 @@ def most_answer(message_bytes: int) -> int:
 class CallOwner(Protocol):
     """The connection of a whole call."""
 
+    def takes(self, stream: CallStream, message_bytes: int) -> bool: ...
+
     def answer_whole(self, stream: CallStream, answer: bytes) -> None: ...
 
     def begin_call(self, stream: CallStream, head: RequestHead) -> None: ...
@@ -37,11 +42,15 @@ class CallOwner(Protocol):
     def flush(self) -> None: ...
 
 
-class Gathered(NamedTuple):
+@dataclass(slots=True)
+class Gathered:
+    """turns: that it may wait for its message."""
+
     owner: CallOwner
     stream: CallStream
     head: RequestHead
-    message: bytes
+    message: bytes = b""
+    turns: int = MESSAGE_TURNS
 
 
 class WholeCalls:
@@ -49,33 +58,49 @@ class WholeCalls:
 
     def __init__(self, answer: AnswerAtOnce) -> None:
         self._answer = answer
+        self._begun: list[Gathered] = []  # their messages are looked for in the next turn
         self._waiting: deque[Gathered] = deque()
         self._loop = asyncio.get_running_loop()
 
-    def add(self, owner: CallOwner, stream: CallStream, head: RequestHead, message: bytes) -> None:
-        if not self._waiting:
+    def add(self, owner: CallOwner, stream: CallStream, head: RequestHead) -> None:
+        """A call of which nothing has come but its head, or all."""
+        if not self._begun and not self._waiting:
             self._loop.call_soon(self._take_turn)
-        self._waiting.append(Gathered(owner, stream, head, message))
+        self._begun.append(Gathered(owner, stream, head))
 
     def _take_turn(self) -> None:
+        self._find_messages()
         waiting = self._waiting
         taken = list(islice(waiting, MOST_CALLS))
-        answers = self._answers(taken)
-        if len(answers) == len(waiting):
-            waiting.clear()
-        else:
-            for _ in answers:
-                waiting.popleft()
+        answers = self._answers(taken) if taken else ()
+        for _ in answers:
+            waiting.popleft()
+        if waiting or self._begun:
             self._loop.call_soon(self._take_turn)
         owners = set()
-        for (owner, stream, head, _), answer in zip(taken, answers, strict=False):
+        for one, answer in zip(taken, answers, strict=False):
             if answer is None:
-                owner.begin_call(stream, head)
+                one.owner.begin_call(one.stream, one.head)
             else:
-                owner.answer_whole(stream, answer)
-                owners.add(owner)
+                one.owner.answer_whole(one.stream, answer)
+                owners.add(one.owner)
         for owner in owners:
             owner.flush()
+
+    def _find_messages(self) -> None:
+        """Some clients send the heads of many calls, and then their messages: those are here a turn later."""
+        begun, self._begun = self._begun, []
+        for one in begun:
+            reader = one.stream.reader
+            message = reader.only
+            if message is not None and one.owner.takes(one.stream, len(message)):
+                one.message = message
+                self._waiting.append(one)
+            elif one.turns and not reader.has_begun:
+                one.turns -= 1
+                self._begun.append(one)
+            else:
+                one.owner.begin_call(one.stream, one.head)
 
     def _answers(self, taken: list[Gathered]) -> Sequence[bytes | None]:
         try:

@@ -90,6 +90,26 @@ def test_one_launch(numba: Backend) -> None:
     asyncio.run(run())
 
 
+def test_heads_first(numba: Backend) -> None:
+    """So are calls whose heads are all sent before their messages."""
+
+    async def run() -> None:
+        async with connected(numba) as (server, client):
+            before = server.service._worker.batches
+            body = cross_entropy(3).SerializeToString()
+            numbers = range(1, 41, 2)
+            head = wire.request(PATH + b"CrossEntropy")
+            heads = b"".join(wire.headers(number, head, wire.END_HEADERS) for number in numbers)
+            messages = b"".join(wire.data(number, wire.message(body), ends=True) for number in numbers)
+            found = await answered(client, heads + messages, len(numbers))
+            responses = [pb.CrossEntropyResponse.FromString(one.messages[0]) for one in found.values()]
+
+            assert {one.timing.batch_requests for one in responses} == {len(numbers)}
+            assert server.service._worker.batches == before + 1
+
+    asyncio.run(run())
+
+
 def test_more_than_a_turn(numba: Backend) -> None:
     """Of more calls than one turn answers, none is lost."""
 
