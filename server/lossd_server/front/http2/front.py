@@ -101,7 +101,9 @@ class Http2Front:
             await self._until(lambda: all(one.end_is_known for one in shared.connections), min(grace_s, ANNOUNCE_S))
         for connection in list(shared.connections):
             connection.go_away()
-        await self._until(lambda: not any(one.calls for one in shared.connections), grace_s or 0.0)
+        await self._until(
+            lambda: not len(shared.whole_calls) and not any(one.calls for one in shared.connections), grace_s or 0.0
+        )
         if self._sweeper is not None:
             self._sweeper.cancel()
         shared.closed = True

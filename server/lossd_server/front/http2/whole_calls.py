@@ -62,6 +62,10 @@ class WholeCalls:
         self._waiting: deque[Gathered] = deque()
         self._loop = asyncio.get_running_loop()
 
+    def __len__(self) -> int:
+        """Calls that have neither been answered nor handed to their handlers."""
+        return len(self._begun) + len(self._waiting)
+
     def add(self, owner: CallOwner, stream: CallStream, head: RequestHead) -> None:
         """A call of which nothing has come but its head, or all."""
         if not self._begun and not self._waiting:
