@@ -38,8 +38,8 @@ class SharedMemorySession:
         self._instance_id: str | None = None
         # With the server whose instance_id that is: one of the two is None.
         self._opened: tuple[Arena | None, str | None] = None, None
-        # The last server whose socket was not reached.
-        self._unreached: str | None = None
+        # What the last server whose socket was not reached had said of itself.
+        self._unreached: service_pb2.GetServerInfoResponse | None = None
         self._may_pass = False
 
     def open(self, server: service_pb2.GetServerInfoResponse) -> tuple[Arena | None, str | None]:
@@ -75,7 +75,10 @@ class SharedMemorySession:
             self._may_pass = True
             return None, str(error)
         if regions is None:
-            self._may_pass, self._unreached = self._unreached != server.instance_id, server.instance_id
+            last, self._unreached = self._unreached, server
+            # The same answer seen once more says nothing new: two calls may have shared it.
+            said_again = last is not None and last is not server and last.instance_id == server.instance_id
+            self._may_pass = not said_again
             return None, f"the server's socket {server.shared_memory_socket} is not reached from here"
         return regions, None
 

@@ -13,6 +13,8 @@ import pytest
 
 import lossd
 from lossd.shared_memory import socket_protocol
+from lossd.shared_memory.session import SharedMemorySession
+from lossd.v1 import service_pb2
 from lossd_server.config.settings import Settings
 from lossd_server.embedded import EmbeddedServer
 from lossd_server.errors import NotFound
@@ -189,3 +191,22 @@ def test_room_that_does_not_come_is_unavailable(evaluate: Evaluate, monkeypatch:
         pytest.raises(lossd.Unavailable, match="the server shares memory with 0 connections already"),
     ):
         evaluate(server.address, False, transport="shared_memory", timeout=0.5)
+
+
+def test_one_answer_seen_twice_is_not_said_twice() -> None:
+    """Calls that share what a server said of itself do not take it for a second answer: only that is the last word."""
+    sharing = SharedMemorySession(round_robin=False)
+    said = [
+        service_pb2.GetServerInfoResponse(
+            instance_id="A",
+            shared_memory_socket="/nowhere/socket",
+            limits=service_pb2.Limits(max_shared_memory_bytes=1 << 20),
+        )
+        for _ in range(2)
+    ]
+
+    assert [(sharing.open(one)[0], sharing.may_pass) for one in (said[0], said[0], said[1])] == [
+        (None, True),
+        (None, True),
+        (None, False),
+    ]
