@@ -29,14 +29,6 @@ class Admission:
         """Whether a request that comes to `size` bytes with its answer would be charged now. One alone always is."""
         return not self.requests or (self.requests < self.max_requests and self.bytes + size <= self.max_bytes)
 
-    def admit(self, size: int) -> None:
-        """Charges a request of `size` bytes. Raises TooLarge or Overloaded, and charges nothing then."""
-        if size > self.max_message_bytes:
-            raise self.too_large(size)
-        if not self.has_room(size):
-            raise self.overloaded(size)
-        self.charge(size)
-
     def charge(self, size: int) -> None:
         """Charges a request for which there is room."""
         self.requests += 1

@@ -36,7 +36,7 @@ class Burst:
         self._places = np.zeros(2 * MOST, np.int64)
         self._answers = bytearray(ANSWERS_BYTES)
         self._work = np.zeros(WORK_BYTES // 8)
-        self._rooms = rooms = np.zeros(1, ROOM)
+        self._rooms = rooms = np.zeros(1, ROOM)  # kept, as are those above: compiled code has their addresses
         self._states = np.zeros(MOST, STATE)
         if self._room is not None:
             rooms["records"], rooms["pieces"] = self._room.records, self._room.pieces

@@ -38,10 +38,6 @@ class UnaryCall:
         self.reserved = False
         self.waiting: Waiting[asyncio.Future[Message]] | None = None
 
-    def admit(self, admission: Admission, size: int) -> None:
-        admission.admit(size)
-        self.charged = size
-
     def reserve(self, admission: Admission) -> bool:
         if not admission.reserve():
             return False

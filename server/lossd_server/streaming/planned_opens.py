@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from lossd.wire import message_field, tag, varint
+from lossd.wire import message_field, varint
 from lossd_server.call.contract import Body
 from lossd_server.fast_path.burst import Planned, address_of_bytes
+from lossd_server.fast_path.recall import RECALLED_BYTES
 from lossd_server.intake.intake import Intake
 from lossd_server.streaming import opens_walk
 from lossd_server.streaming.open_request import REQUESTS
@@ -18,7 +19,6 @@ from lossd_server.tensors.array import address_of
 # A message's planned Opens end once they take so long: others wait for the loop.
 MOST_NS = 1_000_000.0
 RPCS = {number: rpc for rpc, number in REQUESTS.values()}
-TAGS = {number: tag(number) for number in RPCS}
 
 
 class PlannedOpens:
@@ -54,6 +54,8 @@ class PlannedOpens:
         for place, (_, number, begin, end) in enumerate(opens):
             if cost_ns >= MOST_NS:  # the rest is put in line
                 break
+            if end - begin > RECALLED_BYTES:  # none is remembered that is so large: it is not copied for that
+                continue
             known = intake.recalled(RPCS[number], bytes(body[begin:end]))
             plan = None if known is None else intake.plan(known, self._max_response_bytes)
             if plan is not None:

@@ -62,7 +62,7 @@ def test_a_quarter_is_left_to_unary_calls() -> None:
 def test_one_message_is_always_taken() -> None:
     """However much unary calls hold, one message of streams goes on: nobody waits in a circle."""
     admission, room = rooms()
-    admission.admit(4 * MIB)
+    admission.charge(4 * MIB)
     admission.bytes = 16 * MIB
     account = account_of(room)
 
