@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	pb "interop/lossdv1"
+	pb "lossd/lossdv1"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 
-	pb "interop/lossdv1"
+	pb "lossd/lossdv1"
 )
 
 func logits(n, c int) []float32 {

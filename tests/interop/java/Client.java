@@ -21,10 +21,7 @@ import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
-import lossd.v1.LossServiceGrpc;
-import lossd.v1.Loss.Gradient;
-import lossd.v1.Service.*;
-import lossd.v1.TensorOuterClass.*;
+import lossd.v1.*;
 
 public final class Client {
   static final int DEADLINE_MS = 500;
