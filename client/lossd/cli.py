@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         "proto",
         usage="lossd proto DIR",
         help="write the contract's .proto files, for a client in another language",
-        description="Writes lossd's .proto files, and google.rpc's that errors are made of, for any protocol compiler:\n"
+        description="Writes lossd's .proto files, and those of google.rpc that errors are made of, for any compiler:\n"
         "protoc -I DIR … lossd/v1/service.proto. Files of these names are overwritten.",
     )
     proto.add_argument("folder", metavar="DIR", type=Path, help="where to: it is made if it is not there")

@@ -1,4 +1,4 @@
-"""The contract's files, for a compiler of any language: lossd's protos and those of google.rpc that errors are made of."""
+"""The contract's files, for a compiler of any language: lossd's protos, and google.rpc's that errors are made of."""
 
 from __future__ import annotations
 
