@@ -112,10 +112,11 @@ def test_reflection_describes_what_it_lists() -> None:
                 for symbol in (*await services(channel, version), "google.rpc.ErrorInfo"):
                     question = ServerReflectionRequest(file_containing_symbol=symbol)
                     answer = await reflected(channel, question, version)
-                    files = map(FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto)
-                    names = [
-                        f"{file.package}.{one.name}" for file in files for one in (*file.service, *file.message_type)
-                    ]
+                    names = []
+                    for file in map(
+                        FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto
+                    ):
+                        names += [f"{file.package}.{one.name}" for one in (*file.service, *file.message_type)]
 
                     assert symbol in names
 

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from google.protobuf import text_format
-from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2
@@ -20,7 +19,12 @@ from lossd_server.rpc.small_calls import SmallCalls
 
 NAMES = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
 # What is described: every service of the port, and what the details of an error are, so that tools can show them.
-FILES = (service_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR, error_details_pb2.DESCRIPTOR)
+FILES: Sequence[Any] = (
+    service_pb2.DESCRIPTOR,
+    health_pb2.DESCRIPTOR,
+    reflection_pb2.DESCRIPTOR,
+    error_details_pb2.DESCRIPTOR,
+)
 # Streams at once. A tool has one, and each may hold an answer of some ten KiB.
 MOST_STREAMS = 256
 
@@ -47,12 +51,12 @@ class Reflection:
             yield question
 
 
-def _described(files: Sequence[FileDescriptor]) -> DescriptorPool:
+def _described(files: Sequence[Any]) -> DescriptorPool:
     """A pool with these files, what they import, and the file of reflection's v1, which grpcio-reflection lacks."""
     pool = DescriptorPool()
     added: set[str] = set()
 
-    def add(file: FileDescriptor) -> None:
+    def add(file: Any) -> None:
         if file.name not in added:
             added.add(file.name)
             for imported in file.dependencies:
@@ -65,7 +69,7 @@ def _described(files: Sequence[FileDescriptor]) -> DescriptorPool:
     return pool
 
 
-def _in_v1(alpha: FileDescriptor) -> FileDescriptorProto:
+def _in_v1(alpha: Any) -> FileDescriptorProto:
     """The file of grpc.reflection.v1: that of v1alpha under another name."""
     file = FileDescriptorProto()
     alpha.CopyToProto(file)
