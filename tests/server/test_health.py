@@ -116,7 +116,7 @@ def test_reflection_describes_what_it_lists() -> None:
                     for file in map(
                         FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto
                     ):
-                        names += [f"{file.package}.{one.name}" for one in (*file.service, *file.message_type)]
+                        names += [f"{file.package}.{message.name}" for message in (*file.service, *file.message_type)]
 
                     assert symbol in names
 
