@@ -113,10 +113,10 @@ def test_reflection_describes_what_it_lists() -> None:
                     question = ServerReflectionRequest(file_containing_symbol=symbol)
                     answer = await reflected(channel, question, version)
                     names = []
-                    for file in map(
-                        FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto
-                    ):
-                        names += [f"{file.package}.{message.name}" for message in (*file.service, *file.message_type)]
+                    for serialized in answer.file_descriptor_response.file_descriptor_proto:
+                        file = FileDescriptorProto.FromString(serialized)
+                        names += [f"{file.package}.{service.name}" for service in file.service]
+                        names += [f"{file.package}.{message.name}" for message in file.message_type]
 
                     assert symbol in names
 
