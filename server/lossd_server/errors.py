@@ -2,7 +2,8 @@
 
 `ServerError` is what the service turns into a status with details (`status`); nothing else reaches the wire.
 InvalidRequest: fix the request. Overloaded: come back later. GoingAway: repeat elsewhere. DeadlineOver: allow more
-time. TooLarge: send less. NotFound: register the memory again. NotServed: this server has no such thing. Anything that
+time. TooLarge: send less. NotFound: register the memory again. Unauthenticated: show who you are. NotServed: this
+server has no such thing. Anything that
 is no ServerError is our own bug and becomes INTERNAL with a request id.
 """
 
@@ -62,6 +63,10 @@ class DeadlineOver(ServerError):
 
 class NotFound(ServerError):
     """NOT_FOUND: a region of shared memory that is not there, or no longer."""
+
+
+class Unauthenticated(ServerError):
+    """UNAUTHENTICATED: nobody is known by what the call shows."""
 
 
 class NotServed(ServerError):

@@ -15,7 +15,8 @@ from multiprocessing.connection import Connection
 from lossd_server.backends import Backend, DeviceLost, create
 from lossd_server.config import logs, standard_streams
 from lossd_server.config.compilation_line import CompilationLine
-from lossd_server.config.settings import Settings, SettingsError, parse_settings
+from lossd_server.config.flags import parse_settings
+from lossd_server.config.settings import Settings, SettingsError
 from lossd_server.config.standard_streams import complain, say
 from lossd_server.processes import malloc
 from lossd_server.processes.private_folder import remove_dead

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import time
 from contextlib import suppress
 
@@ -13,11 +12,15 @@ from lossd_server.backends import Backend, Pinning
 from lossd_server.call.contract import Front, Routes
 from lossd_server.config.address import group_of
 from lossd_server.config.machine import machine_bytes
-from lossd_server.config.settings import Settings, SettingsError
+from lossd_server.config.settings import Settings
 from lossd_server.engine.worker import Worker
 from lossd_server.errors import passes
+from lossd_server.front.grpcio.credentials import server_credentials
 from lossd_server.front.grpcio.front import GrpcioFront
 from lossd_server.front.http2.front import Http2Front
+from lossd_server.identity.callers import Callers
+from lossd_server.identity.certificates import CertificateFiles, Certificates
+from lossd_server.identity.gate import gated
 from lossd_server.intake.intake import Intake
 from lossd_server.metrics import EvaluationCounts
 from lossd_server.processes import malloc
@@ -49,14 +52,14 @@ class Server:
         backend: Backend,
         counters: SharedCounters | None = None,
         whole: Settings | None = None,
-        tls: ssl.SSLContext | None = None,
     ) -> None:
         """counters, whole: of a worker, its counters among the others' and the settings of all together.
 
-        tls: of the TCP ports, with front http2 alone. Raises SettingsError with another.
+        Raises SettingsError where certificates or tokens cannot be read.
         """
-        if tls is not None and settings.front != "http2":
-            raise SettingsError(f"front {settings.front} takes no ssl.SSLContext: use front http2")
+        files = CertificateFiles.of(settings)
+        self._certificates = None if files is None else Certificates(files)
+        self._callers = Callers.of(settings)
         self._settings = settings
         self._counters = counters or SharedCounters()
         self._idle = IdleMemory((backend.trim, malloc.give_back))
@@ -76,12 +79,7 @@ class Server:
         self.service = LossService(settings, admission, self._worker, intake, self._info, small)
         self.health = Health(small)
         self.routes = self._routes()
-        shares_port = self._counters.workers > 1
-        self._front: Front = (
-            Http2Front(self.routes, settings, shares_port, tls)
-            if settings.front == "http2"
-            else GrpcioFront(self.routes, settings, shares_port)
-        )
+        self._front = self._made_front()
         self._sweeper: asyncio.TimerHandle | None = None
         self._publisher: asyncio.TimerHandle | None = None
         self._sharer: asyncio.TimerHandle | None = None  # of the next try to open the socket for shared memory
@@ -119,6 +117,19 @@ class Server:
         self._memory.stop()
         return finished
 
+    def _made_front(self) -> Front:
+        settings, certificates = self._settings, self._certificates
+        shares_port = self._counters.workers > 1
+        if settings.front == "http2":
+            return Http2Front(
+                self.routes, settings, shares_port, None if certificates is None else certificates.listening
+            )
+        tls = None
+        if certificates is not None:
+            demands = bool(settings.tls_client_ca)
+            tls = server_credentials(certificates.files.read, lambda: certificates.changes, demands)
+        return GrpcioFront(self.routes, settings, shares_port, tls)
+
     def _routes(self) -> Routes:
         dispatcher = Dispatcher()
         self.service.add_to(dispatcher)
@@ -128,7 +139,8 @@ class Server:
             from lossd_server.rpc.reflection import Reflection
 
             Reflection((SERVICE, HEALTH), settings.max_body_s).add_to(dispatcher)
-        return dispatcher.routes()
+        routes = dispatcher.routes()
+        return routes if self._callers is None else gated(routes, self._callers, open_services=(HEALTH,))
 
     def _share_memory(self) -> None:
         """Opens the socket for shared memory. A private one that cannot be had is done without.
@@ -161,6 +173,10 @@ class Server:
         now = time.monotonic()
         self.service.expire(now)
         admission, counts = self._admission, self._counts
+        if self._certificates is not None:
+            self._certificates.look()
+        if self._callers is not None:
+            self._callers.look()
         self._idle.check(now, admission.requests > 0 or admission.bytes > 0, (counts.completed, counts.failed))
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 

@@ -14,7 +14,7 @@ import lossd
 from lossd import cli
 from lossd.bench import arguments as bench_arguments
 from lossd.evaluation import arguments as eval_arguments
-from lossd_server.config import settings
+from lossd_server.config import flags
 from tests.client.stand_in import StandIn
 
 
@@ -125,7 +125,7 @@ PARSERS = {
     "lossd": cli._parser,
     "eval": eval_arguments._parser,
     "bench": bench_arguments._parser,
-    "serve": settings._parser,
+    "serve": flags._parser,
 }
 
 

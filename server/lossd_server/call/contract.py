@@ -65,6 +65,10 @@ class ServerCall(Protocol):
         """The client's address, for logs."""
 
     @property
+    def subject(self) -> str:
+        """The common name of the client's certificate, where the front has verified one; else ""."""
+
+    @property
     def connection(self) -> Hashable:
         """What the call came on: the same for calls of one connection. Each connection has its share of every bound."""
 
@@ -100,11 +104,15 @@ class RpcMethod:
 
 
 class WholeCall(NamedTuple):
-    """A call that is here whole before anything was answered: its only message, and no more to come."""
+    """A call that is here whole before anything was answered: its only message, and no more to come.
+
+    subject: as a `ServerCall`'s.
+    """
 
     method: str
     metadata: Metadata
     message: bytes
+    subject: str = ""
 
 
 # Answers those of the calls that need not wait, by their last messages, which say OK. None: to be handled as any call;

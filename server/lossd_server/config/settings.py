@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Any
 
-from lossd.command_line.parser import CommandParser
 from lossd_server.config.address import is_local
 
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 _MOST_INT32, _MOST_INT64 = 2**31 - 1, 2**63 - 1
 _COUNTED_BY_CORE = frozenset({"max_connections", "threads", "workers"})  # gRPC's core has C ints
 _MAX_MESSAGE_BYTES = 2**31 - 2**20  # gRPC's limits are C ints, and its own is set a little higher than ours
-_DESCRIPTION = "Serves losses and their gradients over gRPC."
-_EPILOG = """\
-Every option can also be set by a variable: LOSSD_DRAIN_S=5 is --drain-s 5. A
-flag wins over its variable. SIZE is a number of bytes, with or without a unit:
-16MiB, 1GB, 1000000.
-
-exit status: 0 after SIGTERM or SIGINT; 1 if it could not serve; 2 wrong usage
-
-examples:
-  lossd serve
-  lossd serve --listen unix:/run/lossd/socket --listen 127.0.0.1:50051
-  lossd serve --workers 4 --log-format json
-"""
-
 
 FRONTS = ("http2", "grpcio")
 
@@ -54,6 +35,25 @@ class Settings:
         "address to listen on, host:port or unix:path; repeatable; port 0: any free one",
     )
     insecure: bool = _setting("network", False, "allow addresses that other machines can reach, without TLS")
+    tls_cert: str = _setting(
+        "identity",
+        "",
+        "file of the server's certificate and its chain, PEM; read again when it changes",
+        shown="no TLS",
+    )
+    tls_key: str = _setting("identity", "", "file of the certificate's key, PEM, without a password", shown="none")
+    tls_client_ca: str = _setting(
+        "identity",
+        "",
+        "file of the authorities that sign clients' certificates, PEM: each client needs one then",
+        shown="none",
+    )
+    tokens: str = _setting(
+        "identity",
+        "",
+        "file of who may call, `name: sha256:HASH` or `name: certificate` and limits; `lossd token` writes its lines",
+        shown="everybody may",
+    )
     max_connections: int = _setting("network", 4096, "open connections for each address")
     max_connection_idle_s: float = _setting(
         "network", 900.0, "seconds after which a connection without a call is closed"
@@ -133,6 +133,10 @@ class Settings:
                 raise SettingsError(f"{one.name} = {value} must be above 0")
             if isinstance(value, int) and value > (_MOST_INT32 if one.name in _COUNTED_BY_CORE else _MOST_INT64):
                 raise SettingsError(f"{one.name} = {value} is too large: no such number can be sent")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise SettingsError("tls_cert and tls_key go together: give both, or neither")
+        if self.tls_client_ca and not self.tls_cert:
+            raise SettingsError("tls_client_ca needs tls_cert and tls_key: without TLS no client shows a certificate")
         if self.threads < 0:
             raise SettingsError(f"threads = {self.threads} must not be negative")
         if self.workers < 1:
@@ -171,107 +175,18 @@ class Settings:
                 raise SettingsError(
                     f"listen = {address!r}: workers = {self.workers} cannot share a Unix socket; give TCP addresses"
                 )
-            if not local and not self.insecure:
+            if not local and not self.insecure and not self.tls_cert:
                 raise SettingsError(
-                    f"listen = {address!r} can be reached from other machines, and this server has no TLS:"
-                    " listen on 127.0.0.1 or unix:path, or add --insecure to allow it"
+                    f"listen = {address!r} can be reached from other machines, and this server has no TLS: give"
+                    " --tls-cert and --tls-key, listen on 127.0.0.1 or unix:path, or add --insecure to allow it"
+                )
+            if address.startswith("unix:") and self.tls_client_ca and not self.tokens:
+                raise SettingsError(
+                    f"listen = {address!r}: nobody could call there, since a Unix socket has no certificates and"
+                    " tls_client_ca demands them; give --tokens, too"
                 )
 
     @property
     def local(self) -> bool:
         """Whether only this machine can reach the server."""
         return all(is_local(address) for address in self.listen)
-
-
-def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """The settings of a command line: a flag wins over its variable, a variable over the default."""
-    given = vars(_parser().parse_args(list(argv)))
-    values: dict[str, Any] = {}
-    for one in fields(Settings):
-        variable = f"LOSSD_{one.name.upper()}"
-        if one.name in given:
-            values[one.name] = _value(one, given[one.name], _flag(one))
-        elif variable in environ:
-            text = environ[variable]
-            values[one.name] = _value(one, text.split(",") if isinstance(one.default, tuple) else text, variable)
-    return Settings(**values)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="lossd serve",
-        usage="lossd serve [--listen ADDRESS] [options]",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        argument_default=argparse.SUPPRESS,
-    )
-    groups: dict[str, argparse._ArgumentGroup] = {}
-    for one in fields(Settings):
-        name = one.metadata["group"]
-        if name not in groups:
-            groups[name] = parser.add_argument_group(name)
-        group = groups[name]
-        text = f"{one.metadata['help']} (default: {_shown(one)})"
-        if isinstance(one.default, bool):
-            group.add_argument(_flag(one), action="store_const", const="true", help=one.metadata["help"])
-        else:
-            action = "append" if isinstance(one.default, tuple) else "store"
-            group.add_argument(_flag(one), action=action, metavar=_metavar(one), help=text)
-    return parser
-
-
-def _flag(one: Field[Any]) -> str:
-    return "--" + one.name.replace("_", "-")
-
-
-def _metavar(one: Field[Any]) -> str:
-    """What a flag takes: its choices, or the kind of its value."""
-    if one.metadata["choices"]:
-        return "{" + ",".join(one.metadata["choices"]) + "}"
-    if one.name.endswith("_bytes"):
-        return "SIZE"
-    if isinstance(one.default, int):
-        return "N"
-    return (
-        "SECONDS" if one.name.endswith("_s") else "ADDRESS" if one.name == "listen" else one.name.split("_")[-1].upper()
-    )
-
-
-def _shown(one: Field[Any]) -> str:
-    """A default as it could be typed, or in words."""
-    default: Any = one.default
-    if one.metadata["shown"]:
-        return str(one.metadata["shown"])
-    if isinstance(default, tuple):
-        return ", ".join(default)
-    if one.name.endswith("_bytes"):
-        return f"{default >> 20}MiB"
-    return f"{default:g}" if isinstance(default, float) else str(default)
-
-
-def _value(one: Field[Any], given: Any, source: str) -> Any:
-    """`given`, a string or a list of them, as the type of the field's default."""
-    if isinstance(one.default, tuple):
-        return tuple(text.strip() for text in given if text.strip())
-    text = given.strip()
-    if isinstance(one.default, bool):
-        if text.lower() not in _TRUE + _FALSE:
-            raise SettingsError(f"{source} = {given!r} must be true or false")
-        return text.lower() in _TRUE
-    if isinstance(one.default, str):
-        return text
-    if one.name.endswith("_bytes"):
-        return _size(text, source)
-    kind_of: type[int] | type[float] = type(one.default)  # type: ignore[assignment]
-    try:
-        return kind_of(text)
-    except ValueError:
-        kind = "a whole number" if isinstance(one.default, int) else "a number"
-        raise SettingsError(f"{source} = {given!r} is not {kind}") from None
-
-
-def _size(text: str, source: str) -> int:
-    match = re.fullmatch(r"(\d+)\s*([a-z]*)", text.lower(), re.ASCII)
-    if match is None or match[2] not in _UNITS:
-        raise SettingsError(f"{source} = {text!r} is not a size; expected a number of bytes such as 16MiB or 1000000")
-    return int(match[1]) * _UNITS[match[2]]

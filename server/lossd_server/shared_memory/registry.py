@@ -23,6 +23,7 @@ from lossd.shared_memory import socket_protocol
 from lossd.v1 import loss_pb2 as pb
 from lossd.v1.tensor_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_FLOAT64
 from lossd_server import losses
+from lossd_server.call.identity import CALLER
 from lossd_server.errors import InvalidRequest, NotFound, TooLarge
 from lossd_server.jobs.job import Job
 from lossd_server.jobs.slicing import items
@@ -62,6 +63,7 @@ class RegionRegistry:
         self._regions: dict[bytes, MappedRegion] = {}
         self._held: dict[Hashable, set[bytes]] = {}
         self._processes: dict[bytes, Hashable] = {}  # by token
+        self._callers: dict[bytes, Hashable] = {}  # by token: the first whose call presented it
         self._charged = 0
         self._gone: deque[int] = deque()  # sizes of mappings that went: an append needs no lock
 
@@ -111,6 +113,7 @@ class RegionRegistry:
 
     def _end(self, token: bytes) -> MappedRegion:
         self._shares.remove(self._processes.pop(token))
+        self._callers.pop(token, None)
         return self._regions.pop(token)
 
     def job(self, rpc: str, fields: Fields) -> Job:
@@ -225,7 +228,8 @@ class RegionRegistry:
 
     def _region(self, token: bytes) -> MappedRegion:
         region = self._regions.get(token)
-        if region is None:  # guessed, another server's, ended: nobody learns which
+        # Guessed, another server's, ended, another identity's: nobody learns which.
+        if region is None or self._callers.setdefault(token, CALLER.get()) != CALLER.get():
             raise NotFound("there is no such region of shared memory", reason=socket_protocol.UNKNOWN_REGION)
         return region
 

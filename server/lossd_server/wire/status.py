@@ -23,6 +23,7 @@ from lossd_server.errors import (
     Overloaded,
     ServerError,
     TooLarge,
+    Unauthenticated,
     shortage,
 )
 
@@ -34,6 +35,7 @@ CODES: dict[type[ServerError], StatusCode] = {
     GoingAway: StatusCode.UNAVAILABLE,
     DeadlineOver: StatusCode.DEADLINE_EXCEEDED,
     NotFound: StatusCode.NOT_FOUND,
+    Unauthenticated: StatusCode.UNAUTHENTICATED,
     NotServed: StatusCode.UNIMPLEMENTED,
     ServerError: StatusCode.INTERNAL,
 }

@@ -6,7 +6,8 @@ from dataclasses import fields
 
 import pytest
 
-from lossd_server.config.settings import Settings, SettingsError, parse_settings
+from lossd_server.config.flags import parse_settings
+from lossd_server.config.settings import Settings, SettingsError
 
 
 def test_defaults() -> None:

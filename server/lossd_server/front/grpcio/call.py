@@ -45,6 +45,12 @@ class GrpcioCall:
         return self._context.peer()
 
     @property
+    def subject(self) -> str:
+        """Core has verified what it names here: it asks for no certificate otherwise."""
+        names = self._context.auth_context().get("x509_common_name", ())
+        return next(iter(names)).decode("utf-8", "replace") if names else ""
+
+    @property
     def connection(self) -> str:
         """The peer: over TCP each connection has its own. Those of a Unix socket are one to core, and share."""
         return self._context.peer()

@@ -14,9 +14,16 @@ from lossd_server.front.grpcio.call import Context, GrpcioCall
 
 
 class GrpcioFront:
-    """`lossd_server.call.contract.Front`. shares_port: with other processes of this server."""
+    """`lossd_server.call.contract.Front`. shares_port: with other processes of this server. tls: of its TCP ports."""
 
-    def __init__(self, routes: Routes, settings: Settings, shares_port: bool = False) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        settings: Settings,
+        shares_port: bool = False,
+        tls: grpc.ServerCredentials | None = None,
+    ) -> None:
+        self._tls = tls
         self._server = grpc.aio.server(
             options=channel_options.arguments(settings, shares_port), compression=grpc.Compression.NoCompression
         )
@@ -26,12 +33,17 @@ class GrpcioFront:
         opened = []
         for address in addresses:
             try:
-                port = self._server.add_insecure_port(address)
+                port = self._open(address)
             except RuntimeError as error:
                 raise OSError(f"cannot listen on {address}") from error
             opened.append(address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}")
         await self._server.start()
         return opened
+
+    def _open(self, address: str) -> int:
+        if self._tls is None or address.startswith("unix:"):
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, self._tls)
 
     async def stop(self, grace_s: float | None) -> None:
         await self._server.stop(grace=grace_s)

@@ -46,15 +46,19 @@ class Http2Call:
         "peer",
         "reset",
         "stream_id",
+        "subject",
         "task",
     )
 
-    def __init__(self, carrier: CallCarrier, stream_id: int, stream: CallStream, head: RequestHead, peer: str) -> None:
+    def __init__(
+        self, carrier: CallCarrier, stream_id: int, stream: CallStream, head: RequestHead, peer: str, subject: str = ""
+    ) -> None:
         self.stream_id = stream_id
         self.method = head.method
         self.metadata: Metadata = head.metadata
         self.deadline = inf if head.timeout_s == inf else time.monotonic() + head.timeout_s
         self.peer = peer
+        self.subject = subject
         self.connection: Hashable = carrier
         self.task: asyncio.Task[None] | None = None
         self.expired = self.reset = False

@@ -25,7 +25,7 @@ PLAIN_TEXT = b"This is a gRPC server: POST gRPC messages (content-type: applicat
 
 class ConnectionCalls:
     """flush, flush_soon: have what was put together sent, now or once the loop has run what is ready. pong: told of
-    each PING that the client answered. peer: for logs."""
+    each PING that the client answered. peer: for logs. subject: of the client's verified certificate, or ""."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class ConnectionCalls:
         flush_soon: Callable[[], object],
         pong: Callable[[bytes], object],
     ) -> None:
-        self.peer = ""
+        self.peer = self.subject = ""
         self._connection = connection
         self._routes = routes
         self._whole_calls = whole_calls
@@ -158,7 +158,7 @@ class ConnectionCalls:
         stream_id = stream.sender.stream_id
         if self._connection.closed or self._connection.streams.get(stream_id) is not stream:
             return  # reset by now
-        call = self._calls[stream_id] = Http2Call(self, stream_id, stream, head, self.peer)
+        call = self._calls[stream_id] = Http2Call(self, stream_id, stream, head, self.peer, self.subject)
         routes = self._routes
         method = routes.methods.get(head.method, routes.unknown)
         call.task = self._loop.create_task(self._run(call, stream, method))

@@ -104,6 +104,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=shared.limits.unsent_bytes)
         where = transport.get_extra_info("peername")
         self._calls.peer = f"{where[0]}:{where[1]}" if isinstance(where, tuple) else "unix"
+        self._calls.subject = _subject_of(transport.get_extra_info("peercert")) if tls is not None else ""
         self._flush()
 
     def _refuse(self) -> None:
@@ -272,3 +273,9 @@ class Http2Protocol(asyncio.BufferedProtocol):
             self._transport.writelines(parts)
         else:
             self._transport.write(b"".join(parts))
+
+
+def _subject_of(certificate: object) -> str:
+    """The common name of a verified certificate, as `getpeercert` gives it; "" where there is none."""
+    fields = certificate.get("subject", ()) if isinstance(certificate, dict) else ()
+    return next((value for field in fields for key, value in field if key == "commonName"), "")

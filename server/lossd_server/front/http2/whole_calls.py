@@ -31,7 +31,9 @@ def most_answer(message_bytes: int) -> int:
 
 
 class CallOwner(Protocol):
-    """The connection of a whole call."""
+    """The connection of a whole call. subject: of its client's verified certificate, or ""."""
+
+    subject: str
 
     def takes(self, stream: CallStream, message_bytes: int) -> bool: ...
 
@@ -108,7 +110,9 @@ class WholeCalls:
 
     def _answers(self, taken: list[Gathered]) -> Sequence[bytes | None]:
         try:
-            return self._answer([WholeCall(one.head.method, one.head.metadata, one.message) for one in taken])
+            return self._answer(
+                [WholeCall(one.head.method, one.head.metadata, one.message, one.owner.subject) for one in taken]
+            )
         except Exception as error:  # no memory: the way that any call goes says so to those whom it hits
             log.warning("calls cannot be answered together", extra={"error": repr(error)})
             return [None] * len(taken)

@@ -1,0 +1,1 @@
+"""Identity: who calls, and what a caller may have. Asked in one place, before anything is routed (`gate`)."""
