@@ -47,6 +47,10 @@ class Client(Methods, Lifecycle):
     timeout: seconds for a call that names none; for one that streams, seconds without progress. connect_timeout: those
     for the first answer of all; a server that has answered before, and went away, is looked for until the timeout.
     max_response_bytes: the largest answer in one message, and what the server is told not to exceed.
+    tls: True for an encrypted connection, which it is where a ca or cert is given. ca: file of the authorities that
+    may have signed the server's certificate (default: the well-known ones). cert, key: files of this client's own
+    certificate. token: shown with each call; without TLS to this host only. Where they are not given, LOSSD_CA,
+    LOSSD_CERT, LOSSD_KEY and LOSSD_TOKEN are.
     A client can be pickled and copied: the other has its address and options, and connections of its own.
     Cancelling a task that awaits a call cancels it on the server. Each event loop that uses the client has connections
     of its own. "embedded" blocks the constructor until its server is ready.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lossd.command_line import standard_streams
-from lossd.command_line.parser import CommandParser, seconds
+from lossd.command_line.credential_flags import add_credential_flags, given_credentials
 
 if TYPE_CHECKING:
     from lossd.info import ServerInfo
@@ -29,6 +29,8 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the process's exit status: 130 after Ctrl-C, 141 where nobody reads its output any more."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # Core reads it when grpc is imported, which is below. What it says of a connection, a command says in a sentence.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     standard_streams.make_safe()
     try:
         try:
@@ -67,6 +69,10 @@ def _run(arguments: list[str]) -> int:
         from lossd.bench.command import main as bench
 
         return bench(arguments[1:])
+    if arguments[:1] in (["certificates"], ["token"]):
+        from lossd.command_line import identity_commands
+
+        return (identity_commands.token if arguments[0] == "token" else identity_commands.certificates)(arguments[1:])
     parser = _parser()
     parsed = parser.parse_args(arguments)
     if parsed.command is None:
@@ -77,6 +83,7 @@ def _run(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from lossd import __version__
+    from lossd.command_line.parser import CommandParser, seconds
 
     parser = CommandParser(
         prog="lossd",
@@ -92,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("warmup", help="compile the server's kernels, once for this machine")
     commands.add_parser("eval", help="compute the loss of files: .npy, .npz, .safetensors, .csv, .parquet")
     commands.add_parser("bench", help="measure a server's throughput and latency, and check every answer")
+    commands.add_parser("certificates", help="make certificates to try TLS out")
+    commands.add_parser("token", help="make a token for a caller, and its line in the server's file")
     server = CommandParser(add_help=False)
     server.add_argument(
         "--server",
@@ -106,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         default=5.0,
         help="seconds to wait for the answer (default: %(default)g)",
     )
+    add_credential_flags(server)
     commands.add_parser(
         "health",
         parents=[server],
@@ -160,7 +170,7 @@ def _health(parsed: argparse.Namespace) -> int:
     import lossd
 
     try:
-        with lossd.Client(parsed.server, connect_timeout=parsed.timeout) as client:
+        with lossd.Client(parsed.server, connect_timeout=parsed.timeout, **given_credentials(parsed)) as client:
             serving = client.health(timeout=parsed.timeout)
     except lossd.Error as error:
         print(f"not serving: {error}", file=sys.stderr)
@@ -176,7 +186,7 @@ def _info(parsed: argparse.Namespace) -> int:
     import lossd
 
     try:
-        with lossd.Client(parsed.server, connect_timeout=parsed.timeout) as client:
+        with lossd.Client(parsed.server, connect_timeout=parsed.timeout, **given_credentials(parsed)) as client:
             told = client.info(timeout=parsed.timeout)
     except lossd.Error as error:
         print(f"lossd info: {error}", file=sys.stderr)

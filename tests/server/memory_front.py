@@ -22,12 +22,14 @@ class MemoryCall:
         messages: Iterable[bytes] = (),
         metadata: Metadata = (),
         connection: Hashable = "memory",
+        subject: str = "",
     ) -> None:
         self.method = method
         self.metadata = metadata
         self.deadline = inf
         self.peer = "memory"
         self.connection: Hashable = connection
+        self.subject = subject
         self.sent: list[bytes] = []
         self._messages = deque(messages)
         self._closed: list[Callable[[], object]] = []

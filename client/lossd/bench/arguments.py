@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lossd.bench.plan import Load
 from lossd.bench.windows import Rule
 from lossd.bench.workload import DTYPES, LOSSES, Mix
+from lossd.command_line.credential_flags import add_credential_flags, given_credentials
 from lossd.command_line.parser import CommandParser, counted, listed, natural, one_of, positive, seconds
 from lossd.errors import shown_value
 
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         default="embedded",
         help="a running server's address, host:port or unix:path (default: a server inside this process)",
     )
+    add_credential_flags(parser)
     _add_requests(parser.add_argument_group("what is sent"))
     _add_sending(parser.add_argument_group("how it is sent"))
     _add_load(parser.add_argument_group("load"))
@@ -242,4 +244,5 @@ def bench_plan(parsed: argparse.Namespace) -> BenchPlan:
         shared=parsed.empty,
         thorough=parsed.check_all,
         timeout_s=parsed.timeout,
+        shown=given_credentials(parsed),
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from lossd import aio
 from lossd.bench.drive import Driver
@@ -20,6 +21,8 @@ from lossd.bench.senders import Mapper, Raw, Sender, ThroughClient, in_shared_me
 from lossd.bench.windows import Rule, Verdict
 from lossd.bench.workload import Mix, Request, order, requests
 from lossd.info import ServerInfo
+from lossd.rpc.credentials import credentials
+from lossd.rpc.target import is_local
 
 REACH_S = 5.0
 
@@ -28,6 +31,7 @@ REACH_S = 5.0
 class BenchPlan:
     """loads: the levels; if `rule` has a bound for p99, the first rate of a search. shared: tensors are in arrays of
     client.empty. thorough: all of every answer is compared. timeout_s: of a request.
+    shown: the client's credentials, as it takes them.
     """
 
     address: str
@@ -40,6 +44,7 @@ class BenchPlan:
     shared: bool = False
     thorough: bool = False
     timeout_s: float = 10.0
+    shown: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def searching(self) -> bool:
@@ -72,12 +77,12 @@ def _exact_loop() -> asyncio.AbstractEventLoop:
 
 async def _run(plan: BenchPlan, address: str, drawn: list[Request], progress: Progress) -> BenchReport:
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(aio.Client(address, timeout=plan.timeout_s))
+        client = await stack.enter_async_context(aio.Client(address, timeout=plan.timeout_s, **plan.shown))
         progress.say("connecting")
         server = await client.info(timeout=REACH_S)
         sender: Sender
         if plan.raw:
-            sender = raw = Raw(address, plan.timeout_s)
+            sender = raw = Raw(address, plan.timeout_s, credentials(address, is_local(address), **plan.shown))
             stack.push_async_callback(raw.close)
             for request in drawn:
                 raw.prepare(request)

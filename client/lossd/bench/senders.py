@@ -22,6 +22,7 @@ from lossd.results import Result
 from lossd.rpc import protocol
 from lossd.rpc import target as channel
 from lossd.rpc.address import EMBEDDED
+from lossd.rpc.credentials import PLAIN, Credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,12 @@ class Mapper:
 class Raw:
     """Unary messages that are built once and never retried: what a client in any language could reach."""
 
-    def __init__(self, address: str, timeout_s: float) -> None:
-        target = channel.target(address)
+    def __init__(self, address: str, timeout_s: float, shown: Credentials = PLAIN) -> None:
+        target = channel.target(address, credentials=shown)
         self._address = target.address
         self._timeout_s = timeout_s
-        self._channel = grpc.aio.insecure_channel(target.address, options=target.arguments(channel.UNLIMITED_BYTES))
+        self._authorization = shown.authorization
+        self._channel = target.open_channel(grpc.aio, channel.UNLIMITED_BYTES)
         self._rpcs: dict[str, Any] = {}
         self._built: dict[Request, tuple[Call, bytes]] = {}
 
@@ -90,7 +92,7 @@ class Raw:
     async def send(self, request: Request) -> TimedResult:
         call, body = self._built[request]
         start_s = time.perf_counter()
-        metadata = protocol.metadata(len(body), channel.UNLIMITED_BYTES)
+        metadata = protocol.metadata(len(body), channel.UNLIMITED_BYTES, self._authorization)
         try:
             received: bytes = await self._rpcs[call.rpc](body, timeout=self._timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as failure:

@@ -38,7 +38,8 @@ class Channel:
         self._address = target.address
         self._max_response_bytes = max_response_bytes
         self._lifetime = lifetime
-        self._channel = grpc.aio.insecure_channel(target.address, options=target.arguments(max_response_bytes))
+        self._channel = target.open_channel(grpc.aio, max_response_bytes)
+        self._authorization = target.credentials.authorization
         # No serializers: bodies are built once for all attempts, and answers parsed after the call.
         self._rpcs: dict[str, Any] = {name: self._channel.unary_unary(path) for name, path in protocol.PATHS.items()}
         self._stream: Any = self._channel.stream_stream(protocol.STREAM)
@@ -53,7 +54,9 @@ class Channel:
         """The answer's bytes. Raises Error."""
         try:
             answer: bytes = await self._rpcs[rpc](
-                body, timeout=timeout_s, metadata=protocol.metadata(len(body), self._max_response_bytes)
+                body,
+                timeout=timeout_s,
+                metadata=protocol.metadata(len(body), self._max_response_bytes, self._authorization),
             )
             self._lifetime.reached = True
             return answer
@@ -106,7 +109,9 @@ class Channel:
         """A Stream call. Raises Error."""
         self._has_streamed = True
         try:
-            return self._stream(timeout=timeout_s, metadata=protocol.stream_metadata(self._max_response_bytes))
+            return self._stream(
+                timeout=timeout_s, metadata=protocol.stream_metadata(self._max_response_bytes, self._authorization)
+            )
         except grpc.aio.UsageError:
             # The channel was closed by another task between these lines.
             raise protocol.ended_error(self._lifetime) from None

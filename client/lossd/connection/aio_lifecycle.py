@@ -13,9 +13,13 @@ from lossd.embedded import Embedded
 from lossd.routing.choose_transport import SMALL_BYTES
 from lossd.rpc import protocol
 from lossd.rpc.address import EMBEDDED, UNSET, Unset, chosen
+from lossd.rpc.credentials import Credentials, StrPath, credentials
 from lossd.rpc.description import describe_client
 from lossd.rpc.retry import Retry, deadline_s
-from lossd.rpc.target import CONNECT_TIMEOUT_S, UNLIMITED_BYTES, checked_bytes, target
+from lossd.rpc.target import CONNECT_TIMEOUT_S, UNLIMITED_BYTES, checked_bytes, is_local, target
+
+# Of a pickle: address, timeout, connect_timeout, max_response_bytes, credentials, closed.
+State = tuple[str, float, float, int, Credentials, bool]
 
 
 class Lifecycle:
@@ -32,17 +36,24 @@ class Lifecycle:
         timeout: float = 60.0,
         connect_timeout: float = CONNECT_TIMEOUT_S,
         max_response_bytes: int = UNLIMITED_BYTES,
+        tls: bool | None = None,
+        ca: StrPath | None = None,
+        cert: StrPath | None = None,
+        key: StrPath | None = None,
+        token: str | None = None,
     ) -> None:
         timeout_s, connect_timeout_s = deadline_s(timeout), deadline_s(connect_timeout, "connect_timeout")
-        most = checked_bytes(max_response_bytes)
-        self.__setstate__((chosen(address), timeout_s, connect_timeout_s, most, False))
+        most, where = checked_bytes(max_response_bytes), chosen(address)
+        shown = credentials(where, is_local(where), tls=tls, ca=ca, cert=cert, key=key, token=token)
+        self.__setstate__((where, timeout_s, connect_timeout_s, most, shown, False))
 
-    def __getstate__(self) -> tuple[str, float, float, int, bool]:
+    def __getstate__(self) -> State:
         lifetime = self._lifetime
-        return self._address, self._timeout_s, lifetime.connect_timeout_s, self._max_response_bytes, lifetime.closed
+        times = self._timeout_s, lifetime.connect_timeout_s
+        return self._address, *times, self._max_response_bytes, self._credentials, lifetime.closed
 
-    def __setstate__(self, state: tuple[str, float, float, int, bool]) -> None:
-        self._address, self._timeout_s, connect_timeout_s, self._max_response_bytes, closed = state
+    def __setstate__(self, state: State) -> None:
+        self._address, self._timeout_s, connect_timeout_s, self._max_response_bytes, self._credentials, closed = state
         self._small_bytes = min(SMALL_BYTES, self._max_response_bytes)
         embeds = self._address == EMBEDDED
         self._lifetime = protocol.Lifetime(connect_timeout_s, embedded=embeds, closed=closed)
@@ -85,7 +96,7 @@ class Lifecycle:
                 raise protocol.ended_error(self._lifetime)
             address = self._embedded.address if self._embedded else self._address
             most, lifetime = self._max_response_bytes, self._lifetime
-            server = target(address, lifetime.connect_timeout_s)
+            server = target(address, lifetime.connect_timeout_s, self._credentials)
             connections = self._connections.open(
                 lambda: ConnectionPool(lambda: Connection(server, most, lifetime), server.may_be_several)
             )

@@ -29,7 +29,8 @@ class Channel:
         self._address = target.address
         self._max_response_bytes = max_response_bytes
         self._lifetime = lifetime
-        self._channel: Any = grpc.insecure_channel(target.address, options=target.arguments(max_response_bytes))
+        self._channel = target.open_channel(grpc, max_response_bytes)
+        self._authorization = target.credentials.authorization
         # No serializers: bodies are built once for all attempts, and answers parsed after the call.
         self._rpcs: dict[str, Any] = {name: self._channel.unary_unary(path) for name, path in protocol.PATHS.items()}
         self._stream: Any = self._channel.stream_stream(protocol.STREAM)
@@ -41,7 +42,9 @@ class Channel:
         """The answer's bytes. Raises Error."""
         try:
             answer: bytes = self._rpcs[rpc](
-                body, timeout=timeout_s, metadata=protocol.metadata(len(body), self._max_response_bytes)
+                body,
+                timeout=timeout_s,
+                metadata=protocol.metadata(len(body), self._max_response_bytes, self._authorization),
             )
             self._lifetime.reached = True
             return answer
@@ -63,7 +66,11 @@ class Channel:
     def start(self, pipe: Pipe, timeout_s: float | None) -> Any:
         """A Stream call that sends what `pipe` iterates over. Raises Error."""
         try:
-            return self._stream(pipe, timeout=timeout_s, metadata=protocol.stream_metadata(self._max_response_bytes))
+            return self._stream(
+                pipe,
+                timeout=timeout_s,
+                metadata=protocol.stream_metadata(self._max_response_bytes, self._authorization),
+            )
         except ValueError:
             # grpc's word for a channel that was closed by another thread between these lines.
             raise protocol.ended_error(self._lifetime) from None

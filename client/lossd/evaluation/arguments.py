@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from lossd.command_line.credential_flags import add_credential_flags
 from lossd.command_line.parser import CommandParser, fraction, int64, natural, number, one_of, positive, seconds
 from lossd.contract import KINDS
 from lossd.evaluation.question import LOSSES
@@ -126,6 +127,7 @@ def _add_server(group: argparse._ArgumentGroup) -> None:
         default=60.0,
         help="give up after this many seconds without progress (default: %(default)g)",
     )
+    add_credential_flags(group)
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:

@@ -71,12 +71,13 @@ def _question(parsed: argparse.Namespace) -> Question:
 
 def _ask(parsed: argparse.Namespace, question: Question) -> LossReport:
     import lossd
+    from lossd.command_line.credential_flags import given_credentials
     from lossd.evaluation.progress import progress
     from lossd.evaluation.run import run_evaluation
 
     question.check()
     try:
-        client = lossd.Client(parsed.server, timeout=parsed.timeout)
+        client = lossd.Client(parsed.server, timeout=parsed.timeout, **given_credentials(parsed))
     except ImportError as error:
         raise CommandError(f"{error}; or use a running server: --server ADDRESS") from None
     with client, progress(question.input.items) as advance:

@@ -11,6 +11,8 @@ from lossd.errors import CLIENT_CLOSED, EMBEDDED_ENDED, DeadlineExceeded, Error,
 from lossd.rpc.unreachable import GONE, sentence, unreachable
 from lossd.v1 import service_pb2
 
+Metadata = tuple[tuple[str, str], ...]
+
 _SERVICE = service_pb2.DESCRIPTOR.services_by_name["LossService"]
 HEALTH = "Check"
 # Every unary RPC by its name, and grpc.health.v1's Check, whose package the thin install does not have.
@@ -56,17 +58,21 @@ class Lifetime:
 
 
 @lru_cache(maxsize=256)
-def metadata(request_bytes: int, max_response_bytes: int) -> tuple[tuple[str, str], ...]:
-    """The request's size, admitted before its body is read, and the largest answer that this client takes."""
-    return ("lossd-request-bytes", str(request_bytes)), ("lossd-max-response-bytes", str(max_response_bytes))
+def metadata(request_bytes: int, max_response_bytes: int, authorization: Metadata = ()) -> Metadata:
+    """The request's size, admitted before its body is read; the largest answer that this client takes; who it is."""
+    return (
+        ("lossd-request-bytes", str(request_bytes)),
+        ("lossd-max-response-bytes", str(max_response_bytes)),
+        *authorization,
+    )
 
 
 def is_serving(answer: bytes) -> bool:
     return answer == _HEALTH_SERVING
 
 
-def stream_metadata(max_response_bytes: int) -> tuple[tuple[str, str], ...]:
-    return (("lossd-max-response-bytes", str(max_response_bytes)),)
+def stream_metadata(max_response_bytes: int, authorization: Metadata = ()) -> Metadata:
+    return ("lossd-max-response-bytes", str(max_response_bytes)), *authorization
 
 
 def no_progress(idle_s: float) -> DeadlineExceeded:

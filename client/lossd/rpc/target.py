@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from lossd.errors import InvalidArgument, shown_value
-from lossd.rpc.address import checked_address
+from lossd.rpc.address import EMBEDDED, checked_address
+from lossd.rpc.credentials import PLAIN, Credentials
 
 Argument = tuple[str, int | str]
 
@@ -38,6 +39,7 @@ class Target:
     address: str
     local: bool
     connect_timeout_s: float = CONNECT_TIMEOUT_S
+    credentials: Credentials = PLAIN
 
     @property
     def round_robin(self) -> bool:
@@ -77,6 +79,14 @@ class Target:
             arguments.append(("grpc.lb_policy_name", "round_robin"))
         return arguments
 
+    def open_channel(self, library: Any, max_response_bytes: int) -> Any:
+        """library: grpc, or grpc.aio. InvalidArgument where a file of the credentials cannot be read."""
+        secure = self.credentials.channel_credentials()
+        options = self.arguments(max_response_bytes)
+        if secure is None:
+            return library.insecure_channel(self.address, options=options)
+        return library.secure_channel(self.address, secure, options=options)
+
 
 def checked_bytes(max_response_bytes: object) -> int:
     """max_response_bytes as gRPC takes it, or InvalidArgument."""
@@ -92,10 +102,15 @@ def checked_bytes(max_response_bytes: object) -> int:
     )
 
 
-def target(address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> Target:
-    """Of a checked address; InvalidArgument for any other. connect_timeout_s: the client's."""
+def target(address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S, credentials: Credentials = PLAIN) -> Target:
+    """Of a checked address; InvalidArgument for any other. connect_timeout_s, credentials: the client's."""
     address = checked_address(address)
-    return Target(address, address.startswith("unix:") or _is_loopback(address), connect_timeout_s)
+    return Target(address, is_local(address), connect_timeout_s, credentials)
+
+
+def is_local(address: str) -> bool:
+    """Whether a checked address is on this host for certain."""
+    return address == EMBEDDED or address.startswith("unix:") or _is_loopback(address)
 
 
 def _is_loopback(address: str) -> bool:

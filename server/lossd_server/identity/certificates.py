@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from pathlib import Path
 from lossd_server.config.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
+
+# HTTP/2 over TLS (RFC 9113, 3.2).
+ALPN = ["h2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +52,20 @@ class CertificateFiles:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-        named = "tls_cert", self.cert
+        context.set_alpn_protocols(ALPN)  # OpenSSL asks the context that a connection was handed on to
+        _check_file("tls_cert", self.cert, b"CERTIFICATE")
+        _check_file("tls_key", self.key, b"PRIVATE KEY")
         try:
-            for named in (("tls_cert", self.cert), ("tls_key", self.key), ("tls_client_ca", self.client_ca)):
-                if named[1]:
-                    with open(named[1], "rb"):
-                        pass
-            named = "tls_key", self.key
             context.load_cert_chain(self.cert, self.key, password=_no_password)
-            if self.client_ca:
-                named = "tls_client_ca", self.client_ca
-                context.load_verify_locations(self.client_ca)
-                context.verify_mode = ssl.CERT_REQUIRED
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            name, path = named
-            raise SettingsError(f"{name} = {path!r}: {_meaning(name, error)}") from None
+            raise SettingsError(f"tls_key = {self.key!r} with tls_cert = {self.cert!r}: {_meaning(error)}") from None
+        if self.client_ca:
+            _check_file("tls_client_ca", self.client_ca, b"CERTIFICATE")
+            try:
+                context.load_verify_locations(self.client_ca)
+            except OSError as error:
+                raise SettingsError(f"tls_client_ca = {self.client_ca!r}: {_meaning(error)}") from None
+            context.verify_mode = ssl.CERT_REQUIRED
         return context
 
 
@@ -110,12 +113,19 @@ def _no_password() -> str:
     raise ValueError("the key has a password; give one without")
 
 
-def _meaning(name: str, error: Exception) -> str:
+def _check_file(name: str, path: str, kind: bytes) -> None:
+    """Raises SettingsError where it cannot be read, or has nothing of that kind: OpenSSL does not say which file."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{name} = {path!r}: {error.strerror}") from None
+    if not re.search(rb"-----BEGIN [A-Z ]*" + kind + rb"-----", content):
+        raise SettingsError(f"{name} = {path!r} has no {kind.decode().lower()} in PEM")
+
+
+def _meaning(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         if error.reason == "KEY_VALUES_MISMATCH":
             return "this key does not belong to the certificate"
-        return {
-            "tls_key": "the certificate or this key is not in PEM, or they are of an unknown kind",
-            "tls_client_ca": "no certificates of authorities in PEM",
-        }.get(name, "no certificate in PEM") + f" ({error.reason or error})"
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        return f"OpenSSL does not take what is there ({error.reason or error})"
+    return str(error)

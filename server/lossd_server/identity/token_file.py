@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
 
+from lossd.command_line.token_line import checked_name, token_hash
 from lossd_server.call.identity import Identity
 from lossd_server.config.settings import SettingsError
 from lossd_server.config.sizes import number_of_bytes
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}")
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 CERTIFICATE = "certificate"
 LIMITS = tuple(one.name for one in fields(Identity) if one.name != "name")
@@ -38,23 +37,11 @@ class Tokens:
 
     def of_token(self, token: str) -> Identity | None:
         """Whose it is. Every line is compared, so that the time tells nothing."""
-        given, found = sha256(token.encode("utf-8", "surrogateescape")).digest(), None
+        given, found = token_hash(token), None
         for known, identity in self.by_hash:
             if compare_digest(known, given):
                 found = identity
         return found
-
-
-def line_of(name: str, token: str) -> str:
-    """What a token file has for a token."""
-    return f"{checked_name(name)}: sha256:{sha256(token.encode()).hexdigest()}"
-
-
-def checked_name(name: str) -> str:
-    """Raises ValueError with a sentence."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name: letters, digits and . _ @ -, at most 128, a letter or digit first")
-    return name
 
 
 def read_tokens(path: str) -> Tokens:
@@ -81,7 +68,7 @@ def read_tokens(path: str) -> Tokens:
         else:
             by_hash.append((secret, identity))
     if not known:
-        raise SettingsError(f"tokens = {path!r} names nobody: nobody could call; `lossd token NAME` makes a line")
+        raise SettingsError(f"tokens = {path!r} names nobody: nobody could call; `lossd token NAME FILE` makes a line")
     if len(by_hash) > MOST_TOKENS:
         raise SettingsError(f"tokens = {path!r} has {len(by_hash)} tokens, at most {MOST_TOKENS} are compared")
     return Tokens(tuple(by_hash), by_subject)

@@ -44,7 +44,12 @@ def test_every_field_is_a_flag_and_a_variable() -> None:
     texts |= {"workers": "2"}
     for one in fields(Settings):
         text = texts.get(one.name, "true" if one.name == "insecure" else str(2**30))
-        several = {} if one.name != "max_message_bytes" else {"LOSSD_MAX_INFLIGHT_BYTES": str(2**30)}
+        several = {
+            "max_message_bytes": {"LOSSD_MAX_INFLIGHT_BYTES": str(2**30)},
+            "tls_cert": {"LOSSD_TLS_KEY": "key"},
+            "tls_key": {"LOSSD_TLS_CERT": "cert"},
+            "tls_client_ca": {"LOSSD_TLS_CERT": "cert", "LOSSD_TLS_KEY": "key"},
+        }.get(one.name, {})
         flag = [f"--{one.name.replace('_', '-')}", *([] if one.name == "insecure" else [text])]
 
         from_flag = parse_settings(flag, several)

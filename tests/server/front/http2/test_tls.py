@@ -15,12 +15,7 @@ import grpc.aio
 import pytest
 import uvloop
 
-from lossd_server.config.settings import Settings, SettingsError
-from lossd_server.server import Server
-from tests.server.edge import EdgeBackend
 from tests.server.front.http2.listening import listening
-from tests.server.messages import cross_entropy
-from tests.server.running import stub
 
 UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 LARGE = bytes(range(256)) * (1 << 16)  # 16 MiB
@@ -121,20 +116,5 @@ def test_plain_bytes_on_a_port_with_tls(tls: ssl.SSLContext, certificate: tuple[
             writer.close()
             async with secure(addresses["tcp"], certificate) as channel:
                 assert await channel.unary_unary("/test/Echo")(b"hello") == b"hello"
-
-    run(body, asyncio.new_event_loop)
-
-
-def test_a_server(tls: ssl.SSLContext, certificate: tuple[Path, Path]) -> None:
-    """It takes a context for this front; the other says that it takes none."""
-
-    async def body() -> None:
-        server = Server(Settings(listen=("127.0.0.1:0",), front="http2"), EdgeBackend(), tls=tls)
-        (address,) = await server.start()
-        async with secure(address, certificate) as channel:
-            assert (await stub(channel).CrossEntropy(cross_entropy())).summary.count == 4
-        await server.stop(10.0, linger_s=0.0)
-        with pytest.raises(SettingsError, match="front grpcio takes no"):
-            Server(Settings(listen=("127.0.0.1:0",), front="grpcio"), EdgeBackend(), tls=tls)
 
     run(body, asyncio.new_event_loop)

@@ -1,0 +1,125 @@
+"""Credentials: how a client knows its server, and what it shows of itself. From arguments, else the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from lossd.errors import InvalidArgument, shown_value
+
+StrPath = str | os.PathLike[str]
+
+# What stands for an argument that is not given.
+VARIABLES = {"ca": "LOSSD_CA", "cert": "LOSSD_CERT", "key": "LOSSD_KEY", "token": "LOSSD_TOKEN"}
+# RFC 6750, 2.1, without a bound; what else a header would take is no token that anybody makes.
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """tls: whether the connection is encrypted, and the server's certificate verified.
+
+    ca: file of the authorities that may have signed it, "" for those that gRPC knows; cert, key: files of the client's
+    own; PEM. Files are read for each new connection. token: shown with every call.
+    """
+
+    tls: bool = False
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    token: str = field(default="", repr=False)
+
+    @property
+    def authorization(self) -> tuple[tuple[str, str], ...]:
+        """The metadata of every call."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+    def channel_credentials(self) -> grpc.ChannelCredentials | None:
+        """gRPC's, None for a plain connection. InvalidArgument where a file cannot be read."""
+        if not self.tls:
+            return None
+        return grpc.ssl_channel_credentials(*(_read(name, getattr(self, name)) for name in ("ca", "key", "cert")))
+
+
+PLAIN = Credentials()
+
+
+def credentials(
+    address: str,
+    local: bool,
+    *,
+    tls: bool | None = None,
+    ca: StrPath | None = None,
+    cert: StrPath | None = None,
+    key: StrPath | None = None,
+    token: str | None = None,
+) -> Credentials:
+    """Those of a client for `address`. local: on this host for certain. None: not given.
+
+    tls is True where a ca or a cert is given. A token without TLS is for this host alone. InvalidArgument for anything
+    that does not fit together.
+    """
+    given = {"ca": ca, "cert": cert, "key": key, "token": token}
+    if tls is not None and not isinstance(tls, bool):
+        raise _refused("tls", f"tls must be True or False, not {shown_value(tls)}")
+    private = address.startswith("unix:")
+    for name, value in given.items():
+        if name != "token" and value is not None and (tls is False or private):
+            raise _refused(name, f"{name} is of TLS, which {'tls=False turns off' if tls is False else _PRIVATE}")
+    if private and tls:
+        raise _refused("tls", f"tls=True is not possible here: {_PRIVATE}")
+    without = tls is False or private
+    known = {
+        name: _text(name, os.environ.get(VARIABLES[name]) or "" if value is None else value)
+        for name, value in given.items()
+        if name == "token" or not without
+    }
+    found = Credentials(bool(tls or known.get("ca") or known.get("cert")), **known)
+    if bool(found.cert) != bool(found.key):
+        lacking = "key" if found.cert else "cert"
+        raise _refused(lacking, f"cert and key go together, and {lacking} is not given (nor {VARIABLES[lacking]})")
+    if found.token and not _TOKEN.fullmatch(found.token):
+        raise _refused("token", "the token has characters that no token has: is there a line end in it?")
+    if found.token and not found.tls and not local:
+        raise _refused(
+            "token",
+            f"a token goes to {address} by TLS only: everybody on the way could read it. Give tls=True, or ca=",
+            "TOKEN_WITHOUT_TLS",
+        )
+    return found
+
+
+_PRIVATE = "a Unix socket does not have: nobody else can read what goes through it"
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, os.PathLike) and name != "token":
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        kind = "text" if name == "token" else "a path"
+        raise _refused(name, f"{name} must be {kind}, not {type(value).__name__}")
+    return value.strip() if name == "token" else value
+
+
+def _read(name: str, path: str) -> bytes | None:
+    if not path:
+        return None
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        said = error.strerror or type(error).__name__
+        raise _refused(name, f"{name} = {shown_value(path)} cannot be read: {said}", "UNREADABLE_FILE") from None
+    # Core would say so on stderr, and that nothing listens.
+    kind = b"PRIVATE KEY" if name == "key" else b"CERTIFICATE"
+    if not re.search(rb"-----BEGIN (?!ENCRYPTED)[A-Z ]*" + kind + rb"-----", content):
+        what = "key without a password" if name == "key" else "certificate"
+        raise _refused(name, f"{name} = {shown_value(path)} has no {what} in PEM", "UNREADABLE_FILE")
+    return content
+
+
+def _refused(name: str, sentence: str, reason: str = "CREDENTIALS_DO_NOT_FIT") -> InvalidArgument:
+    return InvalidArgument(sentence, field=name, reason=reason)
