@@ -22,7 +22,7 @@ from lossd.bench.windows import Rule, Verdict
 from lossd.bench.workload import Mix, Request, order, requests
 from lossd.info import ServerInfo
 from lossd.rpc.credentials import credentials
-from lossd.rpc.target import is_local
+from lossd.rpc.target import on_this_host
 
 REACH_S = 5.0
 
@@ -82,7 +82,7 @@ async def _run(plan: BenchPlan, address: str, drawn: list[Request], progress: Pr
         server = await client.info(timeout=REACH_S)
         sender: Sender
         if plan.raw:
-            sender = raw = Raw(address, plan.timeout_s, credentials(address, is_local(address), **plan.shown))
+            sender = raw = Raw(address, plan.timeout_s, credentials(address, on_this_host(address), **plan.shown))
             stack.push_async_callback(raw.close)
             for request in drawn:
                 raw.prepare(request)

@@ -16,7 +16,7 @@ from lossd.rpc.address import EMBEDDED, UNSET, Unset, chosen
 from lossd.rpc.credentials import Credentials, StrPath, credentials
 from lossd.rpc.description import describe_client
 from lossd.rpc.retry import Retry, deadline_s
-from lossd.rpc.target import CONNECT_TIMEOUT_S, UNLIMITED_BYTES, checked_bytes, is_local, target
+from lossd.rpc.target import CONNECT_TIMEOUT_S, UNLIMITED_BYTES, checked_bytes, on_this_host, target
 
 # Of a pickle: address, timeout, connect_timeout, max_response_bytes, credentials, closed.
 State = tuple[str, float, float, int, Credentials, bool]
@@ -44,7 +44,7 @@ class Lifecycle:
     ) -> None:
         timeout_s, connect_timeout_s = deadline_s(timeout), deadline_s(connect_timeout, "connect_timeout")
         most, where = checked_bytes(max_response_bytes), chosen(address)
-        shown = credentials(where, is_local(where), tls=tls, ca=ca, cert=cert, key=key, token=token)
+        shown = credentials(where, on_this_host(where), tls=tls, ca=ca, cert=cert, key=key, token=token)
         self.__setstate__((where, timeout_s, connect_timeout_s, most, shown, False))
 
     def __getstate__(self) -> State:

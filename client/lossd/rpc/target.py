@@ -105,10 +105,10 @@ def checked_bytes(max_response_bytes: object) -> int:
 def target(address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S, credentials: Credentials = PLAIN) -> Target:
     """Of a checked address; InvalidArgument for any other. connect_timeout_s, credentials: the client's."""
     address = checked_address(address)
-    return Target(address, is_local(address), connect_timeout_s, credentials)
+    return Target(address, on_this_host(address), connect_timeout_s, credentials)
 
 
-def is_local(address: str) -> bool:
+def on_this_host(address: str) -> bool:
     """Whether a checked address is on this host for certain."""
     return address == EMBEDDED or address.startswith("unix:") or _is_loopback(address)
 
