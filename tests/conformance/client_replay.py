@@ -41,7 +41,8 @@ def through(client: lossd.Client, vector: Vector) -> Answer | Refused:
 def _call(vector: Vector) -> tuple[str, list[Any], dict[str, Any]]:
     """The method, and what it is called with."""
     request = vector.request()
-    method, tensors, options = vector.loss, [], {}
+    method, tensors = vector.loss, list[Any]()
+    options: dict[str, Any] = {}
     for field, value in request.ListFields():
         if field.name in ("input", "target"):
             tensors.append(_array(value))

@@ -115,9 +115,9 @@ def unary(stub: LossServiceStub, vector: Vector) -> Answer | Refused:
     try:
         return _answer(getattr(stub, vector.rpc)(vector.request(), timeout=WAIT_S))
     except grpc.RpcError as error:
-        status = dict(error.trailing_metadata())["grpc-status-details-bin"]  # type: ignore[attr-defined]
-        rich = status_pb2.Status.FromString(status)
-        return _refused(error.code().name, rich.details)  # type: ignore[attr-defined]
+        failed: Any = error  # a Call too, which its type does not say
+        rich = status_pb2.Status.FromString(dict(failed.trailing_metadata())["grpc-status-details-bin"])
+        return _refused(failed.code().name, rich.details)
 
 
 def _answer(response: Any) -> Answer:
@@ -154,25 +154,28 @@ def array(tensor: tensor_pb2.Tensor) -> Array:
 
 def streamed(stub: LossServiceStub, vector: Vector) -> Answer | Refused:
     """Evaluation 1 of a stream of its own. Tensors are small: its blocks are sent before any answer is read."""
-    answers = list(stub.Stream(iter(_messages(vector)), timeout=WAIT_S))
+    answers: list[Any] = list(stub.Stream(iter(_messages(vector)), timeout=WAIT_S))
     last = answers[-1]
     if last.HasField("failure"):
         return _refused(_code_name(last.failure.code), last.failure.details)
-    response = getattr(last.result, last.result.WhichOneof("response"))
-    end = _answer(response)
+    end = _answer(getattr(last.result, last.result.WhichOneof("response")))
     blocks = [one.block for one in answers if one.HasField("block")]
     assert [one.first_item for one in blocks] == sorted(one.first_item for one in blocks)
-    tensors = dict(end.tensors)
-    for name, field in {"loss": "loss", "inputGradient": "input_gradient", "targetGradient": "target_gradient"}.items():
-        parts = [array(getattr(one, field)) for one in blocks if one.HasField(field)]
-        if parts:
-            tensors[name] = np.concatenate(parts)
-    outputs = dict(end.outputs)
-    for field in loss_pb2.Outputs.DESCRIPTOR.fields:
-        parts = [array(getattr(one.outputs, field.name)) for one in blocks if one.outputs.HasField(field.name)]
-        if parts:
-            outputs[field.name] = np.concatenate(parts)
-    return Answer(tensors, outputs, end.summary)
+    names = {"loss": "loss", "inputGradient": "input_gradient", "targetGradient": "target_gradient"}
+    outputs = {field.name: field.name for field in loss_pb2.Outputs.DESCRIPTOR.fields}
+    return Answer(
+        end.tensors | _joined(names, blocks),
+        end.outputs | _joined(outputs, [one.outputs for one in blocks]),
+        end.summary,
+    )
+
+
+def _joined(names: dict[str, str], blocks: list[Any]) -> dict[str, Array]:
+    """The tensors that blocks have, by the vector's names."""
+    parts = {
+        name: [array(getattr(one, field)) for one in blocks if one.HasField(field)] for name, field in names.items()
+    }
+    return {name: np.concatenate(found) for name, found in parts.items() if found}
 
 
 def _messages(vector: Vector) -> Sequence[service_pb2.StreamRequest]:

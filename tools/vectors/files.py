@@ -7,7 +7,8 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from vectors import (
+from vectors.case import Case, Refusal
+from vectors.cases import (
     activation,
     bce,
     cross_entropy,
@@ -17,9 +18,9 @@ from vectors import (
     kl_divergence,
     nll,
     refusals,
+    refusals_cross_entropy,
     self_information,
 )
-from vectors.case import Case, Refusal
 from vectors.expected import response
 from vectors.request import RPCS, message, rpc_of
 from vectors.streams import stream
@@ -41,10 +42,11 @@ def files() -> dict[str, str]:
         *nll.CASES,
         *self_information.CASES,
     ]
+    wrong = [*refusals.REFUSALS, *refusals_cross_entropy.REFUSALS]
     found = {}
     for loss, rpc in LOSSES.items():
         cases = [_right(case) for case in right if rpc_of(case.method) == rpc]
-        cases += [_wrong(refusal) for refusal in refusals.REFUSALS if refusal.rpc == rpc]
+        cases += [_wrong(refusal) for refusal in wrong if refusal.rpc == rpc]
         _require_distinct(loss, [case["name"] for case in cases])
         found[f"{loss}.json"] = text({"loss": loss, "rpc": rpc, "cases": cases})
     return found

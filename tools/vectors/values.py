@@ -34,7 +34,8 @@ INTEGERS: dict[str, Any] = {
 
 def steps(shape: Shape, step: int, count: int, seed: int) -> Array:
     """Integers from 0 to count − 1 that go round."""
-    return ((np.arange(prod(shape)) * step + 11 * seed) % count).reshape(shape)
+    flat: Array = (np.arange(prod(shape)) * step + 11 * seed) % count
+    return flat.reshape(shape)
 
 
 def logits(*shape: int, dtype: Any = np.float32, seed: int = 0) -> Array:
@@ -66,7 +67,8 @@ def counts(*shape: int, dtype: Any = np.float32, seed: int = 0) -> Array:
 def of_kind(kind: str, *shape: int, dtype: Any = np.float32, seed: int = 0) -> Array:
     """As `kind` and `target_kind` name them."""
     of = {"logits": logits, "log_probabilities": log_probabilities, "probabilities": shares, "counts": counts}
-    return of[kind](*shape, dtype=dtype, seed=seed)
+    made: Array = of[kind](*shape, dtype=dtype, seed=seed)
+    return made
 
 
 def labels(*shape: int, classes: int, dtype: Any = np.int64, seed: int = 0) -> Array:
