@@ -34,8 +34,8 @@ INTEGERS: dict[str, Any] = {
 
 def steps(shape: Shape, step: int, count: int, seed: int) -> Array:
     """Integers from 0 to count − 1 that go round."""
-    flat: Array = (np.arange(prod(shape)) * step + 11 * seed) % count
-    return flat.reshape(shape)
+    made: Array = ((np.arange(prod(shape)) * step + 11 * seed) % count).reshape(shape)
+    return made
 
 
 def logits(*shape: int, dtype: Any = np.float32, seed: int = 0) -> Array:
