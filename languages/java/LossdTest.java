@@ -17,6 +17,8 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Consumer;
+import java.util.logging.Level;
+import java.util.logging.Logger;
 import lossd.v1.BlockResult;
 import lossd.v1.CrossEntropyRequest;
 import lossd.v1.CrossEntropyResponse;
@@ -34,6 +36,8 @@ import lossd.v1.Streamed;
 public final class LossdTest {
   private static int passed, failed;
   private static ManagedChannel channel;
+  // It tells of every frame that comes after a stream was cancelled.
+  private static final Logger LOGGER = Logger.getLogger("io.grpc");
 
   private static void test(String fact, Callable<Boolean> holds) {
     String wrong = "";
@@ -170,6 +174,7 @@ public final class LossdTest {
 
   public static void main(String[] arguments) throws InterruptedException {
     String address = arguments[0];
+    LOGGER.setLevel(Level.WARNING);
     channel = Lossd.connect(address);
     test("the example prints what it should", () -> {
       String said = outputOfExample(address);
