@@ -41,8 +41,9 @@ v1::CrossEntropyRequest zeros(int64_t rows, int64_t classes, bool gradient = tru
   return request;
 }
 
-// 1000 rows of 100 zeros, of which row `wrong` has a class that there is not; read with what `answered` does.
-v1::EvaluationResult in_blocks(int64_t wrong, const std::function<void(const v1::BlockResult&)>& answered) {
+// 1000 rows of 100 zeros; row `wrong` has a class that there is not, the block from item `broken` on cannot be made.
+v1::EvaluationResult in_blocks(int64_t wrong, const std::function<void(const v1::BlockResult&)>& answered,
+                               int64_t broken = -1) {
   std::vector<int64_t> labels(1000);
   if (wrong >= 0) labels[wrong] = 100;
   v1::Open open;
@@ -52,6 +53,7 @@ v1::EvaluationResult in_blocks(int64_t wrong, const std::function<void(const v1:
   open.mutable_cross_entropy()->mutable_target()->mutable_streamed();
   std::vector<float> logits(1000 * 100);
   return evaluate_in_blocks(*stub, open, 1000, 64, [&](v1::Block& block, int64_t first, int64_t count) {
+    if (first == broken) throw std::out_of_range("mine");
     *block.mutable_input() = tensor(logits.data() + first * 100, {count, 100});
     *block.mutable_target() = tensor(labels.data() + first, {count});
   }, answered);
@@ -174,6 +176,14 @@ int main(int, char** argv) {
   test("what the reader throws ends the stream", [] {
     try {
       in_blocks(-1, [](const v1::BlockResult&) { throw std::out_of_range("mine"); });
+    } catch (const std::out_of_range&) {
+      return true;
+    }
+    return false;
+  });
+  test("what the maker of blocks throws ends the stream", [] {
+    try {
+      in_blocks(-1, [](const v1::BlockResult&) {}, 128);
     } catch (const std::out_of_range&) {
       return true;
     }

@@ -12,6 +12,7 @@ import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.Callable;
 import java.util.concurrent.TimeUnit;
@@ -83,6 +84,12 @@ public final class LossdTest {
 
   /** 1000 rows of 100 zeros; row `wrong` has a class that there is not. */
   private static EvaluationResult inBlocks(int wrong, Consumer<BlockResult> answered) throws InterruptedException {
+    return inBlocks(wrong, answered, -1);
+  }
+
+  /** broken: the first item of the block that cannot be made. */
+  private static EvaluationResult inBlocks(int wrong, Consumer<BlockResult> answered, int broken)
+      throws InterruptedException {
     long[] labels = new long[1000];
     if (wrong >= 0) labels[wrong] = 100;
     CrossEntropyRequest.Builder request = zeros(1000, 100).setNormalizer(1000); // its targets are streamed
@@ -90,9 +97,11 @@ public final class LossdTest {
     request.getTargetBuilder().setStreamed(Streamed.getDefaultInstance());
     return Lossd.evaluateInBlocks(
         LossServiceGrpc.newStub(channel), Open.newBuilder().setCrossEntropy(request).build(), 1000, 64,
-        (block, first, count) -> block
-            .setInput(Lossd.tensor(new float[count * 100], count, 100))
-            .setTarget(Lossd.tensor(java.util.Arrays.copyOfRange(labels, first, first + count), count)),
+        (block, first, count) -> {
+          if (first == broken) throw new ArithmeticException("mine");
+          block.setInput(Lossd.tensor(new float[count * 100], count, 100));
+          block.setTarget(Lossd.tensor(Arrays.copyOfRange(labels, first, first + count), count));
+        },
         answered);
   }
 
@@ -232,6 +241,8 @@ public final class LossdTest {
         thrown(ArithmeticException.class, () -> inBlocks(-1, block -> {
           throw new ArithmeticException("mine");
         })) != null);
+    test("what the maker of blocks throws ends the stream", () ->
+        thrown(ArithmeticException.class, () -> inBlocks(-1, block -> {}, 128)) != null);
     test("results in another order stand at their places", () -> {
       EvaluationResult[] results = manyFrom(otherOrder(1000));
       for (int i = 0; i < 500; i++) {
