@@ -9,9 +9,37 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 300
-FOLDERS = ("client", "server", "proto", "tests", "examples", "benchmarks", "tools", "docs", "deploy", ".ci")
+FOLDERS = (
+    "client",
+    "server",
+    "proto",
+    "tests",
+    "languages",
+    "examples",
+    "benchmarks",
+    "tools",
+    "docs",
+    "deploy",
+    ".ci",
+)
 NAMES = {"Makefile", "Dockerfile", "run"}
-SUFFIXES = {".py", ".proto", ".md", ".sh", ".toml", ".yml", ".yaml", ".js", ".html"}
+SUFFIXES = {
+    ".py",
+    ".proto",
+    ".md",
+    ".sh",
+    ".toml",
+    ".yml",
+    ".yaml",
+    ".js",
+    ".html",
+    ".cc",
+    ".h",
+    ".go",
+    ".java",
+    ".rb",
+    ".ts",
+}
 GENERATED = ROOT / "client/lossd/v1"
 REASON = re.compile(r"^\s*(#|//|<!--) long because \w+", re.MULTILINE)
 

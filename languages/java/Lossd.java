@@ -12,15 +12,10 @@ import io.grpc.ManagedChannelBuilder;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
-import io.grpc.stub.ClientCallStreamObserver;
-import io.grpc.stub.ClientResponseObserver;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
 import java.util.List;
-import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.ExecutionException;
-import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 import java.util.function.IntFunction;
 import java.util.function.Supplier;
@@ -169,77 +164,7 @@ final class Lossd {
     }
   }
 
-  // ---- Stream: messages are sent while there is room for them on the wire. `onNext` never waits: a client that calls it
-  // in a loop queues all it has in its own memory.
-
-  /** What is sent next, as long as there is something; what is read. Both run in the call's own thread, in turn. */
-  abstract static class Exchange implements ClientResponseObserver<StreamRequest, StreamResponse> {
-    private final CompletableFuture<Void> end = new CompletableFuture<>();
-    private ClientCallStreamObserver<StreamRequest> out;
-    private boolean closed;
-
-    /** The next message; null where none may be sent before something is read. `done` says that there are no more. */
-    abstract StreamRequest next();
-
-    abstract boolean done();
-
-    abstract void read(StreamResponse message);
-
-    @Override
-    public final void beforeStart(ClientCallStreamObserver<StreamRequest> requests) {
-      out = requests;
-      out.setOnReadyHandler(this::send);
-    }
-
-    private void send() {
-      try {
-        StreamRequest message;
-        while (!closed && out.isReady() && !done() && (message = next()) != null) out.onNext(message);
-        if (!closed && done()) {
-          closed = true;
-          out.onCompleted();
-        }
-      } catch (RuntimeException mine) {
-        fail(mine);
-      }
-    }
-
-    private void fail(RuntimeException why) {
-      closed = true;
-      end.completeExceptionally(why);
-      out.cancel("the client gave up", why);
-    }
-
-    @Override
-    public final void onNext(StreamResponse message) {
-      try {
-        if (!end.isDone()) read(message);
-        send();
-      } catch (RuntimeException mine) {
-        fail(mine);
-      }
-    }
-
-    @Override
-    public final void onError(Throwable thrown) {
-      end.completeExceptionally(LossdException.of(thrown));
-    }
-
-    @Override
-    public final void onCompleted() {
-      end.complete(null);
-    }
-
-    /** Waits for the stream's end. */
-    final void run(LossServiceStub stub, long timeoutSeconds) throws InterruptedException {
-      stub.withDeadlineAfter(timeoutSeconds, TimeUnit.SECONDS).stream(this);
-      try {
-        end.get();
-      } catch (ExecutionException thrown) {
-        throw (RuntimeException) thrown.getCause();
-      }
-    }
-  }
+  // ---- Streams: see Exchange.
 
   interface BlockOf {
     /** The tensors of items first … first + count − 1. */
