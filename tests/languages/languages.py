@@ -52,7 +52,15 @@ class Language:
         """`make` as languages/X/Makefile has it, from the project's root."""
         own = {"OUT": str(BUILT / self.folder), "VECTORS": str(VECTORS), **variables}
         return subprocess.run(
-            ["make", "--no-print-directory", "-C", str(self.path), target, *(f"{k}={v}" for k, v in own.items())],
+            [
+                "make",
+                "--no-print-directory",
+                "--jobs=2",
+                "-C",
+                str(self.path),
+                target,
+                *(f"{k}={v}" for k, v in own.items()),
+            ],
             cwd=ROOT,
             env={**os.environ, "MAKEFLAGS": ""},
             stdin=subprocess.DEVNULL,
@@ -66,7 +74,7 @@ class Language:
 
 LANGUAGES = (
     Language("node", ("node", "npm")),
-    Language("go", ("go", "protoc", "protoc-gen-go-1-5", "protoc-gen-go-grpc")),
+    Language("go", ("go", "protoc", "protoc-gen-go", "protoc-gen-go-grpc")),
     Language("cpp", ("g++", "protoc", "grpc_cpp_plugin", "pkg-config")),
     Language("java", ("javac", "protoc", "grpc_java_plugin")),
     Language("ruby", ("ruby", "protoc", "grpc_ruby_plugin")),

@@ -46,7 +46,8 @@ def logits(*shape: int, dtype: Any = np.float32, seed: int = 0) -> Array:
 def shares(*shape: int, dtype: Any = np.float32, seed: int = 0) -> Array:
     """Distributions along dimension 1, or 0 of a 1-D shape."""
     parts = steps(shape, 5, 7, seed) + 1
-    return (parts / parts.sum(axis=min(1, len(shape) - 1), keepdims=True)).astype(dtype)
+    found: Array = (parts / parts.sum(axis=min(1, len(shape) - 1), keepdims=True)).astype(dtype)
+    return found
 
 
 def log_probabilities(*shape: int, dtype: Any = np.float32, seed: int = 0) -> Array:
