@@ -15,10 +15,6 @@ from tests.server.server_process import environment, process
 REPLAYED: list[Replayed] = []
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--every-client", action="store_true", help="fail where a language is missing")
-
-
 @pytest.fixture(scope="session")
 def every(request: pytest.FixtureRequest) -> bool:
     """Whether nothing may be missing."""
