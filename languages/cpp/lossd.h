@@ -62,9 +62,10 @@ template <class T> v1::Tensor tensor(const std::vector<T>& values, const Shape& 
   return tensor(values.data(), shape);
 }
 
-// The elements, copied: those of a message may lie at any address.
-template <class T> std::vector<T> values(const v1::Tensor& t) {
-  if (t.dtype() != dtype_of<T>()) throw std::invalid_argument("the tensor is " + v1::DataType_Name(t.dtype()));
+// The elements, copied: those of a message may lie at any address. Bools are values<uint8_t>(t, v1::DATA_TYPE_BOOL).
+template <class T> std::vector<T> values(const v1::Tensor& t, v1::DataType dtype = dtype_of<T>()) {
+  static_assert(!std::is_same_v<T, bool>, "std::vector<bool> has no elements in memory: take uint8_t");
+  if (t.dtype() != dtype) throw std::invalid_argument("the tensor is " + v1::DataType_Name(t.dtype()));
   std::vector<T> found(t.data().size() / sizeof(T));
   std::memcpy(found.data(), t.data().data(), t.data().size());
   return found;

@@ -144,6 +144,21 @@ int main(int, char** argv) {
     }
     return false;
   });
+  test("argmax is int64, correct is bool, a float16 gradient is its bits", [] {
+    auto request = zeros(2, 3);
+    uint16_t halves[] = {0, 0x3C00, 0, 0, 0, 0};  // 0, 1, 0
+    *request.mutable_input() = tensor(halves, {2, 3}, v1::DATA_TYPE_FLOAT16);
+    request.add_outputs(v1::OUTPUT_ARGMAX);
+    request.add_outputs(v1::OUTPUT_CORRECT);
+    auto response = call(&Stub::CrossEntropy, *stub, request);
+    return values<int64_t>(response.outputs().argmax()) == std::vector<int64_t>{1, 0} &&
+           values<uint8_t>(response.outputs().correct(), v1::DATA_TYPE_BOOL) == std::vector<uint8_t>{0, 1} &&
+           values<uint16_t>(response.input_gradient(), v1::DATA_TYPE_FLOAT16).size() == 6;
+  });
+  test("a bool is one byte", [] {
+    bool bits[] = {true, false};
+    return tensor(bits, {2}).data() == std::string("\1\0", 2);
+  });
   test("a gradient of 16 MB arrives", [] {
     auto response = call(&Stub::CrossEntropy, *stub, zeros(4000, 1000));
     return response.input_gradient().data().size() == 16'000'000;

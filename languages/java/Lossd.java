@@ -99,6 +99,19 @@ final class Lossd {
     return values;
   }
 
+  static long[] longs(Tensor tensor) {
+    long[] values = new long[bytes(tensor, DataType.DATA_TYPE_INT64).remaining() / Long.BYTES];
+    bytes(tensor, DataType.DATA_TYPE_INT64).asLongBuffer().get(values);
+    return values;
+  }
+
+  static boolean[] booleans(Tensor tensor) {
+    ByteBuffer bytes = bytes(tensor, DataType.DATA_TYPE_BOOL);
+    boolean[] values = new boolean[bytes.remaining()];
+    for (int i = 0; i < values.length; i++) values[i] = bytes.get(i) != 0;
+    return values;
+  }
+
   static float scalar(Tensor tensor) {
     float[] values = floats(tensor);
     if (values.length != 1) throw new IllegalArgumentException("the tensor has " + values.length + " elements");

@@ -30,6 +30,7 @@ import lossd.v1.Kind;
 import lossd.v1.LossServiceGrpc;
 import lossd.v1.LossServiceGrpc.LossServiceBlockingStub;
 import lossd.v1.Open;
+import lossd.v1.Output;
 import lossd.v1.StreamRequest;
 import lossd.v1.StreamResponse;
 import lossd.v1.Streamed;
@@ -45,7 +46,7 @@ public final class LossdTest {
     try {
       if (!holds.call()) wrong = "it is not so";
     } catch (Throwable thrown) {
-      wrong = thrown.toString();
+      wrong = thrown + (thrown.getSuppressed().length > 0 ? " " + thrown.getSuppressed()[0] : "");
     }
     if (wrong.isEmpty()) passed++;
     else failed++;
@@ -61,6 +62,7 @@ public final class LossdTest {
     try {
       action.run();
     } catch (Throwable thrown) {
+      if (!type.isInstance(thrown)) throw new IllegalStateException(thrown);
       return type.cast(thrown);
     }
     throw new IllegalStateException("nothing was thrown");
@@ -211,6 +213,13 @@ public final class LossdTest {
         thrown(IllegalArgumentException.class, () -> Lossd.tensor(new float[3], 2, 2)) != null);
     test("float64 read as float32 is refused", () ->
         thrown(IllegalArgumentException.class, () -> Lossd.floats(Lossd.tensor(new double[1], 1))) != null);
+    test("argmax is int64, correct is bool", () -> {
+      var request = zeros(2, 3).addOutputs(Output.OUTPUT_ARGMAX).addOutputs(Output.OUTPUT_CORRECT)
+          .setInput(Lossd.tensor(new float[] {0, 1, 0, 0, 0, 0}, 2, 3)).build();
+      var outputs = Lossd.call(() -> LossServiceGrpc.newBlockingStub(channel).crossEntropy(request)).getOutputs();
+      return Arrays.equals(Lossd.longs(outputs.getArgmax()), new long[] {1, 0})
+          && Arrays.equals(Lossd.booleans(outputs.getCorrect()), new boolean[] {false, true});
+    });
     test("a gradient of 16 MB arrives", () ->
         ask(channel, 4000, 1000).getInputGradient().getData().size() == 16_000_000);
     test("without `connect` it would not: every gRPC library takes 4 MiB", () -> {
