@@ -270,7 +270,7 @@ class Http2Connection:
             self._forget(stream_id)
 
     def _reset_for(self, fault: StreamFault, now_s: float) -> None:
-        self._control.count_reset(now_s)
+        self._control.count_reset(fault.stream_id, now_s)
         self._forget(fault.stream_id)
         self.reset(fault.stream_id, fault.code)
 

@@ -93,9 +93,10 @@ class ControlFrames:
             self._numbers.check_opened(stream_id)
         handler(frame)
 
-    def count_reset(self, now_s: float) -> None:
-        """We were made to reset a stream, which counts as if its client had."""
-        self._rates[frames.RST_STREAM].count(now_s)
+    def count_reset(self, stream_id: int, now_s: float) -> None:
+        """We were made to reset a stream, which counts as if its client had; once where it has."""
+        if not self._numbers.is_reset_by_peer(stream_id):
+            self._rates[frames.RST_STREAM].count(now_s)
 
     def _is_over(self, stream_id: int) -> bool:
         """Answered before its client had sent all, or reset by us: gRPC's clients may reset it then, once."""
