@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from lossd_server.call.contract import ServerCall
@@ -19,10 +21,12 @@ MOST_STREAMS = 256
 class Reflection:
     """Tells which services there are, and what their messages look like."""
 
-    def __init__(self, services: Sequence[str], timeout_s: float) -> None:
-        """timeout_s: for a question to arrive, and for an answer to be taken."""
+    def __init__(self, services: Sequence[str], timeout_s: float, pools: Sequence[DescriptorPool] = ()) -> None:
+        """timeout_s: for a question to arrive, and for an answer to be taken. pools: where files are looked for before
+        protobuf's default pool."""
         self._calls = SmallCalls(MOST_STREAMS, "reflection streams", timeout_s)
-        self._servicer = reflection.aio.ReflectionServicer((*services, *NAMES))
+        found: Any = SeveralPools((*pools, descriptor_pool.Default()))
+        self._servicer = reflection.aio.ReflectionServicer((*services, *NAMES), found)
 
     def add_to(self, dispatcher: Dispatcher) -> None:
         for name in NAMES:
@@ -36,3 +40,34 @@ class Reflection:
     async def _requests(self, call: ServerCall) -> AsyncIterator[Any]:
         while (question := await self._calls.read_next(call, reflection_pb2.ServerReflectionRequest)) is not None:
             yield question
+
+
+class SeveralPools:
+    """What the servicer asks a descriptor pool for, of the first of several that has it. Raises KeyError as it does."""
+
+    def __init__(self, pools: Sequence[DescriptorPool]) -> None:
+        self._pools = pools
+
+    def FindFileByName(self, name: str) -> Any:
+        return self._first(lambda pool: pool.FindFileByName(name))
+
+    def FindFileContainingSymbol(self, name: str) -> Any:
+        return self._first(lambda pool: pool.FindFileContainingSymbol(name))
+
+    def FindMessageTypeByName(self, name: str) -> Any:
+        return self._first(lambda pool: pool.FindMessageTypeByName(name))
+
+    def FindExtensionByNumber(self, message: Any, number: int) -> Any:
+        return self._first(lambda pool: pool.FindExtensionByNumber(message, number))
+
+    def FindAllExtensions(self, message: Any) -> Any:
+        return self._first(lambda pool: pool.FindAllExtensions(message))
+
+    def _first(self, find: Callable[[DescriptorPool], Any]) -> Any:
+        missing = KeyError()
+        for pool in self._pools:
+            try:
+                return find(pool)
+            except KeyError as error:
+                missing = error
+        raise missing

@@ -1,0 +1,100 @@
+"""One inference: from the bytes of its request to the job of its loss, and from the answer to its response."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from lossd_server.call.contract import Body, Message
+from lossd_server.errors import invalid
+from lossd_server.inference import infer_response
+from lossd_server.inference.contents import split_request
+from lossd_server.inference.infer_request import read_outputs_asked, tensor_fields
+from lossd_server.inference.models import Model, model_of
+from lossd_server.inference.parameters import read_parameters
+from lossd_server.inference.statistics import InferenceStatistics
+from lossd_server.intake.intake import Intake
+from lossd_server.jobs.job import Answer
+from lossd_server.rpc.evaluations import CheckedRequest
+from lossd_server.wire import codec
+
+MOST_ID_BYTES = 1024
+
+
+class Inference:
+    """Its request is read once. model_name, id: as sent, once they are known; what fails before has none.
+
+    streamed: whether its response is a message of ModelStreamInfer.
+    """
+
+    __slots__ = (
+        "_arrived_ns",
+        "_batch_requests",
+        "_compute_ns",
+        "_intake",
+        "_model",
+        "_queue_ns",
+        "_statistics",
+        "_streamed",
+        "id",
+        "model_name",
+    )
+
+    def __init__(self, intake: Intake, statistics: InferenceStatistics, streamed: bool = False) -> None:
+        self._intake = intake
+        self._statistics = statistics
+        self._streamed = streamed
+        self._arrived_ns = time.monotonic_ns()
+        self._model: Model | None = None
+        self._queue_ns = self._compute_ns = 0
+        self._batch_requests = 1
+        self.model_name = self.id = ""
+
+    def read(self, body: Body, _: int | None = None) -> CheckedRequest:
+        """The request as what is computed, of the loss's own checks. Raises ServerError."""
+        request = split_request(body)
+        message = request.message
+        if len(message.id) > MOST_ID_BYTES:
+            raise invalid(
+                f"id has {len(message.id)} characters, at most {MOST_ID_BYTES} are taken",
+                "OPTION_OUT_OF_RANGE",
+                "id",
+                value=len(message.id),
+                bound=MOST_ID_BYTES,
+            )
+        self.id = message.id
+        self._model = model = model_of(message.model_name, message.model_version, "model_name")
+        self.model_name = model.name
+        fields, copied = tensor_fields(request, model)
+        said = read_parameters(message.parameters, model, fields)
+        names = read_outputs_asked(message.outputs, model, fields)
+        job = self._intake.check_fields(model.rpc, fields)
+        if copied:
+            job = replace(job, copied_bytes=job.copied_bytes + copied)
+        head = infer_response.response_head(model, self.id, said.final)
+        specs = infer_response.output_specs(job, model, names)
+        size = infer_response.infer_response_bytes(head, specs)
+        return CheckedRequest(job, size, partial(self._form, head, specs), said.timeout_s)
+
+    def _form(
+        self, head: bytes, specs: list[Any], answer: Answer, queue_ns: int, compute_ns: int, requests: int, rows: int
+    ) -> Message:
+        """The response, in whatever thread it was computed."""
+        assert self._model is not None
+        self._queue_ns, self._compute_ns, self._batch_requests = queue_ns, compute_ns, requests
+        response = infer_response.response_pieces(head, specs, self._model, answer)
+        return codec.in_parts(infer_response.stream_pieces(response) if self._streamed else response)
+
+    def ended(self, succeeded: bool) -> None:
+        """Counts it, where its model is known."""
+        if self._model is None:
+            return
+        took_ns = time.monotonic_ns() - self._arrived_ns
+        if succeeded:
+            self._statistics.succeeded(
+                self._model.name, took_ns, self._queue_ns, self._compute_ns, self._batch_requests
+            )
+        else:
+            self._statistics.failed(self._model.name, took_ns)
