@@ -76,7 +76,7 @@ class Server:
         # A client that watches health does so on each of its connections.
         small = SmallCalls(settings.max_connections, "calls of health and of GetServerInfo", settings.max_body_s)
         self.service = LossService(settings, admission, self._worker, intake, self._info, small)
-        self.inference = InferenceService(self.service.evaluations, self.service.streams, small)
+        self.inference = InferenceService(self.service, small)
         self.health = Health(small)
         self.routes = self._routes()
         shares_port = self._counters.workers > 1

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import prod
 from struct import pack
 from typing import Any, TypeAlias
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd.wire import WIDTHS, message_field, tag, varint
+from lossd.wire import message_field, tag, varint
 from lossd_server.errors import ServerError
 from lossd_server.inference.models import DATATYPE_NAMES, VERSION, Model
 from lossd_server.inference.protocol import ModelInferResponse, ModelStreamInferResponse
@@ -57,16 +56,23 @@ def infer_response_bytes(head: bytes, specs: Sequence[OutputSpec]) -> int:
     """Of the whole response, known before it is computed."""
     size = len(head)
     for name, dtype, shape in specs:
-        elements = prod(shape) * WIDTHS[dtype]
+        elements = codec.element_bytes(dtype, shape)
         size += len(_header(name, dtype, shape)) + len(_raw_header(elements)) + elements
     return size
 
 
+def response_constants(head: bytes, specs: Sequence[OutputSpec]) -> list[bytes]:
+    """What a response has before the elements of each output."""
+    first = b"".join((head, *(_header(*spec) for spec in specs)))
+    found = [_raw_header(codec.element_bytes(dtype, shape)) for _, dtype, shape in specs]
+    return [first + found[0], *found[1:]]
+
+
 def response_pieces(head: bytes, specs: Sequence[OutputSpec], model: Model, answer: Answer) -> list[Any]:
     """A response before it is joined: bytes, and views of the elements."""
-    found: list[Any] = [head, *(_header(*spec) for spec in specs)]
-    for name, dtype, shape in specs:
-        found += _raw_header(prod(shape) * WIDTHS[dtype]), _elements(name, model, answer)
+    found: list[Any] = []
+    for constant, (name, _, _) in zip(response_constants(head, specs), specs, strict=True):
+        found += constant, _elements(name, model, answer)
     return found
 
 

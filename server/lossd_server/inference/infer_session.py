@@ -19,7 +19,9 @@ from lossd_server.errors import ServerError
 from lossd_server.inference.infer_response import stream_error
 from lossd_server.inference.inference import Inference
 from lossd_server.inference.statistics import InferenceStatistics
+from lossd_server.inference.templates import InferTemplates
 from lossd_server.intake.intake import Intake
+from lossd_server.rpc.evaluations import CheckedRequest
 
 RPC = "ModelStreamInfer"
 
@@ -29,6 +31,7 @@ class InferSession:
 
     def __init__(
         self,
+        templates: InferTemplates,
         statistics: InferenceStatistics,
         intake: Intake,
         send: Callable[[Message, Reservation | None], None],
@@ -38,6 +41,7 @@ class InferSession:
         go_on_with: Callable[[Iterator[None]], None],
     ) -> None:
         self.intake = intake
+        self._templates = templates
         self._statistics = statistics
         self._send = send
         self._max_response_bytes = max_response_bytes
@@ -49,7 +53,8 @@ class InferSession:
         return len(self._line)
 
     def receive(self, body: Body, charge: Reservation, now: float) -> Iterator[None]:
-        one = StreamedInference(self, Inference(self.intake, self._statistics, streamed=True), charge.hold())
+        inference = Inference(self.intake, self._templates, self._statistics, streamed=True)
+        one = StreamedInference(self, inference, charge.hold())
         self._line.append(one)
         try:
             self._submit(one, body, charge, now)
@@ -80,7 +85,10 @@ class InferSession:
     def _submit(self, one: StreamedInference, body: Body, charge: Reservation, now: float) -> None:
         intake = self.intake
         intake.require_open()
-        checked = one.inference.read(body)
+        checked = one.inference.read(body, self._max_response_bytes)
+        if not isinstance(checked, CheckedRequest):
+            one.set_result(checked)
+            return
         intake.require_fits(checked.answer_bytes, self._max_response_bytes)
         answer_bytes = checked.answer_bytes if checked.answer_bytes >= LARGE_ANSWER_BYTES else 0
         charge.grow(answer_bytes + checked.job.copied_bytes)

@@ -16,10 +16,10 @@ from lossd_server.inference.model_description import config_response, metadata_r
 from lossd_server.inference.models import MODELS, PLATFORM, VERSION, Model, model_of
 from lossd_server.inference.protocol import INFERENCE_SERVICE, message_class
 from lossd_server.inference.statistics import InferenceStatistics
+from lossd_server.inference.templates import InferTemplate, InferTemplates
 from lossd_server.rpc.dispatch import Dispatcher, ServiceMethod
-from lossd_server.rpc.evaluations import UnaryEvaluations
+from lossd_server.rpc.service import LossService, Translated
 from lossd_server.rpc.small_calls import SmallCalls
-from lossd_server.streaming.stream import Streams
 
 EXTENSIONS = ("model_configuration", "parameters", "statistics")
 NO_REGIONS = "shared memory of this protocol is not offered; lossd's own client has its own"
@@ -42,28 +42,47 @@ Answerer = Callable[[Any], bytes]
 
 
 class InferenceService:
-    """evaluations, streams: the server's, as all its services have them. small: bounds calls beside admission."""
+    """losses: whose evaluations and streams these are too. small: bounds calls beside admission."""
 
-    def __init__(self, evaluations: UnaryEvaluations, streams: Streams, small: SmallCalls) -> None:
-        self._evaluations = evaluations
-        self._intake = evaluations.intake
-        self._streams = streams
+    def __init__(self, losses: LossService, small: SmallCalls) -> None:
+        self._evaluations = losses.evaluations
+        self._intake = losses.evaluations.intake
+        self._streams = losses.streams
+        losses.translations[f"/{INFERENCE_SERVICE}/ModelInfer"] = self.translate
         self._small = small
+        self._templates = InferTemplates()
         self._statistics = InferenceStatistics()
 
     def add_to(self, dispatcher: Dispatcher) -> None:
         add = partial(dispatcher.add, INFERENCE_SERVICE)
         add("ModelInfer", self._infer)
         add(
-            STREAM_RPC, partial(self._streams.handle, STREAM_RPC, partial(InferSession, self._statistics)), streams=True
+            STREAM_RPC,
+            partial(self._streams.handle, STREAM_RPC, partial(InferSession, self._templates, self._statistics)),
+            streams=True,
         )
         for name, answer in self._answers().items():
             add(name, self._small.bounded(self._answering(name, answer)))
         for name, sentence in NOT_OFFERED.items():
             add(name, _refusing(name, sentence))
 
+    def translate(self, message: bytes, max_response_bytes: int | None) -> Translated | None:
+        """`rpc.service.Translate`: a ModelInfer like one before."""
+        template = self._templates.find(message)
+        if template is None or (max_response_bytes is not None and template.answer_bytes > max_response_bytes):
+            return None
+        return Translated(template.model.rpc, template.own_request(message), partial(self._at_once, template))
+
+    def _at_once(self, template: InferTemplate, answer: bytes) -> bytes:
+        response, took = template.response(answer)
+        queue_ns, compute_ns = took.queue_ns, took.compute_ns
+        self._statistics.succeeded(
+            template.model.name, queue_ns + compute_ns, queue_ns, compute_ns, took.batch_requests
+        )
+        return response
+
     async def _infer(self, source: ServerCall) -> Message:
-        inference = Inference(self._intake, self._statistics)
+        inference = Inference(self._intake, self._templates, self._statistics)
         try:
             answer = await self._evaluations.evaluate("ModelInfer", source, inference.read)
         except ServerError:

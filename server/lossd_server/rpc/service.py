@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from lossd.v1 import service_pb2
 from lossd_server.admission.byte_budget import Admission
@@ -27,8 +28,23 @@ SERVICE = "lossd.v1.LossService"
 MOST_BURST_NS = 300_000.0
 
 
+class Translated(NamedTuple):
+    """A message of another service as a request of ours, and what makes that service's answer of our response."""
+
+    rpc: str
+    request: bytes
+    answer: Callable[[bytes], bytes]
+
+
+# Takes a message and the largest answer that its client takes. None where nothing like it came before.
+Translate = Callable[[bytes, int | None], Translated | None]
+
+
 class LossService:
-    """Everything here runs on the event loop's thread. evaluations, streams: of this service and of others."""
+    """Everything here runs on the event loop's thread. evaluations, streams: of this service and of others.
+
+    translations: by the path of another service's method, for `answer_at_once`.
+    """
 
     def __init__(
         self,
@@ -44,6 +60,7 @@ class LossService:
         self._info = info
         self._small = small
         self.evaluations = UnaryEvaluations(settings, admission, worker, intake, self._wake)
+        self.translations: dict[str, Translate] = {}
         self._rpcs = {f"/{SERVICE}/{rpc}": rpc for rpc in codec.METHODS}
         self.streams = Streams(admission, intake, settings.max_stream_idle_s, self.evaluations.wake)
 
@@ -66,29 +83,35 @@ class LossService:
         intake = self._intake
         if intake.closing:
             return found
-        planned, places = [], []
+        planned, finishes = [], []
         cost_ns = 0.0
         for place, call in enumerate(calls):
             if cost_ns >= MOST_BURST_NS:
                 del found[place:]
                 break
-            message = call.message
-            known = intake.recalled(self._rpcs.get(call.method, ""), message)
-            if known is None:
+            message = request = call.message
+            rpc, finish = self._rpcs.get(call.method, ""), None
+            if not rpc and call.method not in self.translations:
                 continue
             try:
                 announced, most = metadata.remembered_sizes(tuple(call.metadata))
             except InvalidRequest:
                 continue
-            plan = intake.plan(known, most)
+            if not rpc:
+                translated = self.translations[call.method](message, most)
+                if translated is None:
+                    continue
+                rpc, request, finish = translated
+            known = intake.recalled(rpc, request)
+            plan = None if known is None else intake.plan(known, most)
             if plan is not None and (announced is None or announced >= len(message)):
                 cost_ns += plan.cost_ns
-                planned.append((plan, address_of_bytes(message)))
-                places.append(place)
+                planned.append((plan, address_of_bytes(request)))
+                finishes.append((place, request, finish))  # with the request, whose address is used
         if planned:
             answers = intake.answer_at_once(planned)
-            for place, answer in zip(places, answers, strict=True):
-                found[place] = answer
+            for (place, _, finish), answer in zip(finishes, answers, strict=True):
+                found[place] = answer if answer is None or finish is None else finish(answer)
             intake.counts.completed += len(answers) - answers.count(None)
         return found
 

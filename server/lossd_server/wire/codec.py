@@ -48,6 +48,22 @@ def decode(rpc: str, body: Body) -> ProtobufMessage:
         raise malformed(METHODS[rpc].input_type.full_name, len(body)) from None
 
 
+def encode_request(rpc: str, fields: Fields) -> bytes:
+    """The request of these fields, as the generated class writes it."""
+    message: Any = _request(rpc)()
+    for name, value in fields.items():
+        if isinstance(value, request_fields.WireTensor):
+            tensor = getattr(message, name)
+            tensor.dtype, tensor.data = value.dtype, bytes(value.data)
+            tensor.shape.extend(value.shape)
+        elif isinstance(value, list):
+            getattr(message, name).extend(value)
+        else:
+            setattr(message, name, value)
+    body: bytes = message.SerializeToString()
+    return body
+
+
 def decode_fields(rpc: str, body: Body) -> Fields:
     """The fields of the request of `rpc`, those of LARGE_BYTES as views of `body`. Raises InvalidRequest."""
     message, views = _without_large_data(METHODS[rpc].input_type, body)
@@ -216,5 +232,10 @@ def _there(number: int, dtype: int, shape: tuple[int, ...], place: SharedMemoryR
     return message_field(number, tensor.SerializeToString())
 
 
+def element_bytes(dtype: int, shape: tuple[int, ...]) -> int:
+    """Of a tensor's elements."""
+    return prod(shape) * WIDTHS[dtype]
+
+
 def _tensor_bytes(number: int, dtype: int, shape: tuple[int, ...]) -> int:
-    return len(tensor_header(number, dtype, shape)) + prod(shape) * WIDTHS[dtype]
+    return len(tensor_header(number, dtype, shape)) + element_bytes(dtype, shape)
