@@ -3,6 +3,8 @@
 Of lossd.v1 that is Python, in client/lossd/v1. Of the Open Inference Protocol it is the compiled file itself, which the
 server makes its classes of: what protoc writes would put them where other clients' files have the same names.
 
+The protos themselves are copied beside the code, so that an installed lossd can hand them on (`lossd proto`).
+
 The protocol compiler is the oldest grpcio-tools supported (in .venv/protoc): generated code demands a runtime at least
 as new as its compiler, and takes any newer one. Type stubs come from mypy-protobuf, in the environment beside it.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import filecmp
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -44,11 +47,14 @@ def generate(into: Path) -> None:
     protoc(*plugins, f"--python_out={into}", f"--mypy_out=quiet:{into}", *messages)
     services = [str(PACKAGE / name) for name in SERVICES]
     protoc(*plugins, f"--grpc_python_out={into}", f"--mypy_grpc_out=quiet:{into}", *services)
+    for name in messages:
+        shutil.copyfile(PROTO / name, into / name)
 
 
 def generated(root: Path) -> set[Path]:
     """The generated files below `root`."""
-    code = {path.relative_to(root) for path in (root / CLIENT / PACKAGE).glob("*_pb2*.py*")}
+    folder = root / CLIENT / PACKAGE
+    code = {path.relative_to(root) for pattern in ("*_pb2*.py*", "*.proto") for path in folder.glob(pattern)}
     return code | ({COMPILED} if (root / COMPILED).exists() else set())
 
 

@@ -18,7 +18,7 @@ from lossd_server.engine.worker import Worker
 from lossd_server.errors import passes
 from lossd_server.front.grpcio.front import GrpcioFront
 from lossd_server.front.http2.front import Http2Front
-from lossd_server.inference.protocol import INFERENCE_SERVICE, POOL
+from lossd_server.inference.protocol import FILE, INFERENCE_SERVICE
 from lossd_server.inference.service import InferenceService
 from lossd_server.intake.intake import Intake
 from lossd_server.metrics import EvaluationCounts
@@ -132,7 +132,7 @@ class Server:
         if settings.reflection == "on" or (settings.reflection == "auto" and settings.local):
             from lossd_server.rpc.reflection import Reflection
 
-            Reflection((SERVICE, INFERENCE_SERVICE, HEALTH), settings.max_body_s, (POOL,)).add_to(dispatcher)
+            Reflection((SERVICE, INFERENCE_SERVICE, HEALTH), settings.max_body_s, (FILE,)).add_to(dispatcher)
         return dispatcher.routes()
 
     def _share_memory(self) -> None:

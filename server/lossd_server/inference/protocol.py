@@ -18,8 +18,9 @@ PACKAGE = "inference"
 INFERENCE_SERVICE = f"{PACKAGE}.GRPCInferenceService"
 
 POOL = DescriptorPool()
-for file in FileDescriptorSet.FromString(files(__package__).joinpath("grpc_service.binpb").read_bytes()).file:
-    POOL.AddSerializedFile(file.SerializeToString())
+(_compiled,) = FileDescriptorSet.FromString(files(__package__).joinpath("grpc_service.binpb").read_bytes()).file
+POOL.AddSerializedFile(_compiled.SerializeToString())
+FILE = POOL.FindFileByName(_compiled.name)
 
 
 def descriptor(name: str) -> Descriptor:

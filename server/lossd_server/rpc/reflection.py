@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from google.protobuf import descriptor_pool
+from google.protobuf import text_format
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from lossd.v1 import service_pb2
 from lossd_server.call.contract import ServerCall
 from lossd_server.rpc.dispatch import Dispatcher
 from lossd_server.rpc.small_calls import SmallCalls
 
 NAMES = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
+# What is described: every service of the port, and what the details of an error are, so that tools can show them.
+FILES: Sequence[Any] = (
+    service_pb2.DESCRIPTOR,
+    health_pb2.DESCRIPTOR,
+    reflection_pb2.DESCRIPTOR,
+    error_details_pb2.DESCRIPTOR,
+)
 # Streams at once. A tool has one, and each may hold an answer of some ten KiB.
 MOST_STREAMS = 256
 
@@ -21,12 +32,10 @@ MOST_STREAMS = 256
 class Reflection:
     """Tells which services there are, and what their messages look like."""
 
-    def __init__(self, services: Sequence[str], timeout_s: float, pools: Sequence[DescriptorPool] = ()) -> None:
-        """timeout_s: for a question to arrive, and for an answer to be taken. pools: where files are looked for before
-        protobuf's default pool."""
+    def __init__(self, services: Sequence[str], timeout_s: float, files: Sequence[Any] = ()) -> None:
+        """timeout_s: for a question to arrive, and for an answer to be taken. files: of services beside ours."""
         self._calls = SmallCalls(MOST_STREAMS, "reflection streams", timeout_s)
-        found: Any = SeveralPools((*pools, descriptor_pool.Default()))
-        self._servicer = reflection.aio.ReflectionServicer((*services, *NAMES), found)
+        self._servicer = reflection.aio.ReflectionServicer((*services, *NAMES), pool=_described((*FILES, *files)))
 
     def add_to(self, dispatcher: Dispatcher) -> None:
         for name in NAMES:
@@ -42,32 +51,32 @@ class Reflection:
             yield question
 
 
-class SeveralPools:
-    """What the servicer asks a descriptor pool for, of the first of several that has it. Raises KeyError as it does."""
+def _described(files: Sequence[Any]) -> DescriptorPool:
+    """A pool with these files, what they import, and the file of reflection's v1, which grpcio-reflection lacks."""
+    pool = DescriptorPool()
+    added: set[str] = set()
 
-    def __init__(self, pools: Sequence[DescriptorPool]) -> None:
-        self._pools = pools
+    def add(file: Any) -> None:
+        if file.name not in added:
+            added.add(file.name)
+            for imported in file.dependencies:
+                add(imported)
+            pool.AddSerializedFile(file.serialized_pb)
 
-    def FindFileByName(self, name: str) -> Any:
-        return self._first(lambda pool: pool.FindFileByName(name))
+    for file in files:
+        add(file)
+    pool.Add(_in_v1(reflection_pb2.DESCRIPTOR))
+    return pool
 
-    def FindFileContainingSymbol(self, name: str) -> Any:
-        return self._first(lambda pool: pool.FindFileContainingSymbol(name))
 
-    def FindMessageTypeByName(self, name: str) -> Any:
-        return self._first(lambda pool: pool.FindMessageTypeByName(name))
-
-    def FindExtensionByNumber(self, message: Any, number: int) -> Any:
-        return self._first(lambda pool: pool.FindExtensionByNumber(message, number))
-
-    def FindAllExtensions(self, message: Any) -> Any:
-        return self._first(lambda pool: pool.FindAllExtensions(message))
-
-    def _first(self, find: Callable[[DescriptorPool], Any]) -> Any:
-        missing = KeyError()
-        for pool in self._pools:
-            try:
-                return find(pool)
-            except KeyError as error:
-                missing = error
-        raise missing
+def _in_v1(alpha: Any) -> FileDescriptorProto:
+    """The file of grpc.reflection.v1: that of v1alpha under another name."""
+    file = FileDescriptorProto()
+    alpha.CopyToProto(file)
+    text = text_format.MessageToString(file)
+    for alpha_name, name in (
+        ("grpc.reflection.v1alpha", "grpc.reflection.v1"),
+        ("reflection/v1alpha/", "reflection/v1/"),
+    ):
+        text = text.replace(alpha_name, name)
+    return text_format.Parse(text, FileDescriptorProto())
