@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -56,7 +57,7 @@ def main() -> None:
                 for grad in (False, True):
                     sent = bodies(logits, labels, grad)
                     for name, (path, _) in WAYS.items():
-                        call = channel.unary_unary(path)
+                        call: Any = channel.unary_unary(path)
                         call(sent[name])
                         before = copied(server.pid, told)
                         for _ in range(CALLS):

@@ -109,7 +109,7 @@ def large(server: Server, front: str, rounds: int) -> None:
             found: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
             for index in range(rounds + 1):
                 for name, (path, loss_of) in WAYS.items():
-                    call = channel.unary_unary(path)
+                    call: Any = channel.unary_unary(path)
                     used, start = server_seconds(server), perf_counter()
                     for _ in range(LARGE_CALLS):
                         answer = call(sent[name])

@@ -60,7 +60,7 @@ def test_refusals(calls: TritonCalls, address: str, way: str) -> None:
         if way in UNARY:
             assert answer == {"error": str(error), "status": "StatusCode.INVALID_ARGUMENT"}
         else:
-            expected = f"INVALID_ARGUMENT {error.reason} {error.field}: {error}"  # type: ignore[attr-defined]
+            expected = f"INVALID_ARGUMENT {error.reason} {error.field}: {error}"
             assert answer["error"] == expected
     assert all("outputs" in answer for answer in found[1::2])
 

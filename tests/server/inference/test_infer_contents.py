@@ -19,6 +19,7 @@ from lossd_server.inference.models import DATATYPES
 from lossd_server.inference.protocol import InferTensorContents, ModelInferRequest
 from lossd_server.server import Server
 from lossd_server.tensors.array import STORAGE
+from lossd_server.wire.field_count import COUNTED_BYTES
 from tests.fuzz.bodies import message as fuzzed_message
 from tests.losses.messages import tensor
 from tests.losses.requests import bce, cross_entropy
@@ -63,7 +64,7 @@ def test_typed_contents(numba: Backend, request_: Any) -> None:
     """Every datatype that has a field there, small and large, gives what raw contents give."""
 
     async def body(handle: Handle, _: Server) -> None:
-        for _ in range(3):
+        for _round in range(3):
             raw = response_of(await handle(MODEL_INFER, inferred(request_).SerializeToString()))
             other = response_of(await handle(MODEL_INFER, typed(inferred(request_)).SerializeToString()))
             assert unpacked(other) == unpacked(raw)
@@ -168,7 +169,7 @@ def test_a_large_message_means_what_the_class_reads(data: st.DataObject) -> None
     """Cut and put together again, any bytes are the message that the generated class makes of them, or are refused as
     by it; groups, which no writer of this protocol has, are refused too."""
     body = fuzzed_message(Hypothesis(data), ModelInferRequest.DESCRIPTOR)
-    padding = varint(1 << 3 | 2) + varint(contents.COUNTED_BYTES) + b"m" * contents.COUNTED_BYTES
+    padding = varint(1 << 3 | 2) + varint(COUNTED_BYTES) + b"m" * COUNTED_BYTES
     body = body + padding if data.draw(st.booleans()) else padding + body
     try:
         expected = ModelInferRequest.FromString(body)
@@ -190,7 +191,8 @@ def has_groups(message: Any) -> bool:
     """Whether the message has unknown fields that are groups."""
 
     def within(part: Any) -> bool:
-        if any(field.wire_type == 3 for field in UnknownFieldSet(part)):
+        unknown: Any = UnknownFieldSet(part)  # its stubs do not say that it is a sequence
+        if any(field.wire_type == 3 for field in unknown):
             return True
         return any(
             within(one)

@@ -113,7 +113,7 @@ def test_an_answer_that_would_be_too_large() -> None:
         message = inferred(cross_entropy(input=zeros(100, 100), target=zeros(100, dtype=pb.DATA_TYPE_INT64)))
         message.outputs.add(name="input_gradient")
         most = (("lossd-max-response-bytes", "40000"),)
-        code, reason, _, sentence = refusal_of(await handle(MODEL_INFER, message.SerializeToString(), most))
+        code, reason, _field, sentence = refusal_of(await handle(MODEL_INFER, message.SerializeToString(), most))
 
         assert (code, reason) == ("RESOURCE_EXHAUSTED", "RESPONSE_TOO_LARGE")
         assert "bytes, the client takes 40000" in sentence
@@ -136,7 +136,7 @@ def test_a_timeout_in_microseconds_ends_a_request() -> None:
 
 def test_every_datatype_is_taken() -> None:
     """The table names what the losses take but the 8-bit floats, which the protocol does not have."""
-    names = {pb.DataType.Name(number) for number in DATATYPES.values()}
+    names = {name for name, number in pb.DataType.items() if number in DATATYPES.values()}
 
     assert set(pb.DataType.keys()) - names == {
         "DATA_TYPE_UNSPECIFIED",

@@ -52,7 +52,7 @@ def test_numbers_are_put_into_what_was_made_before(numba: Backend, make: Any, kn
     auxiliary outputs are not known."""
 
     async def body(handle: Handle, server: Server) -> None:
-        for _ in range(5):
+        for _round in range(5):
             request = make()
             own = await handle(f"/lossd.v1.LossService/{path(request)}", request.SerializeToString())
             answer = await handle(MODEL_INFER, inferred(request).SerializeToString())
@@ -81,7 +81,7 @@ def test_whole_calls_are_answered_in_a_burst(numba: Backend) -> None:
     ]
 
     async def body(handle: Handle, server: Server) -> None:
-        for _ in range(3):
+        for _round in range(3):
             first = response_of(await handle(MODEL_INFER, inference))
             await handle(calls[0].method, calls[0].message)
         found = server.routes.at_once(calls)
@@ -98,7 +98,7 @@ def test_a_wrong_class_is_refused_as_ever(numba: Backend) -> None:
     """Values are checked where they are used, in a request that is recalled too."""
 
     async def body(handle: Handle, _: Server) -> None:
-        for _ in range(3):
+        for _round in range(3):
             await handle(MODEL_INFER, inferred(numbers()).SerializeToString())
         wrong = inferred(numbers(target=tensor([0, 1, 2, 3, 4, 5, 6, 77], "int64"))).SerializeToString()
 

@@ -94,7 +94,7 @@ def test_what_is_not_offered(rpc: str) -> None:
 
 
 def test_statistics(numba: Backend) -> None:
-    """By model: what was answered, unary or streamed, the first time or recalled, and what failed; in all counts too."""
+    """By model: what was answered, unary or streamed, first or recalled, and what failed; in all counts too."""
 
     async def body(handle: Handle, server: Server) -> None:
         good = inferred(cross_entropy()).SerializeToString()

@@ -58,7 +58,7 @@ def test_every_loss_and_dtype(numba: Backend) -> None:
             except NotSayable:
                 continue
             count += 1
-            for _ in range(3):
+            for _round in range(3):
                 await same(handle, request)
         assert count > 100
 
@@ -77,7 +77,7 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=[" ".join(options) for options in OPTIONS])
+@pytest.mark.parametrize("options", OPTIONS, ids=range(len(OPTIONS)))
 def test_options_are_parameters(numba: Backend, options: dict[str, Any]) -> None:
     """Every option of cross-entropy, and every tensor beside input and target."""
     with_server(numba, lambda handle, _: same(handle, cross_entropy(**options)))
@@ -98,7 +98,7 @@ def test_outputs_come_as_they_are_asked_for(numba: Backend) -> None:
     """Only those that are named, in that order; all that need not be asked for where none is."""
 
     async def body(handle: Handle, _: Server) -> None:
-        for _ in range(3):
+        for _round in range(3):
             for names in (("input_gradient", "count"), ("correct", "loss"), ("weight_sum",), ()):
                 message = inferred(cross_entropy(), outputs=names)
                 answer = response_of(await handle(MODEL_INFER, message.SerializeToString()))
