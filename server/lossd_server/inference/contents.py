@@ -26,9 +26,12 @@ REQUEST = descriptor("ModelInferRequest")
 COUNTED = FieldTable((REQUEST,), ("inference.ModelInferRequest.InferInputTensor.contents",))
 INPUTS, RAW, CONTENTS = 5, 7, 5
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
-# Of typed contents: a packed field is one or few. Integers are read one by one, on the loop's thread, in 1 ms.
+# Of a message, beside contents: names, shapes, options. More text than that takes long to be looked at.
+MAX_BESIDE_BYTES = 1 << 16
+# Of typed contents: a packed field is one or few. Integers are read one by one, on the loop's thread, in 2 ms.
 MAX_SEGMENTS = 64
-MAX_INTEGERS = 1 << 16
+MAX_INTEGERS = 1 << 14
+LONGEST_INTEGER = 10  # bytes
 
 # Where typed elements lie, by dtype, and how they are written there.
 TYPED: dict[int, tuple[str, int, int]] = {
@@ -55,7 +58,7 @@ class SplitRequest:
 
 
 def split_request(body: Body) -> SplitRequest:
-    """The request of `body`. Raises InvalidRequest: MALFORMED_MESSAGE, TOO_MANY_FIELDS."""
+    """The request of `body`. Raises InvalidRequest: MALFORMED_MESSAGE, TOO_MANY_FIELDS, REQUEST_TOO_LONG."""
     try:
         if len(body) < COUNTED_BYTES:
             message = ModelInferRequest.FromString(body)
@@ -68,8 +71,17 @@ def split_request(body: Body) -> SplitRequest:
         require_few_fields(REQUEST, body, COUNTED)
         view = memoryview(body)
         found = SplitRequest(None, [])
-        rest = b"".join(_without_contents(view, found))
-        found.message = ModelInferRequest.FromString(rest)
+        rest = list(_without_contents(view, found))
+        beside = sum(map(len, rest))
+        if beside > MAX_BESIDE_BYTES:
+            raise invalid(
+                f"the request has {beside} bytes beside the contents of its tensors, at most {MAX_BESIDE_BYTES} are"
+                " taken",
+                "REQUEST_TOO_LONG",
+                bytes=beside,
+                bound=MAX_BESIDE_BYTES,
+            )
+        found.message = ModelInferRequest.FromString(b"".join(rest))
         return found
     except (DecodeError, _Malformed):
         raise malformed(REQUEST.full_name, len(body)) from None
@@ -101,19 +113,18 @@ def typed_elements(name: str, dtype: int, contents: bytes | memoryview) -> bytes
 
 def _integers(name: str, dtype: int, number: int, packed: memoryview) -> bytes:
     groups = np.frombuffer(packed, np.uint8) if len(packed) else np.empty(0, np.uint8)
-    ends = np.flatnonzero(groups < 0x80)
-    if len(ends) > MAX_INTEGERS:
+    ends = np.flatnonzero(groups[: LONGEST_INTEGER * MAX_INTEGERS + 1] < 0x80)
+    if len(ends) > MAX_INTEGERS or len(groups) > LONGEST_INTEGER * MAX_INTEGERS:
         raise _refused(
             name,
-            f"has {len(ends)} integers as typed contents, at most {MAX_INTEGERS} are taken there: send more as"
-            " raw_input_contents",
+            f"has more than {MAX_INTEGERS} integers as typed contents: send them as raw_input_contents",
         )
     if len(groups) and groups[-1] >= 0x80:
         raise malformed("inference.InferTensorContents", len(packed))
     starts = np.concatenate((np.zeros(1, np.int64), ends[:-1] + 1)) if len(ends) else ends
     lengths = ends - starts + 1
     longest = int(lengths.max(initial=0))
-    if longest > 10:
+    if longest > LONGEST_INTEGER:
         raise malformed("inference.InferTensorContents", len(packed))
     read: npt.NDArray[Any] = np.zeros(len(ends), np.uint64)
     for group in range(longest):

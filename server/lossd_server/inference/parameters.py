@@ -150,5 +150,5 @@ def _given(name: str, parameter: Any) -> tuple[str, Any]:
 
 
 def _wrong_type(name: str, must: str, value: Any) -> InvalidRequest:
-    shown = shorten(repr(value), SHOWN_BYTES)
+    shown = shorten(repr(value[:SHOWN_BYTES] if isinstance(value, str) else value), SHOWN_BYTES)
     return invalid(f"{name} must be {must}, not {shown}", "WRONG_TYPE", name, value=shown)

@@ -23,7 +23,8 @@ from lossd_server.jobs.job import Job
 from lossd_server.tensors.request_fields import Fields, WireTensor
 from lossd_server.wire import codec
 
-# As many, and as much of each, as `fast_path.recall` keeps.
+# As many as `fast_path.recall` keeps. What is compared of each has an id and names beside what is compared there: all
+# keep some 16 MiB at most.
 CAPACITY = 1024
 ALIKE = 8
 KEY_BYTES = 1 << 12
