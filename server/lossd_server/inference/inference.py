@@ -100,7 +100,8 @@ class Inference:
             job = replace(job, copied_bytes=job.copied_bytes + copied)
         head = infer_response.response_head(model, self.id, said.final)
         specs = infer_response.output_specs(job, model, names)
-        if known is not None and isinstance(body, bytes) and said.timeout_s == inf:
+        # One with an id will hardly come again.
+        if known is not None and isinstance(body, bytes) and not self.id and said.timeout_s == inf:
             self._templates.keep(body, request, own, fields, job, model=model, head=head, specs=specs)
         size = infer_response.infer_response_bytes(head, specs)
         return CheckedRequest(job, size, partial(self._form, head, specs), said.timeout_s)
@@ -114,7 +115,7 @@ class Inference:
         known = intake.recalled(model.rpc, own)
         if known is None:
             return None
-        self._model, self.model_name, self.id = model, model.name, template.request_id
+        self._model, self.model_name = model, model.name
         intake.require_fits(template.answer_bytes, max_response_bytes)
         plan = intake.plan(known, None)
         if plan is not None:

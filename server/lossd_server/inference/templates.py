@@ -33,7 +33,7 @@ NUMBERS = {"input_gradient": codec.INPUT_GRADIENT, "target_gradient": codec.TARG
 
 
 class InferTemplate:
-    """A request that came before. answer_bytes: of its response."""
+    """A request without an id that came before. answer_bytes: of its response."""
 
     __slots__ = (
         "_between",
@@ -47,7 +47,6 @@ class InferTemplate:
         "answer_bytes",
         "head",
         "model",
-        "request_id",
         "specs",
     )
 
@@ -58,7 +57,6 @@ class InferTemplate:
         own: tuple[bytes, bytes, bytes],
         job: Job,
         model: Model,
-        request_id: str,
         head: bytes,
         specs: Sequence[OutputSpec],
     ) -> None:
@@ -74,7 +72,6 @@ class InferTemplate:
         )
         self._own = own
         self.model = model
-        self.request_id = request_id
         self.head = head
         self.specs = specs
         self.answer_bytes = infer_response_bytes(head, specs)
@@ -161,7 +158,7 @@ class InferTemplates:
         if len(alike) >= ALIKE:
             self._count -= len(alike)
             alike.clear()
-        alike.append(InferTemplate(body, places, parts, job, model, request.message.id, head, specs))
+        alike.append(InferTemplate(body, places, parts, job, model, head, specs))
         self._count += 1
 
 

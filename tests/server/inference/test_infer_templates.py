@@ -108,16 +108,17 @@ def test_a_wrong_class_is_refused_as_ever(numba: Backend) -> None:
 
 
 def test_contents_elsewhere_are_no_template(numba: Backend) -> None:
-    """Bytes at the message's end that only look like raw contents, in its id, are not taken for them."""
+    """Bytes at the message's end that only look like raw contents, in a field that the protocol does not have, are not
+    taken for them."""
 
     async def body(handle: Handle, server: Server) -> None:
         message = inferred(numbers(2, 3, target=tensor([1, 2], "int64")))
         message.raw_input_contents[0] = bytes(24)
         zeros = b"".join(b"\x3a" + varint(len(one)) + one for one in message.raw_input_contents)
-        disguised = message.SerializeToString() + b"\x1a" + varint(len(zeros)) + zeros
+        disguised = message.SerializeToString() + b"\x7a" + varint(len(zeros)) + zeros
+        expected = unpacked(response_of(await handle(MODEL_INFER, message.SerializeToString())))
         for _ in range(3):
-            answer = response_of(await handle(MODEL_INFER, disguised))
-            assert answer.id.encode() == zeros
+            assert unpacked(response_of(await handle(MODEL_INFER, disguised))) == expected
         assert server.inference._templates._count == 0
 
     with_server(numba, body)
