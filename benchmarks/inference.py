@@ -41,9 +41,9 @@ def case(rows: int, classes: int) -> tuple[Array, Array]:
     return random.normal(0, 3, (rows, classes)).astype(np.float32), random.integers(0, classes, rows)
 
 
-def infer_request(logits: Array, labels: Array, grad: bool = False) -> bytes:
+def infer_request(logits: Array, labels: Array, grad: bool = False, request_id: str = "") -> bytes:
     """As Triton's client writes it."""
-    message = ModelInferRequest(model_name="cross_entropy")
+    message = ModelInferRequest(model_name="cross_entropy", id=request_id)
     for name, datatype, values in (("input", "FP32", logits), ("target", "INT64", labels)):
         message.inputs.add(name=name, datatype=datatype, shape=values.shape)
         message.raw_input_contents.append(values.tobytes())
@@ -66,6 +66,9 @@ WAYS: dict[str, tuple[str, Callable[[bytes], float]]] = {
     "CrossEntropy": (PATH, own_loss),
     "ModelInfer": (MODEL_INFER, inferred_loss),
 }
+# A small request with an id is read anew each time.
+WITH_ID = "with an id"
+SMALL_WAYS = {**WAYS, WITH_ID: WAYS["ModelInfer"]}
 
 
 def bodies(logits: Array, labels: Array, grad: bool = False) -> dict[str, bytes]:
@@ -80,12 +83,12 @@ def require(loss: float, expected: float) -> None:
 def small(server: Server, front: str, rounds: int, calls: int) -> None:
     logits, labels = case(8, 16)
     expected = float(closed_form("cross_entropy", logits, labels, "mean")[0])
-    sent = bodies(logits, labels)
-    clients = {name: RawClient(server.address, sent[name], path) for name, (path, _) in WAYS.items()}
+    sent = {**bodies(logits, labels), WITH_ID: infer_request(logits, labels, request_id="7")}
+    clients = {name: RawClient(server.address, sent[name], path) for name, (path, _) in SMALL_WAYS.items()}
     for burst in BURSTS:
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in SMALL_WAYS}
         for index in range(rounds + 1):
-            for name, (_, loss_of) in WAYS.items():
+            for name, (_, loss_of) in SMALL_WAYS.items():
                 used, start = server_seconds(server), perf_counter()
                 answers: list[bytes] = []
                 for _ in range(calls // burst):
