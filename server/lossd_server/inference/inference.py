@@ -11,6 +11,7 @@ from math import inf
 from lossd_server.call.contract import Body, Message
 from lossd_server.errors import invalid
 from lossd_server.fast_path.burst import address_of_bytes
+from lossd_server.fast_path.recall import Recalled
 from lossd_server.inference import infer_response
 from lossd_server.inference.contents import split_request
 from lossd_server.inference.infer_request import read_outputs_asked, tensor_fields
@@ -18,7 +19,7 @@ from lossd_server.inference.infer_response import OutputSpec
 from lossd_server.inference.models import Model, model_of
 from lossd_server.inference.parameters import read_parameters
 from lossd_server.inference.statistics import InferenceStatistics
-from lossd_server.inference.templates import InferTemplate, InferTemplates
+from lossd_server.inference.templates import InferTemplate, InferTemplates, ResponseTemplate, is_plain
 from lossd_server.intake.intake import Intake
 from lossd_server.jobs.job import Answer
 from lossd_server.rpc.evaluations import CheckedRequest
@@ -100,9 +101,13 @@ class Inference:
             job = replace(job, copied_bytes=job.copied_bytes + copied)
         head = infer_response.response_head(model, self.id, said.final)
         specs = infer_response.output_specs(job, model, names)
-        # One with an id will hardly come again.
-        if known is not None and isinstance(body, bytes) and not self.id and said.timeout_s == inf:
-            self._templates.keep(body, request, own, fields, job, model=model, head=head, specs=specs)
+        if known is not None and is_plain(job, specs):
+            response = ResponseTemplate(job, head, specs)
+            # One with an id will hardly come again.
+            if isinstance(body, bytes) and not self.id and said.timeout_s == inf:
+                self._templates.keep(body, request, own, fields, model, response)
+            if (answer := self._at_once(own, known, response, max_response_bytes)) is not None:
+                return answer
         size = infer_response.infer_response_bytes(head, specs)
         return CheckedRequest(job, size, partial(self._form, head, specs), said.timeout_s)
 
@@ -110,26 +115,32 @@ class Inference:
         self, template: InferTemplate, body: bytes, max_response_bytes: int | None
     ) -> CheckedRequest | Message | None:
         """The same of a request like one before; None where that is forgotten."""
-        intake, model = self._intake, template.model
+        model, response = template.model, template.response
         own = template.own_request(body)
-        known = intake.recalled(model.rpc, own)
+        known = self._intake.recalled(model.rpc, own)
         if known is None:
             return None
         self._model, self.model_name = model, model.name
-        intake.require_fits(template.answer_bytes, max_response_bytes)
+        if (answer := self._at_once(own, known, response, max_response_bytes)) is not None:
+            return answer
+        job = self._intake.check_body(model.rpc, own, known)
+        return CheckedRequest(job, response.answer_bytes, partial(self._form, response.head, response.specs))
+
+    def _at_once(
+        self, own: bytes, known: Recalled, response: ResponseTemplate, max_response_bytes: int | None
+    ) -> Message | None:
+        """The response to a request that has a plan. Raises TooLarge."""
+        intake = self._intake
+        intake.require_fits(response.answer_bytes, max_response_bytes)
         plan = intake.plan(known, None)
-        if plan is not None:
-            (answer,) = intake.answer_at_once([(plan, address_of_bytes(own))])
-            if answer is not None:
-                response, timing = template.response(answer)
-                self._queue_ns, self._compute_ns, self._batch_requests = (
-                    timing.queue_ns,
-                    timing.compute_ns,
-                    timing.batch_requests,
-                )
-                return codec.in_parts(infer_response.stream_pieces([response])) if self._streamed else response
-        job = intake.check_body(model.rpc, own, known)
-        return CheckedRequest(job, template.answer_bytes, partial(self._form, template.head, template.specs))
+        if plan is None:
+            return None
+        (answer,) = intake.answer_at_once([(plan, address_of_bytes(own))])
+        if answer is None:
+            return None
+        body, took = response.response(answer)
+        self._queue_ns, self._compute_ns, self._batch_requests = took.queue_ns, took.compute_ns, took.batch_requests
+        return codec.in_parts(infer_response.stream_pieces([body])) if self._streamed else body
 
     def _form(
         self,

@@ -69,12 +69,12 @@ class InferenceService:
     def translate(self, message: bytes, max_response_bytes: int | None) -> Translated | None:
         """`rpc.service.Translate`: a ModelInfer like one before."""
         template = self._templates.find(message)
-        if template is None or (max_response_bytes is not None and template.answer_bytes > max_response_bytes):
+        if template is None or (max_response_bytes is not None and template.response.answer_bytes > max_response_bytes):
             return None
         return Translated(template.model.rpc, template.own_request(message), partial(self._at_once, template))
 
     def _at_once(self, template: InferTemplate, answer: bytes) -> bytes:
-        response, took = template.response(answer)
+        response, took = template.response.response(answer)
         queue_ns, compute_ns = took.queue_ns, took.compute_ns
         self._statistics.succeeded(
             template.model.name, queue_ns + compute_ns, queue_ns, compute_ns, took.batch_requests

@@ -32,59 +32,29 @@ INPUT, TARGET = 1, 2  # numbers of fields in every loss's request
 NUMBERS = {"input_gradient": codec.INPUT_GRADIENT, "target_gradient": codec.TARGET_GRADIENT}
 
 
-class InferTemplate:
-    """A request without an id that came before. answer_bytes: of its response."""
+class ResponseTemplate:
+    """What a response is made of: bytes, and numbers of the RPC's own response. answer_bytes: of the whole."""
 
-    __slots__ = (
-        "_between",
-        "_head",
-        "_input",
-        "_own",
-        "_parts",
-        "_tail",
-        "_target",
-        "_tensors_end",
-        "answer_bytes",
-        "head",
-        "model",
-        "specs",
-    )
+    __slots__ = ("_parts", "_tensors_end", "answer_bytes", "head", "specs")
 
-    def __init__(
-        self,
-        body: bytes,
-        places: dict[str, slice],
-        own: tuple[bytes, bytes, bytes],
-        job: Job,
-        model: Model,
-        head: bytes,
-        specs: Sequence[OutputSpec],
-    ) -> None:
-        """places: where the numbers of `input` and `target` lie in `body`. own: what the loss's own request has before,
-        between and behind them. head, specs: of the response."""
-        self._input = places["input"]
-        self._target = places.get("target", slice(len(body), len(body)))
-        first, last = sorted((self._input, self._target), key=lambda place: place.start)
-        self._head, self._between, self._tail = (
-            (slice(0, first.start), body[: first.start]),
-            (slice(first.stop, last.start), body[first.stop : last.start]),
-            (slice(last.stop, None), body[last.stop :]),
-        )
-        self._own = own
-        self.model = model
+    def __init__(self, job: Job, head: bytes, specs: Sequence[OutputSpec]) -> None:
+        """job: one whose outputs are all in the beginning of its response, or in its summary (`is_plain`)."""
         self.head = head
         self.specs = specs
         self.answer_bytes = infer_response_bytes(head, specs)
-        self._parts, self._tensors_end = self._recipe(job)
-
-    def is_like(self, body: bytes) -> bool:
-        """body: of the same length."""
-        return all(body[place] == constant for place, constant in (self._head, self._between, self._tail))
-
-    def own_request(self, body: bytes) -> bytes:
-        """The request of the model's RPC."""
-        before, between, behind = self._own
-        return b"".join((before, body[self._input], between, body[self._target], behind))
+        places: dict[int, slice] = {}
+        at = 0
+        for number, dtype, shape in codec.tensors(job):
+            header = tensor_header(number, dtype, shape)
+            size = codec.element_bytes(dtype, shape)
+            places[number] = slice(at + len(header), at + len(header) + size)
+            at += len(header) + size
+        sources: list[slice | str] = [
+            name if name in SUMMARY else places[NUMBERS.get(name, codec.LOSS)] for name, _, _ in specs
+        ]
+        # Bytes, each with what comes behind it: a place in the RPC's response, or a number of its summary.
+        self._parts = list(zip(response_constants(head, specs), sources, strict=True))
+        self._tensors_end = at
 
     def response(self, answer: bytes) -> tuple[bytes, Any]:
         """The response, of that RPC's; and its Timing."""
@@ -99,20 +69,42 @@ class InferTemplate:
                 found.append(pack("<q" if source == "count" else "<d", getattr(summary, source)))
         return b"".join(found), rest.timing
 
-    def _recipe(self, job: Job) -> tuple[list[tuple[bytes, slice | str]], int]:
-        """What the response is made of: bytes, each with what comes behind it, a place in the RPC's response or a
-        number of its summary. And where the tensors end there."""
-        places: dict[int, slice] = {}
-        at = 0
-        for number, dtype, shape in codec.tensors(job):
-            header = tensor_header(number, dtype, shape)
-            size = codec.element_bytes(dtype, shape)
-            places[number] = slice(at + len(header), at + len(header) + size)
-            at += len(header) + size
-        sources: list[slice | str] = [
-            name if name in SUMMARY else places[NUMBERS.get(name, codec.LOSS)] for name, _, _ in self.specs
-        ]
-        return list(zip(response_constants(self.head, self.specs), sources, strict=True)), at
+
+class InferTemplate:
+    """A request without an id that came before, and its response."""
+
+    __slots__ = ("_between", "_head", "_input", "_own", "_tail", "_target", "model", "response")
+
+    def __init__(
+        self,
+        body: bytes,
+        places: dict[str, slice],
+        own: tuple[bytes, bytes, bytes],
+        model: Model,
+        response: ResponseTemplate,
+    ) -> None:
+        """places: where the numbers of `input` and `target` lie in `body`. own: what the loss's own request has before,
+        between and behind them."""
+        self._input = places["input"]
+        self._target = places.get("target", slice(len(body), len(body)))
+        first, last = sorted((self._input, self._target), key=lambda place: place.start)
+        self._head, self._between, self._tail = (
+            (slice(0, first.start), body[: first.start]),
+            (slice(first.stop, last.start), body[first.stop : last.start]),
+            (slice(last.stop, None), body[last.stop :]),
+        )
+        self._own = own
+        self.model = model
+        self.response = response
+
+    def is_like(self, body: bytes) -> bool:
+        """body: of the same length."""
+        return all(body[place] == constant for place, constant in (self._head, self._between, self._tail))
+
+    def own_request(self, body: bytes) -> bytes:
+        """The request of the model's RPC."""
+        before, between, behind = self._own
+        return b"".join((before, body[self._input], between, body[self._target], behind))
 
 
 class InferTemplates:
@@ -134,17 +126,10 @@ class InferTemplates:
         request: SplitRequest,
         own: bytes,
         fields: Fields,
-        job: Job,
         model: Model,
-        head: bytes,
-        specs: Sequence[OutputSpec],
+        response: ResponseTemplate,
     ) -> None:
-        """Remembers a request that was accepted, where its numbers are found in it. own: that of its loss.
-
-        head, specs: of its response.
-        """
-        if not _plain(job, specs):
-            return
+        """Remembers a request that was accepted, where its numbers are found in it. own: that of its loss."""
         places = _places(body, request)
         parts = None if places is None else _parts(own, fields)
         if places is None or parts is None:
@@ -158,7 +143,7 @@ class InferTemplates:
         if len(alike) >= ALIKE:
             self._count -= len(alike)
             alike.clear()
-        alike.append(InferTemplate(body, places, parts, job, model, head, specs))
+        alike.append(InferTemplate(body, places, parts, model, response))
         self._count += 1
 
 
@@ -195,7 +180,7 @@ def _parts(own: bytes, fields: Fields) -> tuple[bytes, bytes, bytes] | None:
     return head, between, own[tail_at:]
 
 
-def _plain(job: Job, specs: Sequence[OutputSpec]) -> bool:
+def is_plain(job: Job, specs: Sequence[OutputSpec]) -> bool:
     """Whether all outputs are in the beginning of the RPC's response, or in its summary."""
     return (
         not job.outputs
