@@ -19,7 +19,7 @@ from lossd_server.inference.infer_response import OutputSpec
 from lossd_server.inference.models import Model, model_of
 from lossd_server.inference.parameters import read_parameters
 from lossd_server.inference.statistics import InferenceStatistics
-from lossd_server.inference.templates import InferTemplate, InferTemplates, ResponseTemplate, is_plain
+from lossd_server.inference.templates import InferTemplate, InferTemplates, ResponseTemplate, fits_template
 from lossd_server.intake.intake import Intake
 from lossd_server.jobs.job import Answer
 from lossd_server.rpc.evaluations import CheckedRequest
@@ -101,7 +101,7 @@ class Inference:
             job = replace(job, copied_bytes=job.copied_bytes + copied)
         head = infer_response.response_head(model, self.id, said.final)
         specs = infer_response.output_specs(job, model, names)
-        if known is not None and is_plain(job, specs):
+        if known is not None and fits_template(job, specs):
             response = ResponseTemplate(job, head, specs)
             # One with an id will hardly come again.
             if isinstance(body, bytes) and not self.id and said.timeout_s == inf:

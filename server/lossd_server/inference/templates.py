@@ -38,7 +38,7 @@ class ResponseTemplate:
     __slots__ = ("_parts", "_tensors_end", "answer_bytes", "head", "specs")
 
     def __init__(self, job: Job, head: bytes, specs: Sequence[OutputSpec]) -> None:
-        """job: one whose outputs are all in the beginning of its response, or in its summary (`is_plain`)."""
+        """job: one whose outputs are all in the beginning of its response, or in its summary (`fits_template`)."""
         self.head = head
         self.specs = specs
         self.answer_bytes = infer_response_bytes(head, specs)
@@ -180,7 +180,7 @@ def _parts(own: bytes, fields: Fields) -> tuple[bytes, bytes, bytes] | None:
     return head, between, own[tail_at:]
 
 
-def is_plain(job: Job, specs: Sequence[OutputSpec]) -> bool:
+def fits_template(job: Job, specs: Sequence[OutputSpec]) -> bool:
     """Whether all outputs are in the beginning of the RPC's response, or in its summary."""
     return (
         not job.outputs
