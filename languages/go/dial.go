@@ -138,8 +138,10 @@ func targetOf(address string) (target string, local bool, err error) {
 	}
 	host, port, err := net.SplitHostPort(rest)
 	if err != nil { // there is no port
-		host, port = strings.TrimSuffix(strings.TrimPrefix(rest, "["), "]"), "50051"
-		if strings.Contains(host, ":") != strings.HasPrefix(rest, "[") {
+		host, port = rest, "50051"
+		if strings.HasPrefix(rest, "[") && strings.HasSuffix(rest, "]") {
+			host = rest[1 : len(rest)-1]
+		} else if strings.Contains(rest, ":") {
 			return "", false, malformed
 		}
 	}

@@ -4,7 +4,7 @@ import "math"
 
 // Floats are the elements of any dtype as float64, a copy. It panics where the tensor is nil.
 func (t *Tensor) Floats() []float64 {
-	if t == nil {
+	if t == nil || t.err != nil {
 		t.data("Floats")
 	}
 	switch t.wire.Dtype {
@@ -13,11 +13,11 @@ func (t *Tensor) Floats() []float64 {
 	case Float32Type:
 		return widened(t.Float32(), func(v float32) float64 { return float64(v) })
 	case Float16Type:
-		return widened(t.Bits16(), func(v uint16) float64 { return small(v, 5, 10) })
+		return widened(t.Bits16(), func(v uint16) float64 { return ieee(v, 5, 10) })
 	case BFloat16Type:
 		return widened(t.Bits16(), func(v uint16) float64 { return float64(math.Float32frombits(uint32(v) << 16)) })
 	case Float8E5M2Type:
-		return widened(t.Bits8(), func(v uint8) float64 { return small(uint16(v)<<8, 5, 10) })
+		return widened(t.Bits8(), func(v uint8) float64 { return ieee(uint16(v)<<8, 5, 10) })
 	case Float8E4M3FNType:
 		return widened(t.Bits8(), e4m3fn)
 	case BoolType, Uint8Type:
@@ -40,8 +40,8 @@ func widened[T element](from []T, one func(T) float64) []float64 {
 	return to
 }
 
-// small is an IEEE 754 number of 1 + exponent + mantissa bits.
-func small(bits uint16, exponent, mantissa int) float64 {
+// ieee is an IEEE 754 number of 1 + exponent + mantissa bits.
+func ieee(bits uint16, exponent, mantissa int) float64 {
 	sign := 1.0
 	if bits>>(exponent+mantissa) != 0 {
 		sign = -1
@@ -67,5 +67,5 @@ func e4m3fn(v uint8) float64 {
 	case v&0x78 == 0x78: // the exponent that IEEE 754 keeps for infinity
 		return math.Copysign(float64(8+v&7)*32, float64(int8(v))+0.5)
 	}
-	return small(uint16(v), 4, 3)
+	return ieee(uint16(v), 4, 3)
 }

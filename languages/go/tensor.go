@@ -163,7 +163,7 @@ func (t *Tensor) data(method string, dtypes ...DType) []byte {
 		panic("lossd: " + method + " of a nil Tensor: the call did not ask for it")
 	}
 	if t.err != nil {
-		panic("lossd: " + method + ": " + t.err.on("the tensor").Error())
+		panic("lossd: " + method + ": " + t.err.on("the tensor").Message)
 	}
 	for _, dtype := range dtypes {
 		if t.wire.Dtype == dtype {

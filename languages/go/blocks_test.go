@@ -1,0 +1,247 @@
+package lossd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	pb "lossd/lossdv1"
+)
+
+// Blocks are whole items in order, about 1 MiB each, and End follows the last.
+func TestBlocks(t *testing.T) {
+	leavesNothing(t)
+	var next, sizes int64
+	f := &fake{stream: func(s pb.LossService_StreamServer) error {
+		return blocks(s, func(b *pb.Block) error {
+			if b.FirstItem != next || len(b.Input.GetData()) > blockBytes {
+				t.Error(b.FirstItem, next, len(b.Input.GetData()))
+			}
+			next += b.Input.Shape[0]
+			sizes++
+			return nil
+		})
+	}}
+	r, err := dial(t, f.serve(t), nil).Evaluate(background, large(161))
+	if err != nil || r.Loss.Value() != 3 || next != 161 || sizes != 9 {
+		t.Error(r, err, next, sizes)
+	}
+}
+
+// A stream that breaks is begun anew while it comes further each time.
+func TestBlocksAgain(t *testing.T) {
+	leavesNothing(t)
+	f := &fake{}
+	f.stream = func(s pb.LossService_StreamServer) error {
+		last := f.calls.Load()
+		return blocks(s, func(b *pb.Block) error {
+			if b.FirstItem >= 40*last && last < 3 {
+				return refusal(codes.Unavailable, time.Millisecond)
+			}
+			return nil
+		})
+	}
+	r, err := dial(t, f.serve(t), nil).Evaluate(background, large(256))
+	if err != nil || r.Loss.Value() != 3 || f.calls.Load() != 3 {
+		t.Error(r, err, f.calls.Load())
+	}
+}
+
+// What the client has sent and the server has not read is bounded.
+func TestBlocksWaitForTheServer(t *testing.T) {
+	leavesNothing(t)
+	c := dial(t, stuck().serve(t), nil)
+	ctx, cancel := context.WithTimeout(background, 500*time.Millisecond)
+	defer cancel()
+	e := large(1600)
+	info, _ := c.ServerInfo(ctx)
+	p, _ := e.plan(info, 16<<20)
+
+	_, far, err := c.attemptInBlocks(ctx, p, e.opening(p), &assembly{})
+	if err == nil || far > 4 {
+		t.Error(far, err)
+	}
+}
+
+// 200 MiB, which are not in Go's heap, are streamed within 64 MiB of it: the client's and the fake server's together.
+func TestBlocksInBoundedMemory(t *testing.T) {
+	const size = 200 << 20
+	memory, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Munmap(memory)
+	var most, seen uint64
+	f := &fake{stream: func(s pb.LossService_StreamServer) error {
+		return blocks(s, func(b *pb.Block) error {
+			var stats runtime.MemStats
+			runtime.ReadMemStats(&stats)
+			if seen += uint64(len(b.Input.GetData())); stats.HeapAlloc > most {
+				most = stats.HeapAlloc
+			}
+			return nil
+		})
+	}}
+	c := dial(t, f.serve(t), nil)
+	runtime.GC()
+	if _, err := c.Entropy(background, Raw(Float32Type, memory, size>>16, 1<<14), nil); err != nil {
+		t.Fatal(err)
+	}
+	if seen != size || most > 64<<20 {
+		t.Errorf("%d bytes, %d MiB of heap", seen, most>>20)
+	}
+}
+
+// Blocks of an answer that are not what was asked for are an error.
+func TestMalformedBlocks(t *testing.T) {
+	tensor := func(rows, columns int) *pb.Tensor { return Float32(make([]float32, rows*columns), rows, columns).wire }
+	end := resultOf(&pb.EntropyResponse{Loss: Float32([]float32{3}).wire})
+	block := func(first int64, gradient *pb.Tensor) *pb.StreamResponse {
+		return &pb.StreamResponse{Message: &pb.StreamResponse_Block{Block: &pb.BlockResult{EvaluationId: 1, FirstItem: first, InputGradient: gradient}}}
+	}
+	for name, sent := range map[string][]*pb.StreamResponse{
+		"a gap":            {block(1, tensor(1, 4)), end},
+		"too many":         {block(0, tensor(200, 4)), end},
+		"too few":          {block(0, tensor(1, 4)), end},
+		"none":             {block(0, tensor(0, 4)), end},
+		"too wide":         {block(0, tensor(1, 1<<20)), end},
+		"another width":    {block(0, tensor(1, 4)), block(1, tensor(1, 5)), end},
+		"too short":        {block(0, &pb.Tensor{Dtype: Float32Type, Shape: []int64{1, 4}}), end},
+		"no response":      {{Message: &pb.StreamResponse_Result{Result: &pb.EvaluationResult{EvaluationId: 1}}}},
+		"dimensions below": {block(0, &pb.Tensor{Dtype: Float32Type, Shape: []int64{-1, 4}}), end},
+	} {
+		f := &fake{stream: func(s pb.LossService_StreamServer) error {
+			for _, one := range sent {
+				s.Send(one)
+			}
+			return nil
+		}}
+		if _, err := dial(t, f.serve(t), nil).Evaluate(background, large(161)); !errors.Is(err, ErrInternal) {
+			t.Error(name, err)
+		}
+	}
+}
+
+// What cannot be streamed and is too large for a message is an error that says why.
+func TestWhatCannotBeStreamed(t *testing.T) {
+	f := failing(0, nil)
+	address := f.serve(t)
+	row := CrossEntropy(Float32(make([]float32, 5<<20), 5<<20), Int64([]int64{0}), nil)
+	for transport, reason := range map[Transport]string{Auto: "MESSAGE_TOO_LARGE", Unary: "MESSAGE_TOO_LARGE", Stream: "TRANSPORT_NOT_POSSIBLE"} {
+		_, err := dial(t, address, &Options{Transport: transport}).Evaluate(background, row)
+		if e := errorOf(t, err); e.Reason != reason || !errors.Is(err, ErrInvalidArgument) || errors.Is(err, ErrTooLarge) != (transport != Stream) {
+			t.Error(transport, err)
+		}
+	}
+	for _, e := range []Evaluation{small, {rpc: "CrossEntropy", request: &pb.CrossEntropyRequest{}}, CrossEntropy(Float32([]float32{1}), nil, nil)} {
+		if _, err := dial(t, address, nil).Evaluate(background, e); err != nil {
+			t.Error(err)
+		}
+	}
+	if f.calls.Load() != 3 {
+		t.Error(f.calls.Load())
+	}
+}
+
+// From a live server, blocks give the bits of one message: with gradients, class weights, row weights; where every row is
+// ignored, and where weights add up to nothing.
+func TestLiveBlocks(t *testing.T) {
+	server(t)
+	const n, classes = 150_000, 5 // the targets and row weights are cut, too: they have over 1 MiB
+	x, y, r, w := make([]float32, n*classes), make([]int64, n), make([]float64, n), make([]int64, n)
+	for i := range x {
+		x[i] = float32((i*7919)%10007)/1000 - 5
+	}
+	for i := range y {
+		y[i], r[i], w[i] = int64(i*31%classes), float64(i%17)/16, -100
+	}
+	input, target := Float32(x, n, classes), Int64(y, n)
+	weights := Float32([]float32{.3, 1, 2, .1, .7}, classes)
+	none := Float32(make([]float32, classes), classes)
+	stream, err := Dial(os.Getenv("LOSSD_TEST_ADDRESS"), &Options{Transport: Stream})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	for i, e := range []Evaluation{
+		CrossEntropy(input, target, nil),
+		CrossEntropy(input, target, &CrossEntropyOptions{Gradients: Input, Outputs: OutputArgmax | OutputCorrect | OutputLSE}),
+		CrossEntropy(input, target, &CrossEntropyOptions{Gradients: Input, Weight: weights, RowWeight: Float64(r, n), IgnoreIndex: Ptr(2)}),
+		CrossEntropy(input, target, &CrossEntropyOptions{Gradients: Input, Weight: none}),
+		CrossEntropy(input, Int64(w, n), &CrossEntropyOptions{Gradients: Input}),
+		CrossEntropy(input, target, &CrossEntropyOptions{Reduction: None, Gradients: Input, GradOutput: Float64(r, n)}),
+		NLL(input, target, &NLLOptions{Gradients: Input, Weight: weights}),
+		Entropy(input, &EntropyOptions{Kind: Logits, Gradients: Input, RowWeight: Float64(r, n)}),
+		KLDivergence(input, input, &KLDivergenceOptions{TargetKind: Logits, Gradients: Input | Target, Reduction: BatchMean}),
+		BCEWithLogits(input, Bool(make([]bool, n*classes), n, classes), &BCEWithLogitsOptions{Gradients: Input, PosWeight: weights}),
+		LogSoftmax(input, nil), Sigmoid(input, &SigmoidOptions{Gradients: Input}),
+	} {
+		whole, err := dial(t, os.Getenv("LOSSD_TEST_ADDRESS"), &Options{Transport: Unary}).Evaluate(background, e)
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		cut, err := stream.Evaluate(background, e)
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		cut.Timing, whole.Timing = Timing{}, Timing{}
+		if a, b := fmt.Sprint(cut.Summary), fmt.Sprint(whole.Summary); a != b {
+			t.Error(i, a, b)
+		}
+		if !sameBits(cut.Loss, whole.Loss) || !sameBits(cut.Gradients.Input, whole.Gradients.Input) || !sameBits(cut.Gradients.Target, whole.Gradients.Target) ||
+			!sameBits(cut.Outputs.Argmax, whole.Outputs.Argmax) || !sameBits(cut.Outputs.Correct, whole.Outputs.Correct) || !sameBits(cut.Outputs.LSE, whole.Outputs.LSE) {
+			t.Error(i, "other bits")
+		}
+	}
+}
+
+func sameBits(a, b *Tensor) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	if a.DType() != b.DType() || !reflect.DeepEqual(a.Shape(), b.Shape()) {
+		return false
+	}
+	if string(a.wire.GetData()) == string(b.wire.GetData()) {
+		return true
+	}
+	for i, v := range a.Floats() { // NaN has many bits
+		if w := b.Floats()[i]; v != w && !(math.IsNaN(v) && math.IsNaN(w)) {
+			return false
+		}
+	}
+	return true
+}
+
+// A file that is mapped into memory is a tensor.
+func TestLiveMappedFile(t *testing.T) {
+	c := server(t)
+	path := filepath.Join(t.TempDir(), "logits")
+	if err := os.WriteFile(path, make([]byte, 12<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	memory, err := syscall.Mmap(int(file.Fd()), 0, 12<<20, syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Munmap(memory)
+	r, err := c.Entropy(background, Raw(Float32Type, memory, 3<<10, 1<<10), &EntropyOptions{Kind: Logits})
+	if err != nil || math.Abs(r.Loss.Value()-math.Log(1<<10)) > 1e-6 {
+		t.Error(r, err)
+	}
+}
