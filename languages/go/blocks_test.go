@@ -61,11 +61,14 @@ func TestBlocksAgain(t *testing.T) {
 func TestBlocksWaitForTheServer(t *testing.T) {
 	leavesNothing(t)
 	c := dial(t, stuck().serve(t), nil)
+	e := large(1600)
+	info, err := c.ServerInfo(background)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := e.plan(info, 16<<20)
 	ctx, cancel := context.WithTimeout(background, 500*time.Millisecond)
 	defer cancel()
-	e := large(1600)
-	info, _ := c.ServerInfo(ctx)
-	p, _ := e.plan(info, 16<<20)
 
 	_, far, err := c.attemptInBlocks(ctx, p, e.opening(p), &assembly{})
 	if err == nil || far > 4 {

@@ -114,6 +114,9 @@ func ways(c *Client) map[string]func(context.Context) error {
 func TestDeadlines(t *testing.T) {
 	leavesNothing(t)
 	c := dial(t, stuck().serve(t), &Options{Timeout: 200 * time.Millisecond})
+	if _, err := c.ServerInfo(background); err != nil { // it is connected
+		t.Fatal(err)
+	}
 	for name, way := range ways(c) {
 		short, cancel := context.WithTimeout(background, 100*time.Millisecond)
 		for _, ctx := range []context.Context{short, background} {

@@ -160,7 +160,9 @@ func (c *Client) connect(ctx context.Context, start time.Time) error {
 			if ctx.Err() == context.Canceled {
 				return contextError(ctx)
 			}
-			return unavailable("NOT_CONNECTED", fmt.Sprintf("%s does not answer: no connection in time. Is its host up, its port open?", c.address))
+			e := unavailable("NOT_CONNECTED", fmt.Sprintf("%s does not answer: no connection in time. Is its host up, its port open?", c.address))
+			e.context = ctx.Err()
+			return e
 		}
 	}
 }
