@@ -13,9 +13,21 @@
 // size was not announced, a compressed message, too much metadata, headers of gRPC that mean nothing, a deadline that
 // is over.
 //
+// The details are google.rpc messages in the trailer `grpc-status-details-bin`; `lossd proto DIR` writes the protos of
+// google.rpc beside this one.
+//
 // Metadata that a client may send: `lossd-request-bytes`, the size of the message in decimal, so that the server can
-// accept or refuse it before it reads the body; `lossd-max-response-bytes`, so that a larger answer is refused before
-// it is computed; `authorization` and `traceparent`, which this version ignores.
+// accept or refuse it before it reads the body; `lossd-max-response-bytes`, the largest answer that the client can
+// receive, so that a larger one is refused before it is computed (RESPONSE_TOO_LARGE); `authorization` and `traceparent`,
+// which this version ignores.
+//
+// What gRPC's own defaults do to a client:
+// - Every gRPC library receives messages of up to 4 MiB by default, and fails by itself on a larger answer, after it
+//   was computed and sent: RESOURCE_EXHAUSTED without details. An answer with a gradient is as large as the input.
+//   Raise the library's limit to `max_message_bytes` of GetServerInfo, and send what you can receive as
+//   `lossd-max-response-bytes`. What is larger is for Stream.
+// - Compressed messages are refused (UNIMPLEMENTED): leave compression off, which is every library's default.
+// - Keepalive PINGs are fine at intervals of 10 s and more. With calls under way the server sends its own.
 //
 // long because one page with every RPC and its messages is easier to read than several.
 
@@ -1977,8 +1989,8 @@ type StreamRequest_Block struct {
 }
 
 type StreamRequest_End struct {
-	// Ends an evaluation. If the client ends the stream before it, the evaluation fails with INVALID_ARGUMENT
-	// (END_MISSING), and the stream ends with OK.
+	// Ends an evaluation: all of its Blocks are sent. If the client half-closes the stream before it, the evaluation
+	// fails with INVALID_ARGUMENT (END_MISSING), and the stream ends with OK.
 	End *End `protobuf:"bytes,3,opt,name=end,proto3,oneof"`
 }
 
@@ -2221,6 +2233,10 @@ func (x *Opens) GetOpens() []*Open {
 
 // The next items of every streamed tensor. Their number is a multiple of the granularity (see GetServerInfoResponse),
 // except in the last block. Each tensor has the shape (items, the rest of its shape).
+//
+// About 1 MiB of all its tensors together is a good size: smaller Blocks cost a message each, larger ones wait for each
+// other in memory. The message has to stay below `max_message_bytes`, and so has its BlockResult. Have a
+// few Blocks under way and no more: what is sent and not answered yet counts as yours.
 type Block struct {
 	state         protoimpl.MessageState
 	sizeCache     protoimpl.SizeCache
@@ -2325,6 +2341,7 @@ func (x *Block) GetGradOutput() *Tensor {
 	return nil
 }
 
+// Says that the evaluation has all of its Blocks. It ends one evaluation, not the stream: others go on.
 type End struct {
 	state         protoimpl.MessageState
 	sizeCache     protoimpl.SizeCache
@@ -2809,7 +2826,7 @@ func (x *EvaluationResults) GetResults() []*EvaluationResult {
 	return nil
 }
 
-// The status that the evaluation would have had as a unary call.
+// The status that the evaluation would have had as a unary call: a client makes the same error of both.
 type Failure struct {
 	state         protoimpl.MessageState
 	sizeCache     protoimpl.SizeCache
