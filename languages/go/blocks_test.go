@@ -151,6 +151,9 @@ func TestWhatCannotBeStreamed(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	if _, err := dial(t, address, nil).Evaluate(background, Evaluation{}); !errors.Is(err, ErrInvalidArgument) {
+		t.Error(err)
+	}
 	if f.calls.Load() != 3 {
 		t.Error(f.calls.Load())
 	}

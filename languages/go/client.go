@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"math/rand"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -101,11 +100,13 @@ func (c *Client) told(ctx context.Context) context.Context {
 const firstWait, longestWait = 50 * time.Millisecond, 2 * time.Second
 
 // waitAfter is how long to wait after the failure, of which so many came before it; jittered, so that clients that
-// failed together do not come back together. False where waiting does not help.
+// failed together do not come back together: by the clock, since before Go 1.20 math/rand gives every process the same
+// numbers. False where waiting does not help.
 func waitAfter(e *Error, failures int) (time.Duration, bool) {
 	passes := e.Code == codes.Unavailable && e.Reason != clientClosed || e.Is(ErrOverloaded)
 	wait := math.Min(float64(firstWait)*math.Pow(2, float64(failures)), float64(longestWait))
-	return time.Duration(math.Max(wait, float64(e.RetryAfter)) * (0.8 + 0.4*rand.Float64())), passes
+	jitter := 0.8 + 0.4*float64(time.Now().UnixNano()%1000)/1000
+	return time.Duration(math.Max(wait, float64(e.RetryAfter)) * jitter), passes
 }
 
 // repeat makes attempts until one succeeds, or there is no use or no time for another: until the context's deadline, or

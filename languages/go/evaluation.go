@@ -22,6 +22,17 @@ type request interface {
 	GetGradOutput() *pb.Tensor
 }
 
+// fault is what is wrong with the evaluation before anything is sent.
+func (e Evaluation) fault() error {
+	if e.request == nil {
+		return wrong("MISSING_FIELD", "an Evaluation is what CrossEntropy, Entropy, … make; this one is empty").at("request")
+	}
+	if e.err != nil {
+		return e.err
+	}
+	return nil
+}
+
 // operands collects what is wrong with the tensors of a request.
 type operands struct{ err *Error }
 

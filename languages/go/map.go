@@ -180,8 +180,8 @@ func (m *mapping) add(ctx context.Context, e Evaluation, send func(*entry)) {
 	m.ids++
 	one := &entry{id: m.ids, evaluation: e, start: time.Now()}
 	m.queue = append(m.queue, one)
-	if e.err != nil {
-		one.end(nil, e.err)
+	if err := e.fault(); err != nil {
+		one.end(nil, err)
 		return
 	}
 	one.size = int64(proto.Size(e.request))

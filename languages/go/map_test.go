@@ -165,7 +165,7 @@ func TestMapMixture(t *testing.T) {
 	c := dial(t, f.serve(t), nil)
 	wrong := CrossEntropy(Float32([]float32{1}, 2, 2), Int64([]int64{0, 1}, 2), nil)
 	var said []string
-	err := c.Map(background, Slice([]Evaluation{small, wrong, large(161), large(162), small}), func(_ int, r *Result, err error) error {
+	err := c.Map(background, Slice([]Evaluation{small, wrong, large(161), large(162), {}, small}), func(_ int, r *Result, err error) error {
 		if err != nil {
 			said = append(said, errorOf(t, err).Reason)
 		} else {
@@ -173,7 +173,7 @@ func TestMapMixture(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || fmt.Sprint(said) != "[1 LENGTH_MISMATCH 3 3 1]" {
+	if err != nil || fmt.Sprint(said) != "[1 LENGTH_MISMATCH 3 3 MISSING_FIELD 1]" {
 		t.Error(err, said)
 	}
 }

@@ -51,7 +51,11 @@ func main() {
 // The Go on docs/languages/go.md compiles, runs and prints what the page says.
 func TestPage(t *testing.T) {
 	server(t)
-	page, err := os.ReadFile(os.Getenv("LOSSD_TEST_PAGE"))
+	path := os.Getenv("LOSSD_TEST_PAGE")
+	if path == "" {
+		t.Skip("LOSSD_TEST_PAGE names no page")
+	}
+	page, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,8 +97,8 @@ func (e Evaluation) answerBytes() int64 {
 
 // route is the plan of an evaluation that is to be streamed; nil of one that goes in one message.
 func (c *Client) route(ctx context.Context, e Evaluation) (*plan, error) {
-	if e.err != nil {
-		return nil, e.err
+	if err := e.fault(); err != nil {
+		return nil, err
 	}
 	asked, request := c.options.Transport, int64(proto.Size(e.request))
 	if asked != Stream && request <= smallBytes && e.answerBytes() <= min(smallBytes, int64(c.options.MaxResponseBytes)) {
