@@ -190,6 +190,7 @@ func TestLiveBlocks(t *testing.T) {
 		Entropy(input, &EntropyOptions{Kind: Logits, Gradients: Input, RowWeight: Float64(r, n)}),
 		KLDivergence(input, input, &KLDivergenceOptions{TargetKind: Logits, Gradients: Input | Target, Reduction: BatchMean}),
 		BCEWithLogits(input, Bool(make([]bool, n*classes), n, classes), &BCEWithLogitsOptions{Gradients: Input, PosWeight: weights}),
+		BCEWithLogits(input, Bool(make([]bool, n*classes), n, classes), &BCEWithLogitsOptions{Gradients: Input, Weight: input}),
 		LogSoftmax(input, nil), Sigmoid(input, &SigmoidOptions{Gradients: Input}),
 	} {
 		whole, err := dial(t, os.Getenv("LOSSD_TEST_ADDRESS"), &Options{Transport: Unary}).Evaluate(background, e)
@@ -208,6 +209,50 @@ func TestLiveBlocks(t *testing.T) {
 			!sameBits(cut.Outputs.Argmax, whole.Outputs.Argmax) || !sameBits(cut.Outputs.Correct, whole.Outputs.Correct) || !sameBits(cut.Outputs.LSE, whole.Outputs.LSE) {
 			t.Error(i, "other bits")
 		}
+	}
+}
+
+// The client adds what the server must know of a mean: over every integer dtype, without classes that are ignored or
+// that there are not.
+func TestDenominators(t *testing.T) {
+	shape, weight, rowWeight := []int64{5, 4}, Float32([]float32{1, 2, 4, 8}, 4).wire, Float16([]uint16{0x3c00, 0x3c00, 0x4000, 0x3c00, 0x3c00}, 5).wire
+	for _, target := range []*Tensor{
+		Int64([]int64{0, 1, 2, 3, 9}, 5), Int32([]int32{0, 1, 2, 3, -1}, 5), Int16([]int16{0, 1, 2, 3, 4}, 5), Int8([]int8{0, 1, 2, 3, -1}, 5), Uint8([]uint8{0, 1, 2, 3, 4}, 5),
+	} {
+		for want, got := range map[float64]float64{
+			4: added(shape, target.wire, nil, nil, -100), 15: added(shape, target.wire, weight, nil, -100),
+			19: added(shape, target.wire, weight, rowWeight, -100), 11: added(shape, target.wire, weight, nil, 2), 6: added(shape, nil, nil, rowWeight, 2),
+		} {
+			if got != want {
+				t.Errorf("%v: %v, not %v", target.DType(), got, want)
+			}
+		}
+		if added(shape, target.wire, rowWeight, nil, 0)+added(shape, target.wire, nil, weight, 0)+added([]int64{4, 4}, target.wire, nil, nil, 0) != 0 {
+			t.Error("tensors that do not fit are added")
+		}
+	}
+	if got := added(shape, Float32(make([]float32, 5), 5).wire, nil, nil, -100); got != 5 { // which the server refuses
+		t.Error(got)
+	}
+}
+
+// An item that no block can hold, and a row that is not whole in one, are sent otherwise or refused.
+func TestPlans(t *testing.T) {
+	info := &pb.GetServerInfoResponse{ElementwiseGranularity: 1000, Limits: &pb.Limits{MaxMessageBytes: 1 << 20, MaxItemBytes: 1 << 10}}
+	x := Float32(make([]float32, 4096), 16, 256)
+	for want, e := range map[string]Evaluation{
+		"": Softmax(Float32(make([]float32, 4096), 32, 128), nil),
+		"the input is one row, and only whole rows are sent":                                        Softmax(x, &SoftmaxOptions{Dim: Ptr(-2)}),
+		"the input is missing or empty":                                                             Softmax(Float32(nil, 0, 3), nil),
+		"1 items (indices of dimension 0) have 2048 bytes, and the server's max_item_bytes is 1024": KLDivergence(Float64(make([]float64, 512), 2, 256), x, &KLDivergenceOptions{Kind: Logits}),
+		"4 items (indices of dimension 0) have 4096 bytes, and the server's max_item_bytes is 1024": Sigmoid(x, nil),
+	} {
+		if p, got := e.plan(info, 1<<20); got != want || (p == nil) != (want != "") {
+			t.Errorf("%q, not %q", got, want)
+		}
+	}
+	if _, got := small.plan(&pb.GetServerInfoResponse{}, 1<<20); got != "this server has no Stream" {
+		t.Error(got)
 	}
 }
 

@@ -86,15 +86,15 @@ func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFu
 }
 
 func (c *Client) unary(ctx context.Context, rpc string, request, answer proto.Message) error {
-	ctx = metadata.AppendToOutgoingContext(c.told(ctx), "lossd-request-bytes", strconv.Itoa(proto.Size(request)))
+	ctx = c.told(ctx, "lossd-request-bytes", strconv.Itoa(proto.Size(request)))
 	return c.repeat(ctx, func() (int, error) {
 		return 0, c.connection.Invoke(ctx, "/lossd.v1.LossService/"+rpc, request, answer)
 	})
 }
 
-// told is the context with what every call says.
-func (c *Client) told(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, "lossd-max-response-bytes", strconv.Itoa(c.options.MaxResponseBytes))
+// told is the context with metadata: what every call says, and more.
+func (c *Client) told(ctx context.Context, more ...string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, append(more, "lossd-max-response-bytes", strconv.Itoa(c.options.MaxResponseBytes))...)
 }
 
 const firstWait, longestWait = 50 * time.Millisecond, 2 * time.Second
