@@ -3,11 +3,6 @@ package lossd
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math"
-	"os"
-	"path/filepath"
-	"reflect"
 	"runtime"
 	"syscall"
 	"testing"
@@ -159,59 +154,6 @@ func TestWhatCannotBeStreamed(t *testing.T) {
 	}
 }
 
-// From a live server, blocks give the bits of one message: with gradients, class weights, row weights; where every row is
-// ignored, and where weights add up to nothing.
-func TestLiveBlocks(t *testing.T) {
-	server(t)
-	const n, classes = 150_000, 5 // the targets and row weights are cut, too: they have over 1 MiB
-	x, y, r, w := make([]float32, n*classes), make([]int64, n), make([]float64, n), make([]int64, n)
-	for i := range x {
-		x[i] = float32((i*7919)%10007)/1000 - 5
-	}
-	for i := range y {
-		y[i], r[i], w[i] = int64(i*31%classes), float64(i%17)/16, -100
-	}
-	input, target := Float32(x, n, classes), Int64(y, n)
-	weights := Float32([]float32{.3, 1, 2, .1, .7}, classes)
-	none := Float32(make([]float32, classes), classes)
-	stream, err := Dial(os.Getenv("LOSSD_TEST_ADDRESS"), &Options{Transport: Stream})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Close()
-	for i, e := range []Evaluation{
-		CrossEntropy(input, target, nil),
-		CrossEntropy(input, target, &CrossEntropyOptions{Gradients: Input, Outputs: OutputArgmax | OutputCorrect | OutputLSE}),
-		CrossEntropy(input, target, &CrossEntropyOptions{Gradients: Input, Weight: weights, RowWeight: Float64(r, n), IgnoreIndex: Ptr(2)}),
-		CrossEntropy(input, target, &CrossEntropyOptions{Gradients: Input, Weight: none}),
-		CrossEntropy(input, Int64(w, n), &CrossEntropyOptions{Gradients: Input}),
-		CrossEntropy(input, target, &CrossEntropyOptions{Reduction: None, Gradients: Input, GradOutput: Float64(r, n)}),
-		NLL(input, target, &NLLOptions{Gradients: Input, Weight: weights}),
-		Entropy(input, &EntropyOptions{Kind: Logits, Gradients: Input, RowWeight: Float64(r, n)}),
-		KLDivergence(input, input, &KLDivergenceOptions{TargetKind: Logits, Gradients: Input | Target, Reduction: BatchMean}),
-		BCEWithLogits(input, Bool(make([]bool, n*classes), n, classes), &BCEWithLogitsOptions{Gradients: Input, PosWeight: weights}),
-		BCEWithLogits(input, Bool(make([]bool, n*classes), n, classes), &BCEWithLogitsOptions{Gradients: Input, Weight: input}),
-		LogSoftmax(input, nil), Sigmoid(input, &SigmoidOptions{Gradients: Input}),
-	} {
-		whole, err := dial(t, os.Getenv("LOSSD_TEST_ADDRESS"), &Options{Transport: Unary}).Evaluate(background, e)
-		if err != nil {
-			t.Fatal(i, err)
-		}
-		cut, err := stream.Evaluate(background, e)
-		if err != nil {
-			t.Fatal(i, err)
-		}
-		cut.Timing, whole.Timing = Timing{}, Timing{}
-		if a, b := fmt.Sprint(cut.Summary), fmt.Sprint(whole.Summary); a != b {
-			t.Error(i, a, b)
-		}
-		if !sameBits(cut.Loss, whole.Loss) || !sameBits(cut.Gradients.Input, whole.Gradients.Input) || !sameBits(cut.Gradients.Target, whole.Gradients.Target) ||
-			!sameBits(cut.Outputs.Argmax, whole.Outputs.Argmax) || !sameBits(cut.Outputs.Correct, whole.Outputs.Correct) || !sameBits(cut.Outputs.LSE, whole.Outputs.LSE) {
-			t.Error(i, "other bits")
-		}
-	}
-}
-
 // The client adds what the server must know of a mean: over every integer dtype, without classes that are ignored or
 // that there are not.
 func TestDenominators(t *testing.T) {
@@ -253,46 +195,5 @@ func TestPlans(t *testing.T) {
 	}
 	if _, got := small.plan(&pb.GetServerInfoResponse{}, 1<<20); got != "this server has no Stream" {
 		t.Error(got)
-	}
-}
-
-func sameBits(a, b *Tensor) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	if a.DType() != b.DType() || !reflect.DeepEqual(a.Shape(), b.Shape()) {
-		return false
-	}
-	if string(a.wire.GetData()) == string(b.wire.GetData()) {
-		return true
-	}
-	for i, v := range a.Floats() { // NaN has many bits
-		if w := b.Floats()[i]; v != w && !(math.IsNaN(v) && math.IsNaN(w)) {
-			return false
-		}
-	}
-	return true
-}
-
-// A file that is mapped into memory is a tensor.
-func TestLiveMappedFile(t *testing.T) {
-	c := server(t)
-	path := filepath.Join(t.TempDir(), "logits")
-	if err := os.WriteFile(path, make([]byte, 12<<20), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	memory, err := syscall.Mmap(int(file.Fd()), 0, 12<<20, syscall.PROT_READ, syscall.MAP_SHARED)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Munmap(memory)
-	r, err := c.Entropy(background, Raw(Float32Type, memory, 3<<10, 1<<10), &EntropyOptions{Kind: Logits})
-	if err != nil || math.Abs(r.Loss.Value()-math.Log(1<<10)) > 1e-6 {
-		t.Error(r, err)
 	}
 }

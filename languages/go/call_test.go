@@ -288,32 +288,3 @@ func TestMalformedAnswers(t *testing.T) {
 		}
 	}
 }
-
-// Each method of a client is the function of its name.
-func TestLiveVerbs(t *testing.T) {
-	c := server(t)
-	x, p := Float32([]float32{2, 1, 0, 3}, 2, 2), Float32([]float32{.5, .5, .25, .75}, 2, 2)
-	y := Int([]int{0, 1}, 2)
-	for name, one := range map[string]struct {
-		e    Evaluation
-		verb func() (*Result, error)
-	}{
-		"CrossEntropy":    {CrossEntropy(x, y, nil), func() (*Result, error) { return c.CrossEntropy(background, x, y, nil) }},
-		"Entropy":         {Entropy(p, nil), func() (*Result, error) { return c.Entropy(background, p, nil) }},
-		"BCE":             {BCE(p, p, nil), func() (*Result, error) { return c.BCE(background, p, p, nil) }},
-		"BCEWithLogits":   {BCEWithLogits(x, p, nil), func() (*Result, error) { return c.BCEWithLogits(background, x, p, nil) }},
-		"KLDivergence":    {KLDivergence(x, p, nil), func() (*Result, error) { return c.KLDivergence(background, x, p, nil) }},
-		"NLL":             {NLL(x, y, nil), func() (*Result, error) { return c.NLL(background, x, y, nil) }},
-		"SelfInformation": {SelfInformation(p, nil), func() (*Result, error) { return c.SelfInformation(background, p, nil) }},
-		"Softmax":         {Softmax(x, nil), func() (*Result, error) { return c.Softmax(background, x, nil) }},
-		"LogSoftmax":      {LogSoftmax(x, nil), func() (*Result, error) { return c.LogSoftmax(background, x, nil) }},
-		"Sigmoid":         {Sigmoid(x, nil), func() (*Result, error) { return c.Sigmoid(background, x, nil) }},
-		"LogSigmoid":      {LogSigmoid(x, nil), func() (*Result, error) { return c.LogSigmoid(background, x, nil) }},
-	} {
-		want, err := c.Evaluate(background, one.e)
-		got, verbErr := one.verb()
-		if err != nil || verbErr != nil || !sameBits(got.Loss, want.Loss) {
-			t.Error(name, got, want, err, verbErr)
-		}
-	}
-}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
+
 	"testing"
 	"time"
 
@@ -176,42 +176,4 @@ func TestMapMixture(t *testing.T) {
 	if err != nil || fmt.Sprint(said) != "[1 LENGTH_MISMATCH 3 3 MISSING_FIELD 1]" {
 		t.Error(err, said)
 	}
-}
-
-// 20,000 evaluations of a live server are right, the wrong ones among them refused.
-func TestLiveMap(t *testing.T) {
-	leavesNothing(t)
-	c := server(t)
-	const n = 20_000
-	i, told := 0, 0
-	next := func() (Evaluation, bool) {
-		i++
-		return CrossEntropy(Float32([]float32{float32(i%7) - 3, 0}, 1, 2), Int([]int{i % 1000 / 998 * (i % 5)}, 1), nil), i <= n
-	}
-	ctx, cancel := context.WithTimeout(background, time.Minute)
-	defer cancel()
-	err := c.Map(ctx, next, func(index int, r *Result, err error) error {
-		i := index + 1
-		want, e := c2(float64(i%7)-3, i%1000/998*(i%5))
-		if (err == nil) != e || e && (r.Loss.Value()-want > 1e-6 || want-r.Loss.Value() > 1e-6) {
-			return fmt.Errorf("%d: %v %v, not %v", i, r, err, want)
-		}
-		told++
-		return nil
-	})
-	if err != nil || told != n {
-		t.Error(err, told)
-	}
-}
-
-// c2 is the cross-entropy of (x, 0) with class y; false where there is no such class.
-func c2(x float64, y int) (float64, bool) {
-	if y > 1 {
-		return 0, false
-	}
-	z := math.Log1p(math.Exp(x))
-	if y == 0 {
-		z -= x
-	}
-	return z, true
 }

@@ -1,11 +1,13 @@
-package lossd
+package live
 
 import (
 	"testing"
 	"time"
+
+	"lossd"
 )
 
-func cross(n, classes int, gradients Gradients) Evaluation {
+func cross(n, classes int, gradients lossd.Gradients) lossd.Evaluation {
 	x, y := make([]float32, n*classes), make([]int64, n)
 	for i := range x {
 		x[i] = float32((i*7919)%10007)/1000 - 5
@@ -13,7 +15,7 @@ func cross(n, classes int, gradients Gradients) Evaluation {
 	for i := range y {
 		y[i] = int64(i * 31 % classes)
 	}
-	return CrossEntropy(Float32(x, n, classes), Int64(y, n), &CrossEntropyOptions{Gradients: gradients})
+	return lossd.CrossEntropy(lossd.Float32(x, n, classes), lossd.Int64(y, n), &lossd.CrossEntropyOptions{Gradients: gradients})
 }
 
 func perSecond(b *testing.B, start time.Time) {
@@ -21,7 +23,7 @@ func perSecond(b *testing.B, start time.Time) {
 }
 
 func benchmarkCalls(b *testing.B, parallel int) {
-	c, e := server(b), cross(8, 16, 0)
+	c, e := server(b, nil), cross(8, 16, 0)
 	b.SetParallelism(parallel)
 	b.ResetTimer()
 	start := time.Now()
@@ -41,21 +43,21 @@ func BenchmarkCallsMany(b *testing.B) { benchmarkCalls(b, 16) }
 
 // Evaluations of (8, 16) through Map.
 func BenchmarkMap(b *testing.B) {
-	c, left := server(b), b.N
+	c, left := server(b, nil), b.N
 	b.ResetTimer()
 	start := time.Now()
-	err := c.Map(background, func() (Evaluation, bool) {
+	err := c.Map(background, func() (lossd.Evaluation, bool) {
 		left--
 		return cross(8, 16, 0), left >= 0
-	}, func(_ int, _ *Result, err error) error { return err })
+	}, func(_ int, _ *lossd.Result, err error) error { return err })
 	if err != nil {
 		b.Error(err)
 	}
 	perSecond(b, start)
 }
 
-func benchmarkLarge(b *testing.B, n, classes int, gradients Gradients) {
-	c, e := server(b), cross(n, classes, gradients)
+func benchmarkLarge(b *testing.B, n, classes int, gradients lossd.Gradients) {
+	c, e := server(b, nil), cross(n, classes, gradients)
 	b.SetBytes(int64(4 * n * classes))
 	b.ResetTimer()
 	for i := 0; i < b.N; i++ {
@@ -67,6 +69,6 @@ func benchmarkLarge(b *testing.B, n, classes int, gradients Gradients) {
 
 // MB/s of logits: (1024, 1000) in one message, (8192, 4096) in blocks; without and with the gradient.
 func BenchmarkOneMessage(b *testing.B)         { benchmarkLarge(b, 1024, 1000, 0) }
-func BenchmarkOneMessageGradient(b *testing.B) { benchmarkLarge(b, 1024, 1000, Input) }
+func BenchmarkOneMessageGradient(b *testing.B) { benchmarkLarge(b, 1024, 1000, lossd.Input) }
 func BenchmarkBlocks(b *testing.B)             { benchmarkLarge(b, 8192, 4096, 0) }
-func BenchmarkBlocksGradient(b *testing.B)     { benchmarkLarge(b, 8192, 4096, Input) }
+func BenchmarkBlocksGradient(b *testing.B)     { benchmarkLarge(b, 8192, 4096, lossd.Input) }

@@ -1,4 +1,4 @@
-package lossd
+package live
 
 import (
 	"bytes"
@@ -50,7 +50,7 @@ func main() {
 
 // The Go on docs/languages/go.md compiles, runs and prints what the page says.
 func TestPage(t *testing.T) {
-	server(t)
+	server(t, nil)
 	path := os.Getenv("LOSSD_TEST_PAGE")
 	if path == "" {
 		t.Skip("LOSSD_TEST_PAGE names no page")
