@@ -115,11 +115,13 @@ func (c *Client) route(ctx context.Context, e Evaluation) (*plan, error) {
 	if asked == Unary {
 		return nil, tooLarge(request, most, "Transport is Unary")
 	}
-	blocks, whyNot := e.plan(info, min(most, int64(c.options.MaxResponseBytes)))
+	mostAnswer := min(most, int64(c.options.MaxResponseBytes))
+	blocks, whyNot := e.plan(info, mostAnswer)
+	isLarge := request >= min(streamBytes, most) || e.answerBytes() >= min(streamBytes, mostAnswer)
 	switch {
 	case asked == Stream && blocks == nil:
 		return nil, wrong("TRANSPORT_NOT_POSSIBLE", "the call cannot be streamed: "+whyNot).at("transport")
-	case asked == Stream || blocks != nil && max(request, e.answerBytes()) >= min(streamBytes, most):
+	case asked == Stream || blocks != nil && isLarge:
 		return blocks, nil
 	}
 	return nil, tooLarge(request, most, whyNot)
@@ -133,7 +135,7 @@ func tooLarge(request, most int64, whyNot string) error {
 	e := wrong("MESSAGE_TOO_LARGE", fmt.Sprintf("the request has %d bytes, the server takes %d in one message, and it cannot be streamed: %s", request, most, whyNot),
 		"request_bytes", request, "max_message_bytes", most)
 	e.Code = codes.ResourceExhausted
-	return e
+	return e.at("max_message_bytes")
 }
 
 // plan is how the evaluation can be streamed, or why it cannot. most: bytes of a message, either way.

@@ -79,6 +79,9 @@ func server(t testing.TB) *Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
+	if _, err := c.ServerInfo(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	return c
 }
 

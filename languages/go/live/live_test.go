@@ -3,6 +3,7 @@ package live
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -27,6 +28,9 @@ func server(t testing.TB, options *lossd.Options) *lossd.Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
+	if _, err := c.ServerInfo(background); err != nil {
+		t.Fatal(err)
+	}
 	return c
 }
 
@@ -121,6 +125,18 @@ func sameBits(a, b *lossd.Tensor) bool {
 		}
 	}
 	return true
+}
+
+// An answer that is larger than what the client takes in a message comes in blocks.
+func TestSmallMessages(t *testing.T) {
+	c, x := server(t, &lossd.Options{MaxResponseBytes: 100_000}), lossd.Float32(make([]float32, 60_000), 600, 100)
+	r, err := c.Softmax(background, x, nil)
+	if err != nil || r.Loss.Float32()[59_999] != 0.01 {
+		t.Error(r, err)
+	}
+	if _, err := c.Softmax(background, x, &lossd.SoftmaxOptions{Dim: lossd.Ptr(0)}); !errors.Is(err, lossd.ErrTooLarge) {
+		t.Error(err)
+	}
 }
 
 // A file that is mapped into memory is a tensor.
