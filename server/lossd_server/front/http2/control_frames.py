@@ -74,7 +74,7 @@ class ControlFrames:
     def handle(self, frame: Frame, now_s: float) -> None:
         """Raises ConnectionFault, StreamFault."""
         kind, stream_id = frame.kind, frame.stream_id
-        if not (kind == frames.RST_STREAM and self._is_over(stream_id)) and not self._is_estimate(frame):
+        if not (kind == frames.RST_STREAM and self._is_over(stream_id)):
             self._rates.get(kind, self._others).count(now_s)
         handler = self._handlers.get(kind)
         if handler is None:
@@ -95,16 +95,6 @@ class ControlFrames:
         """Answered before its client had sent all, or reset by us: gRPC's clients may reset it then, once."""
         stream = self._streams.get(stream_id)
         return self._numbers.is_reset_by_us(stream_id) if stream is None else stream.over
-
-    def _is_estimate(self, frame: Frame) -> bool:
-        """A PING after DATA of ours: grpc-go measures its bandwidth by one with every answer that it reads.
-
-        As in gRPC's own servers, which count those since their last DATA. It costs less than the DATA did.
-        """
-        if frame.kind != frames.PING or frame.flags & frames.ACK or not self._outgoing.data_sent:
-            return False
-        self._outgoing.data_sent = False
-        return True
 
     def _rst_stream(self, frame: Frame) -> None:
         self._forget(frame.stream_id)

@@ -28,8 +28,7 @@ _ENDS = frames.END_HEADERS | frames.END_STREAM
 class Outgoing:
     """events: where what was sent is told. paused: the transport takes nothing for now; what is queued waits.
 
-    unread: bytes of frames that no window holds back, written since it takes nothing. data_sent: since it was set to
-    False.
+    unread: bytes of frames that no window holds back, written since it takes nothing.
     """
 
     def __init__(self, events: list[Event]) -> None:
@@ -43,7 +42,6 @@ class Outgoing:
         self._waiting: OrderedDict[int, SendStream] = OrderedDict()
         self.paused = False
         self.unread = 0
-        self.data_sent = False
         # That we keep no table for compression: whether it was asked for, and whether it was said.
         self._table_shrunk, self._table_announced = False, True
 
@@ -79,7 +77,6 @@ class Outgoing:
             self.end(sender, OK_TRAILERS)
             return
         self._window -= size
-        self.data_sent = True
         stream_id = sender.stream_id
         self._size += _ANSWER_BYTES + len(message)
         self._parts += (
@@ -143,7 +140,6 @@ class Outgoing:
             self._put(*sender.next_frame(min(self._window, self.frame_bytes, FRAME_BYTES)))
             sent -= sender.queued
             self._window -= sent
-            self.data_sent = True
             if not sender.queued and sender.trailers is not None:
                 self._finish(sender)
                 continue

@@ -106,22 +106,6 @@ def test_spread_over_time(name: str) -> None:
     assert ended(connection) == ""
 
 
-def test_pings_after_data() -> None:
-    """A client may send a PING with every message that it reads, as grpc-go does to measure its bandwidth; not two."""
-    connection = opened(OPEN)
-    sender = connection.streams[1].sender
-    for _ in range(2 * int(LIMITS.pings[0])):
-        connection.outgoing.message(sender, b"")
-        connection.receive(wire.ping(), 0.0)
-
-    assert ended(connection) == ""
-    for _ in range(2 * int(LIMITS.pings[0])):
-        connection.outgoing.message(sender, b"")
-        connection.receive(wire.ping() + wire.ping(), 0.0)
-
-    assert ended(connection) == "ENHANCE_YOUR_CALM"
-
-
 def test_all_calls_cancelled_at_once() -> None:
     """A client whose calls have one deadline resets all that a connection may have, which is no flood."""
     numbers_of_all = range(1, 2 * LIMITS.concurrent_streams, 2)
