@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -13,9 +15,21 @@ from tests.conformance.client_replay import Inexpressible, through
 from tests.conformance.replay import Vector, difference, streamed, unary, vectors
 from tests.server.server_process import process
 
+FOLDER = Path(__file__).parents[2]
 VECTORS = list(vectors())
 STREAMED = [one for one in VECTORS if "stream" in one.case]
-LARGEST_FILE = 300_000
+# Reasons of the checks that no unary request to a server with shared memory can have.
+OF_STREAMS, OF_SERVERS_WITHOUT = {"NOT_STREAMABLE"}, {"NOT_SERVED"}
+CHECKS = [path for name in ("losses", "tensors") for path in (FOLDER / "server/lossd_server" / name).glob("*.py")]
+
+
+def test_every_reason_has_a_vector() -> None:
+    """Each reason that a check of a request gives is that of some vector."""
+    said = {reason for path in CHECKS for reason in re.findall(r'"([A-Z]{2,}(?:_[A-Z]+)+)"', path.read_text("utf-8"))}
+    replayed = {one.case["error"]["reason"] for one in VECTORS if "error" in one.case}
+
+    assert len(said) > 10
+    assert said - replayed == OF_STREAMS | OF_SERVERS_WITHOUT
 
 
 @pytest.fixture(scope="module")

@@ -34,8 +34,8 @@ INTEGERS: dict[str, Any] = {
 
 def steps(shape: Shape, step: int, count: int, seed: int) -> Array:
     """Integers from 0 to count − 1 that go round."""
-    flat: Array = (np.arange(prod(shape)) * step + 11 * seed) % count
-    return flat.reshape(shape)
+    made: Array = ((np.arange(prod(shape)) * step + 11 * seed) % count).reshape(shape)
+    return made
 
 
 def logits(*shape: int, dtype: Any = np.float32, seed: int = 0) -> Array:
@@ -46,7 +46,8 @@ def logits(*shape: int, dtype: Any = np.float32, seed: int = 0) -> Array:
 def shares(*shape: int, dtype: Any = np.float32, seed: int = 0) -> Array:
     """Distributions along dimension 1, or 0 of a 1-D shape."""
     parts = steps(shape, 5, 7, seed) + 1
-    return (parts / parts.sum(axis=min(1, len(shape) - 1), keepdims=True)).astype(dtype)
+    found: Array = (parts / parts.sum(axis=min(1, len(shape) - 1), keepdims=True)).astype(dtype)
+    return found
 
 
 def log_probabilities(*shape: int, dtype: Any = np.float32, seed: int = 0) -> Array:
