@@ -18,8 +18,9 @@ from lossd_server.front.http2.stream_numbers import StreamNumbers
 _SIZES = {frames.RST_STREAM: 4, frames.PING: frames.PING_BYTES, frames.WINDOW_UPDATE: 4}
 # Frames of the connection, which name no stream.
 _OF_CONNECTION = frozenset({frames.SETTINGS, frames.PING, frames.GOAWAY})
-# PINGs beside each DATA frame of a client that are no flood: gRPC's libraries estimate bandwidth by them, and gRFC A8
-# lets them send two for each frame of a call. grpc-java sends one with every small answer, a thousand each second.
+# PINGs beside each DATA frame, of either side, that are no flood: gRPC's libraries estimate bandwidth by them, and gRFC
+# A8 lets them send two for each frame of a call. grpc-java and grpc-go send one with every small answer, thousands each
+# second.
 FREE_PINGS = 2
 
 
@@ -58,6 +59,7 @@ class ControlFrames:
         self.has_settings = False  # the peer's first frame
         self.settings_acknowledged = False
         self.free_pings = 0  # until the next DATA frame
+        self._data_frames = 0  # that had been sent before the last PING
         self._handlers: dict[int, Callable[[Frame], None]] = {
             frames.PRIORITY: self._priority,
             frames.RST_STREAM: self._rst_stream,
@@ -78,7 +80,7 @@ class ControlFrames:
     def handle(self, frame: Frame, now_s: float) -> None:
         """Raises ConnectionFault, StreamFault."""
         kind, stream_id = frame.kind, frame.stream_id
-        if kind == frames.PING and self.free_pings:
+        if kind == frames.PING and self._is_free():
             self.free_pings -= 1
         elif not (kind == frames.RST_STREAM and self._is_over(stream_id)):
             self._rates.get(kind, self._others).count(now_s)
@@ -149,6 +151,13 @@ class ControlFrames:
                 if stream.sender.window > frames.MOST_WINDOW_BYTES:
                     raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
                 self._outgoing.resume(stream.sender)
+
+    def _is_free(self) -> bool:
+        """Whether a PING stands beside a DATA frame."""
+        sent = self._outgoing.data_frames
+        if sent != self._data_frames:
+            self._data_frames, self.free_pings = sent, FREE_PINGS
+        return self.free_pings > 0
 
     def _ping(self, frame: Frame) -> None:
         payload = bytes(frame.payload)

@@ -135,6 +135,24 @@ def test_pings_for_bandwidth(beside: Callable[[int], bytes]) -> None:
     assert ended(connection) == "ENHANCE_YOUR_CALM"
 
 
+def test_pings_beside_a_large_answer() -> None:
+    """Two PINGs for each DATA frame of an answer are no flood either; a third is."""
+    connection = opened(OPEN, wire.window_update(0, 1 << 30), wire.window_update(1, 1 << 30))
+    sender = connection.streams[1].sender
+    connection.outgoing.head(sender)
+    for _ in range(2000):
+        connection.outgoing.message(sender, bytes(100))
+        connection.outgoing.take()
+        connection.events.clear()
+        connection.receive(wire.ping() * 2, 0.0)
+
+    assert not connection.closed
+
+    connection.receive(wire.ping() * (1 + int(LIMITS.pings[0])), 0.0)
+
+    assert ended(connection) == "ENHANCE_YOUR_CALM"
+
+
 def test_all_calls_cancelled_while_they_are_sent() -> None:
     """Of clients that send a piece of each message after its reset, as netty does, the connection goes on."""
     numbers_of_all = range(1, 2 * LIMITS.concurrent_streams, 2)
