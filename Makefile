@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: help demo test test-fronts test-interop check check-style check-types check-layers check-proto check-unasync check-signatures check-layout check-docs fuzz format unasync proto proto-baseline signatures exactness curves performance clean
+.PHONY: help demo test test-fronts test-interop check check-style check-types check-layers check-proto check-unasync check-signatures check-vectors check-layout check-docs fuzz format unasync proto proto-baseline signatures vectors exactness curves performance clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make unasync  generate the blocking client from the asynchronous one"
 	@echo "make proto    generate client/lossd/v1 from proto/"
 	@echo "make signatures    generate the clients' methods from tools/signatures"
+	@echo "make vectors  generate tests/vectors, which clients of every language replay"
 	@echo "make exactness, make curves    make the tables and pictures of docs/ anew"
 	@echo "make performance               measure lossd beside its peers, write docs/performance.md"
 	@echo "make clean    remove .venv and everything made"
@@ -46,7 +47,7 @@ test-interop: .venv/dev .venv/interop
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --makefile tests/interop/Makefile OUT=build/interop PYTHON=$(BIN)/python
 	@$(BIN)/python -m pytest --quiet tests/interop $$(cat .venv/interop) $(PYTEST)
 
-check: check-style check-types check-layers check-proto check-unasync check-signatures check-layout check-docs
+check: check-style check-types check-layers check-proto check-unasync check-signatures check-vectors check-layout check-docs
 
 check-style: .venv/dev
 	$(BIN)/ruff check
@@ -67,6 +68,9 @@ check-unasync: .venv/dev
 	$(BIN)/python tools/unasync.py --check
 check-signatures: .venv/made
 	PYTHONPATH=tools $(BIN)/python -m signatures --check
+
+check-vectors: .venv/dev
+	PYTHONPATH=.:tools $(BIN)/python -m vectors --check
 
 check-layout: .venv/made
 	$(BIN)/python tools/lengths.py
@@ -97,6 +101,9 @@ proto-baseline: .venv/dev
 
 signatures: .venv/made
 	PYTHONPATH=tools $(BIN)/python -m signatures
+
+vectors: .venv/dev
+	@PYTHONPATH=.:tools $(BIN)/python -m vectors
 
 exactness: .venv/dev
 	@PYTHONPATH=.:tools $(BIN)/python -m exactness
