@@ -6,7 +6,7 @@ import { InvalidArgument, shown } from "./errors.js";
 
 const DEFAULT_PORT = 50051;
 const FORMS = `host:port, host (port ${DEFAULT_PORT}), [IPv6]:port, dns:///name:port or unix:path`;
-const HOST = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?)(?::([0-9]{1,5}))?$/;
+const HOST = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?)(?::([0-9]{1,5}))?$/;
 // A pair with the server's, whose least accepted interval must not be longer, or it answers GOAWAY too_many_pings.
 const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;

@@ -90,7 +90,7 @@ function inBlocks(call: Call, limits: Limits): Plan | string {
   if (limits.maxItemBytes === 0) return "this server has no Stream";
   const axis = rowAxis(call);
   if (axis === 0) return "input is one row, and only whole rows are sent";
-  if (input.bytes.length === 0) return "input is empty";
+  if (items === 0) return "input has no items";
   const streamed = [...call.operands.keys()].filter((name) => name === "input" || isCut(call, name, axis, limits));
   const request = sum(streamed.map((name) => call.operands.get(name)!.itemBytes));
   if (request > limits.maxItemBytes) {

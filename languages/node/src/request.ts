@@ -44,15 +44,6 @@ export const METHODS: Readonly<Record<Verb, Method>> = {
   logSigmoid: activation(FUNCTION.log_sigmoid, "dim"),
 };
 
-// What may stand for a Kind, by method and option.
-const OF_INPUT = ["logits", "log_probabilities", "probabilities", "counts"];
-const KINDS: Readonly<Record<string, readonly string[]>> = {
-  "entropy.kind": ["probabilities", "logits", "counts"],
-  "crossEntropy.kind": OF_INPUT,
-  "crossEntropy.targetKind": ["indices", "probabilities", "counts"],
-  "klDivergence.kind": OF_INPUT,
-  "klDivergence.targetKind": OF_INPUT,
-};
 export const CALL_OPTIONS = ["signal", "timeoutMs", "transport"];
 const INT64 = 2n ** 63n;
 
@@ -82,13 +73,13 @@ export function build(verb: Verb, operands: readonly unknown[], options: object 
     if (field === undefined) throw unknown(verb, option);
     if (value === undefined || value === null) continue;
     if (field.message !== undefined) taken.set(field.name, take(wireName(option), value));
-    else fields[field.name] = written(verb, option, field, value);
+    else fields[field.name] = written(option, field, value);
   }
   const gradients = ((fields["gradients"] ?? []) as number[]).map((number) => nameOf(contract.Gradient, number));
   return { verb, method, fields, operands: taken, gradients };
 }
 
-/** The request's message; `elements` of false leaves the tensors of those names to come in blocks. */
+/** The request's message. streamed: the tensors whose elements come in blocks. */
 export function message(call: Call, streamed: readonly string[] = []): object {
   const made: Record<string, unknown> = { ...call.fields };
   for (const [name, { dtype, shape, bytes }] of call.operands) {
@@ -121,7 +112,7 @@ export function optionNames(verb: Verb): string[] {
 
 /** An option as the wire names it: "label_smoothing". */
 export function wireName(option: string): string {
-  return option.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  return option === "grad" ? "gradients" : option.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 export function entries(options: unknown): [string, unknown][] {
@@ -146,7 +137,7 @@ function unknown(verb: Verb, option: string): InvalidArgument {
   return new InvalidArgument(`${verb} has no option ${shown(option)}${hint}`, { field: option, reason: "UNKNOWN_OPTION" });
 }
 
-function written(verb: Verb, option: string, field: Field, value: unknown): unknown {
+function written(option: string, field: Field, value: unknown): unknown {
   if (field.type === "double") {
     if (typeof value !== "number") throw refused(option, value, "must be a number, not", "WRONG_TYPE");
     return value;
@@ -157,12 +148,12 @@ function written(verb: Verb, option: string, field: Field, value: unknown): unkn
     }
     return value;
   }
-  const names = KINDS[`${verb}.${option}`] ?? Object.keys(field.values!);
+  const names = Object.keys(field.values!);
   if (option === "grad" && typeof value === "boolean") return value ? [contract.Gradient.input] : [];
   const also = option === "grad" ? ["true", "false"] : [];
   if (!field.repeated) return enumeration(option, field, names, also, value);
   const values = Array.isArray(value) ? (value as unknown[]) : [value];
-  return [...new Set(values.map((one) => enumeration(option, field, names, also, one)))];
+  return values.map((one) => enumeration(option, field, names, also, one));
 }
 
 function enumeration(option: string, field: Field, names: readonly string[], also: readonly string[], value: unknown): number {

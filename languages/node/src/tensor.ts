@@ -74,11 +74,9 @@ export function tensor<A extends TypedArray>(
   shape: readonly number[],
   ...dtype: A extends Uint16Array ? [dtype: DTypeOf<A>] : [dtype?: DTypeOf<A>]
 ): Tensor<A> {
-  const dtypes = DTYPES[tag(data)];
-  if (dtypes === undefined) throw refused("tensor", data);
-  const made = { dtype: dtype[0] ?? (isNamed(data) ? ("" as DType) : dtypes[0]!), shape: [...shape], data };
-  take("tensor", made);
-  return made;
+  const made = { dtype: dtype[0] ?? meant(data), shape, data };
+  const { shape: sizes } = take("tensor", made);
+  return { ...made, dtype: made.dtype!, shape: [...sizes] };
 }
 
 /** `value` as the operand `field`, or InvalidArgument. */
@@ -87,11 +85,11 @@ export function take(field: string, value: unknown): Operand {
   const { dtype, shape, data } = bare ? { dtype: undefined, shape: undefined, data: value } : (value ?? {}) as Partial<Tensor>;
   const dtypes = DTYPES[tag(data)];
   if (!ArrayBuffer.isView(data) || dtypes === undefined) throw refused(field, value);
-  const name = bare && !isNamed(data) ? dtypes[0] : dtype;
+  const name = bare ? meant(data) : dtype;
   if (name === undefined || !dtypes.includes(name)) {
     throw new InvalidArgument(
-      `${field} is a ${tag(data)}, whose dtype must be named: ${dtypes.map(shown).join(" or ")}, not ${shown(name)}`,
-      { field, reason: "DTYPE_NOT_TAKEN", metadata: { dtype: String(name) } },
+      `${field} is a ${tag(data)}: its dtype must be ${dtypes.map(shown).join(" or ")}, not ${shown(name)}`,
+      { field, reason: NAMES.has(DataType[name!]) ? "DTYPE_NOT_TAKEN" : "UNKNOWN_ENUM", metadata: { dtype: String(name) } },
     );
   }
   const length = (data as TypedArray).length;
@@ -139,18 +137,19 @@ function copied(bytes: Uint8Array): Uint8Array {
 
 function checkedShape(field: string, shape: unknown): readonly number[] {
   const sizes = Array.isArray(shape) ? (shape as unknown[]) : [NaN];
-  if (sizes.length > MOST_DIMENSIONS || !sizes.every((size) => Number.isSafeInteger(size) && (size as number) >= 0)) {
+  const isLong = sizes.length > MOST_DIMENSIONS;
+  if (isLong || !sizes.every((size) => Number.isSafeInteger(size) && (size as number) >= 0)) {
     throw new InvalidArgument(
-      `${field} has the shape ${shown(shape)}: it must be at most ${MOST_DIMENSIONS} whole numbers, none negative`,
-      { field, reason: "INVALID_SHAPE", metadata: { shape: shown(shape) } },
+      `${field} has the shape ${shown(shape)}: it must be an array of at most ${MOST_DIMENSIONS} whole numbers, none negative`,
+      { field, reason: isLong ? "RANK_TOO_LARGE" : "INVALID_SHAPE", metadata: { shape: shown(shape) } },
     );
   }
   return sizes as number[];
 }
 
 // A Uint16Array's numbers are no dtype of the wire: whose bits they are must be said.
-function isNamed(data: unknown): boolean {
-  return tag(data) === "Uint16Array";
+function meant(data: unknown): DType | undefined {
+  return tag(data) === "Uint16Array" ? undefined : DTYPES[tag(data)]?.[0];
 }
 
 function tag(data: unknown): string {

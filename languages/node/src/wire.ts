@@ -276,7 +276,9 @@ class Reader {
 
   bytes(end: number): Buffer {
     const stop = this.delimited(end);
-    return this.#bytes.subarray(this.#after(stop - this.at, end) - (stop - this.at), stop) as Buffer;
+    const start = this.at;
+    this.at = stop;
+    return this.#bytes.subarray(start, stop) as Buffer;
   }
 
   skip(wireType: number, end: number): void {
