@@ -20,6 +20,7 @@ export class Connection {
   readonly #grpc: GrpcClient;
   readonly #calls = new Set<Call>();
   #info: Promise<GetServerInfoResponse> | undefined;
+  #cause: string | undefined; // why the last attempt to connect failed
   #closed = false;
 
   constructor(readonly address: string, readonly settings: Settings) {
@@ -73,10 +74,10 @@ export class Connection {
     if (this.#closed) return closed();
     let error = fromCall(failure, this.address);
     if (error instanceof DeadlineExceeded && error.onTheWay && !this.#isReady()) {
-      error = this.#unreachable("NOT_CONNECTED", failure);
+      error = this.#unreachable(this.#cause ?? "NOT_CONNECTED", failure);
     } else if (error.onTheWay && (error instanceof Unavailable || error instanceof NotServed)) {
-      const cause = CAUSES.find(([words]) => words.test(failure.details));
-      if (cause !== undefined) error = this.#unreachable(cause[1], failure);
+      this.#cause = CAUSES.find(([words]) => words.test(failure.details))?.[1];
+      if (this.#cause !== undefined) error = this.#unreachable(this.#cause, failure);
     } else {
       this.lifetime.reached = true;
     }
