@@ -7,10 +7,10 @@ import { Connection, read } from "./connection.js";
 import { didYouMean, InvalidArgument, LossdError, shown } from "./errors.js";
 import { checkedMapping, mapped } from "./map.js";
 import type {
-  Activation, CallOptions, ElementOptions, Gradients, Item, MapOptions, Options, Reduction, Result, ResultOf, SoftmaxOptions, Verb,
+  Activation, CallOptions, ElementOptions, Gradients, Item, Mapped, MapOptions, Only, Options, Reduction, Result, SoftmaxOptions, Verb,
 } from "./options.js";
-import { BLOCK_BYTES, isSmall, limitsOf, plan } from "./plan.js";
-import { build, entries, message, refused, unknownValue } from "./request.js";
+import { BLOCK_BYTES, checkedTransport, isSmall, limitsOf, plan } from "./plan.js";
+import { build, entries, message, refused } from "./request.js";
 import { checkedMs, Retry } from "./retry.js";
 import { fromResponse } from "./result.js";
 import { type ServerInfo, serverInfo } from "./server-info.js";
@@ -19,7 +19,6 @@ import type { Tensor, TensorLike, TypedArray } from "./tensor.js";
 
 const DEFAULT_SERVER = "127.0.0.1:50051";
 const LARGEST_BYTES = 2 ** 31 - 1;
-const TRANSPORTS = ["auto", "unary", "stream"];
 
 export interface ClientOptions extends Identity {
   /** Milliseconds of a call that names none; of one that streams, without progress. 60,000 by default. */
@@ -132,16 +131,12 @@ export class Client {
    * `window` of them, and 64 MiB, ahead; their arrays may be changed once the next one is read. Leaving the loop
    * cancels what is under way.
    */
-  map<V extends Verb, const R extends Reduction = V extends "selfInformation" ? "none" : "mean", const G extends Gradients = false>(
-    verb: V, items: Iterable<Item<V>> | AsyncIterable<Item<V>>, options: MapOptions & { errors: "yield" } & Omit<Options<R, G>[V], keyof CallOptions>,
-  ): AsyncGenerator<ResultOf<V, R, G> | LossdError, void, undefined>;
-  map<V extends Verb, const R extends Reduction = V extends "selfInformation" ? "none" : "mean", const G extends Gradients = false>(
-    verb: V, items: Iterable<Item<V>> | AsyncIterable<Item<V>>, options?: MapOptions & Omit<Options<R, G>[V], keyof CallOptions>,
-  ): AsyncGenerator<ResultOf<V, R, G>, void, undefined>;
-  map(verb: Verb, items: Iterable<unknown> | AsyncIterable<unknown>, options?: MapOptions): AsyncGenerator<never, void, undefined> {
+  map<V extends Verb, const O extends Options[V] & MapOptions = {}>(
+    verb: V, items: Iterable<Item<V>> | AsyncIterable<Item<V>>, options?: Only<O, keyof Options[V] | keyof MapOptions>,
+  ): AsyncGenerator<Mapped<V, O>, void, undefined> {
     const mapping = checkedMapping(verb, items, options);
-    const timeoutMs = checkedMs("timeoutMs", options?.timeoutMs ?? this.#timeoutMs);
-    return mapped(this.#connection, mapping, timeoutMs, this.#blockBytes) as AsyncGenerator<never, void, undefined>;
+    const timeoutMs = checkedMs("timeoutMs", mapping.timeoutMs ?? this.#timeoutMs);
+    return mapped(this.#connection, mapping, timeoutMs, this.#blockBytes) as AsyncGenerator<Mapped<V, O>, void, undefined>;
   }
 
   /** What the server says of itself: its version, device, limits and statistics. */
@@ -162,8 +157,7 @@ export class Client {
   async #evaluate(verb: Verb, operands: readonly unknown[], options: CallOptions | undefined): Promise<Result> {
     const startMs = performance.now();
     const call = build(verb, operands, options);
-    const transport = options?.transport ?? "auto";
-    if (!TRANSPORTS.includes(transport)) throw unknownValue("transport", transport, TRANSPORTS);
+    const transport = checkedTransport(options?.transport);
     const timeoutMs = checkedMs("timeoutMs", options?.timeoutMs ?? this.#timeoutMs);
     const signal = options?.signal;
     const retry = new Retry(timeoutMs, this.#connection.lifetime, true);

@@ -2,8 +2,8 @@
 
 import type { Connection } from "./connection.js";
 import { LossdError } from "./errors.js";
-import type { MapOptions, Result, Verb } from "./options.js";
-import { isSmall, type Limits, limitsOf, plan } from "./plan.js";
+import type { CallOptions, MapOptions, Result, Verb } from "./options.js";
+import { checkedTransport, isSmall, type Limits, limitsOf, plan } from "./plan.js";
 import { build, type Call, CALL_OPTIONS, entries, message, METHODS, refused, unknownValue } from "./request.js";
 import { Retry } from "./retry.js";
 import { Evaluation, Session } from "./session.js";
@@ -12,7 +12,6 @@ import type { Tensor } from "./tensor.js";
 const WINDOW = 1024;
 // Bytes of the items under way, one of them excepted: memory is bounded whatever an item weighs.
 const WINDOW_BYTES = 64 << 20;
-const OWN_OPTIONS = ["errors", "window"];
 
 type Items = Iterable<unknown> | AsyncIterable<unknown>;
 
@@ -23,14 +22,16 @@ export interface Mapping {
   readonly shared: object;
   readonly yields: boolean;
   readonly window: number;
+  readonly transport: string;
   readonly signal: AbortSignal | undefined;
+  readonly timeoutMs: number | undefined;
 }
 
 /** The arguments of `map`, or InvalidArgument. */
-export function checkedMapping(verb: Verb, items: Items, options: MapOptions | undefined): Mapping {
+export function checkedMapping(verb: Verb, items: Items, options: (MapOptions & CallOptions) | undefined): Mapping {
   if (!Object.hasOwn(METHODS, verb)) throw unknownValue("verb", verb, Object.keys(METHODS));
-  const given = Object.fromEntries(entries(options)) as MapOptions;
-  const { errors = "raise", window = WINDOW, signal } = given;
+  const given: MapOptions & CallOptions = Object.fromEntries(entries(options));
+  const { errors = "raise", window = WINDOW, signal, timeoutMs, transport, ...shared } = given;
   if (errors !== "raise" && errors !== "yield") throw unknownValue("errors", errors, ["raise", "yield"]);
   if (!Number.isSafeInteger(window) || window < 1) {
     throw refused("window", window, "must be a whole number from 1 on, not", "OPTION_OUT_OF_RANGE");
@@ -39,16 +40,13 @@ export function checkedMapping(verb: Verb, items: Items, options: MapOptions | u
   if (typeof from?.[Symbol.asyncIterator] !== "function" && typeof from?.[Symbol.iterator] !== "function") {
     throw refused("items", items, "must be an iterable, not", "WRONG_TYPE");
   }
-  const shared = Object.fromEntries(
-    Object.entries(given).filter(([name]) => ![...OWN_OPTIONS, "signal", "timeoutMs"].includes(name)),
-  );
-  return { verb, items, shared, yields: errors === "yield", window, signal };
+  return { verb, items, shared, yields: errors === "yield", window, transport: checkedTransport(transport), signal, timeoutMs };
 }
 
 export async function* mapped(
   connection: Connection, mapping: Mapping, timeoutMs: number, blockBytes: number,
 ): AsyncGenerator<Result | Tensor | LossdError> {
-  const { verb, items, shared, yields, window, signal } = mapping;
+  const { verb, items, yields, window, signal } = mapping;
   const retry = new Retry(timeoutMs, connection.lifetime, false);
   const limits = limitsOf(await connection.info(retry, signal), connection.settings.maxResponseBytes, blockBytes);
   const session = new Session(connection, retry, signal);
@@ -68,7 +66,7 @@ export async function* mapped(
       isExhausted = true;
       return;
     }
-    const one = evaluation(verb, next.value, shared, limits);
+    const one = evaluation(mapping, next.value, limits);
     waiting.push(one);
     if (one instanceof LossdError) return;
     bytes += one.size;
@@ -122,10 +120,9 @@ export async function* mapped(
 }
 
 /** An item on its way, its numbers taken: the caller may change its arrays from now on. */
-function evaluation(verb: Verb, item: unknown, shared: object, limits: Limits): Evaluation | LossdError {
+function evaluation({ verb, shared, transport }: Mapping, item: unknown, limits: Limits): Evaluation | LossdError {
   try {
     const call = called(verb, item, shared);
-    const transport = "auto";
     const cut = isSmall(call, transport, limits.maxResponseBytes) ? undefined : plan(call, transport, limits);
     if (cut === undefined) return new Evaluation(call, undefined, call.method.request.encode(message(call)));
     const operands = new Map([...call.operands].map(([name, one]) => [name, { ...one, bytes: Uint8Array.from(one.bytes) }]));

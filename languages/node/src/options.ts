@@ -5,6 +5,7 @@
  */
 
 import type * as contract from "./contract.js";
+import type { LossdError } from "./errors.js";
 import type { TensorLike, Tensor, TypedArray } from "./tensor.js";
 
 export type Kind = "logits" | "log_probabilities" | "probabilities" | "counts";
@@ -171,22 +172,28 @@ export interface Timing {
   readonly totalMs: number;
 }
 
-/** A verb's result: an activation's is its value alone. */
-export type ResultOf<V extends Verb, R = Reduction, G = Gradients> = V extends Activation ? Tensor : Result<R, G>;
+/** What `map` gives for each item: a result, of an activation its value; with errors: "yield" perhaps an error. */
+export type Mapped<V extends Verb, O> =
+  | (V extends Activation ? Tensor : Result<
+      O extends { reduction: infer R } ? R : V extends "selfInformation" ? "none" : "mean",
+      O extends { grad: infer G } ? G : false
+    >)
+  | (O extends { errors: infer E } ? ("yield" extends E ? LossdError : never) : never);
+
+/** `O`, which has no names but `K`. */
+export type Only<O, K> = O & { readonly [N in Exclude<keyof O, K>]: never };
 
 /** An item of `map`: its tensors in order, or by name with options of its own; or its only tensor. */
 export type Item<V extends Verb> =
   | (V extends "entropy" | "selfInformation" | Activation ? TensorLike | readonly [TensorLike] : readonly [TensorLike, TensorLike])
   | ({ readonly input: TensorLike; readonly target?: TensorLike } & Omit<Options[V], keyof CallOptions>);
 
+/** Beside the options of all items. timeoutMs is without progress here. */
 export interface MapOptions {
   /** "raise" (the default) ends the iteration at an item that failed; "yield" gives its LossdError and goes on. */
   errors?: "raise" | "yield" | undefined;
   /** Items that are read ahead of the results: 1024 by default. */
   window?: number | undefined;
-  signal?: AbortSignal | undefined;
-  /** Milliseconds without progress. */
-  timeoutMs?: number | undefined;
 }
 
 // A field of the contract that has no option here, or the reverse, does not compile.

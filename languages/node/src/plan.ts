@@ -6,7 +6,7 @@
 
 import { DataType, type GetServerInfoResponse, Kind, Output, Reduction } from "./contract.js";
 import { InvalidArgument, TooLarge } from "./errors.js";
-import { type Call, isReduced, message, tensorBytes } from "./request.js";
+import { type Call, isReduced, message, tensorBytes, unknownValue } from "./request.js";
 import { elementBytes, type Operand } from "./tensor.js";
 
 // Up to here a call goes in one message, and the server is not even asked for its limits.
@@ -46,6 +46,14 @@ export function limitsOf(info: GetServerInfoResponse, maxResponseBytes: number, 
     maxResponseBytes: Math.min(info.limits?.maxMessageBytes || Infinity, maxResponseBytes),
     blockBytes,
   };
+}
+
+/** The option as one of the three, or InvalidArgument. */
+export function checkedTransport(transport: unknown): string {
+  const known = ["auto", "unary", "stream"];
+  const asked = transport ?? "auto";
+  if (typeof asked !== "string" || !known.includes(asked)) throw unknownValue("transport", asked, known);
+  return asked;
 }
 
 /** Whether the call goes in one message whatever the server is. */

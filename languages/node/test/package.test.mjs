@@ -30,10 +30,10 @@ function compiled(...names) {
   return run(path.join(HERE, "../node_modules/.bin/tsc"), "--project", ".");
 }
 
-test("the package has its code, its types and the protos, and nothing else", () => {
+test("the package has its code, its types, the protos and the licence, and nothing else", () => {
   const kinds = files.map((name) => name.replace(/^(dist|proto)\/.*?(\.d\.ts|\.d\.mts|\.js|\.mjs|\.proto)$/, "$1/*$2"));
 
-  assert.deepEqual([...new Set(kinds)].sort(), ["README.md", "dist/*.d.mts", "dist/*.d.ts", "dist/*.js", "dist/*.mjs", "package.json", "proto/*.proto"]);
+  assert.deepEqual([...new Set(kinds)].sort(), ["LICENSE", "README.md", "dist/*.d.mts", "dist/*.d.ts", "dist/*.js", "dist/*.mjs", "package.json", "proto/*.proto"]);
 });
 
 test("import and require give the same objects", () => {
