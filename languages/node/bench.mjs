@@ -15,12 +15,17 @@ for (const concurrency of [1, 32]) {
     const endMs = startMs + (measured ? Number(seconds) : 1) * 1000;
     const cpu = process.cpuUsage();
     let calls = 0;
-    await Promise.all(Array.from({ length: concurrency }, async () => {
-      for (; performance.now() < endMs; calls++) await client.crossEntropy(x, y);
-    }));
+    await Promise.all(
+      Array.from({ length: concurrency }, async () => {
+        for (; performance.now() < endMs; calls++) await client.crossEntropy(x, y);
+      }),
+    );
     const tookS = (performance.now() - startMs) / 1000;
     const { user, system } = process.cpuUsage(cpu);
-    if (measured) console.log(`crossEntropy (8, 16), ${concurrency} at once: ${(calls / tookS).toFixed(0)} calls/s, ${((user + system) / calls).toFixed(0)} µs of this process each`);
+    if (measured)
+      console.log(
+        `crossEntropy (8, 16), ${concurrency} at once: ${(calls / tookS).toFixed(0)} calls/s, ${((user + system) / calls).toFixed(0)} µs of this process each`,
+      );
   }
 }
 
@@ -32,7 +37,7 @@ for (let round = 0; round < 6; round++) {
   const startMs = performance.now();
   let count = 0;
   for await (const _ of client.map("crossEntropy", items(30_000))) count++;
-  if (round > 0) rates.push(count / (performance.now() - startMs) * 1000);
+  if (round > 0) rates.push((count / (performance.now() - startMs)) * 1000);
 }
 console.log(`map of (8, 16): ${median(rates).toFixed(0)} items/s (median of 5 rounds of 30,000)`);
 
@@ -47,6 +52,8 @@ for (const grad of [false, true]) {
     if (round > 0) rounds.push((performance.now() - startMs) / 1000);
   }
   const bytes = large.data.byteLength * (grad ? 2 : 1);
-  console.log(`stream of (${n}, ${c}), 200 MB, ${grad ? "and the gradient back" : "loss only"}: ${(median(rounds) * 1000).toFixed(0)} ms, ${(bytes / median(rounds) / 1e9).toFixed(2)} GB/s (median of 5)`);
+  console.log(
+    `stream of (${n}, ${c}), 200 MB, ${grad ? "and the gradient back" : "loss only"}: ${(median(rounds) * 1000).toFixed(0)} ms, ${(bytes / median(rounds) / 1e9).toFixed(2)} GB/s (median of 5)`,
+  );
 }
 client.close();

@@ -43,7 +43,9 @@ export function checkedAddress(address: unknown): string {
 
 function refused(address: unknown, what: string): InvalidArgument {
   return new InvalidArgument(`address = ${shown(address)} ${what}. An address is ${FORMS}`, {
-    field: "address", reason: "MALFORMED_ADDRESS", metadata: { value: shown(address) },
+    field: "address",
+    reason: "MALFORMED_ADDRESS",
+    metadata: { value: shown(address) },
   });
 }
 
@@ -57,19 +59,30 @@ export function channelCredentials(address: string, identity: Identity): Channel
   const { ca, cert, key, token } = identity;
   const tls = identity.tls ?? ca !== undefined;
   if (!tls && (ca ?? cert ?? key) !== undefined) {
-    throw new InvalidArgument("tls is false, and ca, cert or key are given: they are for TLS", { field: "tls", reason: "CONTRADICTION" });
+    throw new InvalidArgument("tls is false, and ca, cert or key are given: they are for TLS", {
+      field: "tls",
+      reason: "CONTRADICTION",
+    });
   }
   if ((cert === undefined) !== (key === undefined)) {
-    throw new InvalidArgument("cert and key belong together: give both", { field: cert === undefined ? "cert" : "key", reason: "MISSING_FIELD" });
+    throw new InvalidArgument("cert and key belong together: give both", {
+      field: cert === undefined ? "cert" : "key",
+      reason: "MISSING_FIELD",
+    });
   }
   if (token !== undefined && !/^[!-~]+$/.test(token)) {
     throw new InvalidArgument("token must be of visible ASCII characters", { field: "token", reason: "WRONG_TYPE" });
   }
   if (token !== undefined && !tls && !isLocal(address)) {
-    throw new InvalidArgument(`a token goes to ${address} by TLS only: give a ca, or tls: true`, { field: "token", reason: "TOKEN_WITHOUT_TLS" });
+    throw new InvalidArgument(`a token goes to ${address} by TLS only: give a ca, or tls: true`, {
+      field: "token",
+      reason: "TOKEN_WITHOUT_TLS",
+    });
   }
   if (!tls) return credentials.createInsecure();
-  const [roots, privateKey, chain] = [ca, key, cert].map((pem) => (pem === undefined ? null : Buffer.from(pem as string)));
+  const [roots, privateKey, chain] = [ca, key, cert].map((pem) =>
+    pem === undefined ? null : Buffer.from(pem as string),
+  );
   return credentials.createSsl(roots, privateKey, chain);
 }
 

@@ -5,16 +5,29 @@ import { endianness } from "node:os";
 import { checkedAddress, type Identity } from "./address.js";
 import { Connection, read } from "./connection.js";
 import { didYouMean, InvalidArgument, LossdError, shown } from "./errors.js";
+import { Evaluation } from "./evaluation.js";
 import { checkedMapping, mapped } from "./map.js";
 import type {
-  Activation, CallOptions, ElementOptions, Gradients, Item, Mapped, MapOptions, Only, Options, Reduction, Result, SoftmaxOptions, Verb,
+  Activation,
+  CallOptions,
+  ElementOptions,
+  Gradients,
+  Item,
+  Mapped,
+  MapOptions,
+  Only,
+  Options,
+  Reduction,
+  Result,
+  SoftmaxOptions,
+  Verb,
 } from "./options.js";
 import { BLOCK_BYTES, checkedTransport, isSmall, limitsOf, plan } from "./plan.js";
 import { build, entries, message, refused } from "./request.js";
 import { checkedMs, Retry } from "./retry.js";
 import { fromResponse } from "./result.js";
 import { type ServerInfo, serverInfo } from "./server-info.js";
-import { Evaluation, Session } from "./session.js";
+import { Session } from "./session.js";
 import type { Tensor, TensorLike, TypedArray } from "./tensor.js";
 
 const DEFAULT_SERVER = "127.0.0.1:50051";
@@ -30,7 +43,17 @@ export interface ClientOptions extends Identity {
   /** About what a block of a stream has; 1.25 MiB by default. */
   blockBytes?: number | undefined;
 }
-const CLIENT_OPTIONS = ["timeoutMs", "connectTimeoutMs", "maxResponseBytes", "blockBytes", "tls", "ca", "cert", "key", "token"];
+const CLIENT_OPTIONS = [
+  "timeoutMs",
+  "connectTimeoutMs",
+  "maxResponseBytes",
+  "blockBytes",
+  "tls",
+  "ca",
+  "cert",
+  "key",
+  "token",
+];
 
 export class Client {
   readonly #connection: Connection;
@@ -40,14 +63,25 @@ export class Client {
   /** address: LOSSD_SERVER, or 127.0.0.1:50051, where there is none. Connects at the first call. */
   constructor(address?: string, options?: ClientOptions) {
     if (endianness() !== "LE") {
-      throw new LossdError("this host is big-endian, and lossd's tensors are little-endian: this client does not convert them");
+      throw new LossdError(
+        "this host is big-endian, and lossd's tensors are little-endian: this client does not convert them",
+      );
     }
     for (const [name] of entries(options)) {
       if (!CLIENT_OPTIONS.includes(name)) {
-        throw new InvalidArgument(`Client has no option ${shown(name)}${didYouMean(name, CLIENT_OPTIONS)}`, { field: name, reason: "UNKNOWN_OPTION" });
+        throw new InvalidArgument(`Client has no option ${shown(name)}${didYouMean(name, CLIENT_OPTIONS)}`, {
+          field: name,
+          reason: "UNKNOWN_OPTION",
+        });
       }
     }
-    const { timeoutMs = 60_000, connectTimeoutMs = 5_000, maxResponseBytes = LARGEST_BYTES, blockBytes = BLOCK_BYTES, ...identity } = options ?? {};
+    const {
+      timeoutMs = 60_000,
+      connectTimeoutMs = 5_000,
+      maxResponseBytes = LARGEST_BYTES,
+      blockBytes = BLOCK_BYTES,
+      ...identity
+    } = options ?? {};
     this.#timeoutMs = checkedMs("timeoutMs", timeoutMs);
     this.#blockBytes = checkedBytes("blockBytes", blockBytes);
     this.#connection = new Connection(checkedAddress(address ?? (process.env["LOSSD_SERVER"] || DEFAULT_SERVER)), {
@@ -59,49 +93,61 @@ export class Client {
 
   /** Shannon entropy of every row: H = −Σ p·log p. */
   entropy<A extends TypedArray, const R extends Reduction = "mean", const G extends Gradients = false>(
-    input: TensorLike<A>, options?: Options<R, G>["entropy"],
+    input: TensorLike<A>,
+    options?: Options<R, G>["entropy"],
   ): Promise<Result<R, G, A>> {
     return this.#evaluate("entropy", [input], options) as Promise<Result<R, G, A>>;
   }
 
   /** −log softmax(x)[y] of every row: logits (N, C, …), and class indices (N, …) or distributions (N, C, …). */
   crossEntropy<A extends TypedArray, const R extends Reduction = "mean", const G extends Gradients = false>(
-    input: TensorLike<A>, target: TensorLike, options?: Options<R, G>["crossEntropy"],
+    input: TensorLike<A>,
+    target: TensorLike,
+    options?: Options<R, G>["crossEntropy"],
   ): Promise<Result<R, G, A>> {
     return this.#evaluate("crossEntropy", [input, target], options) as Promise<Result<R, G, A>>;
   }
 
   /** −[t·ln p + (1−t)·ln(1−p)] of every element: probabilities, and a target of their shape. */
   bce<A extends TypedArray, const R extends Reduction = "mean", const G extends Gradients = false>(
-    input: TensorLike<A>, target: TensorLike, options?: Options<R, G>["bce"],
+    input: TensorLike<A>,
+    target: TensorLike,
+    options?: Options<R, G>["bce"],
   ): Promise<Result<R, G, A>> {
     return this.#evaluate("bce", [input, target], options) as Promise<Result<R, G, A>>;
   }
 
   /** The same from logits. */
   bceWithLogits<A extends TypedArray, const R extends Reduction = "mean", const G extends Gradients = false>(
-    input: TensorLike<A>, target: TensorLike, options?: Options<R, G>["bceWithLogits"],
+    input: TensorLike<A>,
+    target: TensorLike,
+    options?: Options<R, G>["bceWithLogits"],
   ): Promise<Result<R, G, A>> {
     return this.#evaluate("bceWithLogits", [input, target], options) as Promise<Result<R, G, A>>;
   }
 
   /** p·(ln p − ln q) of every element: ln q is the input, p the target. */
-  klDivergence<A extends TypedArray, const R extends Reduction | "batchmean" = "mean", const G extends Gradients = false>(
-    input: TensorLike<A>, target: TensorLike, options?: Options<R, G>["klDivergence"],
-  ): Promise<Result<R, G, A>> {
+  klDivergence<
+    A extends TypedArray,
+    const R extends Reduction | "batchmean" = "mean",
+    const G extends Gradients = false,
+  >(input: TensorLike<A>, target: TensorLike, options?: Options<R, G>["klDivergence"]): Promise<Result<R, G, A>> {
     return this.#evaluate("klDivergence", [input, target], options) as Promise<Result<R, G, A>>;
   }
 
   /** −u[y] of every row: log-probabilities (N, C, …), and class indices (N, …). */
   nll<A extends TypedArray, const R extends Reduction = "mean", const G extends Gradients = false>(
-    input: TensorLike<A>, target: TensorLike, options?: Options<R, G>["nll"],
+    input: TensorLike<A>,
+    target: TensorLike,
+    options?: Options<R, G>["nll"],
   ): Promise<Result<R, G, A>> {
     return this.#evaluate("nll", [input, target], options) as Promise<Result<R, G, A>>;
   }
 
   /** −log p of every element; not reduced by default. */
   selfInformation<A extends TypedArray, const R extends Reduction = "none", const G extends Gradients = false>(
-    input: TensorLike<A>, options?: Options<R, G>["selfInformation"],
+    input: TensorLike<A>,
+    options?: Options<R, G>["selfInformation"],
   ): Promise<Result<R, G, A>> {
     return this.#evaluate("selfInformation", [input], options) as Promise<Result<R, G, A>>;
   }
@@ -132,16 +178,26 @@ export class Client {
    * cancels what is under way.
    */
   map<V extends Verb, const O extends Options[V] & MapOptions = {}>(
-    verb: V, items: Iterable<Item<V>> | AsyncIterable<Item<V>>, options?: Only<O, keyof Options[V] | keyof MapOptions>,
+    verb: V,
+    items: Iterable<Item<V>> | AsyncIterable<Item<V>>,
+    options?: Only<O, keyof Options[V] | keyof MapOptions>,
   ): AsyncGenerator<Mapped<V, O>, void, undefined> {
     const mapping = checkedMapping(verb, items, options);
     const timeoutMs = checkedMs("timeoutMs", mapping.timeoutMs ?? this.#timeoutMs);
-    return mapped(this.#connection, mapping, timeoutMs, this.#blockBytes) as AsyncGenerator<Mapped<V, O>, void, undefined>;
+    return mapped(this.#connection, mapping, timeoutMs, this.#blockBytes) as AsyncGenerator<
+      Mapped<V, O>,
+      void,
+      undefined
+    >;
   }
 
   /** What the server says of itself: its version, device, limits and statistics. */
   async serverInfo(options: Pick<CallOptions, "signal" | "timeoutMs"> = {}): Promise<ServerInfo> {
-    const retry = new Retry(checkedMs("timeoutMs", options.timeoutMs ?? this.#timeoutMs), this.#connection.lifetime, true);
+    const retry = new Retry(
+      checkedMs("timeoutMs", options.timeoutMs ?? this.#timeoutMs),
+      this.#connection.lifetime,
+      true,
+    );
     return serverInfo(await this.#connection.freshInfo(retry, options.signal));
   }
 
@@ -150,7 +206,11 @@ export class Client {
     this.#connection.close();
   }
 
-  async #activate<A extends TypedArray>(verb: Activation, input: TensorLike<A>, options: SoftmaxOptions | undefined): Promise<Tensor<A>> {
+  async #activate<A extends TypedArray>(
+    verb: Activation,
+    input: TensorLike<A>,
+    options: SoftmaxOptions | undefined,
+  ): Promise<Tensor<A>> {
     return (await this.#evaluate(verb, [input], options)).loss as unknown as Tensor<A>;
   }
 
@@ -163,10 +223,18 @@ export class Client {
     const retry = new Retry(timeoutMs, this.#connection.lifetime, true);
     const { maxResponseBytes } = this.#connection.settings;
     if (!isSmall(call, transport, maxResponseBytes)) {
-      const cut = plan(call, transport, limitsOf(await this.#connection.info(retry, signal), maxResponseBytes, this.#blockBytes));
+      const cut = plan(
+        call,
+        transport,
+        limitsOf(await this.#connection.info(retry, signal), maxResponseBytes, this.#blockBytes),
+      );
       if (cut !== undefined) {
         const isWhole = options?.timeoutMs !== undefined;
-        return this.#streamed(new Evaluation(call, cut, undefined), isWhole ? retry : new Retry(timeoutMs, this.#connection.lifetime, false), signal);
+        return this.#streamed(
+          new Evaluation(call, cut, undefined),
+          isWhole ? retry : new Retry(timeoutMs, this.#connection.lifetime, false),
+          signal,
+        );
       }
     }
     const body = call.method.request.encode(message(call));

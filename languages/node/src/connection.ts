@@ -1,12 +1,28 @@
 /** Connection: an attempt of a call, the start of a stream, and what their failures mean. */
 
-import { type Call, Client as GrpcClient, type ClientDuplexStream, connectivityState, Metadata, type ServiceError } from "@grpc/grpc-js";
+import {
+  type Call,
+  Client as GrpcClient,
+  type ClientDuplexStream,
+  connectivityState,
+  Metadata,
+  type ServiceError,
+} from "@grpc/grpc-js";
 
 import { channelCredentials, channelOptions, type Identity } from "./address.js";
 import { GetServerInfoRequest, GetServerInfoResponse, SERVICE } from "./contract.js";
-import { CLIENT_CLOSED, DeadlineExceeded, fromCall, InternalError, LossdError, NotServed, Unavailable } from "./errors.js";
+import {
+  CLIENT_CLOSED,
+  DeadlineExceeded,
+  fromCall,
+  InternalError,
+  LossdError,
+  NotServed,
+  Unavailable,
+} from "./errors.js";
 import { type Lifetime, Retry, sleep } from "./retry.js";
-import { Malformed, type Message } from "./wire.js";
+import { Malformed } from "./reader.js";
+import type { Message } from "./wire.js";
 
 export interface Settings extends Identity {
   readonly connectTimeoutMs: number;
@@ -19,15 +35,20 @@ export class Connection {
   readonly lifetime: Lifetime;
   readonly #grpc: GrpcClient;
   readonly #calls = new Set<Call>();
-  #info: Promise<GetServerInfoResponse> | undefined;
+  #info: GetServerInfoResponse | undefined;
   #cause: string | undefined; // why the last attempt to connect failed
   #closed = false;
 
-  constructor(readonly address: string, readonly settings: Settings) {
+  constructor(
+    readonly address: string,
+    readonly settings: Settings,
+  ) {
     const { connectTimeoutMs, maxResponseBytes } = settings;
     this.lifetime = { connectTimeoutMs, reached: false };
     this.#grpc = new GrpcClient(
-      address, channelCredentials(address, settings), channelOptions(address, maxResponseBytes, connectTimeoutMs),
+      address,
+      channelCredentials(address, settings),
+      channelOptions(address, maxResponseBytes, connectTimeoutMs),
     );
   }
 
@@ -47,15 +68,7 @@ export class Connection {
 
   /** What the server takes: asked once, and again after the connection was lost. */
   async info(retry: Retry, signal?: AbortSignal): Promise<GetServerInfoResponse> {
-    this.#info ??= this.freshInfo(retry, signal);
-    const asked = this.#info;
-    try {
-      return await asked;
-    } catch (error) {
-      if (this.#info === asked) this.#info = undefined;
-      // Another call's deadline, or its signal, is not this one's.
-      return signal?.aborted === true || retry.remainingMs() === 0 ? Promise.reject(error as Error) : this.freshInfo(retry, signal);
-    }
+    return (this.#info ??= await this.freshInfo(retry, signal));
   }
 
   async freshInfo(retry: Retry, signal?: AbortSignal): Promise<GetServerInfoResponse> {
@@ -103,18 +116,25 @@ export class Connection {
       };
       const metadata = this.#metadata();
       metadata.set("lossd-request-bytes", String(body.length));
-      const call = this.#track(this.#grpc.makeUnaryRequest<Buffer, Buffer>(
-        SERVICE + rpc, AS_IS, AS_IS, body, metadata, { deadline: Date.now() + timeoutMs },
-        (failure, answer) => {
-          signal?.removeEventListener("abort", stop);
-          if (failure !== null) {
-            reject(this.explain(failure));
-          } else {
-            this.lifetime.reached = true;
-            resolve(answer!);
-          }
-        },
-      ));
+      const call = this.#track(
+        this.#grpc.makeUnaryRequest<Buffer, Buffer>(
+          SERVICE + rpc,
+          AS_IS,
+          AS_IS,
+          body,
+          metadata,
+          { deadline: Date.now() + timeoutMs },
+          (failure, answer) => {
+            signal?.removeEventListener("abort", stop);
+            if (failure !== null) {
+              reject(this.explain(failure));
+            } else {
+              this.lifetime.reached = true;
+              resolve(answer!);
+            }
+          },
+        ),
+      );
       signal?.addEventListener("abort", stop, { once: true });
     });
   }
@@ -137,7 +157,12 @@ export class Connection {
   }
 
   #unreachable(reason: string, cause: ServiceError): Unavailable {
-    return new Unavailable(SENTENCES[reason]!(this.address), { reason, metadata: { address: this.address }, onTheWay: true, cause });
+    return new Unavailable(SENTENCES[reason]!(this.address), {
+      reason,
+      metadata: { address: this.address },
+      onTheWay: true,
+      cause,
+    });
   }
 }
 
@@ -147,7 +172,9 @@ export function read<T extends object>(message: Message<T>, body: Uint8Array): T
     return message.decode(body);
   } catch (error) {
     if (!(error instanceof Malformed)) throw error;
-    throw new InternalError(`the answer of ${body.length} bytes is malformed: ${error.message}`, { reason: "MALFORMED_ANSWER" });
+    throw new InternalError(`the answer of ${body.length} bytes is malformed: ${error.message}`, {
+      reason: "MALFORMED_ANSWER",
+    });
   }
 }
 
@@ -167,10 +194,13 @@ const CAUSES: readonly (readonly [RegExp, string])[] = [
 ];
 const SENTENCES: Readonly<Record<string, (address: string) => string>> = {
   NOTHING_LISTENS: (address) => `nothing listens at ${address}; \`lossd serve\` starts a server`,
-  NO_SOCKET: (address) => `there is no socket ${address.replace("unix:", "")}; \`lossd serve --listen ${address}\` starts a server`,
+  NO_SOCKET: (address) =>
+    `there is no socket ${address.replace("unix:", "")}; \`lossd serve --listen ${address}\` starts a server`,
   NOT_PERMITTED: (address) => `this user may not connect to ${address}: whoever started the server may`,
-  NAME_NOT_FOUND: (address) => `the host name of ${address} is not found: is it spelled as the server's host is called?`,
-  NOT_A_SERVER: (address) => `${address} can be connected to, but it does not answer as this client expects: is it lossd's port, with TLS on both sides or on none?`,
+  NAME_NOT_FOUND: (address) =>
+    `the host name of ${address} is not found: is it spelled as the server's host is called?`,
+  NOT_A_SERVER: (address) =>
+    `${address} can be connected to, but it does not answer as this client expects: is it lossd's port, with TLS on both sides or on none?`,
   NOT_CONNECTED: (address) => `${address} does not answer: no connection in time. Is its host up, its port open?`,
   NO_ROUTE: (address) => `there is no route from this host to ${address}`,
 };

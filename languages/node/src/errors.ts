@@ -147,7 +147,9 @@ export function fromCall(error: ServiceError, address: string): LossdError {
   }
   const meaning = ON_THE_WAY[error.code] ?? `the call failed, with status ${status[error.code]}`;
   return new (errorClass(error.code, undefined))(`${address}: ${meaning}`, {
-    reason: status[error.code] ?? String(error.code), onTheWay: true, cause: error,
+    reason: status[error.code] ?? String(error.code),
+    onTheWay: true,
+    cause: error,
   });
 }
 
@@ -160,7 +162,8 @@ export function shown(value: unknown): string {
 /** The end of a sentence that names the one of `known` that is nearest to `value`, if any is near. */
 export function didYouMean(value: unknown, known: Iterable<string>): string {
   if (typeof value !== "string" || value.length > 40) return "";
-  const near = [...known].map((name) => [distance(value.toLowerCase(), name.toLowerCase()), name] as const)
+  const near = [...known]
+    .map((name) => [distance(value.toLowerCase(), name.toLowerCase()), name] as const)
     .filter(([edits, name]) => edits <= Math.max(value.length, name.length) / 3)
     .sort(([a], [b]) => a - b)[0];
   return near === undefined ? "" : `; did you mean ${JSON.stringify(near[1])}?`;

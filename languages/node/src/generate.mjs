@@ -33,10 +33,14 @@ function nameOf(type) {
 
 function typeOf(field) {
   if (field.map) return "Record<string, string>";
-  const one = field.resolvedType instanceof protobuf.Type ? nameOf(field.resolvedType)
-    : field.resolvedType || NUMBERS.has(field.type) ? "number"
-    : field.type === "bytes" ? "Uint8Array"
-    : field.type;
+  const one =
+    field.resolvedType instanceof protobuf.Type
+      ? nameOf(field.resolvedType)
+      : field.resolvedType || NUMBERS.has(field.type)
+        ? "number"
+        : field.type === "bytes"
+          ? "Uint8Array"
+          : field.type;
   return field.repeated ? `readonly ${one}[]` : one;
 }
 
@@ -59,9 +63,15 @@ function row(field) {
 
 for (const name of [...ROOTS, "lossd.v1.GetServerInfoResponse", ...DETAILS]) visit(root.lookupType(name));
 
-const lines = ["// Generated from the protos by generate.mjs: change those, not this.", 'import { Message } from "./wire.js";', ""];
+const lines = [
+  "// Generated from the protos by generate.mjs: change those, not this.",
+  'import { Message } from "./wire.js";',
+  "",
+];
 for (const [name, type] of enums) {
-  const prefix = Object.keys(type.values).find((one) => type.values[one] === 0).replace(/UNSPECIFIED$/, "");
+  const prefix = Object.keys(type.values)
+    .find((one) => type.values[one] === 0)
+    .replace(/UNSPECIFIED$/, "");
   const values = Object.entries(type.values).filter(([, number]) => number !== 0);
   lines.push(`export const ${name} = {`);
   for (const [value, number] of values) lines.push(`  ${value.replace(prefix, "").toLowerCase()}: ${number},`);
@@ -70,7 +80,8 @@ for (const [name, type] of enums) {
 for (const [name, type] of messages) {
   const fields = [...type.fieldsArray].sort((a, b) => a.id - b.id);
   lines.push(`export interface ${name} {`);
-  for (const field of fields) lines.push(`  ${protobuf.util.camelCase(field.name)}${mayBeAbsent(field) ? "?" : ""}: ${typeOf(field)};`);
+  for (const field of fields)
+    lines.push(`  ${protobuf.util.camelCase(field.name)}${mayBeAbsent(field) ? "?" : ""}: ${typeOf(field)};`);
   lines.push("}", `export const ${name} = new Message<${name}>("${type.fullName.slice(1)}", [`);
   lines.push(...fields.map(row), "]);", "");
 }

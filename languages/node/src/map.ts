@@ -2,11 +2,12 @@
 
 import type { Connection } from "./connection.js";
 import { LossdError } from "./errors.js";
+import { Evaluation } from "./evaluation.js";
 import type { CallOptions, MapOptions, Result, Verb } from "./options.js";
 import { checkedTransport, isSmall, type Limits, limitsOf, plan } from "./plan.js";
 import { build, type Call, CALL_OPTIONS, entries, message, METHODS, refused, unknownValue } from "./request.js";
 import { Retry } from "./retry.js";
-import { Evaluation, Session } from "./session.js";
+import { Session } from "./session.js";
 import type { Tensor } from "./tensor.js";
 
 const WINDOW = 1024;
@@ -40,11 +41,23 @@ export function checkedMapping(verb: Verb, items: Items, options: (MapOptions & 
   if (typeof from?.[Symbol.asyncIterator] !== "function" && typeof from?.[Symbol.iterator] !== "function") {
     throw refused("items", items, "must be an iterable, not", "WRONG_TYPE");
   }
-  return { verb, items, shared, yields: errors === "yield", window, transport: checkedTransport(transport), signal, timeoutMs };
+  return {
+    verb,
+    items,
+    shared,
+    yields: errors === "yield",
+    window,
+    transport: checkedTransport(transport),
+    signal,
+    timeoutMs,
+  };
 }
 
 export async function* mapped(
-  connection: Connection, mapping: Mapping, timeoutMs: number, blockBytes: number,
+  connection: Connection,
+  mapping: Mapping,
+  timeoutMs: number,
+  blockBytes: number,
 ): AsyncGenerator<Result | Tensor | LossdError> {
   const { verb, items, yields, window, signal } = mapping;
   const retry = new Retry(timeoutMs, connection.lifetime, false);
@@ -81,10 +94,13 @@ export async function* mapped(
           continue;
         }
         isReading = true;
-        void next.then(take).catch(fail).finally(() => {
-          isReading = false;
-          session.notify();
-        });
+        void next
+          .then(take)
+          .catch(fail)
+          .finally(() => {
+            isReading = false;
+            session.notify();
+          });
       } catch (error) {
         fail(error);
       }
@@ -107,13 +123,16 @@ export async function* mapped(
       waiting.shift();
       if (first instanceof Evaluation) bytes -= first.size;
       if (outcome instanceof LossdError && !yields) throw outcome;
-      yield outcome instanceof LossdError || METHODS[verb].activation === undefined ? outcome : (outcome.loss as unknown as Tensor);
+      yield outcome instanceof LossdError || METHODS[verb].activation === undefined
+        ? outcome
+        : (outcome.loss as unknown as Tensor);
     }
   } finally {
     session.end();
     if (!isExhausted) {
       const returned = Promise.resolve(iterator.return?.());
-      if (isReading) returned.catch(() => undefined); // it may never come
+      if (isReading)
+        returned.catch(() => undefined); // it may never come
       else await returned;
     }
   }
@@ -125,7 +144,9 @@ function evaluation({ verb, shared, transport }: Mapping, item: unknown, limits:
     const call = called(verb, item, shared);
     const cut = isSmall(call, transport, limits.maxResponseBytes) ? undefined : plan(call, transport, limits);
     if (cut === undefined) return new Evaluation(call, undefined, call.method.request.encode(message(call)));
-    const operands = new Map([...call.operands].map(([name, one]) => [name, { ...one, bytes: Uint8Array.from(one.bytes) }]));
+    const operands = new Map(
+      [...call.operands].map(([name, one]) => [name, { ...one, bytes: Uint8Array.from(one.bytes) }]),
+    );
     return new Evaluation({ ...call, operands }, cut, undefined);
   } catch (error) {
     if (error instanceof LossdError) return error;
@@ -137,12 +158,14 @@ function evaluation({ verb, shared, transport }: Mapping, item: unknown, limits:
 function called(verb: Verb, item: unknown, shared: object): Call {
   const { tensors } = METHODS[verb];
   if (Array.isArray(item)) return build(verb, item, shared);
-  if (ArrayBuffer.isView(item) || (typeof item === "object" && item !== null && "data" in item)) return build(verb, [item], shared);
+  if (ArrayBuffer.isView(item) || (typeof item === "object" && item !== null && "data" in item))
+    return build(verb, [item], shared);
   const named = Object.fromEntries(entries(item));
   const operands = tensors.map((name) => named[name]);
   const own = Object.entries(named).filter(([name]) => !tensors.includes(name));
   for (const [name, value] of own) {
-    if (CALL_OPTIONS.includes(name)) throw refused(name, value, "is an option of map, not of an item:", "OPTION_NOT_TAKEN");
+    if (CALL_OPTIONS.includes(name))
+      throw refused(name, value, "is an option of map, not of an item:", "OPTION_NOT_TAKEN");
   }
   return build(verb, operands, { ...shared, ...Object.fromEntries(own) });
 }

@@ -132,14 +132,20 @@ export type Loss = Exclude<Verb, Activation>;
 export type LossOf<R> = R extends "none" ? Tensor<Float32Array | Float64Array> : number;
 
 /** A gradient has its tensor's dtype; float32 for 8-bit floats and integers. */
-export type GradientArray<A extends TypedArray> = A extends Float32Array | Float64Array | Uint16Array ? A : Float32Array;
+export type GradientArray<A extends TypedArray> = A extends Float32Array | Float64Array | Uint16Array
+  ? A
+  : Float32Array;
 
 /** The gradient by the input: there if it was asked for. */
-export type InputGradient<G, A extends TypedArray> =
-  G extends true | "input" ? Tensor<GradientArray<A>>
-  : G extends readonly (infer N)[] ? number extends G["length"] ? Tensor<GradientArray<A>> | undefined
-    : "input" extends N ? Tensor<GradientArray<A>> : undefined
-  : undefined;
+export type InputGradient<G, A extends TypedArray> = G extends true | "input"
+  ? Tensor<GradientArray<A>>
+  : G extends readonly (infer N)[]
+    ? number extends G["length"]
+      ? Tensor<GradientArray<A>> | undefined
+      : "input" extends N
+        ? Tensor<GradientArray<A>>
+        : undefined
+    : undefined;
 
 export interface Result<R = Reduction, G = Gradients, A extends TypedArray = TypedArray> {
   readonly loss: LossOf<R>;
@@ -174,10 +180,12 @@ export interface Timing {
 
 /** What `map` gives for each item: a result, of an activation its value; with errors: "yield" perhaps an error. */
 export type Mapped<V extends Verb, O> =
-  | (V extends Activation ? Tensor : Result<
-      O extends { reduction: infer R } ? R : V extends "selfInformation" ? "none" : "mean",
-      O extends { grad: infer G } ? G : false
-    >)
+  | (V extends Activation
+      ? Tensor
+      : Result<
+          O extends { reduction: infer R } ? R : V extends "selfInformation" ? "none" : "mean",
+          O extends { grad: infer G } ? G : false
+        >)
   | (O extends { errors: infer E } ? ("yield" extends E ? LossdError : never) : never);
 
 /** `O`, which has no names but `K`. */
@@ -185,7 +193,9 @@ export type Only<O, K> = O & { readonly [N in Exclude<keyof O, K>]: never };
 
 /** An item of `map`: its tensors in order, or by name with options of its own; or its only tensor. */
 export type Item<V extends Verb> =
-  | (V extends "entropy" | "selfInformation" | Activation ? TensorLike | readonly [TensorLike] : readonly [TensorLike, TensorLike])
+  | (V extends "entropy" | "selfInformation" | Activation
+      ? TensorLike | readonly [TensorLike]
+      : readonly [TensorLike, TensorLike])
   | ({ readonly input: TensorLike; readonly target?: TensorLike } & Omit<Options[V], keyof CallOptions>);
 
 /** Beside the options of all items. timeoutMs is without progress here. */
@@ -201,12 +211,14 @@ type Same<X, Y> = [X, Y] extends [Y, X] ? true : false;
 type All<T extends readonly true[]> = T;
 type Fields<M> = Exclude<keyof M, "input" | "target" | "placements" | "function" | "gradients"> | "grad";
 type Own<V extends Verb> = Exclude<keyof Options[V], keyof CallOptions>;
-export type Complete = All<[
-  Same<Own<"entropy">, Fields<contract.EntropyRequest>>,
-  Same<Own<"crossEntropy">, Fields<contract.CrossEntropyRequest>>,
-  Same<Own<"bce">, Fields<contract.BCERequest>>,
-  Same<Own<"bceWithLogits">, Fields<contract.BCEWithLogitsRequest>>,
-  Same<Exclude<Own<"klDivergence">, "logTarget">, Fields<contract.KLDivergenceRequest>>,
-  Same<Own<"nll">, Fields<contract.NLLRequest>>,
-  Same<Own<"selfInformation">, Fields<contract.SelfInformationRequest>>,
-]>;
+export type Complete = All<
+  [
+    Same<Own<"entropy">, Fields<contract.EntropyRequest>>,
+    Same<Own<"crossEntropy">, Fields<contract.CrossEntropyRequest>>,
+    Same<Own<"bce">, Fields<contract.BCERequest>>,
+    Same<Own<"bceWithLogits">, Fields<contract.BCEWithLogitsRequest>>,
+    Same<Exclude<Own<"klDivergence">, "logTarget">, Fields<contract.KLDivergenceRequest>>,
+    Same<Own<"nll">, Fields<contract.NLLRequest>>,
+    Same<Own<"selfInformation">, Fields<contract.SelfInformationRequest>>,
+  ]
+>;

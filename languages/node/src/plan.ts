@@ -79,15 +79,20 @@ export function plan(call: Call, transport: string, limits: Limits): Plan | unde
   if (typeof blocks === "object") return blocks;
   if (transport === "stream") {
     throw new InvalidArgument(`transport = "stream" cannot be: ${blocks}`, {
-      field: "transport", reason: "TRANSPORT_NOT_POSSIBLE", metadata: { value: transport, because: blocks },
+      field: "transport",
+      reason: "TRANSPORT_NOT_POSSIBLE",
+      metadata: { value: transport, because: blocks },
     });
   }
   if (tooLarge === undefined) return undefined;
-  throw new TooLarge(`${tooLarge}, and it cannot be streamed: ${blocks}: send fewer items at a time, or raise the limit`, {
-    field: request > limits.maxMessageBytes ? "max_message_bytes" : "max_response_bytes",
-    reason: "MESSAGE_TOO_LARGE",
-    metadata: { request_bytes: String(request), answer_bytes: String(answer) },
-  });
+  throw new TooLarge(
+    `${tooLarge}, and it cannot be streamed: ${blocks}: send fewer items at a time, or raise the limit`,
+    {
+      field: request > limits.maxMessageBytes ? "max_message_bytes" : "max_response_bytes",
+      reason: "MESSAGE_TOO_LARGE",
+      metadata: { request_bytes: String(request), answer_bytes: String(answer) },
+    },
+  );
 }
 
 /** How the call can be streamed, or, as the end of a sentence, why it cannot. */
@@ -106,7 +111,9 @@ function inBlocks(call: Call, limits: Limits): Plan | string {
   }
   const whole = sum([...call.operands].filter(([name]) => !streamed.includes(name)).map(([, one]) => one.bytes.length));
   if (whole + HEADER_BYTES > limits.maxMessageBytes) {
-    const why = needsDenominator(call) ? "; give the mean's denominator as normalizer, and the targets need not go first" : "";
+    const why = needsDenominator(call)
+      ? "; give the mean's denominator as normalizer, and the targets need not go first"
+      : "";
     return `what goes with every item has ${whole} bytes, and the server's max_message_bytes is ${limits.maxMessageBytes}${why}`;
   }
   const grain = axis === undefined ? Math.max(1, Math.ceil(limits.granularity / product(input.shape.slice(1)))) : 1;
@@ -117,7 +124,8 @@ function inBlocks(call: Call, limits: Limits): Plan | string {
   if (least * request > mostRequest || least * answer > mostAnswer || weightGradientBytes(call) > mostAnswer) {
     return `${least} items (indices of dimension 0) and their answers do not fit a message`;
   }
-  const fits = (bytes: number, most: number): number => Math.floor(Math.min(limits.blockBytes, most) / Math.max(bytes, 1));
+  const fits = (bytes: number, most: number): number =>
+    Math.floor(Math.min(limits.blockBytes, most) / Math.max(bytes, 1));
   const step = Math.floor(Math.min(fits(request, mostRequest), fits(answer, mostAnswer)) / grain) * grain;
   return { items, step: Math.max(grain, step), streamed };
 }
@@ -134,7 +142,9 @@ function isCut(call: Call, name: string, axis: number | undefined, limits: Limit
   } else if (needsDenominator(call) && (name === "rowWeight" || isIndexTarget(call))) {
     return false; // the server reads the mean's denominator in them, before the first block
   }
-  return operand.bytes.length > Math.min(limits.blockBytes, limits.maxMessageBytes / 8) || call.gradients.includes(name);
+  return (
+    operand.bytes.length > Math.min(limits.blockBytes, limits.maxMessageBytes / 8) || call.gradients.includes(name)
+  );
 }
 
 /** Whether gradients of a mean are scaled by what only the targets and the row weights say. */
@@ -168,7 +178,9 @@ function answerBytes(call: Call): number {
 }
 
 function weightGradientBytes(call: Call): number {
-  return call.gradients.includes("weight") ? 8 * (call.operands.get("input")!.shape[1] ?? call.operands.get("input")!.shape[0] ?? 1) : 0;
+  return call.gradients.includes("weight")
+    ? 8 * (call.operands.get("input")!.shape[1] ?? call.operands.get("input")!.shape[0] ?? 1)
+    : 0;
 }
 
 /** Bytes of what comes back for one item: gradients, losses that are not reduced, by-products. */
@@ -204,4 +216,3 @@ function product(sizes: readonly number[]): number {
 function sum(sizes: readonly number[]): number {
   return sizes.reduce((total, size) => total + size, 0);
 }
-

@@ -25,19 +25,54 @@ const VALUE = ["reduction", "gradients", "gradOutput"] as const;
 
 function activation(value: number, ...without: string[]): Method {
   return {
-    rpc: "Activation", field: "activation", request: contract.ActivationRequest, response: contract.ActivationResponse,
-    tensors: INPUT, activation: value, without: [...VALUE, ...without],
+    rpc: "Activation",
+    field: "activation",
+    request: contract.ActivationRequest,
+    response: contract.ActivationResponse,
+    tensors: INPUT,
+    activation: value,
+    without: [...VALUE, ...without],
   };
 }
 
 export const METHODS: Readonly<Record<Verb, Method>> = {
-  entropy: { rpc: "Entropy", field: "entropy", request: contract.EntropyRequest, response: contract.EntropyResponse, tensors: INPUT },
-  crossEntropy: { rpc: "CrossEntropy", field: "crossEntropy", request: contract.CrossEntropyRequest, response: contract.CrossEntropyResponse, tensors: BOTH },
+  entropy: {
+    rpc: "Entropy",
+    field: "entropy",
+    request: contract.EntropyRequest,
+    response: contract.EntropyResponse,
+    tensors: INPUT,
+  },
+  crossEntropy: {
+    rpc: "CrossEntropy",
+    field: "crossEntropy",
+    request: contract.CrossEntropyRequest,
+    response: contract.CrossEntropyResponse,
+    tensors: BOTH,
+  },
   bce: { rpc: "BCE", field: "bce", request: contract.BCERequest, response: contract.BCEResponse, tensors: BOTH },
-  bceWithLogits: { rpc: "BCEWithLogits", field: "bceWithLogits", request: contract.BCEWithLogitsRequest, response: contract.BCEWithLogitsResponse, tensors: BOTH },
-  klDivergence: { rpc: "KLDivergence", field: "klDivergence", request: contract.KLDivergenceRequest, response: contract.KLDivergenceResponse, tensors: BOTH },
+  bceWithLogits: {
+    rpc: "BCEWithLogits",
+    field: "bceWithLogits",
+    request: contract.BCEWithLogitsRequest,
+    response: contract.BCEWithLogitsResponse,
+    tensors: BOTH,
+  },
+  klDivergence: {
+    rpc: "KLDivergence",
+    field: "klDivergence",
+    request: contract.KLDivergenceRequest,
+    response: contract.KLDivergenceResponse,
+    tensors: BOTH,
+  },
   nll: { rpc: "NLL", field: "nll", request: contract.NLLRequest, response: contract.NLLResponse, tensors: BOTH },
-  selfInformation: { rpc: "SelfInformation", field: "selfInformation", request: contract.SelfInformationRequest, response: contract.SelfInformationResponse, tensors: INPUT },
+  selfInformation: {
+    rpc: "SelfInformation",
+    field: "selfInformation",
+    request: contract.SelfInformationRequest,
+    response: contract.SelfInformationResponse,
+    tensors: INPUT,
+  },
   softmax: activation(FUNCTION.softmax),
   logSoftmax: activation(FUNCTION.log_softmax),
   sigmoid: activation(FUNCTION.sigmoid, "dim"),
@@ -119,7 +154,8 @@ export function entries(options: unknown): [string, unknown][] {
   if (options === undefined || options === null) return [];
   if (typeof options !== "object" || Array.isArray(options) || ArrayBuffer.isView(options)) {
     throw new InvalidArgument(`options must be an object, { reduction: "sum" }, not ${shown(options)}`, {
-      field: "options", reason: "WRONG_TYPE",
+      field: "options",
+      reason: "WRONG_TYPE",
     });
   }
   return Object.entries(options);
@@ -127,14 +163,18 @@ export function entries(options: unknown): [string, unknown][] {
 
 function optionField(method: Method, option: string): Field | undefined {
   const name = option === "grad" ? "gradients" : option;
-  if (option === "gradients" || [...method.tensors, "placements", "function", ...(method.without ?? [])].includes(name)) return undefined;
+  if (option === "gradients" || [...method.tensors, "placements", "function", ...(method.without ?? [])].includes(name))
+    return undefined;
   return method.request.fields.find((field) => field.name === name);
 }
 
 function unknown(verb: Verb, option: string): InvalidArgument {
   const known = optionNames(verb);
   const hint = didYouMean(option, known) || `; it has ${known.join(", ")}`;
-  return new InvalidArgument(`${verb} has no option ${shown(option)}${hint}`, { field: option, reason: "UNKNOWN_OPTION" });
+  return new InvalidArgument(`${verb} has no option ${shown(option)}${hint}`, {
+    field: option,
+    reason: "UNKNOWN_OPTION",
+  });
 }
 
 function written(option: string, field: Field, value: unknown): unknown {
@@ -156,23 +196,38 @@ function written(option: string, field: Field, value: unknown): unknown {
   return values.map((one) => enumeration(option, field, names, also, one));
 }
 
-function enumeration(option: string, field: Field, names: readonly string[], also: readonly string[], value: unknown): number {
+function enumeration(
+  option: string,
+  field: Field,
+  names: readonly string[],
+  also: readonly string[],
+  value: unknown,
+): number {
   if (typeof value === "string" && names.includes(value)) return field.values![value]!;
   throw unknownValue(option, value, names, also);
 }
 
 /** The refusal of a value that is none of `names`. */
-export function unknownValue(option: string, value: unknown, names: readonly string[], also: readonly string[] = []): InvalidArgument {
+export function unknownValue(
+  option: string,
+  value: unknown,
+  names: readonly string[],
+  also: readonly string[] = [],
+): InvalidArgument {
   const known = [...also, ...names.map(shown)];
   const must = known.length > 1 ? `${known.slice(0, -1).join(", ")} or ${known.at(-1)!}` : known[0]!;
   return new InvalidArgument(`${option} must be ${must}, not ${shown(value)}${didYouMean(value, names)}`, {
-    field: wireName(option), reason: "UNKNOWN_ENUM", metadata: { value: shown(value), taken: [...also, ...names].join(", ") },
+    field: wireName(option),
+    reason: "UNKNOWN_ENUM",
+    metadata: { value: shown(value), taken: [...also, ...names].join(", ") },
   });
 }
 
 export function refused(option: string, value: unknown, must: string, reason: string): InvalidArgument {
   return new InvalidArgument(`${option} ${must} ${shown(value)}`, {
-    field: wireName(option), reason, metadata: { value: shown(value) },
+    field: wireName(option),
+    reason,
+    metadata: { value: shown(value) },
   });
 }
 

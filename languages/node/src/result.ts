@@ -11,7 +11,12 @@ type Gradients = "inputGradient" | "targetGradient" | "weightGradient";
 type OutputNames = "lse" | "entropy" | "argmax" | "correct";
 
 /** The result in a response, all of which have the same fields. blocks: what came before it, by field. */
-export function fromResponse(call: Call, response: CrossEntropyResponse, totalMs: number, blocks: ReadonlyMap<string, Tensor> = new Map()): Result {
+export function fromResponse(
+  call: Call,
+  response: CrossEntropyResponse,
+  totalMs: number,
+  blocks: ReadonlyMap<string, Tensor> = new Map(),
+): Result {
   const tensorOf = (field: string, sent: WireTensor | undefined): Tensor | undefined =>
     blocks.get(field) ?? (sent === undefined ? undefined : give(sent));
   const loss = tensorOf("loss", response.loss);
@@ -57,10 +62,14 @@ interface Space {
 export class Assembly {
   readonly #spaces = new Map<string, Space>();
 
-  constructor(readonly call: Call, readonly plan: Plan) {}
+  constructor(
+    readonly call: Call,
+    readonly plan: Plan,
+  ) {}
 
   take(block: BlockResult): void {
-    for (const name of ["loss", "inputGradient", "targetGradient"] as const) this.#copy(name, block[name], block.firstItem);
+    for (const name of ["loss", "inputGradient", "targetGradient"] as const)
+      this.#copy(name, block[name], block.firstItem);
     for (const name of OUTPUTS) this.#copy(name, block.outputs?.[name], block.firstItem);
   }
 
@@ -79,11 +88,17 @@ export class Assembly {
     const [items = 0, ...rest] = sent.shape;
     const itemBytes = rest.reduce((product, size) => product * size, elementBytes(sent.dtype));
     if (space === undefined) {
-      space = { dtype: sent.dtype, shape: [this.plan.items, ...rest], bytes: new Uint8Array(this.plan.items * itemBytes), filled: 0 };
+      space = {
+        dtype: sent.dtype,
+        shape: [this.plan.items, ...rest],
+        bytes: new Uint8Array(this.plan.items * itemBytes),
+        filled: 0,
+      };
       this.#spaces.set(name, space);
     }
     const data = sent.data ?? new Uint8Array(0);
-    const isNext = first === space.filled && first + items <= this.plan.items && itemBytes * this.plan.items === space.bytes.length;
+    const isNext =
+      first === space.filled && first + items <= this.plan.items && itemBytes * this.plan.items === space.bytes.length;
     if (!isNext || data.length !== items * itemBytes) {
       throw malformed(`${name} of shape [${sent.shape.join(", ")}] in ${data.length} bytes at item ${first}`);
     }

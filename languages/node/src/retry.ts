@@ -36,7 +36,12 @@ export class Retry {
   #connecting = false;
   #waits = 0;
 
-  constructor(readonly timeoutMs: number, readonly lifetime: Lifetime, readonly bounded: boolean, readonly now: () => number = () => performance.now()) {
+  constructor(
+    readonly timeoutMs: number,
+    readonly lifetime: Lifetime,
+    readonly bounded: boolean,
+    readonly now: () => number = () => performance.now(),
+  ) {
     this.#endMs = now() + timeoutMs;
     this.#connectEndMs = now() + lifetime.connectTimeoutMs;
   }
@@ -66,7 +71,8 @@ export class Retry {
 
   /** The same of an evaluation that failed `failures` times before, beside others; undefined where there is none. */
   waitAfter(error: LossdError, failures: number): number | undefined {
-    if (!(error instanceof Unavailable || error instanceof Overloaded) || error.reason === CLIENT_CLOSED) return undefined;
+    if (!(error instanceof Unavailable || error instanceof Overloaded) || error.reason === CLIENT_CLOSED)
+      return undefined;
     const longer = Math.min(FIRST_MS * GROWTH ** Math.min(failures, 64), LONGEST_MS);
     const wait = Math.max(longer, error.retryAfterMs ?? 0) * (1 - JITTER + 2 * JITTER * Math.random());
     return wait < this.remainingMs() ? wait : undefined;

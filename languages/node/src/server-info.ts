@@ -14,6 +14,10 @@ export function serverInfo(message: GetServerInfoResponse): ServerInfo {
   const { limits, statistics } = message;
   // A server that says nothing of its workers is one; a newer one may know dtypes that have no name here.
   return {
-    ...message, workers: message.workers || 1, dtypes: message.dtypes.map(dtypeName), limits: limits!, statistics: statistics!,
+    ...message,
+    workers: message.workers || 1,
+    dtypes: message.dtypes.map(dtypeName),
+    limits: limits!,
+    statistics: statistics!,
   };
 }

@@ -6,14 +6,13 @@
 import type { ClientDuplexStream, ServiceError } from "@grpc/grpc-js";
 
 import { type Connection, read } from "./connection.js";
-import { Block, type EvaluationResult, type Failure, type Open, StreamRequest, StreamResponse } from "./contract.js";
+import { type EvaluationResult, type Failure, type Open, StreamRequest, StreamResponse } from "./contract.js";
 import { DeadlineExceeded, fromStatus, InternalError, LossdError, STREAM_ENDED, Unavailable } from "./errors.js";
+import { blockMessages, type Evaluation } from "./evaluation.js";
 import type { Result } from "./options.js";
 import type { Plan } from "./plan.js";
-import { type Call, message } from "./request.js";
 import { Assembly, fromResponse } from "./result.js";
 import type { Retry } from "./retry.js";
-import type { Operand } from "./tensor.js";
 import type { Init } from "./wire.js";
 
 // Evaluations that share a message, and their bytes.
@@ -21,20 +20,6 @@ const MOST_TOGETHER = 128;
 const MOST_TOGETHER_BYTES = 1 << 19;
 // Messages that gRPC holds for the wire: with two, one is made while another leaves.
 const MOST_WRITING = 2;
-
-/** A call on its way. body: its request, where it goes whole. outcome: its end, undefined before. */
-export class Evaluation {
-  outcome: Result | LossdError | undefined;
-  refusals = 0;
-  assembly: Assembly | undefined;
-  readonly startMs = performance.now();
-
-  constructor(readonly call: Call, readonly plan: Plan | undefined, readonly body: Buffer | undefined) {}
-
-  get size(): number {
-    return this.body?.length ?? [...this.call.operands.values()].reduce((sum, { bytes }) => sum + bytes.length, 0);
-  }
-}
 
 export class Session {
   readonly #unanswered = new Set<Evaluation>();
@@ -57,7 +42,11 @@ export class Session {
   readonly #stop = (): void => this.#fail(this.signal!.reason);
 
   /** retry: the time for all of it, or, where it is not bounded, without progress. */
-  constructor(readonly connection: Connection, readonly retry: Retry, readonly signal: AbortSignal | undefined) {
+  constructor(
+    readonly connection: Connection,
+    readonly retry: Retry,
+    readonly signal: AbortSignal | undefined,
+  ) {
     signal?.throwIfAborted();
     signal?.addEventListener("abort", this.#stop, { once: true });
   }
@@ -111,9 +100,13 @@ export class Session {
   }
 
   #outOfTime(): DeadlineExceeded {
-    if (this.retry.bounded) return new DeadlineExceeded("no answer within the deadline", { reason: "DEADLINE_EXCEEDED" });
+    if (this.retry.bounded)
+      return new DeadlineExceeded("no answer within the deadline", { reason: "DEADLINE_EXCEEDED" });
     const seconds = String(this.retry.timeoutMs / 1000);
-    return new DeadlineExceeded(`the stream stood still for ${seconds} s`, { reason: "NO_PROGRESS", metadata: { idle_s: seconds } });
+    return new DeadlineExceeded(`the stream stood still for ${seconds} s`, {
+      reason: "NO_PROGRESS",
+      metadata: { idle_s: seconds },
+    });
   }
 
   #fail(failure: unknown): void {
@@ -240,9 +233,14 @@ export class Session {
     if (evaluation === undefined) return;
     const { call, assembly } = evaluation;
     const response = result[call.method.field as "crossEntropy"];
-    if (response === undefined) throw new InternalError("the answer is of another loss", { reason: "MALFORMED_ANSWER" });
+    if (response === undefined)
+      throw new InternalError("the answer is of another loss", { reason: "MALFORMED_ANSWER" });
     const totalMs = performance.now() - evaluation.startMs;
-    this.#settle(evaluationId, evaluation, assembly?.result(response, totalMs) ?? fromResponse(call, response, totalMs));
+    this.#settle(
+      evaluationId,
+      evaluation,
+      assembly?.result(response, totalMs) ?? fromResponse(call, response, totalMs),
+    );
   }
 
   #failed(id: number, failure: Failure): void {
@@ -291,20 +289,4 @@ export class Session {
       this.#fail(final);
     }
   }
-}
-
-/** The messages of an evaluation that goes in blocks, made as they are asked for. */
-function* blockMessages(call: Call, { items, step, streamed }: Plan, evaluationId: number): Iterator<Buffer> {
-  yield StreamRequest.encode({ open: { evaluationId, [call.method.field]: message(call, streamed) } });
-  for (let first = 0; first < items; first += step) {
-    const stop = Math.min(first + step, items);
-    const block: Record<string, unknown> = { evaluationId, firstItem: first };
-    for (const name of streamed) block[name] = part(call.operands.get(name)!, first, stop);
-    yield StreamRequest.encode({ block: block as Init<Block> });
-  }
-  yield StreamRequest.encode({ end: { evaluationId } });
-}
-
-function part({ dtype, shape, bytes, itemBytes }: Operand, first: number, stop: number): object {
-  return { dtype, shape: [stop - first, ...shape.slice(1)], data: bytes.subarray(first * itemBytes, stop * itemBytes) };
 }

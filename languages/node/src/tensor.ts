@@ -4,17 +4,29 @@ import { DataType, type WireTensor } from "./contract.js";
 import { InternalError, InvalidArgument, shown } from "./errors.js";
 
 export type TypedArray =
-  | Float32Array | Float64Array | BigInt64Array | Int32Array | Int16Array | Int8Array | Uint8Array | Uint16Array;
+  Float32Array | Float64Array | BigInt64Array | Int32Array | Int16Array | Int8Array | Uint8Array | Uint16Array;
 
 /** "float32", "bfloat16", "int64", … */
 export type DType = keyof typeof DataType;
 
 /** The dtypes whose elements lie in such an array; the first is the one meant where none is named. */
-export type DTypeOf<A extends TypedArray> =
-  A extends Float32Array ? "float32" : A extends Float64Array ? "float64"
-  : A extends BigInt64Array ? "int64" : A extends Int32Array ? "int32" : A extends Int16Array ? "int16"
-  : A extends Int8Array ? "int8" : A extends Uint16Array ? "float16" | "bfloat16"
-  : A extends Uint8Array ? "uint8" | "bool" | "float8_e4m3fn" | "float8_e5m2" : DType;
+export type DTypeOf<A extends TypedArray> = A extends Float32Array
+  ? "float32"
+  : A extends Float64Array
+    ? "float64"
+    : A extends BigInt64Array
+      ? "int64"
+      : A extends Int32Array
+        ? "int32"
+        : A extends Int16Array
+          ? "int16"
+          : A extends Int8Array
+            ? "int8"
+            : A extends Uint16Array
+              ? "float16" | "bfloat16"
+              : A extends Uint8Array
+                ? "uint8" | "bool" | "float8_e4m3fn" | "float8_e5m2"
+                : DType;
 
 /** Elements in C order, with their shape; an empty shape is a scalar. */
 export interface Tensor<A extends TypedArray = TypedArray> {
@@ -53,10 +65,18 @@ const DTYPES: Readonly<Record<string, readonly DType[]>> = {
 };
 
 const ARRAYS = {
-  [DataType.bool]: Uint8Array, [DataType.uint8]: Uint8Array, [DataType.int8]: Int8Array,
-  [DataType.int16]: Int16Array, [DataType.int32]: Int32Array, [DataType.int64]: BigInt64Array,
-  [DataType.float8_e4m3fn]: Uint8Array, [DataType.float8_e5m2]: Uint8Array, [DataType.float16]: Uint16Array,
-  [DataType.bfloat16]: Uint16Array, [DataType.float32]: Float32Array, [DataType.float64]: Float64Array,
+  [DataType.bool]: Uint8Array,
+  [DataType.uint8]: Uint8Array,
+  [DataType.int8]: Int8Array,
+  [DataType.int16]: Int16Array,
+  [DataType.int32]: Int32Array,
+  [DataType.int64]: BigInt64Array,
+  [DataType.float8_e4m3fn]: Uint8Array,
+  [DataType.float8_e5m2]: Uint8Array,
+  [DataType.float16]: Uint16Array,
+  [DataType.bfloat16]: Uint16Array,
+  [DataType.float32]: Float32Array,
+  [DataType.float64]: Float64Array,
 } as const;
 const NAMES = new Map<number, DType>(Object.entries(DataType).map(([name, number]) => [number, name as DType]));
 
@@ -82,26 +102,42 @@ export function tensor<A extends TypedArray>(
 /** `value` as the operand `field`, or InvalidArgument. */
 export function take(field: string, value: unknown): Operand {
   const bare = ArrayBuffer.isView(value);
-  const { dtype, shape, data } = bare ? { dtype: undefined, shape: undefined, data: value } : (value ?? {}) as Partial<Tensor>;
+  const { dtype, shape, data } = bare
+    ? { dtype: undefined, shape: undefined, data: value }
+    : ((value ?? {}) as Partial<Tensor>);
   const dtypes = DTYPES[tag(data)];
   if (!ArrayBuffer.isView(data) || dtypes === undefined) throw refused(field, value);
   const name = bare ? meant(data) : dtype;
   if (name === undefined || !dtypes.includes(name)) {
     throw new InvalidArgument(
       `${field} is a ${tag(data)}: its dtype must be ${dtypes.map(shown).join(" or ")}, not ${shown(name)}`,
-      { field, reason: NAMES.has(DataType[name!]) ? "DTYPE_NOT_TAKEN" : "UNKNOWN_ENUM", metadata: { dtype: String(name) } },
+      {
+        field,
+        reason: NAMES.has(DataType[name!]) ? "DTYPE_NOT_TAKEN" : "UNKNOWN_ENUM",
+        metadata: { dtype: String(name) },
+      },
     );
   }
   const length = (data as TypedArray).length;
   const sizes = bare ? [length] : checkedShape(field, shape);
   const elements = sizes.reduce((product, size) => product * size, 1);
   if (elements !== length) {
-    throw new InvalidArgument(`${field} of shape [${sizes.join(", ")}] has ${elements} elements, its data has ${length}`, {
-      field, reason: "LENGTH_MISMATCH", metadata: { elements: String(elements), length: String(length) },
-    });
+    throw new InvalidArgument(
+      `${field} of shape [${sizes.join(", ")}] has ${elements} elements, its data has ${length}`,
+      {
+        field,
+        reason: "LENGTH_MISMATCH",
+        metadata: { elements: String(elements), length: String(length) },
+      },
+    );
   }
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  return { dtype: DataType[name], shape: sizes, bytes, itemBytes: sizes.length > 0 && sizes[0] !== 0 ? bytes.length / sizes[0]! : 0 };
+  return {
+    dtype: DataType[name],
+    shape: sizes,
+    bytes,
+    itemBytes: sizes.length > 0 && sizes[0] !== 0 ? bytes.length / sizes[0]! : 0,
+  };
 }
 
 /** The tensor of an answer. Its elements are the caller's own: a copy where they are few, or do not lie aligned. */
@@ -159,9 +195,16 @@ function tag(data: unknown): string {
 function refused(field: string, value: unknown): InvalidArgument {
   const given = (value as Partial<Tensor> | undefined)?.data ?? value;
   const unsigned = { Uint32Array: "Int32Array", BigUint64Array: "BigInt64Array" }[tag(given)];
-  const hint = unsigned === undefined ? "; tensor(new Float32Array([…]), shape) makes one" : `: the wire has no such dtype, use a ${unsigned}`;
-  const what = given === undefined || given === null ? "is missing" : `must be a tensor or a typed array, not ${tag(given) || shown(given)}`;
+  const hint =
+    unsigned === undefined
+      ? "; tensor(new Float32Array([…]), shape) makes one"
+      : `: the wire has no such dtype, use a ${unsigned}`;
+  const what =
+    given === undefined || given === null
+      ? "is missing"
+      : `must be a tensor or a typed array, not ${tag(given) || shown(given)}`;
   return new InvalidArgument(`${field} ${what}${hint}`, {
-    field, reason: given === undefined || given === null ? "MISSING_FIELD" : "NOT_AN_ARRAY",
+    field,
+    reason: given === undefined || given === null ? "MISSING_FIELD" : "NOT_AN_ARRAY",
   });
 }

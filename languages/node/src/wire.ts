@@ -5,6 +5,8 @@
  * views of the bytes that came. int64 is a number here: sizes and counts are far below 2^53.
  */
 
+import { DELIMITED, FIXED64, Malformed, Reader, VARINT } from "./reader.js";
+
 type Type = "double" | "int32" | "int64" | "uint64" | "bool" | "enum" | "string" | "bytes" | "message" | "map";
 
 export interface Field {
@@ -23,24 +25,32 @@ export interface Field {
 export type Init<T> = {
   readonly [K in keyof T]?: NonNullable<T[K]> extends readonly (infer E)[] ? readonly InitOf<E>[] : InitOf<T[K]>;
 };
-type InitOf<V> = V extends number ? number | bigint : V extends Uint8Array | string | boolean | undefined ? V : Init<V> | Uint8Array;
+type InitOf<V> = V extends number
+  ? number | bigint
+  : V extends Uint8Array | string | boolean | undefined
+    ? V
+    : Init<V> | Uint8Array;
 
-/** The bytes are not those of the message that they should be. */
-export class Malformed extends Error {}
-
-const VARINT = 0;
-const FIXED64 = 1;
-const DELIMITED = 2;
-const FIXED32 = 5;
 const WIRE_TYPES: Readonly<Record<Type, number>> = {
-  double: FIXED64, int32: VARINT, int64: VARINT, uint64: VARINT, bool: VARINT, enum: VARINT,
-  string: DELIMITED, bytes: DELIMITED, message: DELIMITED, map: DELIMITED,
+  double: FIXED64,
+  int32: VARINT,
+  int64: VARINT,
+  uint64: VARINT,
+  bool: VARINT,
+  enum: VARINT,
+  string: DELIMITED,
+  bytes: DELIMITED,
+  message: DELIMITED,
+  map: DELIMITED,
 };
 
 export class Message<T extends object> {
   readonly #byNumber = new Map<number, Field>();
 
-  constructor(readonly name: string, readonly fields: readonly Field[]) {
+  constructor(
+    readonly name: string,
+    readonly fields: readonly Field[],
+  ) {
     for (const field of fields) this.#byNumber.set(field.number, field);
   }
 
@@ -77,10 +87,15 @@ export class Message<T extends object> {
         const values = given as readonly unknown[];
         if (values.length === 0) continue;
         at = writeVarint(buffer, at, (field.number << 3) | DELIMITED);
-        at = writeVarint(buffer, at, values.reduce<number>((sum, one) => sum + valueSize(field, one), 0));
+        at = writeVarint(
+          buffer,
+          at,
+          values.reduce<number>((sum, one) => sum + valueSize(field, one), 0),
+        );
         for (const one of values) at = writeValue(field, one, buffer, at);
       } else {
-        for (const one of given as readonly unknown[]) at = writeValue(field, one, buffer, writeVarint(buffer, at, tag));
+        for (const one of given as readonly unknown[])
+          at = writeValue(field, one, buffer, writeVarint(buffer, at, tag));
       }
     }
     return at;
@@ -125,11 +140,16 @@ function isPacked(field: Field): boolean {
 function absent(field: Field): unknown {
   if (field.repeated) return [];
   switch (field.type) {
-    case "map": return {};
-    case "string": return "";
-    case "bytes": return new Uint8Array(0);
-    case "bool": return false;
-    default: return 0;
+    case "map":
+      return {};
+    case "string":
+      return "";
+    case "bytes":
+      return new Uint8Array(0);
+    case "bool":
+      return false;
+    default:
+      return 0;
   }
 }
 
@@ -142,21 +162,33 @@ function packedSize(field: Field, values: readonly unknown[], tag: number): numb
 function valueSize(field: Field, value: unknown): number {
   let size: number;
   switch (field.type) {
-    case "double": return 8;
-    case "bool": return 1;
-    case "string": size = Buffer.byteLength(value as string); break;
-    case "bytes": size = (value as Uint8Array).byteLength; break;
-    case "message": size = value instanceof Uint8Array ? value.byteLength : field.message!().size(value as object); break;
-    case "map": throw new TypeError("maps are only read");
-    default: return varintSize(value as number | bigint);
+    case "double":
+      return 8;
+    case "bool":
+      return 1;
+    case "string":
+      size = Buffer.byteLength(value as string);
+      break;
+    case "bytes":
+      size = (value as Uint8Array).byteLength;
+      break;
+    case "message":
+      size = value instanceof Uint8Array ? value.byteLength : field.message!().size(value as object);
+      break;
+    case "map":
+      throw new TypeError("maps are only read");
+    default:
+      return varintSize(value as number | bigint);
   }
   return varintSize(size) + size;
 }
 
 function writeValue(field: Field, value: unknown, buffer: Buffer, at: number): number {
   switch (field.type) {
-    case "double": return buffer.writeDoubleLE(Number(value), at);
-    case "bool": return writeVarint(buffer, at, value ? 1 : 0);
+    case "double":
+      return buffer.writeDoubleLE(Number(value), at);
+    case "bool":
+      return writeVarint(buffer, at, value ? 1 : 0);
     case "string": {
       at = writeVarint(buffer, at, Buffer.byteLength(value as string));
       return at + buffer.write(value as string, at);
@@ -167,8 +199,10 @@ function writeValue(field: Field, value: unknown, buffer: Buffer, at: number): n
         return message.write(value as object, buffer, writeVarint(buffer, at, message.size(value as object)));
       }
       return writeBytes(value, buffer, at);
-    case "bytes": return writeBytes(value as Uint8Array, buffer, at);
-    default: return writeVarint(buffer, at, value as number | bigint);
+    case "bytes":
+      return writeBytes(value as Uint8Array, buffer, at);
+    default:
+      return writeVarint(buffer, at, value as number | bigint);
   }
 }
 
@@ -180,13 +214,20 @@ function writeBytes(bytes: Uint8Array, buffer: Buffer, at: number): number {
 
 function readValue(field: Field, reader: Reader, end: number): unknown {
   switch (field.type) {
-    case "double": return reader.double(end);
-    case "bool": return reader.varint() !== 0;
-    case "string": return reader.bytes(end).toString();
-    case "bytes": return reader.bytes(end);
-    case "message": return field.message!().read(reader, reader.delimited(end));
-    case "uint64": return reader.varint();
-    default: return reader.signed();
+    case "double":
+      return reader.double(end);
+    case "bool":
+      return reader.varint() !== 0;
+    case "string":
+      return reader.bytes(end).toString();
+    case "bytes":
+      return reader.bytes(end);
+    case "message":
+      return field.message!().read(reader, reader.delimited(end));
+    case "uint64":
+      return reader.varint();
+    default:
+      return reader.signed();
   }
 }
 
@@ -230,67 +271,4 @@ function writeVarint(buffer: Buffer, at: number, value: number | bigint): number
   }
   buffer[at++] = value;
   return at;
-}
-
-class Reader {
-  at = 0;
-  readonly #bytes: Buffer;
-
-  constructor(bytes: Uint8Array) {
-    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  }
-
-  /** A number that is not negative; above 2^53 the nearest that there is. */
-  varint(): number {
-    let value = 0;
-    let scale = 1;
-    for (let group = 0; group < 10; group++) {
-      const byte = this.#bytes[this.at++];
-      if (byte === undefined) break;
-      value += (byte & 127) * scale;
-      if (byte < 128) return value;
-      scale *= 128;
-    }
-    throw new Malformed("a number does not end");
-  }
-
-  signed(): number {
-    const start = this.at;
-    const value = this.varint();
-    if (value < 2 ** 63) return value;
-    let exact = 0n;
-    for (let at = this.at - 1; at >= start; at--) exact = (exact << 7n) | BigInt(this.#bytes[at]! & 127);
-    return Number(BigInt.asIntN(64, exact));
-  }
-
-  double(end: number): number {
-    return this.#bytes.readDoubleLE(this.#after(8, end) - 8);
-  }
-
-  /** Where a field with its length before it ends. */
-  delimited(end: number): number {
-    const length = this.varint();
-    if (length > end - this.at) throw new Malformed("a field is longer than its message");
-    return this.at + length;
-  }
-
-  bytes(end: number): Buffer {
-    const stop = this.delimited(end);
-    const start = this.at;
-    this.at = stop;
-    return this.#bytes.subarray(start, stop) as Buffer;
-  }
-
-  skip(wireType: number, end: number): void {
-    if (wireType === VARINT) this.varint();
-    else if (wireType === FIXED64) this.#after(8, end);
-    else if (wireType === DELIMITED) this.at = this.delimited(end);
-    else if (wireType === FIXED32) this.#after(4, end);
-    else throw new Malformed(`there is no wire type ${wireType}`);
-  }
-
-  #after(size: number, end: number): number {
-    if (size > end - this.at) throw new Malformed("a field is longer than its message");
-    return (this.at += size);
-  }
 }

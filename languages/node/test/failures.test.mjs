@@ -1,4 +1,4 @@
-// What a client makes of failures, against a stand-in for the server.
+// What a client does about failures, against a stand-in for the server.
 import assert from "node:assert/strict";
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,98 +6,36 @@ import path from "node:path";
 import { status } from "@grpc/grpc-js";
 import { test } from "node:test";
 
-import {
-  Client, DeadlineExceeded, InternalError, InvalidArgument, NotServed, Overloaded, tensor, TooLarge, Unauthenticated, Unavailable,
-} from "lossd";
-import { CrossEntropyResponse, StreamResponse } from "../dist/contract.js";
-import { answerOf, details, failure, read, say, standIn } from "./stand-in.mjs";
+import { Client, DeadlineExceeded, Overloaded, tensor, Unavailable } from "lossd";
+import { CrossEntropyResponse } from "../dist/contract.js";
+import { answerOf, details, failure, read, say, standIn, streaming, withServer } from "./stand-in.mjs";
 
 const X = tensor(new Float32Array(6), [2, 3]);
 const Y = new BigInt64Array(2);
 const OK = CrossEntropyResponse.encode(answerOf(1.5));
 
-async function withServer(handlers, options, use) {
-  const server = await standIn(handlers);
-  const client = new Client(server.address, options);
-  try {
-    return await use(client, server);
-  } finally {
-    client.close();
-    server.close();
-  }
-}
-
-/** The stream of one evaluation: `open` is told of its Open, what it returns is said. */
-const streaming = (open) => (call, number) => {
-  call.on("data", (body) => {
-    const message = read(body);
-    const opens = message.opens?.opens ?? (message.open === undefined ? [] : [message.open]);
-    for (const { evaluationId } of opens) open(evaluationId, call, number);
-  });
-  call.on("end", () => call.end());
-};
-
-const STATUSES = [
-  ["INVALID_ARGUMENT", InvalidArgument], ["OUT_OF_RANGE", InvalidArgument], ["NOT_FOUND", InvalidArgument],
-  ["RESOURCE_EXHAUSTED", TooLarge], ["DEADLINE_EXCEEDED", DeadlineExceeded], ["UNAUTHENTICATED", Unauthenticated],
-  ["PERMISSION_DENIED", Unauthenticated], ["UNIMPLEMENTED", NotServed], ["INTERNAL", InternalError], ["UNKNOWN", InternalError],
-];
-const SAID = { reason: "TESTED", field: "label_smoothing", metadata: { value: "3", request_id: "r7" } };
-
-for (const [code, kind] of STATUSES) {
-  const place = {
-    "the status of a call": { unary: (_, answer) => answer(failure(code, "label_smoothing = 3", SAID)) },
-    "a Failure of a stream": { stream: streaming((evaluationId, call) => say(call, { failure: { evaluationId, code: status[code], message: "label_smoothing = 3", details: details(SAID) } })) },
-    "a result among others": { stream: streaming((evaluationId, call) => say(call, { results: { results: [{ evaluationId, failure: { evaluationId, code: status[code], message: "label_smoothing = 3", details: details(SAID) } }] } })) },
-    "the status of a stream": { stream: (call) => call.emit("error", failure(code, "label_smoothing = 3", SAID)) },
-  };
-  for (const [name, handlers] of Object.entries(place)) {
-    test(`${code} in ${name} is ${kind.name}, with its reason, field and metadata`, () =>
-      withServer(handlers, {}, async (client) => {
-        const transport = "unary" in handlers ? "unary" : "stream";
-        const error = await client.crossEntropy(X, Y, { transport }).catch((one) => one);
-
-        assert.equal(error.constructor, kind);
-        assert.equal(error.message, "label_smoothing = 3");
-        const { reason, field, requestId, metadata } = error;
-        assert.deepEqual({ reason, field, requestId, ...metadata }, { reason: "TESTED", field: "label_smoothing", requestId: "r7", value: "3", request_id: "r7" });
-      }));
-  }
-}
-
-test("a status that nobody explained says the address and what the code means, with gRPC's words as its cause", () =>
-  withServer({ unary: (_, answer) => answer(failure("INTERNAL", "odd")) }, {}, async (client, { address }) => {
-    const error = await client.crossEntropy(X, Y).catch((one) => one);
-
-    assert.ok(error instanceof InternalError && error.onTheWay);
-    assert.match(error.message, new RegExp(`^${address}: .*INTERNAL`));
-    assert.match(error.cause.message, /odd/);
-  }));
-
-test("details that cannot be read are as good as none", () =>
-  withServer({
-    unary: (_, answer) => {
-      const odd = failure("INVALID_ARGUMENT", "odd");
-      odd.metadata.set("grpc-status-details-bin", Buffer.from([255, 255, 255]));
-      answer(odd);
-    },
-  }, {}, async (client) => {
-    await assert.rejects(client.crossEntropy(X, Y), { name: "InvalidArgument", reason: "INVALID_ARGUMENT", onTheWay: true });
-  }));
-
-for (const [code, said] of [["UNAVAILABLE", { retryMs: 1 }], ["UNAVAILABLE", undefined], ["RESOURCE_EXHAUSTED", { retryMs: 1 }]]) {
+for (const [code, said] of [
+  ["UNAVAILABLE", { retryMs: 1 }],
+  ["UNAVAILABLE", undefined],
+  ["RESOURCE_EXHAUSTED", { retryMs: 1 }],
+]) {
   test(`${code}${said ? " with RetryInfo" : ""} is asked again until there is an answer`, () =>
-    withServer({ unary: ({ number }, answer) => (number < 3 ? answer(failure(code, "later", said)) : answer(null, OK)) }, {}, async (client, { calls }) => {
-      const result = await client.crossEntropy(X, Y);
+    withServer(
+      { unary: ({ number }, answer) => (number < 3 ? answer(failure(code, "later", said)) : answer(null, OK)) },
+      {},
+      async (client, { calls }) => {
+        const result = await client.crossEntropy(X, Y);
 
-      assert.equal(result.loss, 1.5);
-      assert.equal(calls.length, 3);
-    }));
+        assert.equal(result.loss, 1.5);
+        assert.equal(calls.length, 3);
+      },
+    ));
 
   test(`a stream's evaluation that is ${code}${said ? " with RetryInfo" : ""} is sent again`, () => {
     const refused = (evaluationId, call, number) => {
       if (said === undefined && number < 3) call.emit("error", failure(code, "later"));
-      else if (evaluationId < 3 && number < 3) say(call, { failure: { evaluationId, code: status[code], message: "later", details: details(said) } });
+      else if (evaluationId < 3 && number < 3)
+        say(call, { failure: { evaluationId, code: status[code], message: "later", details: details(said) } });
       else say(call, { result: { evaluationId, crossEntropy: answerOf(2.5) } });
     };
     return withServer({ stream: streaming(refused) }, {}, async (client) => {
@@ -107,13 +45,17 @@ for (const [code, said] of [["UNAVAILABLE", { retryMs: 1 }], ["UNAVAILABLE", und
 }
 
 test("what would come after the deadline is not waited for: Overloaded says when", () =>
-  withServer({ unary: (_, answer) => answer(failure("RESOURCE_EXHAUSTED", "full", { reason: "OVERLOADED", retryMs: 60_000 })) }, {}, async (client, { calls }) => {
-    const error = await client.crossEntropy(X, Y, { timeoutMs: 10_000 }).catch((one) => one);
+  withServer(
+    { unary: (_, answer) => answer(failure("RESOURCE_EXHAUSTED", "full", { reason: "OVERLOADED", retryMs: 60_000 })) },
+    {},
+    async (client, { calls }) => {
+      const error = await client.crossEntropy(X, Y, { timeoutMs: 10_000 }).catch((one) => one);
 
-    assert.ok(error instanceof Overloaded);
-    assert.equal(error.retryAfterMs, 60_000);
-    assert.equal(calls.length, 1);
-  }));
+      assert.ok(error instanceof Overloaded);
+      assert.equal(error.retryAfterMs, 60_000);
+      assert.equal(calls.length, 1);
+    },
+  ));
 
 test("a call that is not answered ends at its deadline, which the server is told", () =>
   withServer({ unary: () => undefined }, { timeoutMs: 300 }, async (client, { calls }) => {
@@ -125,8 +67,13 @@ test("a call that is not answered ends at its deadline, which the server is told
 
 test("a stream that is not answered ends at the call's deadline, or after its time without progress", () =>
   withServer({ stream: streaming(() => undefined) }, { timeoutMs: 300 }, async (client) => {
-    await assert.rejects(client.crossEntropy(X, Y, { transport: "stream" }), { name: "DeadlineExceeded", reason: "NO_PROGRESS" });
-    await assert.rejects(client.crossEntropy(X, Y, { transport: "stream", timeoutMs: 200 }), { name: "DeadlineExceeded" });
+    await assert.rejects(client.crossEntropy(X, Y, { transport: "stream" }), {
+      name: "DeadlineExceeded",
+      reason: "NO_PROGRESS",
+    });
+    await assert.rejects(client.crossEntropy(X, Y, { transport: "stream", timeoutMs: 200 }), {
+      name: "DeadlineExceeded",
+    });
   }));
 
 test("an aborted call rejects with the signal's reason, and the server hears of it", async () => {
@@ -146,35 +93,55 @@ test("an aborted call rejects with the signal's reason, and the server hears of 
       },
     };
     await withServer(handlers, {}, async (client) => {
-      await assert.rejects(client.crossEntropy(X, Y, { transport, signal: controller.signal }), (error) => error === reason);
+      await assert.rejects(
+        client.crossEntropy(X, Y, { transport, signal: controller.signal }),
+        (error) => error === reason,
+      );
       await isCancelled;
-      await assert.rejects(client.crossEntropy(X, Y, { transport, signal: controller.signal }), (error) => error === reason);
+      await assert.rejects(
+        client.crossEntropy(X, Y, { transport, signal: controller.signal }),
+        (error) => error === reason,
+      );
     });
   }
 });
 
 test("a stream that breaks is opened again, and sends what is unanswered from its first block", () => {
   const blocks = [];
-  const stream = (call, number) => call.on("data", (body) => {
-    const message = read(body);
-    if (message.block !== undefined) blocks.push([number, message.block.firstItem]);
-    if (number === 2 && message.block?.firstItem === 1) call.emit("error", failure("UNAVAILABLE", "restart", { retryMs: 1 }));
-    if (message.end !== undefined) say(call, { result: { evaluationId: message.end.evaluationId, crossEntropy: answerOf(4) } });
-  });
+  const stream = (call, number) =>
+    call.on("data", (body) => {
+      const message = read(body);
+      if (message.block !== undefined) blocks.push([number, message.block.firstItem]);
+      if (number === 2 && message.block?.firstItem === 1)
+        call.emit("error", failure("UNAVAILABLE", "restart", { retryMs: 1 }));
+      if (message.end !== undefined)
+        say(call, { result: { evaluationId: message.end.evaluationId, crossEntropy: answerOf(4) } });
+    });
   return withServer({ stream }, { blockBytes: 1 }, async (client) => {
-    const result = await client.crossEntropy(tensor(new Float32Array(9), [3, 3]), new BigInt64Array(3), { transport: "stream" });
+    const result = await client.crossEntropy(tensor(new Float32Array(9), [3, 3]), new BigInt64Array(3), {
+      transport: "stream",
+    });
 
     assert.equal(result.loss, 4);
-    assert.deepEqual(blocks.filter(([number]) => number === 3).map(([, first]) => first), [0, 1, 2]);
+    assert.deepEqual(
+      blocks.filter(([number]) => number === 3).map(([, first]) => first),
+      [0, 1, 2],
+    );
   });
 });
 
 test("a stream that the server ends without answers is Unavailable at the deadline", () =>
   withServer({ stream: (call) => call.end() }, {}, async (client) => {
-    await assert.rejects(client.crossEntropy(X, Y, { transport: "stream", timeoutMs: 300 }), (error) => error instanceof Unavailable || error instanceof DeadlineExceeded);
+    await assert.rejects(
+      client.crossEntropy(X, Y, { transport: "stream", timeoutMs: 300 }),
+      (error) => error instanceof Unavailable || error instanceof DeadlineExceeded,
+    );
   }));
 
-for (const [name, body] of [["bytes that are no message", Buffer.from([255, 1, 2])], ["a response without a loss", Buffer.alloc(0)]]) {
+for (const [name, body] of [
+  ["bytes that are no message", Buffer.from([255, 1, 2])],
+  ["a response without a loss", Buffer.alloc(0)],
+]) {
   test(`an answer of ${name} is an InternalError`, () =>
     withServer({ unary: (_, answer) => answer(null, body) }, {}, async (client) => {
       await assert.rejects(client.crossEntropy(X, Y), { name: "InternalError", reason: "MALFORMED_ANSWER" });
@@ -183,36 +150,52 @@ for (const [name, body] of [["bytes that are no message", Buffer.from([255, 1, 2
 
 test("a stream's answer that is no message ends it with an InternalError", () =>
   withServer({ stream: (call) => call.on("data", () => call.write(Buffer.from([255, 1, 2]))) }, {}, async (client) => {
-    await assert.rejects(client.crossEntropy(X, Y, { transport: "stream" }), { name: "InternalError", reason: "MALFORMED_ANSWER" });
+    await assert.rejects(client.crossEntropy(X, Y, { transport: "stream" }), {
+      name: "InternalError",
+      reason: "MALFORMED_ANSWER",
+    });
   }));
 
 test("blocks of an answer that are missing, or come twice, are an InternalError", async () => {
-  const block = (evaluationId, firstItem) => ({ block: { evaluationId, firstItem, loss: { dtype: 22, shape: [1], data: new Uint8Array(4) } } });
+  const block = (evaluationId, firstItem) => ({
+    block: { evaluationId, firstItem, loss: { dtype: 22, shape: [1], data: new Uint8Array(4) } },
+  });
   for (const firsts of [[0], [0, 0], [1], [0, 1, 2]]) {
     const stream = streaming((evaluationId, call) => {
       for (const first of firsts) say(call, block(evaluationId, first));
       say(call, { result: { evaluationId, crossEntropy: {} } });
     });
     await withServer({ stream }, {}, async (client) => {
-      await assert.rejects(client.crossEntropy(X, Y, { transport: "stream", reduction: "none" }), { name: "InternalError", reason: "MALFORMED_ANSWER" });
+      await assert.rejects(client.crossEntropy(X, Y, { transport: "stream", reduction: "none" }), {
+        name: "InternalError",
+        reason: "MALFORMED_ANSWER",
+      });
     });
   }
 });
 
 test("a call says its request's size, the largest answer it takes, and its token", () =>
-  withServer({ unary: (call, answer) => answer(null, OK) }, { maxResponseBytes: 12_345_678, token: "secret" }, async (client, { calls }) => {
-    await client.crossEntropy(X, Y);
+  withServer(
+    { unary: (call, answer) => answer(null, OK) },
+    { maxResponseBytes: 12_345_678, token: "secret" },
+    async (client, { calls }) => {
+      await client.crossEntropy(X, Y);
 
-    const { metadata } = calls[0];
-    assert.ok(Number(metadata["lossd-request-bytes"]) > 40);
-    assert.equal(metadata["lossd-max-response-bytes"], "12345678");
-    assert.equal(metadata.authorization, "Bearer secret");
-  }));
+      const { metadata } = calls[0];
+      assert.ok(Number(metadata["lossd-request-bytes"]) > 40);
+      assert.equal(metadata["lossd-max-response-bytes"], "12345678");
+      assert.equal(metadata.authorization, "Bearer secret");
+    },
+  ));
 
 test("a Unix socket is an address, absolute or not", async () => {
   const folder = mkdtempSync(path.join(tmpdir(), "lossd-node-"));
   const server = await standIn({ unary: (_, answer) => answer(null, OK), address: `unix:${folder}/s` });
-  for (const address of [server.address, server.address.replace("unix:", "unix://"), `unix:${path.relative(".", `${folder}/s`)}`]) {
+  for (const address of [
+    server.address,
+    server.address.replace("unix:", "unix://"),
+    `unix:${path.relative(".", `${folder}/s`)}`,
+  ]) {
     const client = new Client(address, { token: "secret" });
     assert.equal((await client.crossEntropy(X, Y)).loss, 1.5);
     client.close();
@@ -220,7 +203,11 @@ test("a Unix socket is an address, absolute or not", async () => {
   server.close();
 });
 
-for (const [address, reason] of [["127.0.0.1:1", "NOTHING_LISTENS"], ["unix:/nowhere/socket", "NO_SOCKET"], ["no-such-host.invalid:1", "NAME_NOT_FOUND"]]) {
+for (const [address, reason] of [
+  ["127.0.0.1:1", "NOTHING_LISTENS"],
+  ["unix:/nowhere/socket", "NO_SOCKET"],
+  ["no-such-host.invalid:1", "NAME_NOT_FOUND"],
+]) {
   test(`where nobody has ever answered, ${address} is Unavailable after connectTimeoutMs, with what to do`, async () => {
     const client = new Client(address, { connectTimeoutMs: 200 });
     for (const transport of ["unary", "stream"]) {

@@ -19,7 +19,10 @@ function* items(count, told = () => undefined) {
 const numberOf = ({ crossEntropy }) => Buffer.from(crossEntropy.input.data).readFloatLE(0);
 const opensOf = (body) => read(body).opens?.opens ?? [];
 const answered = (open) => ({ evaluationId: open.evaluationId, crossEntropy: answerOf(numberOf(open)) });
-const failed = ({ evaluationId }, code, said) => ({ evaluationId, failure: { evaluationId, code: status[code], message: "no", details: details(said) } });
+const failed = ({ evaluationId }, code, said) => ({
+  evaluationId,
+  failure: { evaluationId, code: status[code], message: "no", details: details(said) },
+});
 
 /** A server whose streams get each message's Opens. */
 async function withStreams(handle, use, options) {
@@ -47,12 +50,15 @@ async function losses(iteration) {
 }
 
 test("results come in the items' order, whatever that of the answers", () =>
-  withStreams((opens, call) => say(call, { results: { results: opens.reverse().map(answered) } }), async (client) => {
-    const expected = Array.from({ length: 1000 }, (_, number) => number);
+  withStreams(
+    (opens, call) => say(call, { results: { results: opens.reverse().map(answered) } }),
+    async (client) => {
+      const expected = Array.from({ length: 1000 }, (_, number) => number);
 
-    assert.deepEqual(await losses(client.map("crossEntropy", items(1000))), expected);
-    assert.deepEqual(await losses(client.map("crossEntropy", items(1000), { window: 3 })), expected);
-  }));
+      assert.deepEqual(await losses(client.map("crossEntropy", items(1000))), expected);
+      assert.deepEqual(await losses(client.map("crossEntropy", items(1000), { window: 3 })), expected);
+    },
+  ));
 
 test("small items share messages", () => {
   const sizes = [];
@@ -72,18 +78,26 @@ test("items are read at most a window ahead", () => {
   let given = 0;
   let most = 0;
   const told = (number) => (most = Math.max(most, number + 1 - given));
-  return withStreams((opens, call) => say(call, { results: { results: opens.map(answered) } }), async (client) => {
-    for await (const _ of client.map("crossEntropy", items(200, told), { window: 8 })) given++;
+  return withStreams(
+    (opens, call) => say(call, { results: { results: opens.map(answered) } }),
+    async (client) => {
+      for await (const _ of client.map("crossEntropy", items(200, told), { window: 8 })) given++;
 
-    assert.equal(given, 200);
-    assert.ok(most <= 9, `${most} ahead`); // one of them is in the loop's hands
-  });
+      assert.equal(given, 200);
+      assert.ok(most <= 9, `${most} ahead`); // one of them is in the loop's hands
+    },
+  );
 });
 
 test("an item that fails raises in its place and ends the iteration, or is yielded", () => {
-  const handle = (opens, call) => say(call, {
-    results: { results: opens.map((open) => (numberOf(open) === 2 ? failed(open, "INVALID_ARGUMENT", { reason: "BAD" }) : answered(open))) },
-  });
+  const handle = (opens, call) =>
+    say(call, {
+      results: {
+        results: opens.map((open) =>
+          numberOf(open) === 2 ? failed(open, "INVALID_ARGUMENT", { reason: "BAD" }) : answered(open),
+        ),
+      },
+    });
   return withStreams(handle, async (client) => {
     const seen = [];
     const run = async () => {
@@ -97,25 +111,39 @@ test("an item that fails raises in its place and ends the iteration, or is yield
 });
 
 test("an item that cannot be sent has its place, too", () =>
-  withStreams((opens, call) => say(call, { results: { results: opens.map(answered) } }), async (client) => {
-    const mixed = [item(0), [tensor(new Float32Array(2), [1, 2])], { input: item(2)[0], target: Y, reductoin: "sum" }, 7, item(4)];
+  withStreams(
+    (opens, call) => say(call, { results: { results: opens.map(answered) } }),
+    async (client) => {
+      const mixed = [
+        item(0),
+        [tensor(new Float32Array(2), [1, 2])],
+        { input: item(2)[0], target: Y, reductoin: "sum" },
+        7,
+        item(4),
+      ];
 
-    assert.deepEqual(
-      await losses(client.map("crossEntropy", mixed, { errors: "yield" })), [0, "MISSING_FIELD", "UNKNOWN_OPTION", "WRONG_TYPE", 4],
-    );
-  }));
+      assert.deepEqual(await losses(client.map("crossEntropy", mixed, { errors: "yield" })), [
+        0,
+        "MISSING_FIELD",
+        "UNKNOWN_OPTION",
+        "WRONG_TYPE",
+        4,
+      ]);
+    },
+  ));
 
 test("an item that a full server refuses is sent again, and others go on meanwhile", () => {
   let refusals = 0;
-  const handle = (opens, call) => say(call, {
-    results: {
-      results: opens.map((open) => {
-        const isRefused = numberOf(open) === 1 && refusals < 2;
-        if (isRefused) refusals++;
-        return isRefused ? failed(open, "RESOURCE_EXHAUSTED", { retryMs: 1 }) : answered(open);
-      }),
-    },
-  });
+  const handle = (opens, call) =>
+    say(call, {
+      results: {
+        results: opens.map((open) => {
+          const isRefused = numberOf(open) === 1 && refusals < 2;
+          if (isRefused) refusals++;
+          return isRefused ? failed(open, "RESOURCE_EXHAUSTED", { retryMs: 1 }) : answered(open);
+        }),
+      },
+    });
   return withStreams(handle, async (client) => {
     assert.deepEqual(await losses(client.map("crossEntropy", items(4))), [0, 1, 2, 3]);
     assert.equal(refusals, 2);
@@ -132,7 +160,15 @@ test("a stream that breaks is opened again with what is unanswered, and the iter
   return withStreams(handle, async (client) => {
     let reads = 0;
 
-    assert.deepEqual(await losses(client.map("crossEntropy", items(6, () => reads++))), [0, 1, 2, 3, 4, 5]);
+    assert.deepEqual(
+      await losses(
+        client.map(
+          "crossEntropy",
+          items(6, () => reads++),
+        ),
+      ),
+      [0, 1, 2, 3, 4, 5],
+    );
     assert.equal(reads, 6);
     assert.ok(sent.filter(([number]) => number === 3).length >= 3);
   });
@@ -145,27 +181,40 @@ test("async iterables are read as they come, and a slow one is no stream that st
       yield item(number);
     }
   };
-  return withStreams((opens, call) => say(call, { results: { results: opens.map(answered) } }), async (client) => {
-    assert.deepEqual(await losses(client.map("crossEntropy", slow(), { timeoutMs: 80 })), [0, 1, 2]);
-  });
+  return withStreams(
+    (opens, call) => say(call, { results: { results: opens.map(answered) } }),
+    async (client) => {
+      assert.deepEqual(await losses(client.map("crossEntropy", slow(), { timeoutMs: 80 })), [0, 1, 2]);
+    },
+  );
 });
 
 test("what the iterable throws passes through, after the results before it", () =>
-  withStreams((opens, call) => say(call, { results: { results: opens.map(answered) } }), async (client) => {
-    const reason = new Error("the file ended");
-    const broken = function* () {
-      yield item(0);
-      throw reason;
-    };
-    const seen = [];
-    const run = async (from) => {
-      for await (const { loss } of client.map("crossEntropy", from)) seen.push(loss);
-    };
+  withStreams(
+    (opens, call) => say(call, { results: { results: opens.map(answered) } }),
+    async (client) => {
+      const reason = new Error("the file ended");
+      const broken = function* () {
+        yield item(0);
+        throw reason;
+      };
+      const seen = [];
+      const run = async (from) => {
+        for await (const { loss } of client.map("crossEntropy", from)) seen.push(loss);
+      };
 
-    await assert.rejects(run(broken()), (error) => error === reason);
-    await assert.rejects(run((async function* () { yield* broken(); })()), (error) => error === reason);
-    assert.deepEqual(seen, [0, 0]);
-  }));
+      await assert.rejects(run(broken()), (error) => error === reason);
+      await assert.rejects(
+        run(
+          (async function* () {
+            yield* broken();
+          })(),
+        ),
+        (error) => error === reason,
+      );
+      assert.deepEqual(seen, [0, 0]);
+    },
+  ));
 
 test("leaving the loop cancels what is under way and closes the iterable", () => {
   let cancelled;
@@ -191,11 +240,17 @@ test("leaving the loop cancels what is under way and closes the iterable", () =>
 });
 
 test("answers that never come end the iteration after its time without progress; an aborted signal at once", () =>
-  withStreams(() => undefined, async (client) => {
-    await assert.rejects(losses(client.map("crossEntropy", items(3), { timeoutMs: 200 })), { reason: "NO_PROGRESS" });
-    const reason = new Error("enough");
-    await assert.rejects(losses(client.map("crossEntropy", items(3), { signal: AbortSignal.abort(reason) })), (error) => error === reason);
-  }));
+  withStreams(
+    () => undefined,
+    async (client) => {
+      await assert.rejects(losses(client.map("crossEntropy", items(3), { timeoutMs: 200 })), { reason: "NO_PROGRESS" });
+      const reason = new Error("enough");
+      await assert.rejects(
+        losses(client.map("crossEntropy", items(3), { signal: AbortSignal.abort(reason) })),
+        (error) => error === reason,
+      );
+    },
+  ));
 
 test("a large item goes in blocks among the others, and its arrays may be changed once the next is read", () => {
   const seen = [];
@@ -227,7 +282,13 @@ for (const [name, verb, from, options, field] of [
   ["no iterable", "crossEntropy", 7, {}, "items"],
 ]) {
   test(`${name} is refused by map`, () =>
-    withStreams(() => undefined, async (client) => {
-      await assert.rejects(async () => losses(client.map(verb, from, options)), (error) => error instanceof InvalidArgument && error.field === field);
-    }));
+    withStreams(
+      () => undefined,
+      async (client) => {
+        await assert.rejects(
+          async () => losses(client.map(verb, from, options)),
+          (error) => error instanceof InvalidArgument && error.field === field,
+        );
+      },
+    ));
 }

@@ -5,7 +5,9 @@ const BITS = { float16: [5, 10], bfloat16: [8, 7], float8_e4m3fn: [4, 3], float8
 /** The elements as JavaScript's numbers. */
 export function numbersOf({ dtype, data }) {
   const [exponentBits, mantissaBits] = BITS[dtype] ?? [];
-  return Array.from(data, (one) => (exponentBits === undefined ? Number(one) : floatOf(one, exponentBits, mantissaBits, dtype)));
+  return Array.from(data, (one) =>
+    exponentBits === undefined ? Number(one) : floatOf(one, exponentBits, mantissaBits, dtype),
+  );
 }
 
 function floatOf(bits, exponentBits, mantissaBits, dtype) {

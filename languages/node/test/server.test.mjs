@@ -12,7 +12,11 @@ const ADDRESS = process.env.LOSSD_TEST_ADDRESS;
 const client = new Client(ADDRESS);
 after(() => client.close());
 
-const logits = (n, c) => tensor(Float32Array.from({ length: n * c }, (_, i) => ((i * 7919) % 10007) / 1000 - 5), [n, c]);
+const logits = (n, c) =>
+  tensor(
+    Float32Array.from({ length: n * c }, (_, i) => ((i * 7919) % 10007) / 1000 - 5),
+    [n, c],
+  );
 const labels = (n, c) => BigInt64Array.from({ length: n }, (_, i) => BigInt((i * 31) % c));
 
 test("a loss is a number with its summary and timing, a gradient has the input's array and shape", async () => {
@@ -66,23 +70,36 @@ test("answers smaller than one message are had by a client that takes no larger 
 });
 
 test("scalars, empty tensors, NaN and every dtype make the round trip", async () => {
-  const one = await client.crossEntropy(new Float32Array([0, 0]), tensor(new BigInt64Array([1n]), []), { reduction: "none" });
+  const one = await client.crossEntropy(new Float32Array([0, 0]), tensor(new BigInt64Array([1n]), []), {
+    reduction: "none",
+  });
   assert.deepEqual(one.loss.shape, []);
   assert.ok(Math.abs(one.loss.data[0] - Math.LN2) < 1e-6);
   const empty = await client.crossEntropy(tensor(new Float32Array(0), [0, 3]), new BigInt64Array(0), { grad: true });
   assert.ok(Number.isNaN(empty.loss));
   assert.deepEqual(empty.grad, { dtype: "float32", shape: [0, 3], data: new Float32Array(0) });
-  assert.equal((await client.crossEntropy(tensor(new Float32Array(0), [0, 3]), new BigInt64Array(0), { emptyMean: "zero" })).loss, 0);
+  assert.equal(
+    (await client.crossEntropy(tensor(new Float32Array(0), [0, 3]), new BigInt64Array(0), { emptyMean: "zero" })).loss,
+    0,
+  );
   assert.ok(Number.isNaN((await client.softmax(new Float32Array([NaN, 1]))).data[0]));
   for (const data of [new Float32Array(4), new Float64Array(4)]) {
-    assert.deepEqual((await client.sigmoid(tensor(data, [2, 2]))).data, data.map(() => 0.5));
+    assert.deepEqual(
+      (await client.sigmoid(tensor(data, [2, 2]))).data,
+      data.map(() => 0.5),
+    );
   }
-  for (const [dtype, half] of [["float16", 0x3800], ["bfloat16", 0x3f00]]) {
+  for (const [dtype, half] of [
+    ["float16", 0x3800],
+    ["bfloat16", 0x3f00],
+  ]) {
     const value = await client.sigmoid(tensor(new Uint16Array(3), [3], dtype));
     assert.deepEqual(value, { dtype, shape: [3], data: new Uint16Array(3).fill(half) });
   }
   for (const dtype of ["float8_e4m3fn", "float8_e5m2"]) {
-    const { grad } = await client.crossEntropy(tensor(new Uint8Array(4), [2, 2], dtype), new Int32Array(2), { grad: "input" });
+    const { grad } = await client.crossEntropy(tensor(new Uint8Array(4), [2, 2], dtype), new Int32Array(2), {
+      grad: "input",
+    });
     assert.equal(grad.dtype, "float32");
   }
   for (const target of [new Uint8Array(4), new Int16Array(4), tensor(new Uint8Array(4), [4], "bool")]) {
@@ -129,7 +146,12 @@ test("map adds up to one call over the whole, with large and small items", async
   const [x, y] = [logits(n, c), labels(n, c)];
   const whole = await client.crossEntropy(x, y);
   const cuts = [0, 8, 9, 50, 39_000, n];
-  const items = cuts.slice(1).map((stop, at) => [tensor(x.data.subarray(cuts[at] * c, stop * c), [stop - cuts[at], c]), y.subarray(cuts[at], stop)]);
+  const items = cuts
+    .slice(1)
+    .map((stop, at) => [
+      tensor(x.data.subarray(cuts[at] * c, stop * c), [stop - cuts[at], c]),
+      y.subarray(cuts[at], stop),
+    ]);
   let lossSum = 0;
   for await (const { summary } of client.map("crossEntropy", items)) lossSum += summary.lossSum;
   for await (const value of client.map("softmax", [logits(2, 3)])) assert.deepEqual(value.shape, [2, 3]);
@@ -154,11 +176,20 @@ test("memory stays bounded while 200 MB are streamed", () => {
 
 test("a program ends by itself once its client is closed", () => {
   const code = `import { Client } from "lossd"; const c = new Client(${JSON.stringify(ADDRESS)}); await c.softmax(new Float32Array(3)); for await (const _ of c.map("softmax", [new Float32Array(3)])); c.close(); console.log("done");`;
-  const out = execFileSync(process.execPath, ["--input-type=module", "--eval", code], { encoding: "utf8", timeout: 20_000, cwd: path.dirname(fileURLToPath(import.meta.url)) });
+  const out = execFileSync(process.execPath, ["--input-type=module", "--eval", code], {
+    encoding: "utf8",
+    timeout: 20_000,
+    cwd: path.dirname(fileURLToPath(import.meta.url)),
+  });
 
   assert.equal(out, "done\n");
 });
 
 test("errors are of the package's classes", async () => {
-  await assert.rejects(client.bce(new Float32Array([2]), new Float32Array([0])), (error) => error instanceof LossdError && error.field === "input" && error.reason === "OUT_OF_BOUNDS" || error.reason === "NOT_A_PROBABILITY");
+  await assert.rejects(
+    client.bce(new Float32Array([2]), new Float32Array([0])),
+    (error) =>
+      (error instanceof LossdError && error.field === "input" && error.reason === "OUT_OF_BOUNDS") ||
+      error.reason === "NOT_A_PROBABILITY",
+  );
 });

@@ -5,9 +5,10 @@ import { test } from "node:test";
 
 import { tensor } from "lossd";
 import { StreamResponse } from "../dist/contract.js";
+import { Evaluation } from "../dist/evaluation.js";
 import { build } from "../dist/request.js";
 import { Retry } from "../dist/retry.js";
-import { Evaluation, Session } from "../dist/session.js";
+import { Session } from "../dist/session.js";
 import { answerOf, read } from "./stand-in.mjs";
 
 class HeldStream extends EventEmitter {
@@ -34,7 +35,9 @@ function opened(items, step) {
   const lifetime = { connectTimeoutMs: 1000, reached: true };
   const connection = { lifetime, stream: () => stream, explain: (error) => error };
   const session = new Session(connection, new Retry(10_000, lifetime, false), undefined);
-  const call = build("crossEntropy", [tensor(new Float32Array(items * 4), [items, 4]), new BigInt64Array(items)], { grad: true });
+  const call = build("crossEntropy", [tensor(new Float32Array(items * 4), [items, 4]), new BigInt64Array(items)], {
+    grad: true,
+  });
   const evaluation = new Evaluation(call, { items, step, streamed: ["input"] }, undefined);
   session.add(evaluation);
   return { stream, session, evaluation };
@@ -54,9 +57,12 @@ test("at most two messages are made before the wire has taken one", async () => 
 test("answers are taken while blocks are still to be written, and an evaluation that failed is sent no further", async () => {
   const { stream, session, evaluation } = opened(10, 1);
   await turn();
-  stream.emit("data", StreamResponse.encode({
-    failure: { evaluationId: 1, code: 3, message: "input has NaN", details: [] },
-  }));
+  stream.emit(
+    "data",
+    StreamResponse.encode({
+      failure: { evaluationId: 1, code: 3, message: "input has NaN", details: [] },
+    }),
+  );
   await session.changed();
   stream.release();
   stream.release();
@@ -71,8 +77,12 @@ test("an evaluation's messages are its Open, its blocks in order, and its End", 
   await turn();
   while (stream.written.at(-1).end === undefined) stream.release();
 
-  assert.deepEqual(stream.written.map(({ open, block, end }) => (open && "open") ?? (block && [block.firstItem, block.input.shape]) ?? (end && "end")),
-    ["open", [0, [2, 4]], [2, [2, 4]], [4, [1, 4]], "end"]);
+  assert.deepEqual(
+    stream.written.map(
+      ({ open, block, end }) => (open && "open") ?? (block && [block.firstItem, block.input.shape]) ?? (end && "end"),
+    ),
+    ["open", [0, [2, 4]], [2, [2, 4]], [4, [1, 4]], "end"],
+  );
   assert.equal(stream.written[0].open.crossEntropy.input.data, undefined);
   assert.deepEqual(stream.written[0].open.crossEntropy.input.streamed, {});
   assert.equal(stream.written[0].open.crossEntropy.target.data.length, 40);

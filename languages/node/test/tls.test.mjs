@@ -12,8 +12,27 @@ import { CrossEntropyResponse } from "../dist/contract.js";
 import { answerOf, standIn } from "./stand-in.mjs";
 
 const folder = mkdtempSync(path.join(tmpdir(), "lossd-tls-"));
-execFileSync("openssl", ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext",
-  "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", path.join(folder, "key.pem"), "-out", path.join(folder, "cert.pem")], { stdio: "pipe" });
+execFileSync(
+  "openssl",
+  [
+    "req",
+    "-x509",
+    "-newkey",
+    "rsa:2048",
+    "-nodes",
+    "-days",
+    "1",
+    "-subj",
+    "/CN=localhost",
+    "-addext",
+    "subjectAltName=DNS:localhost,IP:127.0.0.1",
+    "-keyout",
+    path.join(folder, "key.pem"),
+    "-out",
+    path.join(folder, "cert.pem"),
+  ],
+  { stdio: "pipe" },
+);
 const [cert, key] = ["cert.pem", "key.pem"].map((name) => readFileSync(path.join(folder, name)));
 const unary = (_, answer) => answer(null, CrossEntropyResponse.encode(answerOf(1)));
 const ask = (client) => client.crossEntropy(new Float32Array(2), new BigInt64Array(1));
@@ -51,7 +70,11 @@ test("a server that wants a certificate is shown one", () =>
 test("a certificate that nobody vouches for, and TLS on one side only, are Unavailable with what to look at", () =>
   withTLS(false, async ({ address }) => {
     const plain = await standIn({ unary });
-    for (const [at, options] of [[address, { tls: true }], [address, {}], [plain.address, { tls: true }]]) {
+    for (const [at, options] of [
+      [address, { tls: true }],
+      [address, {}],
+      [plain.address, { tls: true }],
+    ]) {
       const client = new Client(at, { ...options, connectTimeoutMs: 2_000 });
       const error = await ask(client).catch((one) => one);
       assert.equal(error.name, "Unavailable");

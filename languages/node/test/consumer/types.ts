@@ -35,8 +35,17 @@ export async function whatIsKnown(reduction: "none" | "mean"): Promise<void> {
   const value = await client.softmax(new Float64Array(3), { dim: 0 });
   value.data satisfies Float64Array;
   await client.klDivergence(x, x, { reduction: "batchmean", logTarget: true, kind: "logits" });
-  await client.crossEntropy(x, y, { signal: AbortSignal.timeout(1000), timeoutMs: 10, outputs: ["argmax"], ignoreIndex: -1n });
-  for await (const result of client.map("crossEntropy", [[x, y] as const, { input: x, target: y, labelSmoothing: 0.1 }], { grad: true })) {
+  await client.crossEntropy(x, y, {
+    signal: AbortSignal.timeout(1000),
+    timeoutMs: 10,
+    outputs: ["argmax"],
+    ignoreIndex: -1n,
+  });
+  for await (const result of client.map(
+    "crossEntropy",
+    [[x, y] as const, { input: x, target: y, labelSmoothing: 0.1 }],
+    { grad: true },
+  )) {
     result.loss satisfies number;
     result.grad.data.length satisfies number;
   }
