@@ -86,7 +86,7 @@ export function channelCredentials(address: string, identity: Identity): Channel
   return credentials.createSsl(roots, privateKey, chain);
 }
 
-export function channelOptions(address: string, maxResponseBytes: number, connectTimeoutMs: number): ChannelOptions {
+export function channelOptions(address: string, maxResponseBytes: number): ChannelOptions {
   return {
     // Requests are measured against the server's limit before they are sent.
     "grpc.max_send_message_length": -1,
@@ -97,7 +97,7 @@ export function channelOptions(address: string, maxResponseBytes: number, connec
     "grpc.keepalive_time_ms": KEEPALIVE_MS,
     "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
     // How fast a lost connection is tried again. gRPC's own end of 120 s would outlive every deadline.
-    "grpc.initial_reconnect_backoff_ms": Math.min(100, connectTimeoutMs),
+    "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 2_000,
     "grpc-node.flow_control_window": RECEIVE_WINDOW_BYTES,
     ...(isLocal(address) ? { "grpc.enable_http_proxy": 0 } : {}),

@@ -193,11 +193,7 @@ export class Client {
 
   /** What the server says of itself: its version, device, limits and statistics. */
   async serverInfo(options: Pick<CallOptions, "signal" | "timeoutMs"> = {}): Promise<ServerInfo> {
-    const retry = new Retry(
-      checkedMs("timeoutMs", options.timeoutMs ?? this.#timeoutMs),
-      this.#connection.lifetime,
-      true,
-    );
+    const retry = new Retry(checkedMs("timeoutMs", options.timeoutMs ?? this.#timeoutMs), true);
     return serverInfo(await this.#connection.freshInfo(retry, options.signal));
   }
 
@@ -220,7 +216,7 @@ export class Client {
     const transport = checkedTransport(options?.transport);
     const timeoutMs = checkedMs("timeoutMs", options?.timeoutMs ?? this.#timeoutMs);
     const signal = options?.signal;
-    const retry = new Retry(timeoutMs, this.#connection.lifetime, true);
+    const retry = new Retry(timeoutMs, true);
     const { maxResponseBytes } = this.#connection.settings;
     if (!isSmall(call, transport, maxResponseBytes)) {
       const cut = plan(
@@ -232,7 +228,7 @@ export class Client {
         const isWhole = options?.timeoutMs !== undefined;
         return this.#streamed(
           new Evaluation(call, cut, undefined),
-          isWhole ? retry : new Retry(timeoutMs, this.#connection.lifetime, false),
+          isWhole ? retry : new Retry(timeoutMs, false),
           signal,
         );
       }

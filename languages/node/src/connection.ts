@@ -20,8 +20,8 @@ import {
   NotServed,
   Unavailable,
 } from "./errors.js";
-import { type Lifetime, Retry, sleep } from "./retry.js";
 import { Malformed } from "./reader.js";
+import { Retry, sleep, within } from "./retry.js";
 import type { Message } from "./wire.js";
 
 export interface Settings extends Identity {
@@ -32,28 +32,28 @@ export interface Settings extends Identity {
 const AS_IS = (body: Buffer): Buffer => body;
 
 export class Connection {
-  readonly lifetime: Lifetime;
   readonly #grpc: GrpcClient;
   readonly #calls = new Set<Call>();
   #info: GetServerInfoResponse | undefined;
   #cause: string | undefined; // why the last attempt to connect failed
+  #reaching: Promise<true> | undefined;
+  #isReached = false;
   #closed = false;
 
   constructor(
     readonly address: string,
     readonly settings: Settings,
   ) {
-    const { connectTimeoutMs, maxResponseBytes } = settings;
-    this.lifetime = { connectTimeoutMs, reached: false };
     this.#grpc = new GrpcClient(
       address,
       channelCredentials(address, settings),
-      channelOptions(address, maxResponseBytes, connectTimeoutMs),
+      channelOptions(address, settings.maxResponseBytes),
     );
   }
 
   /** The answer to a request, however often it must be sent. Raises LossdError, or the signal's reason. */
   async ask(rpc: string, body: Buffer, retry: Retry, signal: AbortSignal | undefined): Promise<Buffer> {
+    await this.#reached(retry, signal);
     for (;;) {
       let error;
       try {
@@ -92,7 +92,7 @@ export class Connection {
       this.#cause = CAUSES.find(([words]) => words.test(failure.details))?.[1];
       if (this.#cause !== undefined) error = this.#unreachable(this.#cause, failure);
     } else {
-      this.lifetime.reached = true;
+      this.#isReached = true;
     }
     // Another server may answer next, with limits of its own.
     if (error instanceof Unavailable) this.#info = undefined;
@@ -104,6 +104,27 @@ export class Connection {
     this.#closed = true;
     for (const call of this.#calls) call.cancel();
     this.#grpc.close();
+  }
+
+  /** Resolves once a server has ever answered this client: calls wait for that, which has a time of its own. */
+  async #reached(retry: Retry, signal: AbortSignal | undefined): Promise<void> {
+    if (this.#isReached) return;
+    this.#reaching ??= this.#firstAnswer().finally(() => (this.#reaching = undefined));
+    if ((await within(this.#reaching, retry.remainingMs(), signal)) === undefined) {
+      throw this.#unreachable(this.#cause ?? "NOT_CONNECTED");
+    }
+  }
+
+  async #firstAnswer(): Promise<true> {
+    const retry = new Retry(this.settings.connectTimeoutMs, true);
+    while (!this.#isReached) {
+      try {
+        await this.#attempt("GetServerInfo", GetServerInfoRequest.encode({}), retry.remainingMs(), undefined);
+      } catch (error) {
+        if (!this.#isReached) await sleep(retry.waitMs(error as LossdError));
+      }
+    }
+    return true;
   }
 
   #attempt(rpc: string, body: Buffer, timeoutMs: number, signal: AbortSignal | undefined): Promise<Buffer> {
@@ -129,7 +150,7 @@ export class Connection {
             if (failure !== null) {
               reject(this.explain(failure));
             } else {
-              this.lifetime.reached = true;
+              this.#isReached = true;
               resolve(answer!);
             }
           },
@@ -156,7 +177,7 @@ export class Connection {
     return this.#grpc.getChannel().getConnectivityState(false) === connectivityState.READY;
   }
 
-  #unreachable(reason: string, cause: ServiceError): Unavailable {
+  #unreachable(reason: string, cause?: ServiceError): Unavailable {
     return new Unavailable(SENTENCES[reason]!(this.address), {
       reason,
       metadata: { address: this.address },

@@ -60,7 +60,7 @@ export async function* mapped(
   blockBytes: number,
 ): AsyncGenerator<Result | Tensor | LossdError> {
   const { verb, items, yields, window, signal } = mapping;
-  const retry = new Retry(timeoutMs, connection.lifetime, false);
+  const retry = new Retry(timeoutMs, false);
   const limits = limitsOf(await connection.info(retry, signal), connection.settings.maxResponseBytes, blockBytes);
   const session = new Session(connection, retry, signal);
   const iterator = Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();

@@ -3,7 +3,7 @@
  * RESOURCE_EXHAUSTED where the server says when to come back, until the deadline.
  */
 
-import { CLIENT_CLOSED, DeadlineExceeded, type LossdError, Overloaded, Unavailable } from "./errors.js";
+import { CLIENT_CLOSED, type LossdError, Overloaded, Unavailable } from "./errors.js";
 import { refused } from "./request.js";
 
 // The first wait, its growth and its end. 2 s: a server that restarts takes about that long.
@@ -14,12 +14,6 @@ const LONGEST_MS = 2_000;
 const JITTER = 0.2;
 // What Node's timers can wait for: 24 days.
 export const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
-
-/** Of a client: whether a server has ever answered it, and how long the first answer may take. */
-export interface Lifetime {
-  readonly connectTimeoutMs: number;
-  reached: boolean;
-}
 
 /** The option as milliseconds, or InvalidArgument. */
 export function checkedMs(option: string, value: unknown): number {
@@ -32,37 +26,29 @@ export function checkedMs(option: string, value: unknown): number {
 /** The attempts of one call: `timeoutMs` from now on, or, not `bounded`, from its last progress. */
 export class Retry {
   #endMs: number;
-  readonly #connectEndMs: number;
-  #connecting = false;
   #waits = 0;
 
   constructor(
     readonly timeoutMs: number,
-    readonly lifetime: Lifetime,
     readonly bounded: boolean,
-    readonly now: () => number = () => performance.now(),
   ) {
-    this.#endMs = now() + timeoutMs;
-    this.#connectEndMs = now() + lifetime.connectTimeoutMs;
+    this.#endMs = performance.now() + timeoutMs;
   }
 
   /** Milliseconds that the next attempt has. */
   remainingMs(): number {
-    this.#connecting = !this.lifetime.reached && this.#connectEndMs < this.#endMs;
-    return Math.max(0, (this.#connecting ? this.#connectEndMs : this.#endMs) - this.now());
+    return Math.max(0, this.#endMs - performance.now());
   }
 
   /** New ground was covered: the time for repeating begins anew, unless the whole call is bounded. */
   extend(): void {
     if (this.bounded) return;
-    this.#endMs = this.now() + this.timeoutMs;
+    this.#endMs = performance.now() + this.timeoutMs;
     this.#waits = 0;
   }
 
   /** Milliseconds before the next attempt; raises `error` where there is none. */
   waitMs(error: LossdError): number {
-    // The attempt had the time for connecting only, and the server turned out to be there.
-    if (this.#connecting && this.lifetime.reached && error instanceof DeadlineExceeded && error.onTheWay) return 0;
     const wait = this.waitAfter(error, this.#waits);
     if (wait === undefined) throw error;
     this.#waits++;
@@ -79,17 +65,26 @@ export class Retry {
   }
 }
 
-/** Resolves after `ms` milliseconds; rejects with the signal's reason where that is aborted first. */
-export function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
+/** What `work` gives, undefined after `ms` milliseconds; rejects with the signal's reason where that is aborted first. */
+export function within<T>(work: Promise<T>, ms: number, signal?: AbortSignal): Promise<T | undefined> {
   return new Promise((resolve, reject) => {
-    const stop = (): void => {
+    signal?.throwIfAborted();
+    const stop = (): void => end(() => reject(signal!.reason as Error));
+    const timer = setTimeout(() => end(() => resolve(undefined)), ms);
+    const end = (settle: () => void): void => {
       clearTimeout(timer);
-      reject(signal!.reason as Error);
-    };
-    const timer = setTimeout(() => {
       signal?.removeEventListener("abort", stop);
-      resolve();
-    }, ms);
+      settle();
+    };
     signal?.addEventListener("abort", stop, { once: true });
+    work.then(
+      (value) => end(() => resolve(value)),
+      (error: unknown) => end(() => reject(error as Error)),
+    );
   });
+}
+
+/** Resolves after `ms` milliseconds. */
+export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  await within(new Promise<never>(() => undefined), ms, signal);
 }

@@ -259,7 +259,6 @@ export class Session {
     this.#unanswered.delete(evaluation);
     evaluation.outcome = outcome;
     evaluation.assembly = undefined;
-    this.connection.lifetime.reached = true;
     this.#furthest = 0;
     this.retry.extend();
     this.notify();

@@ -113,7 +113,7 @@ test("a stream that breaks is opened again, and sends what is unanswered from it
     call.on("data", (body) => {
       const message = read(body);
       if (message.block !== undefined) blocks.push([number, message.block.firstItem]);
-      if (number === 2 && message.block?.firstItem === 1)
+      if (number === 1 && message.block?.firstItem === 1)
         call.emit("error", failure("UNAVAILABLE", "restart", { retryMs: 1 }));
       if (message.end !== undefined)
         say(call, { result: { evaluationId: message.end.evaluationId, crossEntropy: answerOf(4) } });
@@ -125,7 +125,7 @@ test("a stream that breaks is opened again, and sends what is unanswered from it
 
     assert.equal(result.loss, 4);
     assert.deepEqual(
-      blocks.filter(([number]) => number === 3).map(([, first]) => first),
+      blocks.filter(([number]) => number === 2).map(([, first]) => first),
       [0, 1, 2],
     );
   });
@@ -217,6 +217,19 @@ for (const [address, reason] of [
     client.close();
   });
 }
+
+test("connectTimeoutMs is for connecting: an answer may take longer, and is asked for once", () => {
+  const unary = (_, answer) => setTimeout(answer, 400, null, OK);
+  return withServer({ unary }, { connectTimeoutMs: 200 }, async (client, { calls }) => {
+    const results = await Promise.all([client.crossEntropy(X, Y), client.crossEntropy(X, Y)]);
+
+    assert.deepEqual(
+      results.map(({ loss }) => loss),
+      [1.5, 1.5],
+    );
+    assert.equal(calls.length, 2);
+  });
+});
 
 test("a closed client's calls are Unavailable at once, those under way too", async () => {
   let close;

@@ -32,9 +32,8 @@ const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 function opened(items, step) {
   const stream = new HeldStream();
-  const lifetime = { connectTimeoutMs: 1000, reached: true };
-  const connection = { lifetime, stream: () => stream, explain: (error) => error };
-  const session = new Session(connection, new Retry(10_000, lifetime, false), undefined);
+  const connection = { stream: () => stream, explain: (error) => error };
+  const session = new Session(connection, new Retry(10_000, false), undefined);
   const call = build("crossEntropy", [tensor(new Float32Array(items * 4), [items, 4]), new BigInt64Array(items)], {
     grad: true,
   });

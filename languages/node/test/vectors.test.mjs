@@ -170,13 +170,13 @@ async function asMessage({ verb, method, fields, operands, gradients }) {
   for (const [name, { dtype, shape, bytes, elsewhere }] of operands)
     message[name] = { dtype, shape, ...(elsewhere ?? { data: bytes }) };
   const body = method.request.encode(message);
-  const answer = await connection.ask(method.rpc, body, new Retry(30_000, connection.lifetime, true), undefined);
+  const answer = await connection.ask(method.rpc, body, new Retry(30_000, true), undefined);
   return fromResponse({ verb, method, fields, operands, gradients }, method.response.decode(answer), 0);
 }
 
 async function inBlocks(call, { tensors, blockItems }) {
   const items = Number(call.operands.get("input").shape[0]);
-  const session = new Session(connection, new Retry(30_000, connection.lifetime, true), undefined);
+  const session = new Session(connection, new Retry(30_000, true), undefined);
   const evaluation = new Evaluation(call, { items, step: blockItems, streamed: tensors }, undefined);
   try {
     session.add(evaluation);
