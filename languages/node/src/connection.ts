@@ -109,7 +109,11 @@ export class Connection {
   /** Resolves once a server has ever answered this client: calls wait for that, which has a time of its own. */
   async #reached(retry: Retry, signal: AbortSignal | undefined): Promise<void> {
     if (this.#isReached) return;
-    this.#reaching ??= this.#firstAnswer().finally(() => (this.#reaching = undefined));
+    signal?.throwIfAborted();
+    if (this.#reaching === undefined) {
+      this.#reaching = this.#firstAnswer().finally(() => (this.#reaching = undefined));
+      this.#reaching.catch(() => undefined); // whoever waits hears of it, and nobody may wait any more
+    }
     if ((await within(this.#reaching, retry.remainingMs(), signal)) === undefined) {
       throw this.#unreachable(this.#cause ?? "NOT_CONNECTED");
     }

@@ -210,13 +210,37 @@ for (const [address, reason] of [
   ["no-such-host.invalid:1", "NAME_NOT_FOUND"],
 ]) {
   test(`where nobody has ever answered, ${address} is Unavailable after connectTimeoutMs, with what to do`, async () => {
-    const client = new Client(address, { connectTimeoutMs: 200 });
+    const client = new Client(address, { connectTimeoutMs: 1_500 });
     for (const transport of ["unary", "stream"]) {
       await assert.rejects(client.crossEntropy(X, Y, { transport }), { name: "Unavailable", reason });
     }
     client.close();
   });
 }
+
+test("a first call that is given up leaves no rejection that nobody handles", async () => {
+  const unhandled = [];
+  const listen = (reason) => unhandled.push(reason);
+  process.on("unhandledRejection", listen);
+  const controller = new AbortController();
+  const client = new Client("127.0.0.1:1");
+  const calls = [
+    client.crossEntropy(X, Y, { signal: AbortSignal.abort() }),
+    client.crossEntropy(X, Y, { signal: controller.signal }),
+    client.crossEntropy(X, Y, { timeoutMs: 1 }),
+  ];
+  controller.abort();
+  const outcomes = await Promise.allSettled(calls);
+  client.close();
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  process.off("unhandledRejection", listen);
+
+  assert.deepEqual(
+    outcomes.map(({ reason }) => reason.name),
+    ["AbortError", "AbortError", "Unavailable"],
+  );
+  assert.deepEqual(unhandled, []);
+});
 
 test("connectTimeoutMs is for connecting: an answer may take longer, and is asked for once", () => {
   const unary = (_, answer) => setTimeout(answer, 400, null, OK);
