@@ -233,6 +233,7 @@ export class Client {
         );
       }
     }
+    await this.#connection.reached(retry, signal); // a burst is written once there is somebody who reads it
     const body = call.method.request.encode(message(call));
     const answer = await this.#connection.ask(call.method.rpc, body, retry, signal);
     return fromResponse(call, read(call.method.response, answer), performance.now() - startMs);

@@ -51,9 +51,22 @@ export class Connection {
     );
   }
 
+  /** Resolves once a server has ever answered this client: calls wait for that, which has a time of its own. */
+  async reached(retry: Retry, signal: AbortSignal | undefined): Promise<void> {
+    if (this.#isReached) return;
+    signal?.throwIfAborted();
+    if (this.#reaching === undefined) {
+      this.#reaching = this.#firstAnswer().finally(() => (this.#reaching = undefined));
+      this.#reaching.catch(() => undefined); // whoever waits hears of it, and nobody may wait any more
+    }
+    if ((await within(this.#reaching, retry.remainingMs(), signal)) === undefined) {
+      throw this.#unreachable(this.#cause ?? "NOT_CONNECTED");
+    }
+  }
+
   /** The answer to a request, however often it must be sent. Raises LossdError, or the signal's reason. */
   async ask(rpc: string, body: Buffer, retry: Retry, signal: AbortSignal | undefined): Promise<Buffer> {
-    await this.#reached(retry, signal);
+    await this.reached(retry, signal);
     for (;;) {
       let error;
       try {
@@ -104,19 +117,6 @@ export class Connection {
     this.#closed = true;
     for (const call of this.#calls) call.cancel();
     this.#grpc.close();
-  }
-
-  /** Resolves once a server has ever answered this client: calls wait for that, which has a time of its own. */
-  async #reached(retry: Retry, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#isReached) return;
-    signal?.throwIfAborted();
-    if (this.#reaching === undefined) {
-      this.#reaching = this.#firstAnswer().finally(() => (this.#reaching = undefined));
-      this.#reaching.catch(() => undefined); // whoever waits hears of it, and nobody may wait any more
-    }
-    if ((await within(this.#reaching, retry.remainingMs(), signal)) === undefined) {
-      throw this.#unreachable(this.#cause ?? "NOT_CONNECTED");
-    }
   }
 
   async #firstAnswer(): Promise<true> {
