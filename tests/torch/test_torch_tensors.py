@@ -118,7 +118,7 @@ def test_tensors_without_a_dimension(client: lossd.Client, name: str, route: Rou
 
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 def test_one_row(client: lossd.Client, route: Route, reduction: str) -> None:
-    """A 1-D input is a row of classes: its target is a scalar, or one of length 1 for nll, or a distribution."""
+    """A 1-D input is a row of classes: its target is a scalar, or a distribution."""
     x = torch.randn(5, dtype=torch.float64)
     log_p = x.log_softmax(0)
     options = {"reduction": reduction}
@@ -126,7 +126,6 @@ def test_one_row(client: lossd.Client, route: Route, reduction: str) -> None:
         Call("cross_entropy", x, torch.tensor(3), options),
         Call("cross_entropy", x, x.softmax(0), options),
         Call("nll", log_p, torch.tensor(3), options),
-        Call("nll", log_p, torch.tensor([3]), options),
     ):
         assert_same(call, route, client)
         leaves = call.leaves
@@ -150,7 +149,8 @@ def test_more_dimensions(client: lossd.Client, route: Route, shape: tuple[int, .
 def test_targets_of_each_integer_dtype(client: lossd.Client, route: Route, dtype: torch.dtype) -> None:
     """The two that PyTorch takes."""
     call = calls_of_losses()["cross_entropy of classes"]
-    assert_same(Call(call.method, call.input, call.target.to(dtype), call.options), route, client)
+    weighted = {"weight": call.options["weight"]}  # PyTorch's label smoothing takes int64 alone
+    assert_same(Call(call.method, call.input, call.target.to(dtype), weighted), route, client)
 
 
 def test_all_rows_ignored(client: lossd.Client, route: Route) -> None:
@@ -217,7 +217,10 @@ def test_large_tensors(client: lossd.Client, route: Route) -> None:
 
 
 def test_given_tensors_stay_as_they_are(client: lossd.Client, route: Route) -> None:
-    """Neither changed nor kept: what the caller writes into a target after the call does not reach the gradient."""
+    """Neither changed nor kept: what the caller writes into a target after the call does not reach the gradient.
+
+    PyTorch keeps the target, and raises in backward.
+    """
     x = torch.randn(4, 3, dtype=torch.float64)
     y = torch.tensor([0, 1, 2, 0])
     (expected,) = torch.autograd.grad(F.cross_entropy(leaf := x.clone().requires_grad_(), y), leaf)
