@@ -1,0 +1,49 @@
+"""What backward does: gradients by the upstream one, which every loss here is linear in. No second call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lossd.torch.request import LossRequest
+
+NO_SECOND_DERIVATIVE = (
+    "lossd computes first derivatives only: a second derivative of a remote loss was asked for. "
+    "Leave out create_graph=True (hessian, gradgradcheck), or compute this loss with torch.nn.functional"
+)
+
+
+def keep(ctx: Any, request: LossRequest, input: Tensor, target: Tensor, gradients: Sequence[Tensor]) -> None:
+    """Puts on `ctx` what `scaled` needs of an evaluation."""
+    ctx.set_materialize_grads(False)
+    ctx.request = request
+    ctx.dtypes = {"input": input.dtype, "target": target.dtype}
+    # An ignored row's gradient is 0 whatever comes from above, as in PyTorch: NaN and inf too.
+    ctx.has_ignored = request.has_classes and request.reduction == "none" and not target.is_floating_point()
+    ctx.save_for_backward(*gradients, *((target,) if ctx.has_ignored else ()))
+
+
+def scaled(ctx: Any, grad_output: Tensor, *, in_place: bool = False) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of input and target, times `grad_output`, the upstream gradient, of the loss's shape.
+
+    in_place: what was saved is needed no more, and is overwritten.
+    """
+    request: LossRequest = ctx.request
+    saved = ctx.saved_tensors
+    if ctx.has_ignored:
+        grad_output = torch.where(saved[-1].reshape(grad_output.shape) == request.ignore_index, 0, grad_output)
+    if request.has_classes and grad_output.ndim:
+        grad_output = grad_output.unsqueeze(1)
+    found: dict[str, Tensor] = {}
+    for name, gradient in zip(request.gradients.split(), saved, strict=False):
+        dtype: torch.dtype = ctx.dtypes[name]
+        if not in_place or gradient.dtype != dtype:
+            found[name] = (gradient * grad_output).to(dtype)
+        elif grad_output.ndim or grad_output.is_cuda or float(grad_output) != 1:
+            found[name] = gradient.mul_(grad_output)
+        else:
+            found[name] = gradient
+    return found.get("input"), found.get("target")

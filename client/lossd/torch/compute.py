@@ -1,0 +1,73 @@
+"""Which way a loss goes: into a graph as an operator, or at once as a Function; inside function transforms by rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lossd.torch import operators
+from lossd.torch.function import RemoteLoss, differentiable
+from lossd.torch.request import CROSS_ENTROPY, LossRequest
+from lossd.torch.result_dtype import result_dtype
+
+
+def compute(
+    request: LossRequest,
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """The loss, in PyTorch's dtype, on the input's device; gradients are asked for where they will be needed."""
+    transformed = torch._C._are_functorch_transforms_active()
+    if torch.is_grad_enabled():
+        needs = _needs_gradient_at_any_level if transformed else _needs_gradient
+        names = ["input"] if needs(input) else []
+        if needs(target):
+            names.append("target")
+        request = request._replace(gradients=" ".join(names))
+    if transformed:
+        return _by_rows(request, input, target, weight, pos_weight)
+    if request.gradients and not torch.compiler.is_compiling():
+        return differentiable(request, input, target, weight, pos_weight)
+    return operators.call(request, input, target, weight, pos_weight)[0]
+
+
+def _needs_gradient(tensor: Tensor) -> bool:
+    return tensor.requires_grad
+
+
+def _needs_gradient_at_any_level(tensor: Tensor) -> bool:
+    """Inside vmap, what is differentiated outside of it does not say so."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        if tensor.requires_grad:
+            return True
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor.requires_grad
+
+
+def _by_rows(
+    request: LossRequest, input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None
+) -> Tensor:
+    """Losses without reduction by the server, so that vmap may batch them; they are reduced here, in float32 or wider."""
+    dtype = result_dtype(request, (input, target, weight, pos_weight))
+    by_row = request._replace(reduction="none", normalizer=None, as_float32=True)
+    losses: Tensor = RemoteLoss.apply(by_row, input, target, weight, pos_weight)[0]  # type: ignore[no-untyped-call]
+    return _reduced(request, losses, input, target, weight).to(dtype)
+
+
+def _reduced(request: LossRequest, losses: Tensor, input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    if request.reduction == "none":
+        return losses
+    if request.reduction == "sum":
+        return losses.sum()
+    if request.normalizer is not None:
+        return losses.sum() / request.normalizer
+    if request.reduction == "batchmean":
+        return losses.sum() / (input.shape[0] if input.ndim else 1)
+    if not request.has_classes or (request.loss == CROSS_ENTROPY and target.is_floating_point()):
+        return losses.mean()
+    kept = target != request.ignore_index
+    if weight is None:
+        return losses.sum() / kept.sum()
+    return losses.sum() / (weight[torch.where(kept, target, 0)] * kept).sum()

@@ -1,0 +1,71 @@
+"""The loss outside of graphs: an autograd.Function, which PyTorch's function transforms need, and which is quicker.
+
+Its gradients are outputs, too. Whoever asks for their own gradient, by whatever way, arrives in `backward` with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from lossd.torch import operators
+from lossd.torch.backward import NO_SECOND_DERIVATIVE, keep, scaled
+from lossd.torch.batched import evaluate_batched
+from lossd.torch.request import LossRequest
+
+
+class RemoteLoss(torch.autograd.Function):
+    """apply(request, input, target, weight, pos_weight) is the loss, and the gradients that `request` asks for."""
+
+    @staticmethod
+    def forward(request: LossRequest, *tensors: Any) -> tuple[Tensor, ...]:
+        loss, gradients = operators.call(request, *tensors)
+        return (loss, *gradients)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        request, input, target, *_ = inputs
+        keep(ctx, request, input, target, output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor | None, *second: Tensor | None) -> tuple[Tensor | None, ...]:
+        if any(one is not None for one in second):
+            raise RuntimeError(NO_SECOND_DERIVATIVE)
+        if grad_output is None:
+            return None, None, None, None, None
+        return None, *scaled(ctx, grad_output, in_place=_is_last()), None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], request: LossRequest, *tensors: Any) -> tuple[Any, Any]:
+        outputs = evaluate_batched(RemoteLoss.apply, info.batch_size, in_dims[1:], request, tensors)
+        return outputs, (0,) * len(outputs)
+
+
+def _is_last() -> bool:
+    """Whether this is the only backward pass through here, on plain tensors."""
+    return not (
+        torch.is_grad_enabled()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._autograd._get_current_graph_task_keep_graph()
+    )
+
+
+def differentiable(request: LossRequest, *tensors: Tensor | None) -> Tensor:
+    """The loss by RemoteLoss.
+
+    What it saves is hidden from saved_tensors_hooks: torch.utils.checkpoint would find the gradient by its number among
+    the saved tensors of a second forward pass, where a loss under `remote` may be PyTorch's own and save others.
+    """
+    if torch._C._autograd._saved_tensors_hooks_is_enabled():
+        with saved_tensors_hooks(_same, _same):
+            loss, *_ = RemoteLoss.apply(request, *tensors)  # type: ignore[no-untyped-call]
+    else:
+        loss, *_ = RemoteLoss.apply(request, *tensors)  # type: ignore[no-untyped-call]
+    return loss  # type: ignore[no-any-return]
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor

@@ -1,0 +1,184 @@
+"""torch.nn.functional's losses, computed by a lossd server.
+
+The signatures, defaults, result dtypes, warnings and refusals are PyTorch's; `client` is the lossd.Client that is asked,
+by default that of `lossd.torch.set_client`, or one for LOSSD_SERVER. Forward asks for the gradients that backward will
+need, so that one call is all. A second derivative is a RuntimeError.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+from torch.nn import _reduction
+
+from lossd.client import Client
+from lossd.torch.compute import compute
+from lossd.torch.default_client import number_of
+from lossd.torch.request import BCE, BCE_WITH_LOGITS, CROSS_ENTROPY, KL_DIV, NLL, LossRequest
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    *,
+    client: Client | None = None,
+) -> Tensor:
+    """torch.nn.functional.cross_entropy. Class weights have a gradient where PyTorch gives one: for distributions."""
+    request = LossRequest(
+        CROSS_ENTROPY,
+        _reduction_of(reduction, size_average, reduce),
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        as_float32=_autocasts(input),
+        client=number_of(client),
+    )
+    if weight is not None and weight.requires_grad and torch.is_grad_enabled():
+        if not target.is_floating_point() or target.shape != input.shape:
+            _refuse_gradient("nll_loss_forward", weight=weight)
+        # l = −Σ w·t'·log p: with w·t' as target, PyTorch derives the weight's gradient from the target's.
+        classes = input.shape[1 if input.ndim > 1 else 0]
+        target = target * (1 - label_smoothing) + label_smoothing / classes
+        target = target * weight.reshape(-1, *(1,) * (input.ndim - 2))
+        return compute(request._replace(label_smoothing=0.0), input, target)
+    return compute(request, input, target, weight)
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    *,
+    client: Client | None = None,
+) -> Tensor:
+    """torch.nn.functional.nll_loss."""
+    _refuse_gradient("nll_loss_forward", weight=weight)
+    request = LossRequest(
+        NLL,
+        _reduction_of(reduction, size_average, reduce),
+        ignore_index=ignore_index,
+        as_float32=_autocasts(input),
+        client=number_of(client),
+    )
+    return compute(request, input, target, weight)
+
+
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    *,
+    client: Client | None = None,
+) -> Tensor:
+    """torch.nn.functional.binary_cross_entropy. Under autocast on a GPU a RuntimeError, as PyTorch's."""
+    autocasts = _autocasts(input)
+    if autocasts and input.device.type != "cpu":
+        raise RuntimeError(
+            "torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to autocast.\n"
+            "Give logits to binary_cross_entropy_with_logits or BCEWithLogitsLoss instead of their sigmoid."
+        )
+    _refuse_gradient(BCE, weight=weight)
+    reduction = _reduction_of(reduction, size_average, reduce)
+    return compute(LossRequest(BCE, reduction, as_float32=autocasts, client=number_of(client)), input, target, weight)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+    *,
+    client: Client | None = None,
+) -> Tensor:
+    """torch.nn.functional.binary_cross_entropy_with_logits."""
+    _refuse_gradient(BCE_WITH_LOGITS, weight=weight, pos_weight=pos_weight)
+    request = LossRequest(
+        BCE_WITH_LOGITS,
+        _reduction_of(reduction, size_average, reduce),
+        as_float32=_autocasts(input),
+        client=number_of(client),
+    )
+    if target.shape == input.shape:
+        # A weight may have more dimensions than the input: then the loss has them, too.
+        shapes = [one.shape for one in (input, weight, pos_weight) if one is not None]
+        shape = torch.broadcast_shapes(*shapes)
+        if shape != input.shape:
+            input, target = input.expand(shape), target.expand(shape)
+    return compute(request, input, target, weight, pos_weight)
+
+
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+    *,
+    client: Client | None = None,
+) -> Tensor:
+    """torch.nn.functional.kl_div. Input and target broadcast."""
+    if size_average is None and reduce is None:
+        if reduction == "mean" and not torch.compiler.is_compiling():
+            warnings.warn(
+                "reduction: 'mean' divides the total loss by both the batch size and the support size. "
+                "'batchmean' divides by the batch size, and is what KL divergence means.",
+                stacklevel=2,
+            )
+        if reduction != "batchmean":
+            reduction = _reduction_of(reduction, None, None)
+    else:
+        reduction = _reduction_of(reduction, size_average, reduce)
+    request = LossRequest(
+        KL_DIV, reduction, log_target=log_target, as_float32=_autocasts(input), client=number_of(client)
+    )
+    if input.shape != target.shape:
+        if reduction == "batchmean":  # of the input as it was given; 0-D has no batch
+            batch = input.shape[0] if input.ndim else 1
+            request = request._replace(reduction="mean", normalizer=float(batch)) if batch else request
+        input, target = torch.broadcast_tensors(input, target)
+    return compute(request, input, target)
+
+
+def _reduction_of(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
+    """PyTorch's own reading of its legacy pair, with its refusals, and its warnings outside of graphs."""
+    warns = not torch.compiler.is_compiling()  # Dynamo cannot trace a warning
+    if size_average is not None or reduce is not None:
+        return _reduction.legacy_get_string(size_average, reduce, emit_warning=warns)
+    if warns or reduction != "elementwise_mean":
+        _reduction.get_enum(reduction)
+    return "mean" if reduction == "elementwise_mean" else reduction
+
+
+def _autocasts(input: Tensor) -> bool:
+    """Whether autocast computes in float32 on the input's device, as it does all of these losses."""
+    kind = input.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def _refuse_gradient(function: str, **weights: Tensor | None) -> None:
+    """Raises as PyTorch does where a weight's gradient would be needed that it has no formula for."""
+    if torch.is_grad_enabled():
+        for name, weight in weights.items():
+            if weight is not None and weight.requires_grad:
+                raise RuntimeError(
+                    f"The function '{function}' is not differentiable with respect to argument '{name}'. "
+                    "This input cannot have requires_grad True."
+                )
