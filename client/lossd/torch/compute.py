@@ -8,7 +8,6 @@ from torch import Tensor
 from lossd.torch import operators
 from lossd.torch.function import RemoteLoss, differentiable
 from lossd.torch.request import CROSS_ENTROPY, LossRequest
-from lossd.torch.result_dtype import result_dtype
 
 
 def compute(
@@ -21,9 +20,10 @@ def compute(
     """The loss, in PyTorch's dtype, on the input's device; gradients are asked for where they will be needed."""
     transformed = torch._C._are_functorch_transforms_active()
     if torch.is_grad_enabled():
-        needs = _needs_gradient_at_any_level if transformed else _needs_gradient
-        names = ["input"] if needs(input) else []
-        if needs(target):
+        names = []
+        if input.requires_grad or (transformed and _is_traced_at_any_level(input)):
+            names.append("input")
+        if target.requires_grad or (transformed and target.is_floating_point() and _is_traced_at_any_level(target)):
             names.append("target")
         request = request._replace(gradients=" ".join(names))
     if transformed:
@@ -33,27 +33,25 @@ def compute(
     return operators.call(request, input, target, weight, pos_weight)[0]
 
 
-def _needs_gradient(tensor: Tensor) -> bool:
-    return tensor.requires_grad
-
-
-def _needs_gradient_at_any_level(tensor: Tensor) -> bool:
+def _is_traced_at_any_level(tensor: Tensor) -> bool:
     """Inside vmap, what is differentiated outside of it does not say so."""
+    if torch.compiler.is_compiling():
+        return True  # Dynamo cannot look
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
         if tensor.requires_grad:
             return True
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return tensor.requires_grad
+    return False
 
 
 def _by_rows(
     request: LossRequest, input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None
 ) -> Tensor:
-    """Losses without reduction by the server, so that vmap may batch them; they are reduced here, in float32 or wider."""
-    dtype = result_dtype(request, (input, target, weight, pos_weight))
-    by_row = request._replace(reduction="none", normalizer=None, as_float32=True)
+    """Losses without reduction by the server, so that vmap may batch them; they are reduced here."""
+    by_row = request._replace(reduction="none", normalizer=None)
     losses: Tensor = RemoteLoss.apply(by_row, input, target, weight, pos_weight)[0]  # type: ignore[no-untyped-call]
-    return _reduced(request, losses, input, target, weight).to(dtype)
+    wide = losses.to(torch.promote_types(losses.dtype, torch.float32))
+    return _reduced(request, wide, input, target, weight).to(losses.dtype)
 
 
 def _reduced(request: LossRequest, losses: Tensor, input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:

@@ -36,7 +36,7 @@ class RemoteLoss(torch.autograd.Function):
             raise RuntimeError(NO_SECOND_DERIVATIVE)
         if grad_output is None:
             return None, None, None, None, None
-        return None, *scaled(ctx, grad_output, in_place=_is_last()), None, None
+        return None, *scaled(ctx, grad_output, ctx.needs_input_grad[1:3], in_place=_is_last()), None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], request: LossRequest, *tensors: Any) -> tuple[Any, Any]:
