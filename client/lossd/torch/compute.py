@@ -18,40 +18,39 @@ def compute(
     pos_weight: Tensor | None = None,
 ) -> Tensor:
     """The loss, in PyTorch's dtype, on the input's device; gradients are asked for where they will be needed."""
-    transformed = torch._C._are_functorch_transforms_active()
+    if torch._C._are_functorch_transforms_active():
+        return _inside_transforms(request, input, target, weight, pos_weight)
     if torch.is_grad_enabled():
-        names = []
-        if input.requires_grad or (transformed and _is_traced_at_any_level(input)):
-            names.append("input")
-        if target.requires_grad or (transformed and target.is_floating_point() and _is_traced_at_any_level(target)):
-            names.append("target")
-        request = request._replace(gradients=" ".join(names))
-    if transformed:
-        return _by_rows(request, input, target, weight, pos_weight)
+        wanted = {"input": input.requires_grad, "target": target.requires_grad}
+        request = request._replace(gradients=" ".join(name for name in wanted if wanted[name]))
     if request.gradients and not torch.compiler.is_compiling():
         return differentiable(request, input, target, weight, pos_weight)
     return operators.call(request, input, target, weight, pos_weight)[0]
 
 
-def _is_traced_at_any_level(tensor: Tensor) -> bool:
-    """Inside vmap, what is differentiated outside of it does not say so."""
-    if torch.compiler.is_compiling():
-        return True  # Dynamo cannot look
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-        if tensor.requires_grad:
-            return True
-    return False
-
-
-def _by_rows(
+@torch.compiler.disable(reason="inside torch.func's transforms a lossd loss is no part of a graph: compile the model")
+def _inside_transforms(
     request: LossRequest, input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None
 ) -> Tensor:
-    """Losses without reduction by the server, so that vmap may batch them; they are reduced here."""
+    """Losses without reduction by the server, so that vmap may batch them; they are reduced here.
+
+    An operator has no autograd inside of transforms (pytorch#170834), so that Dynamo, which sees through Functions, must
+    leave this to Python.
+    """
+    if torch.is_grad_enabled():
+        wanted = {"input": _is_differentiated(input), "target": _is_differentiated(target)}
+        request = request._replace(gradients=" ".join(name for name in wanted if wanted[name]))
     by_row = request._replace(reduction="none", normalizer=None)
     losses: Tensor = RemoteLoss.apply(by_row, input, target, weight, pos_weight)[0]  # type: ignore[no-untyped-call]
     wide = losses.to(torch.promote_types(losses.dtype, torch.float32))
     return _reduced(request, wide, input, target, weight).to(losses.dtype)
+
+
+def _is_differentiated(tensor: Tensor) -> bool:
+    """At any level: inside vmap, what is differentiated outside of it does not say so."""
+    while not tensor.requires_grad and torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor.requires_grad
 
 
 def _reduced(request: LossRequest, losses: Tensor, input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:

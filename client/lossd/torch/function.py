@@ -21,8 +21,10 @@ class RemoteLoss(torch.autograd.Function):
     """apply(request, input, target, weight, pos_weight) is the loss, and the gradients that `request` asks for."""
 
     @staticmethod
-    def forward(request: LossRequest, *tensors: Any) -> tuple[Tensor, ...]:
-        loss, gradients = operators.call(request, *tensors)
+    def forward(  # written out: Dynamo counts the parameters
+        request: LossRequest, input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        loss, gradients = operators.call(request, input, target, weight, pos_weight)
         return (loss, *gradients)
 
     @staticmethod
