@@ -26,10 +26,13 @@ def keep(ctx: Any, request: LossRequest, input: Tensor, target: Tensor, gradient
     ctx.save_for_backward(*gradients, *((target,) if ctx.has_ignored else ()))
 
 
-def scaled(ctx: Any, grad_output: Tensor, *, in_place: bool = False) -> tuple[Tensor | None, Tensor | None]:
+def scaled(
+    ctx: Any, grad_output: Tensor, needs: Sequence[bool], *, in_place: bool = False
+) -> tuple[Tensor | None, Tensor | None]:
     """The gradients of input and target, times `grad_output`, the upstream gradient, of the loss's shape.
 
-    in_place: what was saved is needed no more, and is overwritten.
+    needs: whether input and target need one; RuntimeError where that was not asked for. in_place: what was saved is
+    needed no more, and is overwritten.
     """
     request: LossRequest = ctx.request
     saved = ctx.saved_tensors
@@ -38,7 +41,14 @@ def scaled(ctx: Any, grad_output: Tensor, *, in_place: bool = False) -> tuple[Te
     if request.has_classes and grad_output.ndim:
         grad_output = grad_output.unsqueeze(1)
     found: dict[str, Tensor] = {}
-    for name, gradient in zip(request.gradients.split(), saved, strict=False):
+    asked = request.gradients.split()
+    for name, needed in zip(("input", "target"), needs, strict=True):
+        if needed and name not in asked:
+            raise RuntimeError(
+                f"the gradient of {name} was not asked for when the loss was computed (gradients = "
+                f"{request.gradients!r}): compute, compile or export it with requires_grad set and gradients enabled"
+            )
+    for name, gradient in zip(asked, saved, strict=False):
         dtype: torch.dtype = ctx.dtypes[name]
         if not in_place or gradient.dtype != dtype:
             found[name] = (gradient * grad_output).to(dtype)

@@ -8,7 +8,6 @@ from torch import Tensor
 from lossd.torch import operators
 from lossd.torch.function import RemoteLoss, differentiable
 from lossd.torch.request import CROSS_ENTROPY, LossRequest
-from lossd.torch.result_dtype import result_dtype
 
 
 def compute(
@@ -19,41 +18,39 @@ def compute(
     pos_weight: Tensor | None = None,
 ) -> Tensor:
     """The loss, in PyTorch's dtype, on the input's device; gradients are asked for where they will be needed."""
-    transformed = torch._C._are_functorch_transforms_active()
+    if torch._C._are_functorch_transforms_active():
+        return _inside_transforms(request, input, target, weight, pos_weight)
     if torch.is_grad_enabled():
-        needs = _needs_gradient_at_any_level if transformed else _needs_gradient
-        names = ["input"] if needs(input) else []
-        if needs(target):
-            names.append("target")
-        request = request._replace(gradients=" ".join(names))
-    if transformed:
-        return _by_rows(request, input, target, weight, pos_weight)
+        wanted = {"input": input.requires_grad, "target": target.requires_grad}
+        request = request._replace(gradients=" ".join(name for name in wanted if wanted[name]))
     if request.gradients and not torch.compiler.is_compiling():
         return differentiable(request, input, target, weight, pos_weight)
     return operators.call(request, input, target, weight, pos_weight)[0]
 
 
-def _needs_gradient(tensor: Tensor) -> bool:
-    return tensor.requires_grad
-
-
-def _needs_gradient_at_any_level(tensor: Tensor) -> bool:
-    """Inside vmap, what is differentiated outside of it does not say so."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        if tensor.requires_grad:
-            return True
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return tensor.requires_grad
-
-
-def _by_rows(
+@torch.compiler.disable(reason="inside torch.func's transforms a lossd loss is no part of a graph: compile the model")
+def _inside_transforms(
     request: LossRequest, input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None
 ) -> Tensor:
-    """Losses without reduction by the server, so that vmap may batch them; they are reduced here, in float32 or wider."""
-    dtype = result_dtype(request, (input, target, weight, pos_weight))
-    by_row = request._replace(reduction="none", normalizer=None, as_float32=True)
+    """Losses without reduction by the server, so that vmap may batch them; they are reduced here.
+
+    An operator has no autograd inside of transforms (pytorch#170834), so that Dynamo, which sees through Functions, must
+    leave this to Python.
+    """
+    if torch.is_grad_enabled():
+        wanted = {"input": _is_differentiated(input), "target": _is_differentiated(target)}
+        request = request._replace(gradients=" ".join(name for name in wanted if wanted[name]))
+    by_row = request._replace(reduction="none", normalizer=None)
     losses: Tensor = RemoteLoss.apply(by_row, input, target, weight, pos_weight)[0]  # type: ignore[no-untyped-call]
-    return _reduced(request, losses, input, target, weight).to(dtype)
+    wide = losses.to(torch.promote_types(losses.dtype, torch.float32))
+    return _reduced(request, wide, input, target, weight).to(losses.dtype)
+
+
+def _is_differentiated(tensor: Tensor) -> bool:
+    """At any level: inside vmap, what is differentiated outside of it does not say so."""
+    while not tensor.requires_grad and torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor.requires_grad
 
 
 def _reduced(request: LossRequest, losses: Tensor, input: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossd.client import Client
 from lossd.errors import InvalidArgument
 from lossd.results import Result
 from lossd.torch.default_client import client_of
@@ -34,8 +35,9 @@ def evaluate(request: LossRequest, *tensors: Tensor | None) -> tuple[Tensor, lis
     given: Any = (input, *others)
     dtype = result_dtype(request, given)
     undivided = is_undivided(request, given)
+    client = client_of(request.client)
     try:
-        result = _ask(request, given, undivided)
+        result = _ask(client, request, given, undivided)
     except InvalidArgument as error:
         as_pytorch(error, request, given)
     loss = torch.from_numpy(result.loss)
@@ -50,7 +52,7 @@ def evaluate(request: LossRequest, *tensors: Tensor | None) -> tuple[Tensor, lis
     return loss.to(device, dtype), [gradient.to(device) for gradient in gradients]
 
 
-def _ask(request: LossRequest, given: Tensors, undivided: bool) -> Result:
+def _ask(client: Client, request: LossRequest, given: Tensors, undivided: bool) -> Result:
     input, target, weight, pos_weight = given
     options: dict[str, Any] = {"reduction": request.reduction}
     if request.gradients:
@@ -69,7 +71,7 @@ def _ask(request: LossRequest, given: Tensors, undivided: bool) -> Result:
         options["label_smoothing"] = request.label_smoothing
     if request.log_target:
         options["target_kind"] = "log_probabilities"
-    method: Any = getattr(client_of(request.client), _METHODS[request.loss])
+    method: Any = getattr(client, _METHODS[request.loss])
     result: Result = method(input, target, **options)
     return result
 

@@ -21,8 +21,10 @@ class RemoteLoss(torch.autograd.Function):
     """apply(request, input, target, weight, pos_weight) is the loss, and the gradients that `request` asks for."""
 
     @staticmethod
-    def forward(request: LossRequest, *tensors: Any) -> tuple[Tensor, ...]:
-        loss, gradients = operators.call(request, *tensors)
+    def forward(  # written out: Dynamo counts the parameters
+        request: LossRequest, input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        loss, gradients = operators.call(request, input, target, weight, pos_weight)
         return (loss, *gradients)
 
     @staticmethod
@@ -36,7 +38,7 @@ class RemoteLoss(torch.autograd.Function):
             raise RuntimeError(NO_SECOND_DERIVATIVE)
         if grad_output is None:
             return None, None, None, None, None
-        return None, *scaled(ctx, grad_output, in_place=_is_last()), None, None
+        return None, *scaled(ctx, grad_output, ctx.needs_input_grad[1:3], in_place=_is_last()), None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], request: LossRequest, *tensors: Any) -> tuple[Any, Any]:

@@ -183,7 +183,7 @@ def _register(loss: str, operator: CustomOpDef) -> None:
             return tuple(grads)
         if torch.is_grad_enabled():
             raise RuntimeError(NO_SECOND_DERIVATIVE)
-        grads[0], grads[1] = scaled(ctx, grad_output)
+        grads[0], grads[1] = scaled(ctx, grad_output, ctx.needs_input_grad[:2])
         return tuple(grads)
 
     operator.register_fake(fake)
