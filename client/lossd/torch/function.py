@@ -5,14 +5,14 @@ Its gradients are outputs, too. Whoever asks for their own gradient, by whatever
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from lossd.torch import operators
-from lossd.torch.backward import NO_SECOND_DERIVATIVE, keep, scaled
+from lossd.torch.backward import NO_FORWARD_MODE, NO_SECOND_DERIVATIVE, keep, scaled
 from lossd.torch.batched import evaluate_batched
 from lossd.torch.request import LossRequest
 
@@ -39,6 +39,10 @@ class RemoteLoss(torch.autograd.Function):
         if grad_output is None:
             return None, None, None, None, None
         return None, *scaled(ctx, grad_output, ctx.needs_input_grad[1:3], in_place=_is_last()), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> NoReturn:
+        raise RuntimeError(NO_FORWARD_MODE)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], request: LossRequest, *tensors: Any) -> tuple[Any, Any]:
