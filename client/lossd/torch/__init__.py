@@ -16,7 +16,8 @@ try:
 except ImportError as error:
     raise ImportError(f"lossd.torch needs PyTorch: {install_hint('torch')} ({error})") from error
 
-from lossd.torch import functional
+from lossd.torch import functional, hf, nn
 from lossd.torch.default_client import set_client
+from lossd.torch.overrides import RemoteTensor, remote
 
-__all__ = ["functional", "set_client"]
+__all__ = ["RemoteTensor", "functional", "hf", "nn", "remote", "set_client"]

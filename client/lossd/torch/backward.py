@@ -15,6 +15,11 @@ NO_SECOND_DERIVATIVE = (
     "Leave out create_graph=True (hessian, gradgradcheck), or compute this loss with torch.nn.functional"
 )
 
+NO_FORWARD_MODE = (
+    "lossd has no forward-mode derivatives (torch.func.jvp, jacfwd, hessian, forward_ad): use torch.func.grad, vjp or "
+    "jacrev, or compute this loss with torch.nn.functional"
+)
+
 
 def keep(ctx: Any, request: LossRequest, input: Tensor, target: Tensor, gradients: Sequence[Tensor]) -> None:
     """Puts on `ctx` what `scaled` needs of an evaluation."""

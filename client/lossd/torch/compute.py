@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from lossd.torch import operators
 from lossd.torch.function import RemoteLoss, differentiable
@@ -23,9 +24,14 @@ def compute(
     if torch.is_grad_enabled():
         wanted = {"input": input.requires_grad, "target": target.requires_grad}
         request = request._replace(gradients=" ".join(name for name in wanted if wanted[name]))
-    if request.gradients and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and (request.gradients or _has_forward_mode()):
         return differentiable(request, input, target, weight, pos_weight)
     return operators.call(request, input, target, weight, pos_weight)[0]
+
+
+def _has_forward_mode() -> bool:
+    """Inside of forward_ad.dual_level() a tensor may have a tangent, which an operator would lose without a word."""
+    return forward_ad._current_level >= 0
 
 
 @torch.compiler.disable(reason="inside torch.func's transforms a lossd loss is no part of a graph: compile the model")

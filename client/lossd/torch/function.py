@@ -5,14 +5,14 @@ Its gradients are outputs, too. Whoever asks for their own gradient, by whatever
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from lossd.torch import operators
-from lossd.torch.backward import NO_SECOND_DERIVATIVE, keep, scaled
+from lossd.torch.backward import NO_FORWARD_MODE, NO_SECOND_DERIVATIVE, keep, scaled
 from lossd.torch.batched import evaluate_batched
 from lossd.torch.request import LossRequest
 
@@ -38,7 +38,11 @@ class RemoteLoss(torch.autograd.Function):
             raise RuntimeError(NO_SECOND_DERIVATIVE)
         if grad_output is None:
             return None, None, None, None, None
-        return None, *scaled(ctx, grad_output, ctx.needs_input_grad[1:3], in_place=_is_last()), None, None
+        return None, *scaled(ctx, grad_output, ctx.needs_input_grad[1:3], in_place=_is_last(grad_output)), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> NoReturn:
+        raise RuntimeError(NO_FORWARD_MODE)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], request: LossRequest, *tensors: Any) -> tuple[Any, Any]:
@@ -46,12 +50,13 @@ class RemoteLoss(torch.autograd.Function):
         return outputs, (0,) * len(outputs)
 
 
-def _is_last() -> bool:
-    """Whether this is the only backward pass through here, on plain tensors."""
+def _is_last(grad_output: Tensor) -> bool:
+    """Whether this is the only backward pass through here, and an ordinary one: not vmap's, with many at once."""
     return not (
         torch.is_grad_enabled()
-        or torch._C._are_functorch_transforms_active()
         or torch._C._autograd._get_current_graph_task_keep_graph()
+        or torch._C._functorch.is_functorch_wrapped_tensor(grad_output)
+        or torch._C._functorch.is_legacy_batchedtensor(grad_output)
     )
 
 
@@ -62,11 +67,16 @@ def differentiable(request: LossRequest, *tensors: Tensor | None) -> Tensor:
     the saved tensors of a second forward pass, where a loss under `remote` may be PyTorch's own and save others.
     """
     if torch._C._autograd._saved_tensors_hooks_is_enabled():
-        with saved_tensors_hooks(_same, _same):
+        with saved_tensors_hooks(_detached, _same):
             loss, *_ = RemoteLoss.apply(request, *tensors)  # type: ignore[no-untyped-call]
     else:
         loss, *_ = RemoteLoss.apply(request, *tensors)  # type: ignore[no-untyped-call]
     return loss  # type: ignore[no-any-return]
+
+
+def _detached(tensor: Tensor) -> Tensor:
+    # An output that was kept as it is would hold the node that keeps it.
+    return tensor.detach()
 
 
 def _same(tensor: Tensor) -> Tensor:
