@@ -20,20 +20,18 @@ def wide(values: Tensor) -> F64:
     return np.asarray(values.detach().to(torch.float64).numpy(), np.float64)
 
 
-def assert_near(
-    what: str, actual: Tensor, expected: F64, own: Tensor | None, size: float = 0.0, slack: float = 0.0
-) -> None:
+def assert_near(what: str, actual: Tensor, expected: F64, own: Tensor | None, size: float = 0.0) -> None:
     """Within the larger of PyTorch's own error in that dtype and 4 ulp (8 in float64) of the largest entry.
 
     expected: of the same shape. own: PyTorch's, or None. size: of the numbers whose differences these are, where it may
-    exceed the largest entry. slack: what `expected` may be off, as a part of its largest entry.
+    exceed the largest entry.
     """
     dtype = str(actual.dtype).removeprefix("torch.")
     values = wide(actual)
     finite = np.isfinite(expected) & (np.abs(expected) <= torch.finfo(actual.dtype).max)
     top = max(float(np.max(np.abs(expected), initial=0.0, where=finite)), size)
     unit = float(ulp(top, dtype))
-    bound = max(ULPS[dtype] * unit, slack * top, float(torch.finfo(torch.float32).tiny) * (dtype != "float64"))
+    bound = max(ULPS[dtype] * unit, float(torch.finfo(torch.float32).tiny) * (dtype != "float64"))
     if own is not None:
         assert own.dtype == actual.dtype, f"{what} has dtype {actual.dtype}, PyTorch's {own.dtype}"
         assert own.shape == actual.shape, f"{what} has shape {actual.shape}, PyTorch's {own.shape}"

@@ -130,9 +130,9 @@ def test_a_remote_tensor_handles_the_losses_alone(client: lossd.Client) -> None:
     """Of other functions NotImplemented is returned, which PyTorch makes a TypeError of."""
     remote = RemoteTensor(X, client)
     for function in (torch.sin, torch.sum, F.relu):
-        with pytest.raises(TypeError, match="NotImplemented"):
+        with pytest.raises(TypeError, match="NotImplemented|no implementation found"):
             function(remote)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="NotImplemented"):
+    with pytest.raises(TypeError, match="NotImplemented|no implementation found"):
         torch.add(remote, X)  # type: ignore[arg-type]
 
 

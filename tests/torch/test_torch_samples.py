@@ -21,8 +21,6 @@ from tests.torch.accepted_errors import F64, assert_near, wide
 from tests.torch.routes import ROUTES, local
 from tests.torch.tally import TALLY
 
-# PyTorch's float64 is off by no more than this, in parts of the largest entry, where it is asked before the closed form.
-AGREED = 1e-12
 PLACES = [*((name, False) for name in OPERATIONS), *((name, True) for name in MODULES)]
 
 
@@ -53,7 +51,7 @@ class Expected:
         pytorchs = None if self.own is None else self.own[part]
         if not exactly:
             try:
-                assert_near(what, actual, self.wide[part], pytorchs, slack=AGREED)
+                assert_near(what, actual, self.wide[part], pytorchs)
             except AssertionError:
                 exactly = True
         if exactly:
