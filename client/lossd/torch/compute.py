@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from lossd.torch import operators
-from lossd.torch.function import RemoteLoss, differentiable
+from lossd.torch.function import TransformedLoss, differentiable
 from lossd.torch.request import CROSS_ENTROPY, LossRequest
 
 
@@ -47,7 +47,7 @@ def _inside_transforms(
         wanted = {"input": _is_differentiated(input), "target": _is_differentiated(target)}
         request = request._replace(gradients=" ".join(name for name in wanted if wanted[name]))
     by_row = request._replace(reduction="none", normalizer=None)
-    losses: Tensor = RemoteLoss.apply(by_row, input, target, weight, pos_weight)[0]  # type: ignore[no-untyped-call]
+    losses: Tensor = TransformedLoss.apply(by_row, input, target, weight, pos_weight)[0]  # type: ignore[no-untyped-call]
     wide = losses.to(torch.promote_types(losses.dtype, torch.float32))
     return _reduced(request, wide, input, target, weight).to(losses.dtype)
 

@@ -1,6 +1,6 @@
-"""The loss outside of graphs: an autograd.Function, which PyTorch's function transforms need, and which is quicker.
+"""The loss outside of graphs: autograd.Functions, which PyTorch's function transforms need, and which are quicker.
 
-Its gradients are outputs, too. Whoever asks for their own gradient, by whatever way, arrives in `backward` with it.
+Their gradients are outputs, too. Whoever asks for their own gradient, by whatever way, arrives in `backward` with it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 from torch.autograd.graph import saved_tensors_hooks
 
 from lossd.torch import operators
@@ -17,14 +18,39 @@ from lossd.torch.batched import evaluate_batched
 from lossd.torch.request import LossRequest
 
 
-class RemoteLoss(torch.autograd.Function):
+class _Derivatives(Function):
+    """What both Functions make of an upstream gradient."""
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor | None, *second: Tensor | None) -> tuple[Tensor | None, ...]:
+        if any(one is not None for one in second):
+            raise RuntimeError(NO_SECOND_DERIVATIVE)
+        if grad_output is None:
+            return None, None, None, None, None
+        in_place = _is_last(grad_output)
+        return None, *scaled(ctx, grad_output, ctx.needs_input_grad[1:3], in_place=in_place), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> NoReturn:
+        raise RuntimeError(NO_FORWARD_MODE)
+
+
+class RemoteLoss(_Derivatives):
     """apply(request, input, target, weight, pos_weight) is the loss, and the gradients that `request` asks for."""
 
     @staticmethod
-    def forward(  # written out: Dynamo counts the parameters
-        request: LossRequest, input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None
-    ) -> tuple[Tensor, ...]:
-        loss, gradients = operators.call(request, input, target, weight, pos_weight)
+    def forward(ctx: Any, request: LossRequest, *tensors: Any) -> tuple[Tensor, ...]:
+        loss, gradients = operators.call(request, *tensors)
+        keep(ctx, request, tensors[0], tensors[1], gradients)
+        return (loss, *gradients)
+
+
+class TransformedLoss(_Derivatives):
+    """The same inside of torch.func's transforms. PyTorch looks at its signature at each call, for 40 µs."""
+
+    @staticmethod
+    def forward(request: LossRequest, *tensors: Any) -> tuple[Tensor, ...]:
+        loss, gradients = operators.call(request, *tensors)
         return (loss, *gradients)
 
     @staticmethod
@@ -33,20 +59,8 @@ class RemoteLoss(torch.autograd.Function):
         keep(ctx, request, input, target, output[1:])
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor | None, *second: Tensor | None) -> tuple[Tensor | None, ...]:
-        if any(one is not None for one in second):
-            raise RuntimeError(NO_SECOND_DERIVATIVE)
-        if grad_output is None:
-            return None, None, None, None, None
-        return None, *scaled(ctx, grad_output, ctx.needs_input_grad[1:3], in_place=_is_last(grad_output)), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> NoReturn:
-        raise RuntimeError(NO_FORWARD_MODE)
-
-    @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], request: LossRequest, *tensors: Any) -> tuple[Any, Any]:
-        outputs = evaluate_batched(RemoteLoss.apply, info.batch_size, in_dims[1:], request, tensors)
+        outputs = evaluate_batched(TransformedLoss.apply, info.batch_size, in_dims[1:], request, tensors)
         return outputs, (0,) * len(outputs)
 
 
