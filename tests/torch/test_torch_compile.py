@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lossd
 import lossd.torch
-from tests.torch.losses import NAMES_OF_CALLS, Call, calls_of_losses
+from tests.torch.losses import NAMES_OF_CALLS, Call, backward, calls_of_losses
 from tests.torch.routes import ROUTES, calls, local
 
 COMPILER = pytest.param(
@@ -28,17 +28,17 @@ OPS = {"cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entrop
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     """kl_div warns of its mean; the compiler, of what is its own affair. Each test compiles anew."""
-    torch.compiler.reset()  # type: ignore[no-untyped-call]
+    torch.compiler.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-class Recorded(TorchDispatchMode):
+class Recorded(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Keeps what lossd's ops are called with."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -49,7 +49,8 @@ class Recorded(TorchDispatchMode):
 
 def recorded(client: lossd.Client, call: Call, **options: Any) -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
     leaves = call.leaves
-    with Recorded() as mode:
+    mode = Recorded()
+    with mode:
         call.compute(ROUTES["functional"], client, leaves, **options)
     return mode.calls
 
@@ -82,22 +83,20 @@ COMPILED = [
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("route, name", COMPILED)
-def test_a_compiled_loss_is_one_graph_and_one_call(
-    client: lossd.Client, name: str, route: str, backend: str
-) -> None:
+def test_a_compiled_loss_is_one_graph_and_one_call(client: lossd.Client, name: str, route: str, backend: str) -> None:
     """fullgraph=True; forward and backward cost one call, and give PyTorch's loss and gradients."""
     call = calls_of_losses()[name]
     whole = torch.compile(lambda leaves: call.compute(ROUTES[route], client, leaves), fullgraph=True, backend=backend)
-    whole(call.leaves).backward()  # compiles
+    backward(whole(call.leaves))  # compiles
     leaves, expected = call.leaves, call.leaves
     before = calls(client)
 
     loss = whole(leaves)
-    loss.backward()
+    backward(loss)
 
     assert calls(client) - before == 1
     theirs = call.compute(local, None, expected)
-    theirs.backward()  # type: ignore[no-untyped-call]
+    backward(theirs)
     torch.testing.assert_close(loss, theirs, rtol=1e-12, atol=1e-12)
     for one in leaves:
         torch.testing.assert_close(leaves[one].grad, expected[one].grad, rtol=1e-12, atol=1e-12)
@@ -125,7 +124,7 @@ def trained(model: torch.nn.Module, compute: Any) -> list[Tensor]:
     for _ in range(3):
         x, y = torch.randn(11, 5, generator=generator), torch.randint(7, (11,), generator=generator)
         optimizer.zero_grad()
-        compute(x, y).backward()
+        backward(compute(x, y))
         optimizer.step()
     return [parameter.detach() for parameter in model.parameters()]
 

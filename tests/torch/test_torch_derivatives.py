@@ -14,7 +14,7 @@ from torch.autograd import functional as autograd
 from torch.func import grad, hessian, jacrev, vjp
 
 import lossd
-from tests.torch.losses import NAMES_OF_CALLS, Call, assert_same, calls_of_losses
+from tests.torch.losses import NAMES_OF_CALLS, Call, assert_same, backward, calls_of_losses
 from tests.torch.routes import ROUTES, Route, local
 
 # What a refused second derivative says. func.hessian takes its own by PyTorch's forward mode, which there is none of.
@@ -61,9 +61,9 @@ def by_create_graph(loss: Callable[[Tensor], Tensor], x: Tensor) -> Any:
 
 
 def by_backward(loss: Callable[[Tensor], Tensor], x: Tensor) -> Any:
-    loss(x).backward(create_graph=True)  # type: ignore[no-untyped-call]
+    backward(loss(x), create_graph=True)
     assert x.grad is not None
-    x.grad.square().sum().backward()  # type: ignore[no-untyped-call]
+    backward(x.grad.square().sum())
 
 
 def by_penalty(loss: Callable[[Tensor], Tensor], x: Tensor) -> Any:
@@ -71,7 +71,7 @@ def by_penalty(loss: Callable[[Tensor], Tensor], x: Tensor) -> Any:
     y = x * 1.5
     value = loss(y)
     (first,) = torch.autograd.grad(value, y, create_graph=True)
-    (value + first.norm()).backward()
+    backward(value + first.norm())
 
 
 def by_gradgradcheck(loss: Callable[[Tensor], Tensor], x: Tensor) -> Any:
@@ -140,7 +140,7 @@ def test_the_gradient_by_the_upstream_gradient(client: lossd.Client, route: str)
     try:
         found = slope(ROUTES[route])
     except RuntimeError as error:
-        assert SECOND.search(str(error))  # noqa: PT017  # either is right
+        assert SECOND.search(str(error))  # either is right
         return
     torch.testing.assert_close(found, slope(local), rtol=1e-12, atol=1e-12)
 

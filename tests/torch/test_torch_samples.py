@@ -18,6 +18,7 @@ from tests.conformance.pytorch import array
 from tests.conformance.samples import DTYPES, MODULES, OPERATIONS, Sample
 from tests.oracle import REFERENCES
 from tests.torch.accepted_errors import F64, assert_near, wide
+from tests.torch.losses import backward
 from tests.torch.routes import ROUTES, local
 from tests.torch.tally import TALLY
 
@@ -99,7 +100,7 @@ def compare(client: lossd.Client, route: str, expected: Expected, *, exactly: bo
         warnings.simplefilter("ignore")  # size_average, reduce, and kl_div's mean
         loss = ROUTES[route](client, sample.method, leaves["input"], target, **sample.options)
     assert loss.requires_grad
-    loss.backward(expected.upstream)  # type: ignore[no-untyped-call]
+    backward(loss, expected.upstream)
 
     actual: dict[str, Any] = {"loss": loss} | {name: leaf.grad for name, leaf in leaves.items()}
     for part, value in actual.items():
