@@ -25,7 +25,7 @@ _METHODS = {
 }
 
 
-def evaluate(request: LossRequest, *tensors: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+def ask(request: LossRequest, *tensors: Tensor | None) -> tuple[Tensor, list[Tensor]]:
     """The loss in PyTorch's dtype, and the gradients asked for, each of its tensor's shape.
 
     tensors: input, target, weight and pos_weight, on any device. A gradient has its tensor's dtype; that of a float16
@@ -45,7 +45,7 @@ def evaluate(request: LossRequest, *tensors: Tensor | None) -> tuple[Tensor, lis
     if undivided:
         denominator = _denominator(request, result, given[0])
         loss = loss.double() / denominator
-        gradients = [gradient.to(gradient_dtype(gradient.dtype, undivided)) for gradient in gradients]
+        gradients = [gradient.to(scalable_dtype(gradient.dtype, undivided)) for gradient in gradients]
         if result.summary.count:  # without kept rows they are 0
             gradients = [gradient.div_(denominator) for gradient in gradients]
     device = tensors[0].device if tensors[0] is not None else None
@@ -94,6 +94,6 @@ def _denominator(request: LossRequest, result: Result, input: Tensor) -> float:
     return result.summary.weight_sum
 
 
-def gradient_dtype(dtype: torch.dtype, undivided: bool) -> torch.dtype:
+def scalable_dtype(dtype: torch.dtype, undivided: bool) -> torch.dtype:
     """Of a gradient as an evaluation gives it, for a tensor of `dtype`."""
     return torch.promote_types(dtype, torch.float32) if undivided else dtype
