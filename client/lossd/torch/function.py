@@ -80,7 +80,7 @@ def differentiable(request: LossRequest, *tensors: Tensor | None) -> Tensor:
     What it saves is hidden from saved_tensors_hooks: torch.utils.checkpoint would find the gradient by its number among
     the saved tensors of a second forward pass, where a loss under `remote` may be PyTorch's own and save others.
     """
-    if torch._C._autograd._saved_tensors_hooks_is_enabled():
+    if torch._C._autograd._saved_tensors_hooks_is_enabled():  # type: ignore[attr-defined]  # it is there
         with saved_tensors_hooks(_detached, _same):
             loss, *_ = RemoteLoss.apply(request, *tensors)  # type: ignore[no-untyped-call]
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NoReturn
 
 import torch
@@ -79,7 +78,6 @@ class NotImplementedRefusal(InvalidArgument, NotImplementedError):
     """PyTorch raises a NotImplementedError, which is a RuntimeError."""
 
 
-@cache
 def _both(kind: type[Exception]) -> type[InvalidArgument]:
     """The class that is InvalidArgument and `kind`."""
     for refusal in (NotImplementedRefusal, RuntimeRefusal, IndexRefusal, TypeRefusal):

@@ -83,7 +83,7 @@ def is_undivided(request: LossRequest, tensors: Tensors) -> bool:
     """
     if not request.gradients or request.reduction not in ("mean", "batchmean"):
         return False
-    return any(tensor is not None and tensor.dtype == torch.float16 for tensor in tensors[:2])
+    return torch.float16 in (tensors[0].dtype, tensors[1].dtype)
 
 
 def _denominator(request: LossRequest, result: Result, input: Tensor) -> float:
@@ -95,5 +95,5 @@ def _denominator(request: LossRequest, result: Result, input: Tensor) -> float:
 
 
 def scalable_dtype(dtype: torch.dtype, undivided: bool) -> torch.dtype:
-    """Of a gradient as an evaluation gives it, for a tensor of `dtype`."""
+    """The dtype in which the gradient of a tensor of `dtype` waits for the upstream one."""
     return torch.promote_types(dtype, torch.float32) if undivided else dtype
