@@ -1,5 +1,7 @@
 """Generates client/lossd/v1 from proto/; `--check` says whether what is committed is what would be generated.
 
+The protos themselves are copied beside the code, so that an installed lossd can hand them on (`lossd proto`).
+
 The protocol compiler is the oldest grpcio-tools supported (in .venv/protoc): generated code demands a runtime at least
 as new as its compiler, and takes any newer one. Type stubs come from mypy-protobuf, in the environment beside it.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import filecmp
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,11 +38,13 @@ def generate(into: Path) -> None:
     protoc(*plugins, f"--python_out={into}", f"--mypy_out=quiet:{into}", *messages)
     services = [str(PACKAGE / name) for name in SERVICES]
     protoc(*plugins, f"--grpc_python_out={into}", f"--mypy_grpc_out=quiet:{into}", *services)
+    for name in messages:
+        shutil.copyfile(PROTO / name, into / name)
 
 
 def generated(folder: Path) -> set[str]:
     """Names of the generated files in `folder`/lossd/v1."""
-    return {path.name for path in (folder / PACKAGE).glob("*_pb2*.py*")}
+    return {path.name for pattern in ("*_pb2*.py*", "*.proto") for path in (folder / PACKAGE).glob(pattern)}
 
 
 def differences(committed: Path, fresh: Path) -> list[str]:

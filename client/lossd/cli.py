@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lossd.command_line import standard_streams
@@ -71,7 +72,7 @@ def _run(arguments: list[str]) -> int:
     if parsed.command is None:
         parser.print_help()
         return 0
-    return _health(parsed) if parsed.command == "health" else _info(parsed)
+    return {"health": _health, "info": _info, "proto": _proto}[parsed.command](parsed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,6 +121,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Prints a server's version, device, limits and counters.",
     )
     info.add_argument("--json", action="store_true", help="print one JSON object, with sizes in bytes")
+    proto = commands.add_parser(
+        "proto",
+        usage="lossd proto DIR",
+        help="write the contract's .proto files, for a client in another language",
+        description="Writes lossd's .proto files, and those of google.rpc that errors are made of, for any compiler:\n"
+        "protoc -I DIR … lossd/v1/service.proto. Files of these names are overwritten.",
+    )
+    proto.add_argument("folder", metavar="DIR", type=Path, help="where to: it is made if it is not there")
     return parser
 
 
@@ -173,6 +182,18 @@ def _info(parsed: argparse.Namespace) -> int:
         print(f"lossd info: {error}", file=sys.stderr)
         return 1
     print(json.dumps(asdict(told)) if parsed.json else "\n".join(_info_lines(told)))
+    return 0
+
+
+def _proto(parsed: argparse.Namespace) -> int:
+    from lossd.command_line.contract_files import write_contract
+
+    try:
+        written = write_contract(parsed.folder)
+    except OSError as error:
+        print(f"lossd proto: {error.filename} cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
+    print(*written, sep="\n")
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
@@ -85,15 +86,41 @@ def test_unknown_service() -> None:
     asyncio.run(run())
 
 
-async def services(channel: grpc.aio.Channel, version: str = "v1alpha") -> list[str]:
-    """What reflection lists."""
+async def reflected(channel: grpc.aio.Channel, question: ServerReflectionRequest, version: str = "v1alpha") -> Any:
+    """The answer to one question."""
     ask = channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         request_serializer=ServerReflectionRequest.SerializeToString,
         response_deserializer=ServerReflectionResponse.FromString,
     )
-    call: Any = ask(iter([ServerReflectionRequest(list_services="")]))
-    return [one.name for one in (await call.read()).list_services_response.service]
+    call: Any = ask(iter([question]))
+    return await call.read()
+
+
+async def services(channel: grpc.aio.Channel, version: str = "v1alpha") -> list[str]:
+    """What reflection lists."""
+    answer = await reflected(channel, ServerReflectionRequest(list_services=""), version)
+    return [one.name for one in answer.list_services_response.service]
+
+
+def test_reflection_describes_what_it_lists() -> None:
+    """Each service is found in the files of both versions' answers, and so is what an error's details are made of."""
+
+    async def run() -> None:
+        async with serving(EdgeBackend()) as (_, channel):
+            for version in ("v1", "v1alpha"):
+                for symbol in (*await services(channel, version), "google.rpc.ErrorInfo"):
+                    question = ServerReflectionRequest(file_containing_symbol=symbol)
+                    answer = await reflected(channel, question, version)
+                    names = []
+                    for serialized in answer.file_descriptor_response.file_descriptor_proto:
+                        file = FileDescriptorProto.FromString(serialized)
+                        names += [f"{file.package}.{service.name}" for service in file.service]
+                        names += [f"{file.package}.{message.name}" for message in file.message_type]
+
+                    assert symbol in names
+
+    asyncio.run(run())
 
 
 def test_reflection() -> None:

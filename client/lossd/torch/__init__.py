@@ -1,4 +1,4 @@
-"""PyTorch's losses, computed by a lossd server: `lossd.torch.functional`, `lossd.torch.nn`, or no change of code at all.
+"""PyTorch's losses, computed by a lossd server: `lossd.torch.functional` and `nn`, or without any change of code.
 
 >>> with lossd.torch.remote(client):
 ...     loss = F.cross_entropy(model(x), y)

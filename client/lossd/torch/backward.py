@@ -21,8 +21,8 @@ NO_FORWARD_MODE = (
 )
 
 
-def keep(ctx: Any, request: LossRequest, input: Tensor, target: Tensor, gradients: Sequence[Tensor]) -> None:
-    """Puts on `ctx` what `scaled` needs of an evaluation."""
+def save_gradients(ctx: Any, request: LossRequest, input: Tensor, target: Tensor, gradients: Sequence[Tensor]) -> None:
+    """Puts on `ctx` what `times_upstream` needs of an evaluation."""
     ctx.set_materialize_grads(False)
     ctx.request = request
     ctx.dtypes = {"input": input.dtype, "target": target.dtype}
@@ -31,7 +31,7 @@ def keep(ctx: Any, request: LossRequest, input: Tensor, target: Tensor, gradient
     ctx.save_for_backward(*gradients, *((target,) if ctx.has_ignored else ()))
 
 
-def scaled(
+def times_upstream(
     ctx: Any, grad_output: Tensor, needs: Sequence[bool], *, in_place: bool = False
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gradients of input and target, times `grad_output`, the upstream gradient, of the loss's shape.

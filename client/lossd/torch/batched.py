@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +22,8 @@ def evaluate_batched(
     if request.has_classes and dims[2] is not None:
         return _one_by_one(apply, batch, dims, request, tensors)
     input, target, *weights = (_in_front(*one) for one in zip(tensors, dims, strict=True))
-    assert input is not None and target is not None
+    assert input is not None
+    assert target is not None
     if dims[0] is None:
         input = input.expand(batch, *input.shape)
     if dims[1] is None:
@@ -36,7 +36,7 @@ def evaluate_batched(
         return tuple(apply(request, input, target.reshape(batch) if index else target, *weights))
     rows = input.shape[1]
     outputs = apply(request, input.flatten(0, 1), target.flatten(0, 1), *weights)
-    return tuple(output.unflatten(0, (batch, rows)) for output in outputs)
+    return tuple(output.reshape(batch, rows, *output.shape[1:]) for output in outputs)
 
 
 def _in_front(tensor: Tensor | None, dim: int | None) -> Tensor | None:

@@ -13,7 +13,7 @@ from torch.autograd import Function
 from torch.autograd.graph import saved_tensors_hooks
 
 from lossd.torch import operators
-from lossd.torch.backward import NO_FORWARD_MODE, NO_SECOND_DERIVATIVE, keep, scaled
+from lossd.torch.backward import NO_FORWARD_MODE, NO_SECOND_DERIVATIVE, save_gradients, times_upstream
 from lossd.torch.batched import evaluate_batched
 from lossd.torch.request import LossRequest
 
@@ -28,7 +28,7 @@ class _Derivatives(Function):
         if grad_output is None:
             return None, None, None, None, None
         in_place = _is_last(grad_output)
-        return None, *scaled(ctx, grad_output, ctx.needs_input_grad[1:3], in_place=in_place), None, None
+        return None, *times_upstream(ctx, grad_output, ctx.needs_input_grad[1:3], in_place=in_place), None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> NoReturn:
@@ -40,8 +40,8 @@ class RemoteLoss(_Derivatives):
 
     @staticmethod
     def forward(ctx: Any, request: LossRequest, *tensors: Any) -> tuple[Tensor, ...]:
-        loss, gradients = operators.call(request, *tensors)
-        keep(ctx, request, tensors[0], tensors[1], gradients)
+        loss, gradients = operators.call_operator(request, *tensors)
+        save_gradients(ctx, request, tensors[0], tensors[1], gradients)
         return (loss, *gradients)
 
 
@@ -50,13 +50,13 @@ class TransformedLoss(_Derivatives):
 
     @staticmethod
     def forward(request: LossRequest, *tensors: Any) -> tuple[Tensor, ...]:
-        loss, gradients = operators.call(request, *tensors)
+        loss, gradients = operators.call_operator(request, *tensors)
         return (loss, *gradients)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         request, input, target, *_ = inputs
-        keep(ctx, request, input, target, output[1:])
+        save_gradients(ctx, request, input, target, output[1:])
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], request: LossRequest, *tensors: Any) -> tuple[Any, Any]:
@@ -80,7 +80,7 @@ def differentiable(request: LossRequest, *tensors: Tensor | None) -> Tensor:
     What it saves is hidden from saved_tensors_hooks: torch.utils.checkpoint would find the gradient by its number among
     the saved tensors of a second forward pass, where a loss under `remote` may be PyTorch's own and save others.
     """
-    if torch._C._autograd._saved_tensors_hooks_is_enabled():
+    if torch._C._autograd._saved_tensors_hooks_is_enabled():  # type: ignore[attr-defined]  # it is there
         with saved_tensors_hooks(_detached, _same):
             loss, *_ = RemoteLoss.apply(request, *tensors)  # type: ignore[no-untyped-call]
     else:

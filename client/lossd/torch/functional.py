@@ -1,7 +1,7 @@
 """torch.nn.functional's losses, computed by a lossd server.
 
-The signatures, defaults, result dtypes, warnings and refusals are PyTorch's; `client` is the lossd.Client that is asked,
-by default that of `lossd.torch.set_client`, or one for LOSSD_SERVER. Forward asks for the gradients that backward will
+Signatures, defaults, result dtypes, warnings and refusals are PyTorch's. client: the lossd.Client that is asked, by
+default that of `lossd.torch.set_client`, or one for LOSSD_SERVER. Forward asks for the gradients that backward will
 need, so that one call is all. A second derivative is a RuntimeError.
 """
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import _reduction
 
 from lossd.client import Client
-from lossd.torch.compute import compute
 from lossd.torch.default_client import number_of
+from lossd.torch.dispatch import remote_loss
 from lossd.torch.request import BCE, BCE_WITH_LOGITS, CROSS_ENTROPY, KL_DIV, NLL, LossRequest
 
 
@@ -47,8 +47,8 @@ def cross_entropy(
         classes = input.shape[1 if input.ndim > 1 else 0]
         target = target * (1 - label_smoothing) + label_smoothing / classes
         target = target * weight.reshape(-1, *(1,) * (input.ndim - 2))
-        return compute(request._replace(label_smoothing=0.0), input, target)
-    return compute(request, input, target, weight)
+        return remote_loss(request._replace(label_smoothing=0.0), input, target)
+    return remote_loss(request, input, target, weight)
 
 
 def nll_loss(
@@ -71,7 +71,7 @@ def nll_loss(
         as_float32=_autocasts(input),
         client=number_of(client),
     )
-    return compute(request, input, target, weight)
+    return remote_loss(request, input, target, weight)
 
 
 def binary_cross_entropy(
@@ -93,7 +93,9 @@ def binary_cross_entropy(
         )
     _refuse_gradient(BCE, weight=weight)
     reduction = _reduction_of(reduction, size_average, reduce)
-    return compute(LossRequest(BCE, reduction, as_float32=autocasts, client=number_of(client)), input, target, weight)
+    return remote_loss(
+        LossRequest(BCE, reduction, as_float32=autocasts, client=number_of(client)), input, target, weight
+    )
 
 
 def binary_cross_entropy_with_logits(
@@ -115,13 +117,7 @@ def binary_cross_entropy_with_logits(
         as_float32=_autocasts(input),
         client=number_of(client),
     )
-    if target.shape == input.shape:
-        # A weight may have more dimensions than the input: then the loss has them, too.
-        shapes = [one.shape for one in (input, weight, pos_weight) if one is not None]
-        shape = torch.broadcast_shapes(*shapes)
-        if shape != input.shape:
-            input, target = input.expand(shape), target.expand(shape)
-    return compute(request, input, target, weight, pos_weight)
+    return remote_loss(request, input, target, weight, pos_weight)
 
 
 def kl_div(
@@ -149,12 +145,17 @@ def kl_div(
     request = LossRequest(
         KL_DIV, reduction, log_target=log_target, as_float32=_autocasts(input), client=number_of(client)
     )
-    if input.shape != target.shape:
-        if reduction == "batchmean":  # of the input as it was given; 0-D has no batch
-            batch = input.shape[0] if input.ndim else 1
-            request = request._replace(reduction="mean", normalizer=float(batch)) if batch else request
-        input, target = torch.broadcast_tensors(input, target)
-    return compute(request, input, target)
+    if input.shape != target.shape and input.is_floating_point() and target.is_floating_point():
+        if reduction == "batchmean":  # divided by the input's length as it was given
+            request = request._replace(reduction="sum")
+            if input.ndim and len(input):
+                request = request._replace(reduction="mean", normalizer=float(len(input)))
+        # A scalar takes the other's dtype, before it is one no more.
+        dtype = torch.result_type(input, target)
+        target, input = torch.broadcast_tensors(  # type: ignore[no-untyped-call]
+            target if target.ndim else target.to(dtype), input if input.ndim else input.to(dtype)
+        )
+    return remote_loss(request, input, target)
 
 
 def _reduction_of(reduction: str, size_average: bool | None, reduce: bool | None) -> str:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lossd.client import Client
-from lossd.torch.compute import compute
 from lossd.torch.default_client import number_of
+from lossd.torch.dispatch import remote_loss
 from lossd.torch.request import CROSS_ENTROPY, LossRequest
 
 
@@ -60,10 +60,10 @@ def causal_lm_loss(client: Client | None = None) -> CausalLMLoss:
         targets = shift_labels.reshape(-1).to(logits.device)
         request = LossRequest(CROSS_ENTROPY, ignore_index=ignore_index, as_float32=True, client=number)
         if num_items_in_batch is None:
-            return compute(request, rows, targets)
+            return remote_loss(request, rows, targets)
         if isinstance(num_items_in_batch, Tensor):
             # Divided here: it need not be read, and may be a graph's.
-            return compute(request._replace(reduction="sum"), rows, targets) / num_items_in_batch.to(logits.device)
-        return compute(request._replace(normalizer=float(num_items_in_batch)), rows, targets)
+            return remote_loss(request._replace(reduction="sum"), rows, targets) / num_items_in_batch.to(logits.device)
+        return remote_loss(request._replace(normalizer=float(num_items_in_batch)), rows, targets)
 
     return loss_function

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lossd.client import Client
 from lossd.torch import functional
+from lossd.torch.default_client import number_of
 
 
 class _Remote(torch.nn.Module):
@@ -28,7 +29,7 @@ class _Remote(torch.nn.Module):
 
     @client.setter
     def client(self, client: Client | None) -> None:
-        functional.number_of(client)
+        number_of(client)
         self._client = client
 
     def __getstate__(self) -> dict[str, Any]:

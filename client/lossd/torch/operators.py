@@ -14,9 +14,9 @@ from torch import Tensor
 from torch._library.custom_ops import CustomOpDef
 from torch.library import custom_op
 
-from lossd.torch.backward import NO_SECOND_DERIVATIVE, keep, scaled
-from lossd.torch.evaluate import evaluate, gradient_dtype, is_undivided
+from lossd.torch.backward import NO_SECOND_DERIVATIVE, save_gradients, times_upstream
 from lossd.torch.refusal import Tensors, compute_locally
+from lossd.torch.remote_call import ask, is_undivided, scalable_dtype
 from lossd.torch.request import BCE, BCE_WITH_LOGITS, CROSS_ENTROPY, KL_DIV, NLL, LossRequest
 
 Evaluated = tuple[Tensor, list[Tensor]]
@@ -46,7 +46,7 @@ def _cross_entropy(
         gradients=gradients,
         client=client,
     )
-    return evaluate(request, input, target, weight, None)
+    return ask(request, input, target, weight, None)
 
 
 @custom_op("lossd::nll_loss", mutates_args=())
@@ -64,7 +64,7 @@ def _nll_loss(
     request = LossRequest(
         NLL, reduction, ignore_index=ignore_index, as_float32=as_float32, gradients=gradients, client=client
     )
-    return evaluate(request, input, target, weight, None)
+    return ask(request, input, target, weight, None)
 
 
 @custom_op("lossd::binary_cross_entropy", mutates_args=())
@@ -79,7 +79,7 @@ def _binary_cross_entropy(
 ) -> tuple[Tensor, list[Tensor]]:
     """torch.nn.functional.binary_cross_entropy of probabilities."""
     request = LossRequest(BCE, reduction, as_float32=as_float32, gradients=gradients, client=client)
-    return evaluate(request, input, target, weight, None)
+    return ask(request, input, target, weight, None)
 
 
 @custom_op("lossd::binary_cross_entropy_with_logits", mutates_args=())
@@ -95,7 +95,7 @@ def _binary_cross_entropy_with_logits(
 ) -> tuple[Tensor, list[Tensor]]:
     """torch.nn.functional.binary_cross_entropy_with_logits; weights broadcast to the input's shape."""
     request = LossRequest(BCE_WITH_LOGITS, reduction, as_float32=as_float32, gradients=gradients, client=client)
-    return evaluate(request, input, target, weight, pos_weight)
+    return ask(request, input, target, weight, pos_weight)
 
 
 @custom_op("lossd::kl_div", mutates_args=())
@@ -119,7 +119,7 @@ def _kl_div(
         gradients=gradients,
         client=client,
     )
-    return evaluate(request, input, target, None, None)
+    return ask(request, input, target, None, None)
 
 
 _OPERATORS = {
@@ -131,7 +131,7 @@ _OPERATORS = {
 }
 
 
-def call(
+def call_operator(
     request: LossRequest, input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None
 ) -> Evaluated:
     """The operator of `request`, called with it."""
@@ -154,28 +154,27 @@ def call(
 
 def _register(loss: str, operator: CustomOpDef) -> None:
     names = [argument.name for argument in operator._opoverload._schema.arguments]
-    position = {name: index for index, name in enumerate(names)}
 
     def parts(values: Sequence[Any]) -> tuple[LossRequest, Tensors]:
         given = dict(zip(names, values, strict=True))
         tensors = tuple(given.pop(name, None) for name in ("input", "target", "weight", "pos_weight"))
-        return LossRequest(loss, **given), tensors  # type: ignore[return-value]  # four
+        return LossRequest(loss, **given), tensors
 
     def fake(*values: Any) -> Evaluated:
         request, tensors = parts(values)
         loss = compute_locally(request, tensors)
-        sources = dict(zip(("input", "target"), tensors, strict=False))
+        sources = {"input": tensors[0], "target": tensors[1]}
         undivided = is_undivided(request, tensors)
         gradients = []
         for name in request.gradients.split():
             source = sources[name]
-            gradients.append(source.new_empty(source.shape, dtype=gradient_dtype(source.dtype, undivided)))
+            gradients.append(source.new_empty(source.shape, dtype=scalable_dtype(source.dtype, undivided)))
         return loss.new_empty(loss.shape), gradients
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Evaluated) -> None:
         request, (input, target, *_) = parts(inputs)
         ctx.mark_non_differentiable(*output[1])
-        keep(ctx, request, input, target, output[1])
+        save_gradients(ctx, request, input, target, output[1])
 
     def backward(ctx: Any, grad_output: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
         grads: list[Tensor | None] = [None] * len(names)
@@ -183,7 +182,7 @@ def _register(loss: str, operator: CustomOpDef) -> None:
             return tuple(grads)
         if torch.is_grad_enabled():
             raise RuntimeError(NO_SECOND_DERIVATIVE)
-        grads[0], grads[1] = scaled(ctx, grad_output, ctx.needs_input_grad[:2])
+        grads[0], grads[1] = times_upstream(ctx, grad_output, ctx.needs_input_grad[:2])
         return tuple(grads)
 
     operator.register_fake(fake)

@@ -1,4 +1,4 @@
-"""PyTorch's protocol for stand-ins: functions of torch.nn.functional, computed by the server without a change of code."""
+"""PyTorch's protocol for stand-ins: torch.nn.functional's losses computed by the server without a change of code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HANDLED: Mapping[Callable[..., Any], Callable[..., Tensor]] = {
 }
 
 
-class remote(TorchFunctionMode):  # noqa: N801  # read as a word: with remote(client)
+class remote(TorchFunctionMode):  # a word that is read: with remote(client)
     """with remote(client): PyTorch's losses, and the modules that call them, are computed by the server.
 
     client: by default that of `lossd.torch.set_client`, or one for LOSSD_SERVER. It holds in this thread, and costs
@@ -74,8 +74,8 @@ class RemoteTensor:
         handled = HANDLED.get(func)
         if handled is None or not all(issubclass(kind, Tensor | RemoteTensor) for kind in types):
             return NotImplemented
-        given = {**dict(enumerate(args)), **(kwargs or {})}
-        clients = {id(one.client): one.client for one in given.values() if isinstance(one, RemoteTensor)}
+        given = (*args, *(kwargs or {}).values())
+        clients = {id(one.client): one.client for one in given if isinstance(one, RemoteTensor)}
         if len(clients) > 1:
             raise ValueError(f"{func.__name__} of tensors of different clients: give them one, or use `.tensor`")
         positional = [_plain(one) for one in args]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NoReturn
 
 import torch
@@ -21,20 +20,21 @@ def compute_locally(request: LossRequest, tensors: Tensors) -> Tensor:
         tensors = tuple(map(_widened, tensors))  # type: ignore[assignment]  # four again
     input, target, weight, pos_weight = tensors
     reduction = "sum" if request.loss == KL_DIV and request.reduction != "none" else request.reduction
-    options = {"ignore_index": request.ignore_index}
-    if request.loss == CROSS_ENTROPY:
-        options |= {"label_smoothing": request.label_smoothing}
     # Of neither a mode's nor a subclass's: PyTorch's own.
     with torch._C.DisableTorchFunction(), torch.no_grad(), torch.autocast(input.device.type, enabled=False):
         if request.loss == BCE_WITH_LOGITS:
-            return F.binary_cross_entropy_with_logits(
-                input, target, weight, reduction=reduction, pos_weight=pos_weight
-            )
+            return F.binary_cross_entropy_with_logits(input, target, weight, reduction=reduction, pos_weight=pos_weight)
         if request.loss == KL_DIV:
             return F.kl_div(input, target, reduction=reduction, log_target=request.log_target)
         if request.loss == BCE:
             return F.binary_cross_entropy(input, target, weight, reduction=reduction)
-        return getattr(F, request.loss)(input, target, weight, reduction=reduction, **options)
+        index = request.ignore_index
+        if request.loss == CROSS_ENTROPY:
+            smoothing = request.label_smoothing
+            return F.cross_entropy(
+                input, target, weight, ignore_index=index, reduction=reduction, label_smoothing=smoothing
+            )
+        return F.nll_loss(input, target, weight, ignore_index=index, reduction=reduction)
 
 
 def _widened(tensor: Tensor | None) -> Tensor | None:
@@ -46,7 +46,8 @@ def as_pytorch(error: InvalidArgument, request: LossRequest, tensors: Tensors) -
     try:
         compute_locally(request, tensors)
     except (RuntimeError, ValueError, IndexError, TypeError) as said:
-        kind, sentence = type(said), f"{said} ({error.message})"
+        kind: type[Exception] = type(said)
+        sentence = f"{said} ({error.message})"
     else:
         # PyTorch takes it. What its kernels refuse is a RuntimeError, so whoever expects one finds it.
         kind, sentence = RuntimeError, error.message
@@ -77,7 +78,6 @@ class NotImplementedRefusal(InvalidArgument, NotImplementedError):
     """PyTorch raises a NotImplementedError, which is a RuntimeError."""
 
 
-@cache
 def _both(kind: type[Exception]) -> type[InvalidArgument]:
     """The class that is InvalidArgument and `kind`."""
     for refusal in (NotImplementedRefusal, RuntimeRefusal, IndexRefusal, TypeRefusal):

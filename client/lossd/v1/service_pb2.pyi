@@ -16,9 +16,21 @@ A call that gRPC refuses before the server sees it has a status without details:
 size was not announced, a compressed message, too much metadata, headers of gRPC that mean nothing, a deadline that
 is over.
 
+The details are google.rpc messages in the trailer `grpc-status-details-bin`; `lossd proto DIR` writes the protos of
+google.rpc beside this one.
+
 Metadata that a client may send: `lossd-request-bytes`, the size of the message in decimal, so that the server can
-accept or refuse it before it reads the body; `lossd-max-response-bytes`, so that a larger answer is refused before
-it is computed; `authorization` and `traceparent`, which this version ignores.
+accept or refuse it before it reads the body; `lossd-max-response-bytes`, the largest answer that the client can
+receive, so that a larger one is refused before it is computed (RESPONSE_TOO_LARGE); `authorization` and `traceparent`,
+which this version ignores.
+
+What gRPC's own defaults do to a client:
+- Every gRPC library receives messages of up to 4 MiB by default, and fails by itself on a larger answer, after it
+  was computed and sent: RESOURCE_EXHAUSTED without details. An answer with a gradient is as large as the input.
+  Raise the library's limit to `max_message_bytes` of GetServerInfo, and send what you can receive as
+  `lossd-max-response-bytes`. What is larger is for Stream.
+- Compressed messages are refused (UNIMPLEMENTED): leave compression off, which is every library's default.
+- Keepalive PINGs are fine at intervals of 10 s and more. With calls under way the server sends its own.
 
 long because one page with every RPC and its messages is easier to read than several.
 """
@@ -1046,8 +1058,8 @@ class StreamRequest(_message.Message):
 
     @_builtins.property
     def end(self) -> Global___End:
-        """Ends an evaluation. If the client ends the stream before it, the evaluation fails with INVALID_ARGUMENT
-        (END_MISSING), and the stream ends with OK.
+        """Ends an evaluation: all of its Blocks are sent. If the client half-closes the stream before it, the evaluation
+        fails with INVALID_ARGUMENT (END_MISSING), and the stream ends with OK.
         """
 
     @_builtins.property
@@ -1155,6 +1167,10 @@ Global___Opens: _TypeAlias = Opens  # noqa: Y015
 class Block(_message.Message):
     """The next items of every streamed tensor. Their number is a multiple of the granularity (see GetServerInfoResponse),
     except in the last block. Each tensor has the shape (items, the rest of its shape).
+
+    About 1 MiB of all its tensors together is a good size: smaller Blocks cost a message each, larger ones wait for each
+    other in memory. The message has to stay below `max_message_bytes`, and so has its BlockResult. Have a
+    few Blocks under way and no more: what is sent and not answered yet counts as yours.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1204,6 +1220,8 @@ Global___Block: _TypeAlias = Block  # noqa: Y015
 
 @_typing.final
 class End(_message.Message):
+    """Says that the evaluation has all of its Blocks. It ends one evaluation, not the stream: others go on."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     EVALUATION_ID_FIELD_NUMBER: _builtins.int
@@ -1386,7 +1404,7 @@ Global___EvaluationResults: _TypeAlias = EvaluationResults  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):
-    """The status that the evaluation would have had as a unary call."""
+    """The status that the evaluation would have had as a unary call: a client makes the same error of both."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -147,6 +147,17 @@ class LossServiceServicer(object):
 
     def Stream(self, request_iterator, context):
         """Any of the above in blocks of items, and many small evaluations without a round trip for each.
+
+        How a client uses it:
+        - Read while you write, in two threads, tasks or callbacks. Answers to Blocks come while later Blocks are sent, and
+        a server whose answers nobody reads stops reading. A client that writes all first and then reads stands still
+        from some size on, until the server ends the stream.
+        - End every evaluation that has streamed tensors with End, and wait for its result. Half-closing (WritesDone,
+        CloseSend, end()) says that no message follows; evaluations that are open then fail.
+        - A failure can arrive in three places. `failure` of StreamResponse: one evaluation failed, also in the middle of
+        its Blocks, of which the rest is ignored. `failure` inside one of the `results`: the same for one of several
+        complete evaluations. The status of the call: the stream broke, and all of its evaluations without a result have
+        failed. Sending them again is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

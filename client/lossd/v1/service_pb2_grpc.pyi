@@ -16,9 +16,21 @@ A call that gRPC refuses before the server sees it has a status without details:
 size was not announced, a compressed message, too much metadata, headers of gRPC that mean nothing, a deadline that
 is over.
 
+The details are google.rpc messages in the trailer `grpc-status-details-bin`; `lossd proto DIR` writes the protos of
+google.rpc beside this one.
+
 Metadata that a client may send: `lossd-request-bytes`, the size of the message in decimal, so that the server can
-accept or refuse it before it reads the body; `lossd-max-response-bytes`, so that a larger answer is refused before
-it is computed; `authorization` and `traceparent`, which this version ignores.
+accept or refuse it before it reads the body; `lossd-max-response-bytes`, the largest answer that the client can
+receive, so that a larger one is refused before it is computed (RESPONSE_TOO_LARGE); `authorization` and `traceparent`,
+which this version ignores.
+
+What gRPC's own defaults do to a client:
+- Every gRPC library receives messages of up to 4 MiB by default, and fails by itself on a larger answer, after it
+  was computed and sent: RESOURCE_EXHAUSTED without details. An answer with a gradient is as large as the input.
+  Raise the library's limit to `max_message_bytes` of GetServerInfo, and send what you can receive as
+  `lossd-max-response-bytes`. What is larger is for Stream.
+- Compressed messages are refused (UNIMPLEMENTED): leave compression off, which is every library's default.
+- Keepalive PINGs are fine at intervals of 10 s and more. With calls under way the server sends its own.
 
 long because one page with every RPC and its messages is easier to read than several.
 """
@@ -68,7 +80,19 @@ class LossServiceStub:
     Activation: _grpc.UnaryUnaryMultiCallable[_service_pb2.ActivationRequest, _service_pb2.ActivationResponse]
     """softmax, log-softmax, sigmoid or log-sigmoid of the input."""
     Stream: _grpc.StreamStreamMultiCallable[_service_pb2.StreamRequest, _service_pb2.StreamResponse]
-    """Any of the above in blocks of items, and many small evaluations without a round trip for each."""
+    """Any of the above in blocks of items, and many small evaluations without a round trip for each.
+
+    How a client uses it:
+    - Read while you write, in two threads, tasks or callbacks. Answers to Blocks come while later Blocks are sent, and
+      a server whose answers nobody reads stops reading. A client that writes all first and then reads stands still
+      from some size on, until the server ends the stream.
+    - End every evaluation that has streamed tensors with End, and wait for its result. Half-closing (WritesDone,
+      CloseSend, end()) says that no message follows; evaluations that are open then fail.
+    - A failure can arrive in three places. `failure` of StreamResponse: one evaluation failed, also in the middle of
+      its Blocks, of which the rest is ignored. `failure` inside one of the `results`: the same for one of several
+      complete evaluations. The status of the call: the stream broke, and all of its evaluations without a result have
+      failed. Sending them again is safe.
+    """
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_service_pb2.GetServerInfoRequest, _service_pb2.GetServerInfoResponse]
     """Version, device, limits and statistics. Never refused, even if the server is full."""
 
@@ -92,7 +116,19 @@ class LossServiceAsyncStub(LossServiceStub):
     Activation: _aio.UnaryUnaryMultiCallable[_service_pb2.ActivationRequest, _service_pb2.ActivationResponse]  # type: ignore[assignment]
     """softmax, log-softmax, sigmoid or log-sigmoid of the input."""
     Stream: _aio.StreamStreamMultiCallable[_service_pb2.StreamRequest, _service_pb2.StreamResponse]  # type: ignore[assignment]
-    """Any of the above in blocks of items, and many small evaluations without a round trip for each."""
+    """Any of the above in blocks of items, and many small evaluations without a round trip for each.
+
+    How a client uses it:
+    - Read while you write, in two threads, tasks or callbacks. Answers to Blocks come while later Blocks are sent, and
+      a server whose answers nobody reads stops reading. A client that writes all first and then reads stands still
+      from some size on, until the server ends the stream.
+    - End every evaluation that has streamed tensors with End, and wait for its result. Half-closing (WritesDone,
+      CloseSend, end()) says that no message follows; evaluations that are open then fail.
+    - A failure can arrive in three places. `failure` of StreamResponse: one evaluation failed, also in the middle of
+      its Blocks, of which the rest is ignored. `failure` inside one of the `results`: the same for one of several
+      complete evaluations. The status of the call: the stream broke, and all of its evaluations without a result have
+      failed. Sending them again is safe.
+    """
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_service_pb2.GetServerInfoRequest, _service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Version, device, limits and statistics. Never refused, even if the server is full."""
 
@@ -167,7 +203,19 @@ class LossServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_service_pb2.StreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_service_pb2.StreamResponse], _abc.AsyncIterator[_service_pb2.StreamResponse]]:
-        """Any of the above in blocks of items, and many small evaluations without a round trip for each."""
+        """Any of the above in blocks of items, and many small evaluations without a round trip for each.
+
+        How a client uses it:
+        - Read while you write, in two threads, tasks or callbacks. Answers to Blocks come while later Blocks are sent, and
+          a server whose answers nobody reads stops reading. A client that writes all first and then reads stands still
+          from some size on, until the server ends the stream.
+        - End every evaluation that has streamed tensors with End, and wait for its result. Half-closing (WritesDone,
+          CloseSend, end()) says that no message follows; evaluations that are open then fail.
+        - A failure can arrive in three places. `failure` of StreamResponse: one evaluation failed, also in the middle of
+          its Blocks, of which the rest is ignored. `failure` inside one of the `results`: the same for one of several
+          complete evaluations. The status of the call: the stream broke, and all of its evaluations without a result have
+          failed. Sending them again is safe.
+        """
 
     @_abc_1.abstractmethod
     def GetServerInfo(

@@ -11,7 +11,7 @@ from lossd.torch.function import TransformedLoss, differentiable
 from lossd.torch.request import CROSS_ENTROPY, LossRequest
 
 
-def compute(
+def remote_loss(
     request: LossRequest,
     input: Tensor,
     target: Tensor,
@@ -20,13 +20,14 @@ def compute(
 ) -> Tensor:
     """The loss, in PyTorch's dtype, on the input's device; gradients are asked for where they will be needed."""
     if torch._C._are_functorch_transforms_active():
-        return _inside_transforms(request, input, target, weight, pos_weight)
+        loss: Tensor = _inside_transforms(request, input, target, weight, pos_weight)
+        return loss
     if torch.is_grad_enabled():
         wanted = {"input": input.requires_grad, "target": target.requires_grad}
         request = request._replace(gradients=" ".join(name for name in wanted if wanted[name]))
     if not torch.compiler.is_compiling() and (request.gradients or _has_forward_mode()):
         return differentiable(request, input, target, weight, pos_weight)
-    return operators.call(request, input, target, weight, pos_weight)[0]
+    return operators.call_operator(request, input, target, weight, pos_weight)[0]
 
 
 def _has_forward_mode() -> bool:
@@ -34,14 +35,16 @@ def _has_forward_mode() -> bool:
     return forward_ad._current_level >= 0
 
 
-@torch.compiler.disable(reason="inside torch.func's transforms a lossd loss is no part of a graph: compile the model")
+@torch.compiler.disable(  # type: ignore[untyped-decorator, no-untyped-call]  # it has no annotations
+    reason="inside torch.func's transforms a lossd loss is no part of a graph: compile the model"
+)
 def _inside_transforms(
     request: LossRequest, input: Tensor, target: Tensor, weight: Tensor | None, pos_weight: Tensor | None
 ) -> Tensor:
     """Losses without reduction by the server, so that vmap may batch them; they are reduced here.
 
-    An operator has no autograd inside of transforms (pytorch#170834), so that Dynamo, which sees through Functions, must
-    leave this to Python.
+    Dynamo must leave this to Python: it sees through a Function to its operator, and inside of transforms PyTorch gives
+    operators no autograd (its issue 170834).
     """
     if torch.is_grad_enabled():
         wanted = {"input": _is_differentiated(input), "target": _is_differentiated(target)}

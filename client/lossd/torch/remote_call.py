@@ -23,9 +23,10 @@ _METHODS = {
     BCE_WITH_LOGITS: "bce_with_logits",
     KL_DIV: "kl_divergence",
 }
+_NUMPYS = (torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool)
 
 
-def evaluate(request: LossRequest, *tensors: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+def ask(request: LossRequest, *tensors: Tensor | None) -> tuple[Tensor, list[Tensor]]:
     """The loss in PyTorch's dtype, and the gradients asked for, each of its tensor's shape.
 
     tensors: input, target, weight and pos_weight, on any device. A gradient has its tensor's dtype; that of a float16
@@ -41,11 +42,11 @@ def evaluate(request: LossRequest, *tensors: Tensor | None) -> tuple[Tensor, lis
     except InvalidArgument as error:
         as_pytorch(error, request, given)
     loss = torch.from_numpy(result.loss)
-    gradients: list[Tensor] = [result.grads[name] for name in request.gradients.split()]
+    gradients = [torch.as_tensor(result.grads[name]) for name in request.gradients.split()]
     if undivided:
         denominator = _denominator(request, result, given[0])
         loss = loss.double() / denominator
-        gradients = [gradient.to(gradient_dtype(gradient.dtype, undivided)) for gradient in gradients]
+        gradients = [gradient.to(scalable_dtype(gradient.dtype, undivided)) for gradient in gradients]
         if result.summary.count:  # without kept rows they are 0
             gradients = [gradient.div_(denominator) for gradient in gradients]
     device = tensors[0].device if tensors[0] is not None else None
@@ -53,7 +54,7 @@ def evaluate(request: LossRequest, *tensors: Tensor | None) -> tuple[Tensor, lis
 
 
 def _ask(client: Client, request: LossRequest, given: Tensors, undivided: bool) -> Result:
-    input, target, weight, pos_weight = given
+    input, target, weight, pos_weight = map(_as_numpy, given)
     options: dict[str, Any] = {"reduction": request.reduction}
     if request.gradients:
         options["grad"] = request.gradients.split()
@@ -76,6 +77,11 @@ def _ask(client: Client, request: LossRequest, given: Tensors, undivided: bool) 
     return result
 
 
+def _as_numpy(tensor: Tensor | None) -> Any:
+    """The same memory for numpy, where it can have it: the client is quickest with its arrays."""
+    return tensor.numpy() if tensor is not None and tensor.dtype in _NUMPYS and not tensor.is_sparse else tensor
+
+
 def is_undivided(request: LossRequest, tensors: Tensors) -> bool:
     """Whether the gradients of a mean are asked for without its denominator, to be divided in float32.
 
@@ -83,7 +89,7 @@ def is_undivided(request: LossRequest, tensors: Tensors) -> bool:
     """
     if not request.gradients or request.reduction not in ("mean", "batchmean"):
         return False
-    return any(tensor is not None and tensor.dtype == torch.float16 for tensor in tensors[:2])
+    return torch.float16 in (tensors[0].dtype, tensors[1].dtype)
 
 
 def _denominator(request: LossRequest, result: Result, input: Tensor) -> float:
@@ -94,6 +100,6 @@ def _denominator(request: LossRequest, result: Result, input: Tensor) -> float:
     return result.summary.weight_sum
 
 
-def gradient_dtype(dtype: torch.dtype, undivided: bool) -> torch.dtype:
-    """Of a gradient as an evaluation gives it, for a tensor of `dtype`."""
+def scalable_dtype(dtype: torch.dtype, undivided: bool) -> torch.dtype:
+    """The dtype in which the gradient of a tensor of `dtype` waits for the upstream one."""
     return torch.promote_types(dtype, torch.float32) if undivided else dtype
