@@ -26,9 +26,9 @@ def save_gradients(ctx: Any, request: LossRequest, input: Tensor, target: Tensor
     ctx.set_materialize_grads(False)
     ctx.request = request
     ctx.dtypes = {"input": input.dtype, "target": target.dtype}
-    # An ignored row's gradient is 0 whatever comes from above, as in PyTorch: NaN and inf too.
-    ctx.has_ignored = request.has_classes and request.reduction == "none" and not target.is_floating_point()
-    ctx.save_for_backward(*gradients, *((target,) if ctx.has_ignored else ()))
+    # An ignored row's gradient is 0 whatever comes from above, and so is NLL's beside the target: NaN and inf too.
+    ctx.zeros_stay = request.has_classes and not target.is_floating_point()
+    ctx.save_for_backward(*gradients)
 
 
 def times_upstream(
@@ -37,15 +37,9 @@ def times_upstream(
     """The gradients of input and target, times `grad_output`, the upstream gradient, of the loss's shape.
 
     needs: whether input and target need one; RuntimeError where that was not asked for. in_place: what was saved is
-    needed no more, and is overwritten.
+    needed no more, and is overwritten; numbers on the CPU may be looked at.
     """
     request: LossRequest = ctx.request
-    saved = ctx.saved_tensors
-    if ctx.has_ignored:
-        grad_output = torch.where(saved[-1].reshape(grad_output.shape) == request.ignore_index, 0, grad_output)
-    if request.has_classes and grad_output.ndim:
-        grad_output = grad_output.unsqueeze(1)
-    found: dict[str, Tensor] = {}
     asked = request.gradients.split()
     for name, needed in zip(("input", "target"), needs, strict=True):
         if needed and name not in asked:
@@ -53,12 +47,18 @@ def times_upstream(
                 f"the gradient of {name} was not asked for when the loss was computed (gradients = "
                 f"{request.gradients!r}): compute, compile or export it with requires_grad set and gradients enabled"
             )
-    for name, gradient in zip(asked, saved, strict=False):
+    known = in_place and grad_output.device.type == "cpu"
+    zeros_stay = ctx.zeros_stay and not (known and bool(grad_output.isfinite().all()))
+    is_one = known and grad_output.ndim == 0 and float(grad_output) == 1
+    if request.has_classes and grad_output.ndim:
+        grad_output = grad_output.unsqueeze(1)
+    found: dict[str, Tensor] = {}
+    for name, gradient in zip(asked, ctx.saved_tensors, strict=True):
         dtype: torch.dtype = ctx.dtypes[name]
-        if not in_place or gradient.dtype != dtype:
+        if zeros_stay:
+            found[name] = torch.where(gradient == 0, 0, gradient * grad_output).to(dtype)
+        elif not in_place or gradient.dtype != dtype:
             found[name] = (gradient * grad_output).to(dtype)
-        elif grad_output.ndim or grad_output.is_cuda or float(grad_output) != 1:
-            found[name] = gradient.mul_(grad_output)
         else:
-            found[name] = gradient
+            found[name] = gradient if is_one else gradient.mul_(grad_output)
     return found.get("input"), found.get("target")

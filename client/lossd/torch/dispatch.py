@@ -8,6 +8,7 @@ from torch.autograd import forward_ad
 
 from lossd.torch import operators
 from lossd.torch.function import TransformedLoss, differentiable
+from lossd.torch.refusal import compute_locally
 from lossd.torch.request import CROSS_ENTROPY, LossRequest
 
 
@@ -19,6 +20,10 @@ def remote_loss(
     pos_weight: Tensor | None = None,
 ) -> Tensor:
     """The loss, in PyTorch's dtype, on the input's device; gradients are asked for where they will be needed."""
+    tensors = (input, target, weight, pos_weight)
+    if not _are_tensors(tensors, request.ignore_index, request.label_smoothing):
+        compute_locally(request, tensors)  # raises PyTorch's TypeError
+        raise TypeError("input, target and weights must be tensors, ignore_index an int, label_smoothing a float")
     if torch._C._are_functorch_transforms_active():
         loss: Tensor = _inside_transforms(request, input, target, weight, pos_weight)
         return loss
@@ -28,6 +33,16 @@ def remote_loss(
     if not torch.compiler.is_compiling() and (request.gradients or _has_forward_mode()):
         return differentiable(request, input, target, weight, pos_weight)
     return operators.call_operator(request, input, target, weight, pos_weight)[0]
+
+
+def _are_tensors(tensors: tuple[object, ...], ignore_index: object, label_smoothing: object) -> bool:
+    """Whether the arguments are of the types that they are annotated with. tensors: input, target and weights."""
+    return (
+        all(isinstance(tensor, Tensor) for tensor in tensors[:2])
+        and all(weight is None or isinstance(weight, Tensor) for weight in tensors[2:])
+        and isinstance(ignore_index, int)
+        and isinstance(label_smoothing, int | float)
+    )
 
 
 def _has_forward_mode() -> bool:

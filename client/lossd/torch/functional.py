@@ -8,6 +8,7 @@ need, so that one call is all. A second derivative is a RuntimeError.
 from __future__ import annotations
 
 import warnings
+from operator import index
 
 import torch
 from torch import Tensor
@@ -35,12 +36,12 @@ def cross_entropy(
     request = LossRequest(
         CROSS_ENTROPY,
         _reduction_of(reduction, size_average, reduce),
-        ignore_index=ignore_index,
+        ignore_index=_whole(ignore_index),
         label_smoothing=label_smoothing,
         as_float32=_autocasts(input),
         client=number_of(client),
     )
-    if weight is not None and weight.requires_grad and torch.is_grad_enabled():
+    if isinstance(weight, Tensor) and weight.requires_grad and torch.is_grad_enabled():
         if not target.is_floating_point() or target.shape != input.shape:
             _refuse_gradient("nll_loss_forward", weight=weight)
         # l = −Σ w·t'·log p: with w·t' as target, PyTorch derives the weight's gradient from the target's.
@@ -67,7 +68,7 @@ def nll_loss(
     request = LossRequest(
         NLL,
         _reduction_of(reduction, size_average, reduce),
-        ignore_index=ignore_index,
+        ignore_index=_whole(ignore_index),
         as_float32=_autocasts(input),
         client=number_of(client),
     )
@@ -145,7 +146,7 @@ def kl_div(
     request = LossRequest(
         KL_DIV, reduction, log_target=log_target, as_float32=_autocasts(input), client=number_of(client)
     )
-    if input.shape != target.shape and input.is_floating_point() and target.is_floating_point():
+    if _broadcasts(input, target):
         if reduction == "batchmean":  # divided by the input's length as it was given
             request = request._replace(reduction="sum")
             if input.ndim and len(input):
@@ -168,9 +169,21 @@ def _reduction_of(reduction: str, size_average: bool | None, reduce: bool | None
     return "mean" if reduction == "elementwise_mean" else reduction
 
 
-def _autocasts(input: Tensor) -> bool:
+def _broadcasts(input: object, target: object) -> bool:
+    """Whether the two have different shapes, and dtypes that PyTorch takes."""
+    if not (isinstance(input, Tensor) and isinstance(target, Tensor)):
+        return False
+    return input.shape != target.shape and input.is_floating_point() and target.is_floating_point()
+
+
+def _whole(number: int) -> int:
+    """numpy's integers as Python's. What is none stays, to be refused as PyTorch does."""
+    return index(number) if hasattr(number, "__index__") else number
+
+
+def _autocasts(input: object) -> bool:
     """Whether autocast computes in float32 on the input's device, as it does all of these losses."""
-    kind = input.device.type
+    kind = input.device.type if isinstance(input, Tensor) else "cpu"
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
@@ -178,7 +191,7 @@ def _refuse_gradient(function: str, **weights: Tensor | None) -> None:
     """Raises as PyTorch does where a weight's gradient would be needed that it has no formula for."""
     if torch.is_grad_enabled():
         for name, weight in weights.items():
-            if weight is not None and weight.requires_grad:
+            if isinstance(weight, Tensor) and weight.requires_grad:
                 raise RuntimeError(
                     f"The function '{function}' is not differentiable with respect to argument '{name}'. "
                     "This input cannot have requires_grad True."

@@ -21,7 +21,7 @@ def compute_locally(request: LossRequest, tensors: Tensors) -> Tensor:
     input, target, weight, pos_weight = tensors
     reduction = "sum" if request.loss == KL_DIV and request.reduction != "none" else request.reduction
     # Of neither a mode's nor a subclass's: PyTorch's own.
-    with torch._C.DisableTorchFunction(), torch.no_grad(), torch.autocast(input.device.type, enabled=False):
+    with torch._C.DisableTorchFunction(), torch.no_grad(), torch.autocast(_device(input), enabled=False):
         if request.loss == BCE_WITH_LOGITS:
             return F.binary_cross_entropy_with_logits(input, target, weight, reduction=reduction, pos_weight=pos_weight)
         if request.loss == KL_DIV:
@@ -38,7 +38,13 @@ def compute_locally(request: LossRequest, tensors: Tensors) -> Tensor:
 
 
 def _widened(tensor: Tensor | None) -> Tensor | None:
-    return tensor.float() if tensor is not None and tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    if isinstance(tensor, Tensor) and tensor.dtype in (torch.float16, torch.bfloat16):
+        return tensor.float()
+    return tensor
+
+
+def _device(input: object) -> str:
+    return input.device.type if isinstance(input, Tensor) else "cpu"
 
 
 def as_pytorch(error: InvalidArgument, request: LossRequest, tensors: Tensors) -> NoReturn:
