@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 import lossd
 import lossd.torch
@@ -196,3 +197,31 @@ def test_an_exported_model_calls_the_server(client: lossd.Client) -> None:
     ops = [node.target for node in exported.graph.nodes if str(node.target).startswith("lossd.")]
     assert len(ops) == 1
     torch.testing.assert_close(exported.module()(x, y), Model()(x, y))
+
+
+def test_an_exported_model_with_sizes_left_open(client: lossd.Client) -> None:
+    """Exported for four rows with dynamic shapes, run on nine."""
+    model = Model(lossd.torch.nn.CrossEntropyLoss(client=client))
+    free = {"x": {0: torch.export.Dim.AUTO}, "y": {0: torch.export.Dim.AUTO}}
+    exported = torch.export.export(model, (torch.randn(4, 5), torch.arange(4)), dynamic_shapes=free)
+    x, y = torch.randn(9, 5), torch.arange(9) % 7
+
+    torch.testing.assert_close(exported.module()(x, y), Model()(x, y))
+
+
+def test_checkpoints_and_autocast_inside_a_graph(client: lossd.Client) -> None:
+    """A compiled step that recomputes its model under autocast: PyTorch's gradients."""
+    x, y = torch.randn(4, 5), torch.arange(4)
+
+    def gradient(model: Model) -> Tensor:
+        def step(at: Tensor) -> Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                found: Tensor = checkpoint(model, at, y, use_reentrant=False)
+            return found
+
+        leaf = x.clone().requires_grad_()
+        loss = torch.compile(step, fullgraph=True, backend="aot_eager")(leaf)
+        return torch.autograd.grad(loss, leaf)[0]
+
+    ours = gradient(Model(lossd.torch.nn.CrossEntropyLoss(client=client)))
+    torch.testing.assert_close(ours, gradient(Model()))

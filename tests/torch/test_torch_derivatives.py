@@ -117,6 +117,18 @@ def test_a_second_derivative_raises(client: lossd.Client, route: str, way: str) 
         SECONDS[way](loss, x)
 
 
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_second_derivative_of_a_compiled_loss_raises(client: lossd.Client, backend: str) -> None:
+    """In aot_eager and inductor PyTorch itself has none, and says so."""
+    call = calls_of_losses()["cross_entropy of probabilities"]
+
+    def loss(at: Tensor) -> Tensor:
+        return call.compute(ROUTES["functional"], client, {"input": at, "target": call.target})
+
+    with pytest.raises(RuntimeError, match=rf"{SECOND.pattern}|not currently support double backward"):
+        by_penalty(torch.compile(loss, fullgraph=True, backend=backend), call.leaves["input"])
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_second_derivative_of_each_loss_raises(client: lossd.Client, call: Call, route: str) -> None:
     """By each of its tensors."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import lossd
 from tests.torch.losses import NAMES_OF_CALLS, Call, assert_same, backward, calls_of_losses
-from tests.torch.routes import ROUTES, Route, local
+from tests.torch.routes import ROUTES, Route, calls, local
 
 
 @pytest.fixture(autouse=True)
@@ -230,3 +230,15 @@ def test_given_tensors_stay_as_they_are(client: lossd.Client, route: Route) -> N
 
     assert leaf.equal(x)
     torch.testing.assert_close(leaf.grad, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_meta_tensors(client: lossd.Client, route: Route) -> None:
+    """Tensors without numbers give a loss without one, of PyTorch's shape and dtype, and ask no server."""
+    call = calls_of_losses()["cross_entropy of classes"]
+    options = {name: one.to("meta") if isinstance(one, Tensor) else one for name, one in call.options.items()}
+    meta = Call(call.method, call.input.to("meta"), call.target.to("meta"), options)
+    before = calls(client)
+    ours, theirs = meta.gradients(route, client, reduction="none"), meta.gradients(local, reduction="none")
+
+    assert [(one.device, one.dtype, one.shape) for one in ours] == [(t.device, t.dtype, t.shape) for t in theirs]
+    assert calls(client) == before
