@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+from contextlib import nullcontext
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -168,3 +170,22 @@ def test_another_class_of_the_protocol(client: lossd.Client) -> None:
     target: Any = Other()
 
     assert F.cross_entropy(input, target) == "the other's"
+
+
+@pytest.mark.parametrize("name", ["functional", "remote", "RemoteTensor"])
+def test_arguments_by_position_and_by_keyword(client: lossd.Client, name: str) -> None:
+    """PyTorch's order, legacy pair included, or names alone, the tensors' too: as functions under either protocol."""
+    w = torch.tensor([1.0, 2.0, 3.0])
+    x: Any = RemoteTensor(X, client) if name == "RemoteTensor" else X
+    function: Any = F.cross_entropy
+    if name == "functional":
+        function = partial(lossd.torch.functional.cross_entropy, client=client)
+    with lossd.torch.remote(client) if name == "remote" else nullcontext():
+        before = calls(client)
+        by_position = function(x, Y, w, None, 1, None, "sum", 0.1)
+        by_keyword = function(target=Y, input=x, weight=w, ignore_index=1, reduction="sum", label_smoothing=0.1)
+
+    assert calls(client) - before == 2
+    expected = F.cross_entropy(X, Y, w, ignore_index=1, reduction="sum", label_smoothing=0.1)
+    torch.testing.assert_close(by_position, expected)
+    torch.testing.assert_close(by_keyword, expected)
