@@ -38,8 +38,7 @@ def causal_lm_loss(client: Client | None = None) -> CausalLMLoss:
     float32, the gradient of the logits' dtype. labels (…, T) are shifted by one; shift_labels have been already. The
     mean over tokens, or the sum divided by num_items_in_batch. Other keywords are not read, as in transformers.
     """
-    number = number_of(client)
-    held = client  # for as long as the loss function lives
+    number_of(client)  # a wrong one is told here
 
     def loss_function(
         logits: Tensor,
@@ -51,14 +50,13 @@ def causal_lm_loss(client: Client | None = None) -> CausalLMLoss:
         **kwargs: Any,
     ) -> Tensor:
         del kwargs
-        assert held is client
         if shift_labels is None:
             if labels is None:
                 raise ValueError("causal_lm_loss needs labels or shift_labels")
             shift_labels = torch.nn.functional.pad(labels, (0, 1), value=ignore_index)[..., 1:]
         rows = logits.reshape(-1, vocab_size)
         targets = shift_labels.reshape(-1).to(logits.device)
-        request = LossRequest(CROSS_ENTROPY, ignore_index=ignore_index, as_float32=True, client=number)
+        request = LossRequest(CROSS_ENTROPY, ignore_index=ignore_index, as_float32=True, client=number_of(client))
         if num_items_in_batch is None:
             return remote_loss(request, rows, targets)
         if isinstance(num_items_in_batch, Tensor):
