@@ -42,7 +42,7 @@ def ask(request: LossRequest, *tensors: Tensor | None) -> tuple[Tensor, list[Ten
     except InvalidArgument as error:
         as_pytorch(error, request, given)
     loss = torch.from_numpy(result.loss)
-    gradients = [torch.as_tensor(result.grads[name]) for name in request.gradients.split()]
+    gradients = [_as_torch(result.grads[name]) for name in request.gradients.split()]
     if undivided:
         denominator = _denominator(request, result, given[0])
         loss = loss.double() / denominator
@@ -55,9 +55,12 @@ def ask(request: LossRequest, *tensors: Tensor | None) -> tuple[Tensor, list[Ten
 
 def _ask(client: Client, request: LossRequest, given: Tensors, undivided: bool) -> Result:
     input, target, weight, pos_weight = map(_as_numpy, given)
-    options: dict[str, Any] = {"reduction": request.reduction}
+    # Each only where it is not the default, and none that could be changed: such calls have the client's templates.
+    options: dict[str, Any] = {}
+    if request.reduction != "mean":
+        options["reduction"] = request.reduction
     if request.gradients:
-        options["grad"] = request.gradients.split()
+        options["grad"] = tuple(request.gradients.split())
     if undivided:
         options["normalizer"] = 1.0
     elif request.normalizer is not None:
@@ -66,7 +69,7 @@ def _ask(client: Client, request: LossRequest, given: Tensors, undivided: bool) 
         options["weight"] = weight
     if pos_weight is not None:
         options["pos_weight"] = pos_weight
-    if request.has_classes:
+    if request.has_classes and request.ignore_index != -100:
         options["ignore_index"] = request.ignore_index
     if request.label_smoothing:
         options["label_smoothing"] = request.label_smoothing
@@ -80,6 +83,10 @@ def _ask(client: Client, request: LossRequest, given: Tensors, undivided: bool) 
 def _as_numpy(tensor: Tensor | None) -> Any:
     """The same memory for numpy, where it can have it: the client is quickest with its arrays."""
     return tensor.numpy() if tensor is not None and tensor.dtype in _NUMPYS and not tensor.is_sparse else tensor
+
+
+def _as_torch(array: Any) -> Tensor:
+    return array if isinstance(array, Tensor) else torch.from_numpy(array)
 
 
 def is_undivided(request: LossRequest, tensors: Tensors) -> bool:
