@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: help demo test test-fronts test-interop check check-style check-types check-layers check-proto check-unasync check-signatures check-layout check-docs fuzz format unasync proto proto-baseline signatures exactness curves performance clean
+.PHONY: help demo test test-fronts test-interop test-inference check check-style check-types check-layers check-proto check-unasync check-signatures check-layout check-docs fuzz format unasync proto proto-baseline signatures exactness curves performance clean
 .DELETE_ON_ERROR:
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test     every test (installs PyTorch)"
 	@echo "make test-fronts   the tests of the wire on the front of gRPC's library"
 	@echo "make test-interop  clients of other languages, and HTTP/2 tools, on both fronts; installs Debian's packages"
+	@echo "make test-inference  a part of make test: Triton's client and the Open Inference Protocol"
 	@echo "make check    style, types, layers, the proto, and whether generated code is fresh"
 	@echo "make fuzz     the codec against the generated classes, then HTTP/2's frames, FUZZ_SECONDS=60 long each"
 	@echo "make format   write the code as the style check wants it"
@@ -32,8 +33,12 @@ demo: .venv/demo
 # In two processes: half of a test's time is waiting for processes that it starts. PYTEST="-n 0" for one.
 IN_PARALLEL := -n 2 --dist loadfile
 
-test: .venv/dev
+test: .venv/dev .venv/tritonclient/made
 	@$(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST)
+
+# A part of `make test`: Triton's client on both fronts, and the service by classes of its own.
+test-inference: .venv/dev .venv/tritonclient/made
+	@$(BIN)/python -m pytest $(IN_PARALLEL) --quiet tests/inference tests/server/inference $(PYTEST)
 
 # `make test` runs them on lossd's own HTTP/2.
 test-fronts: .venv/dev
@@ -163,4 +168,12 @@ clean:
 	@$(PYTHON) -m venv .venv/peers
 	@PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .venv/peers/bin/python -m pip --disable-pip-version-check --quiet \
 		install --requirement benchmarks/peers/requirements.txt
+	@touch $@
+
+# What tests/inference runs: it wants an older protobuf than the tools beside it.
+.venv/tritonclient/made: .venv/made tests/inference/requirements.txt
+	@echo "installing Triton's client into .venv/tritonclient"
+	@$(PYTHON) -m venv .venv/tritonclient
+	@PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .venv/tritonclient/bin/python -m pip --disable-pip-version-check --quiet \
+		install --requirement tests/inference/requirements.txt
 	@touch $@
