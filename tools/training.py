@@ -1,4 +1,4 @@
-"""Draws docs/pictures/training.svg, by `make curves`: what examples/train_digits.py finds, as the other pictures look."""
+"""Draws docs/pictures/training.svg, by `make curves`: the curves of examples/train_digits.py, in the pages' style."""
 
 from __future__ import annotations
 

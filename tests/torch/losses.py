@@ -61,6 +61,11 @@ def calls_of_losses(dtype: torch.dtype = torch.float64, rows: int = 4, classes: 
     }
 
 
+def backward(loss: Tensor, upstream: Tensor | None = None, **options: bool) -> None:
+    """loss.backward(), which PyTorch has no types for."""
+    loss.backward(upstream, **options)  # type: ignore[no-untyped-call]
+
+
 NAMES_OF_CALLS = tuple(calls_of_losses())
 
 

@@ -22,11 +22,11 @@ NAMES = {
     "bce_with_logits": ("binary_cross_entropy_with_logits", "BCEWithLogitsLoss"),
     "kl_divergence": ("kl_div", "KLDivLoss"),
 }
-# (client, a key of NAMES, input, target, PyTorch's options) → the loss.
+# (client, a key of NAMES, input, target, PyTorch's options) → the loss. PyTorch's own asks no client.
 Route = Callable[..., Tensor]
 
 
-def local(client: lossd.Client, method: str, input: Tensor, target: Tensor, **options: Any) -> Tensor:
+def local(client: lossd.Client | None, method: str, input: Any, target: Any, **options: Any) -> Tensor:
     """PyTorch's own."""
     found: Tensor = getattr(F, NAMES[method][0])(input, target, **options)
     return found

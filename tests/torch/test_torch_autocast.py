@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import lossd
-from tests.torch.losses import NAMES_OF_CALLS, calls_of_losses
+from tests.torch.losses import NAMES_OF_CALLS, backward, calls_of_losses
 from tests.torch.routes import ROUTES, Route, local
 
 
@@ -72,7 +72,7 @@ def test_a_grad_scaler(client: lossd.Client, route: str) -> None:
             optimizer.zero_grad()
             with torch.autocast("cpu", dtype=torch.float16):
                 loss = compute(client, "cross_entropy", model(x), y)
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            backward(scaler.scale(loss))
             scaler.step(optimizer)
             scaler.update()
         return [parameter.detach() for parameter in model.parameters()]

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 import lossd
 import lossd.torch
-from tests.torch.losses import NAMES_OF_CALLS, Call, calls_of_losses
+from tests.torch.losses import NAMES_OF_CALLS, Call, backward, calls_of_losses
 from tests.torch.routes import ROUTES, calls, local
 
 COMPILER = pytest.param(
@@ -28,17 +29,17 @@ OPS = {"cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entrop
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     """kl_div warns of its mean; the compiler, of what is its own affair. Each test compiles anew."""
-    torch.compiler.reset()  # type: ignore[no-untyped-call]
+    torch.compiler.reset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-class Recorded(TorchDispatchMode):
+class Recorded(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Keeps what lossd's ops are called with."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -49,7 +50,8 @@ class Recorded(TorchDispatchMode):
 
 def recorded(client: lossd.Client, call: Call, **options: Any) -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
     leaves = call.leaves
-    with Recorded() as mode:
+    mode = Recorded()
+    with mode:
         call.compute(ROUTES["functional"], client, leaves, **options)
     return mode.calls
 
@@ -82,22 +84,20 @@ COMPILED = [
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("route, name", COMPILED)
-def test_a_compiled_loss_is_one_graph_and_one_call(
-    client: lossd.Client, name: str, route: str, backend: str
-) -> None:
+def test_a_compiled_loss_is_one_graph_and_one_call(client: lossd.Client, name: str, route: str, backend: str) -> None:
     """fullgraph=True; forward and backward cost one call, and give PyTorch's loss and gradients."""
     call = calls_of_losses()[name]
     whole = torch.compile(lambda leaves: call.compute(ROUTES[route], client, leaves), fullgraph=True, backend=backend)
-    whole(call.leaves).backward()  # compiles
+    backward(whole(call.leaves))  # compiles
     leaves, expected = call.leaves, call.leaves
     before = calls(client)
 
     loss = whole(leaves)
-    loss.backward()
+    backward(loss)
 
     assert calls(client) - before == 1
     theirs = call.compute(local, None, expected)
-    theirs.backward()  # type: ignore[no-untyped-call]
+    backward(theirs)
     torch.testing.assert_close(loss, theirs, rtol=1e-12, atol=1e-12)
     for one in leaves:
         torch.testing.assert_close(leaves[one].grad, expected[one].grad, rtol=1e-12, atol=1e-12)
@@ -125,7 +125,7 @@ def trained(model: torch.nn.Module, compute: Any) -> list[Tensor]:
     for _ in range(3):
         x, y = torch.randn(11, 5, generator=generator), torch.randint(7, (11,), generator=generator)
         optimizer.zero_grad()
-        compute(x, y).backward()
+        backward(compute(x, y))
         optimizer.step()
     return [parameter.detach() for parameter in model.parameters()]
 
@@ -197,3 +197,31 @@ def test_an_exported_model_calls_the_server(client: lossd.Client) -> None:
     ops = [node.target for node in exported.graph.nodes if str(node.target).startswith("lossd.")]
     assert len(ops) == 1
     torch.testing.assert_close(exported.module()(x, y), Model()(x, y))
+
+
+def test_an_exported_model_with_sizes_left_open(client: lossd.Client) -> None:
+    """Exported for four rows with dynamic shapes, run on nine."""
+    model = Model(lossd.torch.nn.CrossEntropyLoss(client=client))
+    free = {"x": {0: torch.export.Dim.AUTO}, "y": {0: torch.export.Dim.AUTO}}
+    exported = torch.export.export(model, (torch.randn(4, 5), torch.arange(4)), dynamic_shapes=free)
+    x, y = torch.randn(9, 5), torch.arange(9) % 7
+
+    torch.testing.assert_close(exported.module()(x, y), Model()(x, y))
+
+
+def test_checkpoints_and_autocast_inside_a_graph(client: lossd.Client) -> None:
+    """A compiled step that recomputes its model under autocast: PyTorch's gradients."""
+    x, y = torch.randn(4, 5), torch.arange(4)
+
+    def gradient(model: Model) -> Tensor:
+        def step(at: Tensor) -> Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                found: Tensor = checkpoint(model, at, y, use_reentrant=False)
+            return found
+
+        leaf = x.clone().requires_grad_()
+        loss = torch.compile(step, fullgraph=True, backend="aot_eager")(leaf)
+        return torch.autograd.grad(loss, leaf)[0]
+
+    ours = gradient(Model(lossd.torch.nn.CrossEntropyLoss(client=client)))
+    torch.testing.assert_close(ours, gradient(Model()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ Found = dict[str, list[Tensor]]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Found]]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
     """What each process came to."""
     folder = tmp_path_factory.mktemp("ddp")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "GLOO_SOCKET_IFNAME": "lo"}
@@ -44,7 +43,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Found]]:
                 worker.wait()
     for worker, words in zip(workers, said, strict=True):
         assert worker.returncode == 0, words
-    yield [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
+    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
 
 
 @pytest.mark.parametrize("way", WAYS)

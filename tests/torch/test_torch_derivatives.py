@@ -14,7 +14,7 @@ from torch.autograd import functional as autograd
 from torch.func import grad, hessian, jacrev, vjp
 
 import lossd
-from tests.torch.losses import NAMES_OF_CALLS, Call, assert_same, calls_of_losses
+from tests.torch.losses import NAMES_OF_CALLS, Call, assert_same, backward, calls_of_losses
 from tests.torch.routes import ROUTES, Route, local
 
 # What a refused second derivative says. func.hessian takes its own by PyTorch's forward mode, which there is none of.
@@ -61,9 +61,9 @@ def by_create_graph(loss: Callable[[Tensor], Tensor], x: Tensor) -> Any:
 
 
 def by_backward(loss: Callable[[Tensor], Tensor], x: Tensor) -> Any:
-    loss(x).backward(create_graph=True)  # type: ignore[no-untyped-call]
+    backward(loss(x), create_graph=True)
     assert x.grad is not None
-    x.grad.square().sum().backward()  # type: ignore[no-untyped-call]
+    backward(x.grad.square().sum())
 
 
 def by_penalty(loss: Callable[[Tensor], Tensor], x: Tensor) -> Any:
@@ -71,7 +71,7 @@ def by_penalty(loss: Callable[[Tensor], Tensor], x: Tensor) -> Any:
     y = x * 1.5
     value = loss(y)
     (first,) = torch.autograd.grad(value, y, create_graph=True)
-    (value + first.norm()).backward()
+    backward(value + first.norm())
 
 
 def by_gradgradcheck(loss: Callable[[Tensor], Tensor], x: Tensor) -> Any:
@@ -117,6 +117,18 @@ def test_a_second_derivative_raises(client: lossd.Client, route: str, way: str) 
         SECONDS[way](loss, x)
 
 
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_second_derivative_of_a_compiled_loss_raises(client: lossd.Client, backend: str) -> None:
+    """In aot_eager and inductor PyTorch itself has none, and says so."""
+    call = calls_of_losses()["cross_entropy of probabilities"]
+
+    def loss(at: Tensor) -> Tensor:
+        return call.compute(ROUTES["functional"], client, {"input": at, "target": call.target})
+
+    with pytest.raises(RuntimeError, match=rf"{SECOND.pattern}|not currently support double backward"):
+        by_penalty(torch.compile(loss, fullgraph=True, backend=backend), call.leaves["input"])
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_second_derivative_of_each_loss_raises(client: lossd.Client, call: Call, route: str) -> None:
     """By each of its tensors."""
@@ -140,7 +152,7 @@ def test_the_gradient_by_the_upstream_gradient(client: lossd.Client, route: str)
     try:
         found = slope(ROUTES[route])
     except RuntimeError as error:
-        assert SECOND.search(str(error))  # noqa: PT017  # either is right
+        assert SECOND.search(str(error))  # either is right
         return
     torch.testing.assert_close(found, slope(local), rtol=1e-12, atol=1e-12)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import lossd
+from tests.torch.losses import backward
 from tests.torch.routes import ROUTES, Route, local
 
 X = torch.linspace(-1, 1, 12).reshape(4, 3)
@@ -99,7 +100,7 @@ def caught(route: Route, client: lossd.Client, case: tuple[str, Any, Any, dict[s
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_the_exception_is_pytorchs(client: lossd.Client, name: str, route: Route) -> None:
-    """Who catches what PyTorch raises catches it here: an IndexError for a class, a ValueError for batches that differ."""
+    """Who catches what PyTorch raises catches it here: an IndexError for a class, a ValueError for batches."""
     theirs, ours = caught(local, client, REFUSED[name]), caught(route, client, REFUSED[name])
 
     # "not implemented for 'Long'", of a kernel, is a RuntimeError too.
@@ -115,7 +116,7 @@ def test_mixed_dtypes_are_computed(client: lossd.Client, name: str, route: Route
     try:
         found = route(client, method, input, target, **options)
     except Exception as error:
-        assert isinstance(error, type(theirs))  # noqa: PT017  # either is right
+        assert isinstance(error, type(theirs))  # either is right
         return
     wide = {key: value.double() if isinstance(value, Tensor) else value for key, value in options.items()}
     wide_target = target if target.dtype == torch.long and method == "cross_entropy" else target.double()
@@ -128,7 +129,7 @@ def test_a_refusal_leaves_the_client_usable(client: lossd.Client, route: Route) 
     """After an error the next call is answered; nothing of the failed one was left in the graph."""
     caught(route, client, REFUSED["class too large"])
     x = X.clone().requires_grad_()
-    route(client, "cross_entropy", x, Y).backward()  # type: ignore[no-untyped-call]
+    backward(route(client, "cross_entropy", x, Y))
 
     assert x.grad is not None
 

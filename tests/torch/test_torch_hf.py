@@ -12,6 +12,7 @@ from torch.nn import functional as F
 import lossd
 import lossd.torch
 import lossd.torch.hf
+from tests.torch.losses import backward
 from tests.torch.routes import calls
 
 VOCABULARY = 11
@@ -30,7 +31,8 @@ def transformers(
     if shift_labels is None:
         shift_labels = F.pad(labels, (0, 1), value=ignore_index)[..., 1:]
     reduction = "mean" if num_items_in_batch is None else "sum"
-    loss = F.cross_entropy(wide.view(-1, vocab_size), shift_labels.reshape(-1), None, None, ignore_index, None, reduction)
+    rows, targets = wide.view(-1, vocab_size), shift_labels.reshape(-1)
+    loss = F.cross_entropy(rows, targets, ignore_index=ignore_index, reduction=reduction)
     return loss if num_items_in_batch is None else loss / num_items_in_batch
 
 
@@ -91,12 +93,12 @@ def test_accumulated_steps_are_one_large_one(client: lossd.Client) -> None:
     _, labels = batch(torch.float32)
     tokens, items = labels.clamp(min=0), int((labels[:, 1:] != -100).sum())
     model = Model()
-    model(tokens, labels).backward()
+    backward(model(tokens, labels))
     whole = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
     model.zero_grad()
     model.loss_function = lossd.torch.hf.causal_lm_loss(client)
     for half in (slice(0, 1), slice(1, 2)):
-        model(tokens[half], labels[half], num_items_in_batch=items).backward()
+        backward(model(tokens[half], labels[half], num_items_in_batch=items))
 
     for parameter, expected in zip(model.parameters(), whole, strict=True):
         torch.testing.assert_close(parameter.grad, expected)

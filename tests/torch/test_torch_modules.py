@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+from contextlib import nullcontext
+from functools import partial
 from io import BytesIO
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from torch.nn import functional as F
 import lossd
 import lossd.torch
 from lossd.torch import RemoteTensor
+from tests.torch.losses import backward
 from tests.torch.routes import NAMES, calls
 
 FUNCTIONS = [function for function, _ in NAMES.values()]
@@ -97,7 +101,7 @@ def test_client_is_a_client() -> None:
     with pytest.raises(TypeError, match=r"lossd\.Client"):
         lossd.torch.functional.cross_entropy(X, Y, client="127.0.0.1:50051")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"lossd\.Client"):
-        lossd.torch.nn.CrossEntropyLoss(client="127.0.0.1:50051")
+        lossd.torch.nn.CrossEntropyLoss(client="127.0.0.1:50051")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"lossd\.Client"):
         lossd.torch.remote("127.0.0.1:50051")  # type: ignore[arg-type]
 
@@ -108,7 +112,7 @@ def test_the_mode_leaves_other_functions_alone(client: lossd.Client) -> None:
     with lossd.torch.remote(client):
         model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout(0.5))
         loss = F.mse_loss(model(X), X) + F.smooth_l1_loss(X, X + 1) + F.log_softmax(X, 1).sum() + F.softmax(X, 1).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        backward(loss)
 
     assert calls(client) == before
 
@@ -128,12 +132,12 @@ def test_the_mode_is_one_call_a_loss(client: lossd.Client) -> None:
 
 def test_a_remote_tensor_handles_the_losses_alone(client: lossd.Client) -> None:
     """Of other functions NotImplemented is returned, which PyTorch makes a TypeError of."""
-    remote = RemoteTensor(X, client)
+    remote: Any = RemoteTensor(X, client)
     for function in (torch.sin, torch.sum, F.relu):
-        with pytest.raises(TypeError, match="NotImplemented|no implementation found"):
-            function(remote)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="NotImplemented|no implementation found"):
-        torch.add(remote, X)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"NotImplemented|no implementation found"):
+            function(remote)
+    with pytest.raises(TypeError, match=r"NotImplemented|no implementation found"):
+        torch.add(remote, X)
 
 
 def test_a_remote_tensor_in_any_place(client: lossd.Client) -> None:
@@ -162,4 +166,26 @@ def test_another_class_of_the_protocol(client: lossd.Client) -> None:
         def __torch_function__(cls, func: object, types: object, args: object = (), kwargs: object = None) -> str:
             return "the other's"
 
-    assert F.cross_entropy(RemoteTensor(X, client), Other()) == "the other's"  # type: ignore[arg-type,comparison-overlap]
+    input: Any = RemoteTensor(X, client)
+    target: Any = Other()
+
+    assert F.cross_entropy(input, target) == "the other's"
+
+
+@pytest.mark.parametrize("name", ["functional", "remote", "RemoteTensor"])
+def test_arguments_by_position_and_by_keyword(client: lossd.Client, name: str) -> None:
+    """PyTorch's order, legacy pair included, or names alone, the tensors' too: as functions under either protocol."""
+    w = torch.tensor([1.0, 2.0, 3.0])
+    x: Any = RemoteTensor(X, client) if name == "RemoteTensor" else X
+    function: Any = F.cross_entropy
+    if name == "functional":
+        function = partial(lossd.torch.functional.cross_entropy, client=client)
+    with lossd.torch.remote(client) if name == "remote" else nullcontext():
+        before = calls(client)
+        by_position = function(x, Y, w, None, 1, None, "sum", 0.1)
+        by_keyword = function(target=Y, input=x, weight=w, ignore_index=1, reduction="sum", label_smoothing=0.1)
+
+    assert calls(client) - before == 2
+    expected = F.cross_entropy(X, Y, w, ignore_index=1, reduction="sum", label_smoothing=0.1)
+    torch.testing.assert_close(by_position, expected)
+    torch.testing.assert_close(by_keyword, expected)

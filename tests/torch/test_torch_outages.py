@@ -7,7 +7,7 @@ import torch
 
 import lossd
 from tests.server.server_process import process
-from tests.torch.losses import calls_of_losses
+from tests.torch.losses import backward, calls_of_losses
 from tests.torch.routes import ROUTES, Route, local
 
 
@@ -37,9 +37,9 @@ def test_a_server_that_ends_between_forward_and_backward() -> None:
             server.wait()
 
             for call, leaves, loss in graphs:
-                loss.backward()  # type: ignore[no-untyped-call]
+                backward(loss)
                 others = call.leaves
-                call.compute(local, None, others, reduction="sum").backward()  # type: ignore[no-untyped-call]
+                backward(call.compute(local, None, others, reduction="sum"))
                 for name in leaves:
                     torch.testing.assert_close(leaves[name].grad, others[name].grad, rtol=1e-12, atol=1e-12)
             for route in ROUTES.values():
@@ -48,19 +48,21 @@ def test_a_server_that_ends_between_forward_and_backward() -> None:
 
 
 def test_a_server_that_is_there_again() -> None:
-    """Started anew at its address, it answers the next forward of the same client, whose graph of before still works."""
+    """Started anew at its address, it answers the client's next forward; graphs of before still work."""
     with process("--listen", "127.0.0.1:0") as (server, address), lossd.Client(address) as client:
-        before = {name: CALL.leaves for name in ROUTES}
-        losses = {name: CALL.compute(route, client, before[name]) for name, route in ROUTES.items()}
+        graphs = []
+        for route in ROUTES.values():
+            leaves = CALL.leaves
+            graphs.append((route, leaves, CALL.compute(route, client, leaves)))
         server.kill()
         server.wait()
         with process("--listen", address):
-            for name, route in ROUTES.items():
+            for route, before, loss in graphs:
                 leaves = CALL.leaves
-                CALL.compute(route, client, leaves).backward()  # type: ignore[no-untyped-call]
-                losses[name].backward()  # type: ignore[no-untyped-call]
+                backward(CALL.compute(route, client, leaves))
+                backward(loss)
 
-                torch.testing.assert_close(leaves["input"].grad, before[name]["input"].grad, rtol=0, atol=0)
+                torch.testing.assert_close(leaves["input"].grad, before["input"].grad, rtol=0, atol=0)
 
 
 def test_a_client_that_was_closed(route: Route) -> None:
@@ -68,7 +70,7 @@ def test_a_client_that_was_closed(route: Route) -> None:
     with lossd.Client("embedded") as client:
         leaves = CALL.leaves
         loss = CALL.compute(route, client, leaves)
-    loss.backward()  # type: ignore[no-untyped-call]
+    backward(loss)
 
     assert leaves["input"].grad is not None
     with pytest.raises(lossd.Error, match="closed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable
 from functools import cache, cached_property
@@ -18,6 +19,7 @@ from tests.conformance.pytorch import array
 from tests.conformance.samples import DTYPES, MODULES, OPERATIONS, Sample
 from tests.oracle import REFERENCES
 from tests.torch.accepted_errors import F64, assert_near, wide
+from tests.torch.losses import backward
 from tests.torch.routes import ROUTES, local
 from tests.torch.tally import TALLY
 
@@ -99,11 +101,28 @@ def compare(client: lossd.Client, route: str, expected: Expected, *, exactly: bo
         warnings.simplefilter("ignore")  # size_average, reduce, and kl_div's mean
         loss = ROUTES[route](client, sample.method, leaves["input"], target, **sample.options)
     assert loss.requires_grad
-    loss.backward(expected.upstream)  # type: ignore[no-untyped-call]
+    backward(loss, expected.upstream)
 
     actual: dict[str, Any] = {"loss": loss} | {name: leaf.grad for name, leaf in leaves.items()}
     for part, value in actual.items():
         expected.assert_near(part, value, f"{part} of {sample.name}, {route}", exactly=exactly)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_digits_that_pytorch_loses_are_kept(client: lossd.Client, route: str) -> None:
+    """A confident row and a certain negative in float32: log1p(e⁻³⁰), where PyTorch's loss and gradient are 0."""
+    small = math.log1p(math.exp(-30.0))
+    for method, input, target in (
+        ("cross_entropy", torch.tensor([[30.0, 0.0]]), torch.tensor([0])),
+        ("bce_with_logits", torch.tensor([-30.0]), torch.tensor([0.0])),
+    ):
+        leaf = input.requires_grad_()
+        loss = ROUTES[route](client, method, leaf, target)
+        (gradient,) = torch.autograd.grad(loss, leaf)
+
+        assert local(client, method, leaf, target) == 0
+        assert loss.item() == pytest.approx(small, rel=1e-6)
+        assert gradient.abs().max().item() == pytest.approx(small, rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

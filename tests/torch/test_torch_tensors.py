@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import lossd
-from tests.torch.losses import NAMES_OF_CALLS, Call, assert_same, calls_of_losses
-from tests.torch.routes import ROUTES, Route, local
+from tests.torch.losses import NAMES_OF_CALLS, Call, assert_same, backward, calls_of_losses
+from tests.torch.routes import ROUTES, Route, calls, local
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed": lambda x: x.t().contiguous().t() if x.ndim == 2 else x,
     "strided": spread,
     "of a slice": lambda x: torch.cat([x, x])[x.shape[0] :],
-    "conjugate-free negation": lambda x: -(-x),
+    "moved": lambda x: x.movedim(0, -1).clone().movedim(-1, 0),
 }
 
 
@@ -93,7 +93,7 @@ def test_zero_rows(client: lossd.Client, name: str, reduction: str, route: Route
     def of(compute: Route) -> tuple[Tensor, ...]:
         leaves = empty.leaves
         loss = empty.compute(compute, client, leaves, reduction=reduction)
-        loss.backward(torch.ones_like(loss))  # type: ignore[no-untyped-call]
+        backward(loss, torch.ones_like(loss))
         return loss.detach(), *(leaf.grad for leaf in leaves.values() if leaf.grad is not None)
 
     for ours, theirs in zip(of(route), of(local), strict=True):
@@ -188,9 +188,7 @@ def test_a_weight_that_wants_a_gradient(client: lossd.Client, name: str, route: 
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
-def test_a_class_weight_has_a_gradient_with_distributions(
-    client: lossd.Client, route: Route, reduction: str
-) -> None:
+def test_a_class_weight_has_a_gradient_with_distributions(client: lossd.Client, route: Route, reduction: str) -> None:
     """As PyTorch's, which composes that one of differentiable parts."""
     call = calls_of_losses()["cross_entropy of probabilities"]
 
@@ -228,7 +226,19 @@ def test_given_tensors_stay_as_they_are(client: lossd.Client, route: Route) -> N
     loss = route(client, "cross_entropy", leaf, y)
     with torch.no_grad():
         y.zero_()
-    loss.backward()  # type: ignore[no-untyped-call]
+    backward(loss)
 
     assert leaf.equal(x)
     torch.testing.assert_close(leaf.grad, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_meta_tensors(client: lossd.Client, route: Route) -> None:
+    """Tensors without numbers give a loss without one, of PyTorch's shape and dtype, and ask no server."""
+    call = calls_of_losses()["cross_entropy of classes"]
+    options = {name: one.to("meta") if isinstance(one, Tensor) else one for name, one in call.options.items()}
+    meta = Call(call.method, call.input.to("meta"), call.target.to("meta"), options)
+    before = calls(client)
+    ours, theirs = meta.gradients(route, client, reduction="none"), meta.gradients(local, reduction="none")
+
+    assert [(one.device, one.dtype, one.shape) for one in ours] == [(t.device, t.dtype, t.shape) for t in theirs]
+    assert calls(client) == before

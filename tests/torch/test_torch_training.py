@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 import lossd
 import lossd.torch
 from tests.torch.accepted_errors import largest, wide
-from tests.torch.losses import Call, calls_of_losses
+from tests.torch.losses import Call, backward, calls_of_losses
 from tests.torch.routes import ROUTES, Route, calls, local
 
 
@@ -26,9 +28,14 @@ def call() -> Call:
     return calls_of_losses()["cross_entropy of classes"]
 
 
+def grad_of(leaf: Tensor) -> Tensor:
+    assert leaf.grad is not None
+    return leaf.grad
+
+
 def gradient(client: lossd.Client, call: Call, route: Route, upstream: float) -> Tensor:
     leaves = call.leaves
-    call.compute(route, client, leaves).backward(torch.tensor(upstream, dtype=call.input.dtype))  # type: ignore[no-untyped-call]
+    backward(call.compute(route, client, leaves), torch.tensor(upstream, dtype=call.input.dtype))
     assert leaves["input"].grad is not None
     return leaves["input"].grad
 
@@ -46,10 +53,8 @@ def test_a_checkpointed_loss(client: lossd.Client, route: Route, use_reentrant: 
         loss: Tensor = checkpoint(segment, x, use_reentrant=use_reentrant)
         layer.zero_grad()
         x.grad = None
-        loss.backward()  # type: ignore[no-untyped-call]
-        assert x.grad is not None
-        assert layer.weight.grad is not None
-        return loss.detach(), x.grad, layer.weight.grad.clone()
+        backward(loss)
+        return loss.detach(), grad_of(x), grad_of(layer.weight).clone()
 
     for ours, theirs in zip(gradients(route), gradients(local), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
@@ -67,9 +72,9 @@ def test_a_checkpoint_inside_the_mode(client: lossd.Client, use_reentrant: bool)
         with lossd.torch.remote(client):
             loss = checkpoint(lambda at: F.cross_entropy(layer(at), y), x, use_reentrant=use_reentrant)
             if inside:
-                loss.backward()
+                backward(loss)
         if not inside:
-            loss.backward()
+            backward(loss)
         torch.testing.assert_close(x.grad, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -85,7 +90,7 @@ def test_a_checkpointed_model_before_the_loss(
         leaf = call.leaves["input"]
         logits = checkpoint(layer, leaf, use_reentrant=use_reentrant)
         # Reentrant checkpoints take backward() alone, not autograd.grad.
-        call.compute(compute, client, {"input": logits}).backward()  # type: ignore[no-untyped-call]
+        backward(call.compute(compute, client, {"input": logits}))
         assert leaf.grad is not None
         return leaf.grad
 
@@ -99,7 +104,7 @@ def test_forward_and_backward_are_one_call(client: lossd.Client, route: Route) -
     for call in calls_of_losses().values():
         leaves = call.leaves
         before = calls(client)
-        call.compute(route, client, leaves, reduction="sum").backward()  # type: ignore[no-untyped-call]
+        backward(call.compute(route, client, leaves, reduction="sum"))
 
         assert calls(client) - before == 1
 
@@ -109,15 +114,15 @@ def test_backward_twice(client: lossd.Client, route: Route, call: Call) -> None:
     leaves = call.leaves
     before = calls(client)
     loss = call.compute(route, client, leaves)
-    loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+    backward(loss, retain_graph=True)
     assert leaves["input"].grad is not None
     once = leaves["input"].grad.clone()
-    loss.backward()  # type: ignore[no-untyped-call]
+    backward(loss)
 
     torch.testing.assert_close(leaves["input"].grad, 2 * once, rtol=0, atol=0)
     assert calls(client) - before == 1
     with pytest.raises(RuntimeError, match="backward through the graph a second time"):
-        loss.backward()  # type: ignore[no-untyped-call]
+        backward(loss)
 
 
 def test_gradients_accumulate(client: lossd.Client, route: Route, call: Call) -> None:
@@ -125,12 +130,13 @@ def test_gradients_accumulate(client: lossd.Client, route: Route, call: Call) ->
     leaves = call.leaves
     first = call.compute(route, client, leaves)
     second = call.compute(route, client, leaves, reduction="sum")
-    second.backward()  # type: ignore[no-untyped-call]
-    first.backward()  # type: ignore[no-untyped-call]
+    backward(second)
+    backward(first)
 
-    expected = gradient(client, call, local, 1.0) + Call(
-        call.method, call.input, call.target, call.options | {"reduction": "sum"}
-    ).gradients(local)[1]
+    expected = (
+        gradient(client, call, local, 1.0)
+        + Call(call.method, call.input, call.target, call.options | {"reduction": "sum"}).gradients(local)[1]
+    )
     torch.testing.assert_close(leaves["input"].grad, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -159,7 +165,7 @@ def sums() -> list[Call]:
 def test_a_loss_times_zero(client: lossd.Client, route: Route, call: Call) -> None:
     """A term that is switched off leaves zeros, not None."""
     leaves = call.leaves
-    (call.compute(route, client, leaves) * 0).backward()
+    backward(call.compute(route, client, leaves) * 0)
 
     assert leaves["input"].grad is not None
     assert not leaves["input"].grad.any()
@@ -184,17 +190,15 @@ def test_only_the_target_wants_a_gradient(client: lossd.Client, route: Route) ->
             continue
         target = call.leaves["target"]
         loss = call.compute(route, client, {"input": call.input, "target": target}, reduction="sum")
-        loss.backward()  # type: ignore[no-untyped-call]
+        backward(loss)
         other = call.leaves["target"]
-        call.compute(local, None, {"input": call.input, "target": other}, reduction="sum").backward()  # type: ignore[no-untyped-call]
+        backward(call.compute(local, None, {"input": call.input, "target": other}, reduction="sum"))
 
         torch.testing.assert_close(target.grad, other.grad, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
-def test_without_gradients(
-    client: lossd.Client, route: Route, call: Call, guard: type[torch.no_grad]
-) -> None:
+def test_without_gradients(client: lossd.Client, route: Route, call: Call, guard: Any) -> None:
     """no_grad and inference_mode give the loss alone: it has no graph, and inference_mode's tensors can be given."""
     with guard():
         x = call.input * 1.0
@@ -210,12 +214,12 @@ def test_hooks_see_the_gradients(client: lossd.Client, route: Route, call: Call)
     seen: list[str] = []
     leaf = call.leaves["input"]
     between = leaf * 1.0
-    between.register_hook(lambda grad: seen.append("tensor"))
-    leaf.register_post_accumulate_grad_hook(lambda _: seen.append("accumulated"))
+    between.register_hook(lambda grad: seen.append("tensor"))  # type: ignore[no-untyped-call]
+    leaf.register_post_accumulate_grad_hook(lambda _: seen.append("accumulated"))  # type: ignore[no-untyped-call]
     loss = call.compute(route, client, {"input": between})
-    loss.register_hook(lambda grad: grad * 2)
+    loss.register_hook(lambda grad: grad * 2)  # type: ignore[no-untyped-call]
     between.retain_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    backward(loss)
 
     assert seen == ["tensor", "accumulated"]
     torch.testing.assert_close(between.grad, 2 * gradient(client, call, local, 1.0), rtol=1e-12, atol=1e-12)
@@ -235,7 +239,7 @@ def test_a_gradient_is_the_callers(client: lossd.Client, route: Route, call: Cal
 
 @pytest.mark.parametrize("rows", [8, 4096])
 def test_small_gradients_survive_in_float16(client: lossd.Client, route: Route, rows: int) -> None:
-    """A loss scaled by 65536, as GradScaler does, in float16: no further off than PyTorch, whatever the mean divides by.
+    """A loss scaled by 65536, as GradScaler does, in float16: no further off than PyTorch.
 
     The gradient of a mean over 4,096 rows is mostly below float16's least number until the scale lifts it.
     """

@@ -44,7 +44,9 @@ def _widened(tensor: Tensor | None) -> Tensor | None:
 
 
 def _device(input: object) -> str:
-    return input.device.type if isinstance(input, Tensor) else "cpu"
+    """The kind of device whose autocast is turned off: the CPU's where its own has none, as meta."""
+    kind = input.device.type if isinstance(input, Tensor) else "cpu"
+    return kind if torch.amp.is_autocast_available(kind) else "cpu"
 
 
 def as_pytorch(error: InvalidArgument, request: LossRequest, tensors: Tensors) -> NoReturn:
