@@ -61,7 +61,7 @@ def small(client: lossd.Client) -> None:
         "lossd.torch, forward": ours,
         "lossd.torch, forward and backward": lambda: ours().backward(),  # type: ignore[no-untyped-call]
         "with remote(client), forward and backward": lambda: in_mode().backward(),  # type: ignore[no-untyped-call]
-        "compiled, forward and backward": lambda: compiled().backward(),
+        "compiled, forward and backward": lambda: compiled().backward(),  # type: ignore[no-untyped-call]
         "PyTorch, forward and backward": lambda: F.cross_entropy(x, y).backward(),  # type: ignore[no-untyped-call]
     }.items():
         print(f"  {name:42} {least_us(call):7.1f}")
