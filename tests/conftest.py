@@ -14,6 +14,7 @@ from lossd_server.config.settings import FRONTS, Settings
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--front", choices=FRONTS, default="", help="what servers of the tests are reached by")
+    parser.addoption("--every-client", action="store_true", help="fail where another language's client is missing")
     parser.addoption("--gpu", action="store_true", help="run the Triton backend on a GPU, not under its interpreter")
 
 
