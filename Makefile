@@ -120,6 +120,7 @@ exactness: .venv/dev
 
 curves: .venv/dev
 	@$(BIN)/python tools/curves.py
+	@$(BIN)/python tools/training.py
 
 # Beside its peers, on a quiet machine with h2load: about ten minutes. PERFORMANCE="--only small" for a part.
 performance: .venv/dev .venv/peers/made
