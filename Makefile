@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: help demo test test-fronts test-interop check check-style check-types check-layers check-proto check-unasync check-signatures check-layout check-docs fuzz format unasync proto proto-baseline signatures exactness curves performance clean
+.PHONY: help demo test test-fronts test-interop test-languages test-inference check check-style check-types check-layers check-proto check-unasync check-signatures check-vectors check-layout check-docs fuzz format unasync proto proto-baseline signatures vectors exactness curves performance clean
 .DELETE_ON_ERROR:
 
 help:
@@ -16,12 +16,15 @@ help:
 	@echo "make test     every test (installs PyTorch)"
 	@echo "make test-fronts   the tests of the wire on the front of gRPC's library"
 	@echo "make test-interop  clients of other languages, and HTTP/2 tools, on both fronts; installs Debian's packages"
+	@echo "make test-languages   the clients of languages/: each replays tests/vectors; installs Debian's packages"
+	@echo "make test-inference  a part of make test: Triton's client and the Open Inference Protocol"
 	@echo "make check    style, types, layers, the proto, and whether generated code is fresh"
 	@echo "make fuzz     the codec against the generated classes, then HTTP/2's frames, FUZZ_SECONDS=60 long each"
 	@echo "make format   write the code as the style check wants it"
 	@echo "make unasync  generate the blocking client from the asynchronous one"
 	@echo "make proto    generate client/lossd/v1 from proto/"
 	@echo "make signatures    generate the clients' methods from tools/signatures"
+	@echo "make vectors  generate tests/vectors, which clients of every language replay"
 	@echo "make exactness, make curves    make the tables and pictures of docs/ anew"
 	@echo "make performance               measure lossd beside its peers, write docs/performance.md"
 	@echo "make clean    remove .venv and everything made"
@@ -32,8 +35,12 @@ demo: .venv/demo
 # In two processes: half of a test's time is waiting for processes that it starts. PYTEST="-n 0" for one.
 IN_PARALLEL := -n 2 --dist loadfile
 
-test: .venv/dev
+test: .venv/dev .venv/tritonclient/made
 	@$(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST)
+
+# A part of `make test`: Triton's client on both fronts, and the service by classes of its own.
+test-inference: .venv/dev .venv/tritonclient/made
+	@$(BIN)/python -m pytest $(IN_PARALLEL) --quiet tests/inference tests/server/inference $(PYTEST)
 
 # `make test` runs them on lossd's own HTTP/2.
 test-fronts: .venv/dev
@@ -46,7 +53,11 @@ test-interop: .venv/dev .venv/interop
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --makefile tests/interop/Makefile OUT=build/interop PYTHON=$(BIN)/python
 	@$(BIN)/python -m pytest --quiet tests/interop $$(cat .venv/interop) $(PYTEST)
 
-check: check-style check-types check-layers check-proto check-unasync check-signatures check-layout check-docs
+# Fails where a language is missing that Debian's packages would have brought. It prints what each did.
+test-languages: .venv/dev .venv/interop
+	@$(BIN)/python -m pytest --quiet tests/languages $$(cat .venv/interop) $(PYTEST)
+
+check: check-style check-types check-layers check-proto check-unasync check-signatures check-vectors check-layout check-docs
 
 check-style: .venv/dev
 	$(BIN)/ruff check
@@ -67,6 +78,9 @@ check-unasync: .venv/dev
 	$(BIN)/python tools/unasync.py --check
 check-signatures: .venv/made
 	PYTHONPATH=tools $(BIN)/python -m signatures --check
+
+check-vectors: .venv/dev
+	PYTHONPATH=.:tools $(BIN)/python -m vectors --check
 
 check-layout: .venv/made
 	$(BIN)/python tools/lengths.py
@@ -98,11 +112,15 @@ proto-baseline: .venv/dev
 signatures: .venv/made
 	PYTHONPATH=tools $(BIN)/python -m signatures
 
+vectors: .venv/dev
+	@PYTHONPATH=.:tools $(BIN)/python -m vectors
+
 exactness: .venv/dev
 	@PYTHONPATH=.:tools $(BIN)/python -m exactness
 
 curves: .venv/dev
 	@$(BIN)/python tools/curves.py
+	@$(BIN)/python tools/training.py
 
 # Beside its peers, on a quiet machine with h2load: about ten minutes. PERFORMANCE="--only small" for a part.
 performance: .venv/dev .venv/peers/made
@@ -132,11 +150,11 @@ clean:
 	@$(PIP) install --editable '.[dev]'
 	@touch .venv/demo $@
 
-# The interop clients' languages: Debian's, where we may install them. What is there already is used otherwise.
-.venv/interop: tests/interop/packages.txt .venv/made
+# Other languages: Debian's, where we may install them. What is there already is used otherwise.
+.venv/interop: tests/interop/packages.txt languages/packages.txt .venv/made
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "installing other languages' gRPC with apt"; \
-		apt-get update -qq && (cat $<; command -v npm >/dev/null || echo npm) \
+		apt-get update -qq && (cat $(filter %.txt,$^); command -v npm >/dev/null || echo npm) \
 			| DEBIAN_FRONTEND=noninteractive xargs apt-get install -y -qq --no-install-recommends >/dev/null \
 			&& echo --every-client >$@; \
 	else \
@@ -163,4 +181,12 @@ clean:
 	@$(PYTHON) -m venv .venv/peers
 	@PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .venv/peers/bin/python -m pip --disable-pip-version-check --quiet \
 		install --requirement benchmarks/peers/requirements.txt
+	@touch $@
+
+# What tests/inference runs: it wants an older protobuf than the tools beside it.
+.venv/tritonclient/made: .venv/made tests/inference/requirements.txt
+	@echo "installing Triton's client into .venv/tritonclient"
+	@$(PYTHON) -m venv .venv/tritonclient
+	@PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .venv/tritonclient/bin/python -m pip --disable-pip-version-check --quiet \
+		install --requirement tests/inference/requirements.txt
 	@touch $@

@@ -3,8 +3,9 @@
     python benchmarks/copies.py
 
 Builds count_copies.c with gcc and preloads it into the server, where it counts the bytes that memcpy and memmove move
-in pieces of 64 KiB and more. A generated stub on grpcio calls cross-entropy of 16 MB of logits. Printed: the bytes
-copied for a call over the bytes of its message. What the kernel of the operating system copies is not counted.
+in pieces of 64 KiB and more. A client of grpcio calls cross-entropy of 16 MB of logits, as lossd's own call and as
+ModelInfer of the Open Inference Protocol. Printed: the bytes copied for a call over the bytes of its message. What the
+kernel of the operating system copies is not counted.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from lossd.request import build as requests
-from lossd.v1.service_pb2_grpc import LossServiceStub
+from inference import WAYS, bodies
 from machine import describe
 from processes import serving
 from servers import LOSSD
@@ -54,15 +54,17 @@ def main() -> None:
                 serving([*preload, *LOSSD, "--front", front]) as server,
                 grpc.insecure_channel(server.address, options=OPTIONS) as channel,
             ):
-                stub: Any = LossServiceStub(channel)
                 for grad in (False, True):
-                    request = requests.build("cross_entropy", logits, labels, grad=grad).request
-                    stub.CrossEntropy(request)
-                    before = copied(server.pid, told)
-                    for _ in range(CALLS):
-                        stub.CrossEntropy(request)
-                    share = (copied(server.pid, told) - before) / CALLS / request.ByteSize()
-                    print(f"{front:6} {'loss and gradient' if grad else 'loss':18} {share:.2f} copies")
+                    sent = bodies(logits, labels, grad)
+                    for name, (path, _) in WAYS.items():
+                        call: Any = channel.unary_unary(path)
+                        call(sent[name])
+                        before = copied(server.pid, told)
+                        for _ in range(CALLS):
+                            call(sent[name])
+                        share = (copied(server.pid, told) - before) / CALLS / len(sent[name])
+                        what = "loss and gradient" if grad else "loss"
+                        print(f"{front:6} {name:12} {what:18} {share:.2f} copies")
 
 
 if __name__ == "__main__":

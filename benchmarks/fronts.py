@@ -26,6 +26,7 @@ from service import read, request
 
 BURSTS = (1, 32, 128)
 DISTRIBUTIONS = ("grpcio", "hpack", "protobuf", "uvloop", "numpy", "numba")
+PATH = "/lossd.v1.LossService/CrossEntropy"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
@@ -44,7 +45,7 @@ def literal(name: bytes, value: bytes) -> bytes:
 class RawClient:
     """A connection on which the same call is made again and again."""
 
-    def __init__(self, address: str, body: bytes) -> None:
+    def __init__(self, address: str, body: bytes, path: str = PATH) -> None:
         host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host, int(port)))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -52,7 +53,7 @@ class RawClient:
         self._block = b"\x83\x86" + b"".join(
             literal(name, value)
             for name, value in (
-                (b":path", b"/lossd.v1.LossService/CrossEntropy"),
+                (b":path", path.encode()),
                 (b":authority", address.encode()),
                 (b"content-type", b"application/grpc"),
                 (b"te", b"trailers"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from lossd_server.backends import Backend
@@ -13,6 +14,7 @@ from lossd_server.config.settings import FRONTS, Settings
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--front", choices=FRONTS, default="", help="what servers of the tests are reached by")
+    parser.addoption("--every-client", action="store_true", help="fail where another language's client is missing")
     parser.addoption("--gpu", action="store_true", help="run the Triton backend on a GPU, not under its interpreter")
 
 
@@ -26,6 +28,9 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["LOSSD_FRONT"] = front  # and of those that are started as processes
     if not config.getoption("--gpu"):
         os.environ["TRITON_INTERPRET"] = "1"
+    # No example has to be over in time: on a busy machine any may take long.
+    hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)
+    hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture

@@ -98,8 +98,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name == "aio":
-        return import_module("lossd.aio")
+    if name in ("aio", "torch"):
+        return import_module(f"lossd.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'lossd' has no attribute {name!r}")

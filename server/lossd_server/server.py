@@ -21,6 +21,8 @@ from lossd_server.front.http2.front import Http2Front
 from lossd_server.identity.callers import Callers
 from lossd_server.identity.certificates import CertificateFiles, Certificates
 from lossd_server.identity.gate import gated
+from lossd_server.inference.protocol import FILE, INFERENCE_SERVICE
+from lossd_server.inference.service import InferenceService
 from lossd_server.intake.intake import Intake
 from lossd_server.metrics import EvaluationCounts
 from lossd_server.processes import malloc
@@ -77,6 +79,7 @@ class Server:
         # A client that watches health does so on each of its connections.
         small = SmallCalls(settings.max_connections, "calls of health and of GetServerInfo", settings.max_body_s)
         self.service = LossService(settings, admission, self._worker, intake, self._info, small)
+        self.inference = InferenceService(self.service, small)
         self.health = Health(small)
         self.routes = self._routes()
         self._front = self._made_front()
@@ -90,7 +93,8 @@ class Server:
 
     async def start(self) -> list[str]:
         """Opens the ports and serves. The addresses, with the ports that were picked. OSErrors carry a sentence."""
-        await self.health.set_serving(SERVICE)
+        for service in (SERVICE, INFERENCE_SERVICE):
+            await self.health.set_serving(service)
         self._share_memory()
         try:
             addresses = await self._front.start(self._settings.listen)
@@ -133,12 +137,13 @@ class Server:
     def _routes(self) -> Routes:
         dispatcher = Dispatcher()
         self.service.add_to(dispatcher)
+        self.inference.add_to(dispatcher)
         self.health.add_to(dispatcher)
         settings = self._settings
         if settings.reflection == "on" or (settings.reflection == "auto" and settings.local):
             from lossd_server.rpc.reflection import Reflection
 
-            Reflection((SERVICE, HEALTH), settings.max_body_s).add_to(dispatcher)
+            Reflection((SERVICE, INFERENCE_SERVICE, HEALTH), settings.max_body_s, (FILE,)).add_to(dispatcher)
         routes = dispatcher.routes()
         return routes if self._callers is None else gated(routes, self._callers, open_services=(HEALTH,))
 

@@ -53,6 +53,15 @@ def test_a_missing_server_is_said_in_a_sentence() -> None:
     assert serve.stderr.startswith(f"lossd serve needs the server's libraries: {install_hint('server')} (")
 
 
+def test_a_missing_pytorch_is_said_in_a_sentence() -> None:
+    """By `import lossd.torch`, and by `lossd.torch` itself."""
+    for use in ("import lossd.torch", "import lossd; lossd.torch.set_client(None)"):
+        hidden = "import sys; sys.modules['torch'] = None\n"
+        done = run(f"{hidden}try:\n    {use}\nexcept ImportError as error: print(error)")
+
+        assert done.stdout.startswith(f"lossd.torch needs PyTorch: {install_hint('torch')} (")
+
+
 def test_a_missing_library_of_the_server_is_said_in_a_sentence() -> None:
     """Of an install without extras: the package lossd_server is there, numba is not."""
     serve = run("import sys; sys.modules['numba'] = None; import lossd.cli; sys.exit(lossd.cli.main(['serve']))")

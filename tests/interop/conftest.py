@@ -17,10 +17,6 @@ from tests.waiting import until
 LARGEST = ("--max-message-bytes", "20MiB")  # 16 MiB of logits, and what is beside them
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--every-client", action="store_true", help="fail where a client or a tool is missing")
-
-
 class Served:
     """A running server. unix: its socket."""
 

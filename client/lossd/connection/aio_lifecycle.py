@@ -10,6 +10,7 @@ from lossd.concurrency.tasks import PerOwner, run_blocking
 from lossd.connection.aio_connection import Connection
 from lossd.connection.aio_pool import ConnectionPool
 from lossd.embedded import Embedded
+from lossd.handles import enrol
 from lossd.routing.choose_transport import SMALL_BYTES
 from lossd.rpc import protocol
 from lossd.rpc.address import EMBEDDED, UNSET, Unset, chosen
@@ -60,6 +61,7 @@ class Lifecycle:
         self._connections = PerOwner[ConnectionPool]()
         let_go = partial(_let_go, self._lifetime, self._connections)
         self._embedded = Embedded(self, let_go) if embeds and not closed else None
+        self._handle = enrol(self)
 
     def __repr__(self) -> str:
         return describe_client(

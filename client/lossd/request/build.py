@@ -268,13 +268,14 @@ def _writer(entry: FieldDescriptor) -> Write:
         return tensors.take
     if entry.enum_type is None:
         return _NUMBERS[entry.type]
-    values = {name: number for number, name in contract.value_names(entry.enum_type).items()}
+    known = {name: number for number, name in contract.value_names(entry.enum_type).items()}
     taken = contract.KINDS.get((entry.containing_type.name if entry.containing_type else "", entry.name))
     if taken is not None:
-        values = {name: values[name] for name in taken}
+        values = {name: known[name] for name in taken}
+        return partial(enumeration, values, elsewhere=known.keys() - values.keys())
     if entry.name == "gradients":
-        return partial(_gradients, values)
-    return partial(enumerations if entry.name == "outputs" else enumeration, values)
+        return partial(_gradients, known)
+    return partial(enumerations if entry.name == "outputs" else enumeration, known)
 
 
 def _gradients(values: dict[str, int], name: str, value: Any) -> list[int]:

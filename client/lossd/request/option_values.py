@@ -51,11 +51,21 @@ def flag(name: str, value: Any) -> bool:
     raise _refused(name, value, f"{name} must be True or False, not", "WRONG_TYPE")
 
 
-def enumeration(values: Mapping[str, int], name: str, value: Any, also: tuple[object, ...] = ()) -> int:
-    """The number of the enum value that the string `value` names. also: what else the option may be."""
+def enumeration(
+    values: Mapping[str, int],
+    name: str,
+    value: Any,
+    also: tuple[object, ...] = (),
+    elsewhere: Collection[str] = (),
+) -> int:
+    """The number of the enum value that the string `value` names. also: what else the option may be.
+
+    elsewhere: values that other losses take, which are refused with the server's reason.
+    """
     chosen = values.get(value) if isinstance(value, str) else None
     if chosen is None:
-        raise unknown_value(name, value, (*also, *values))
+        reason = "OPTION_NOT_TAKEN" if isinstance(value, str) and value in elsewhere else "UNKNOWN_ENUM"
+        raise unknown_value(name, value, (*also, *values), reason)
     return chosen
 
 
@@ -65,13 +75,13 @@ def enumerations(values: Mapping[str, int], name: str, value: Any, also: tuple[o
     return list(dict.fromkeys(enumeration(values, name, one, also) for one in names))
 
 
-def unknown_value(name: str, value: object, known: Collection[object]) -> InvalidArgument:
+def unknown_value(name: str, value: object, known: Collection[object], reason: str = "UNKNOWN_ENUM") -> InvalidArgument:
     """The refusal of a value that is none of `known`: "reduction must be 'mean' or 'sum', not 'men'; did you …"."""
     shown = shown_value(value)
     return InvalidArgument(
         f"{name} must be {alternatives(known)}, not {shown}{did_you_mean(value, known)}",
         field=name,
-        reason="UNKNOWN_ENUM",
+        reason=reason,
         metadata={"value": shown, "taken": ", ".join(map(str, known))},
     )
 

@@ -98,7 +98,7 @@ class Retry:
 
     def wait_s(self, error: Error) -> float:
         """Seconds to wait before the next attempt; raises `error` where there is none."""
-        if self._connecting and self._lifetime.reached and isinstance(error, DeadlineExceeded) and error.on_the_way:
+        if self._connecting and self._lifetime.reached and isinstance(error, DeadlineExceeded):
             # The attempt had the time for connecting only, and the server turned out to be there.
             return 0.0
         wait_s = self.wait_after(error, self._waits)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from lossd_server.backends import Backend, DeviceLost
 from lossd_server.call.contract import Message
-from lossd_server.engine.batcher import Batch, Batcher, Waiting
+from lossd_server.engine.batcher import Batch, Batcher, Form, Waiting
 from lossd_server.engine.chunked_job import ChunkedJob
 from lossd_server.engine.evaluate import evaluate
 from lossd_server.engine.finish import answer_of_parts
@@ -92,10 +92,10 @@ class Worker:
         self._thread = threading.Thread(target=self._serve, name="lossd-worker", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job, deadline: float) -> Waiting[asyncio.Future[Message]]:
+    def submit(self, job: Job, deadline: float, form: Form | None = None) -> Waiting[asyncio.Future[Message]]:
         """Puts `job` in line. `deadline` is on time.monotonic. The answer's bytes, or an exception, come to `reply`."""
         waiting: Waiting[asyncio.Future[Message]] = Waiting(
-            job, deadline, time.monotonic_ns(), self._loop.create_future()
+            job, deadline, time.monotonic_ns(), self._loop.create_future(), form=form
         )
         self.submit_all((waiting,))
         return waiting

@@ -32,10 +32,10 @@ MOST_STREAMS = 256
 class Reflection:
     """Tells which services there are, and what their messages look like."""
 
-    def __init__(self, services: Sequence[str], timeout_s: float) -> None:
-        """timeout_s: for a question to arrive, and for an answer to be taken."""
+    def __init__(self, services: Sequence[str], timeout_s: float, files: Sequence[Any] = ()) -> None:
+        """timeout_s: for a question to arrive, and for an answer to be taken. files: of services beside ours."""
         self._calls = SmallCalls(MOST_STREAMS, "reflection streams", timeout_s)
-        self._servicer = reflection.aio.ReflectionServicer((*services, *NAMES), pool=_described(FILES))
+        self._servicer = reflection.aio.ReflectionServicer((*services, *NAMES), pool=_described((*FILES, *files)))
 
     def add_to(self, dispatcher: Dispatcher) -> None:
         for name in NAMES:

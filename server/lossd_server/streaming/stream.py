@@ -1,4 +1,4 @@
-"""The Stream RPC: reads a stream's messages as there is room for them, and writes what its session answers."""
+"""Streams: reads a stream's messages as there is room for them, and writes what its session answers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from lossd_server.admission.stream_shares import ConnectionShare, StreamsBudget
 from lossd_server.call.contract import Message, ServerCall, message_bytes
 from lossd_server.errors import Overloaded, ServerError, TooLarge, shortage
 from lossd_server.intake.intake import Intake, going_away
-from lossd_server.streaming.session import Session
 from lossd_server.streaming.stream_places import has_place, makes_room
+from lossd_server.streaming.stream_session import MakeSession
 from lossd_server.streaming.stream_times import NOT_READ, StreamTimes, idle
 from lossd_server.streaming.time_slices import StepRunner, all_of
 from lossd_server.wire import metadata
@@ -41,28 +41,28 @@ class Streams:
         self._given_back = given_back
         self.line = FairLine[Reservation]()  # streams that wait for room, until something is given back
         self._admission = admission
-        self._intake = intake
+        self.intake = intake
         self._idle_s = idle_s
         self._room = StreamsBudget(admission)
         self._streams: set[Stream] = set()
         self._none_left = asyncio.Event()
 
-    async def handle(self, call: ServerCall) -> None:
-        """The RPC: messages from bytes to bytes. Raises what the call is to end with."""
+    async def handle(self, rpc: str, make_session: MakeSession, call: ServerCall) -> None:
+        """An RPC: messages from bytes to bytes. Raises what the call is to end with."""
         stream = None
         try:
-            stream = self._enter(call)
+            stream = self._enter(call, make_session)
             await stream.serve()
         except asyncio.CancelledError:
             if stream is None or stream.error is None:
                 raise
             stream.task.uncancel()
             await stream.finish_message()
-            raise self._intake.refused("Stream", stream.error) from None
+            raise self.intake.refused(rpc, stream.error) from None
         except Exception as error:
             if stream is not None:
                 await stream.finish_message()
-            raise self._intake.refused("Stream", error) from None
+            raise self.intake.refused(rpc, error) from None
         finally:
             if stream is not None:
                 stream.close()
@@ -92,8 +92,8 @@ class Streams:
         if self._streams:
             await self._none_left.wait()
 
-    def _enter(self, call: ServerCall) -> Stream:
-        self._intake.require_open()
+    def _enter(self, call: ServerCall, make_session: MakeSession) -> Stream:
+        self.intake.require_open()
         share = self._room.begin(call.connection)
         own, taken = share.streams - 1, len(self._streams)
         if not has_place(own, taken, MAX_STREAMS) and not self._make_room(own):
@@ -105,7 +105,7 @@ class Streams:
                 metadata={"streams": taken, "connection_streams": own, "bound": MAX_STREAMS},
                 retry_after_s=RETRY_AFTER_S,
             )
-        stream = Stream(self, self._intake, self._room, share, call)
+        stream = Stream(self, self._room, share, call, make_session)
         self._streams.add(stream)
         self._none_left.clear()
         call.on_close(lambda: self._leave(stream))
@@ -129,19 +129,19 @@ class Stream:
     """One call. `error` is what it is to end with, set before its task is cancelled for it."""
 
     def __init__(
-        self, streams: Streams, intake: Intake, room: StreamsBudget, share: ConnectionShare, call: ServerCall
+        self, streams: Streams, room: StreamsBudget, share: ConnectionShare, call: ServerCall, make: MakeSession
     ) -> None:
         task = asyncio.current_task()
         assert task is not None
         self.task = task
         self.error: ServerError | None = None
         self._streams = streams
-        self._intake = intake
+        self._intake = intake = streams.intake
         self._call = call
         self.share = share
         self._account = StreamBudget(room, share, self._changed)
         self._steps, most = StepRunner(self._steps_ended), metadata.sizes(call.metadata)[1]
-        self._session = Session(intake, self._send, most, call.deadline, self._end, self._steps.go_on_with)
+        self._session = make(intake, self._send, most, call.deadline, self._end, self._steps.go_on_with)
         self._out: deque[tuple[Message, Reservation | None]] = deque()
         self._wanted = asyncio.Event()  # there is something to write
         self._given_back = asyncio.Event()

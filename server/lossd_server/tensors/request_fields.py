@@ -59,14 +59,7 @@ def fields_of(
 
 def sent(name: str, tensor: pb.Tensor, view: memoryview | None = None) -> WireTensor:
     """The Tensor of field `name`; `view` holds its elements where they were cut out of it."""
-    rank = len(tensor.shape)
-    if rank > MAX_RANK:  # before a million dimensions become Python numbers
-        raise InvalidRequest(
-            f"{name} has {rank} dimensions, at most {MAX_RANK} are taken",
-            reason="RANK_TOO_LARGE",
-            field=name,
-            metadata={"rank": rank, "bound": MAX_RANK},
-        )
+    require_rank(name, len(tensor.shape))
     dtype, shape = tensor.dtype, tuple(tensor.shape)
     if view is not None:
         return WireTensor(dtype, shape, "data", view)
@@ -77,3 +70,14 @@ def sent(name: str, tensor: pb.Tensor, view: memoryview | None = None) -> WireTe
         there = tensor.shared_memory
         return WireTensor(dtype, shape, storage, place=SharedMemoryRef(there.token, there.offset, there.length))
     return WireTensor(dtype, shape, storage or "")
+
+
+def require_rank(name: str, rank: int) -> None:
+    """Raises InvalidRequest for too many dimensions: before a million of them become Python numbers."""
+    if rank > MAX_RANK:
+        raise InvalidRequest(
+            f"{name} has {rank} dimensions, at most {MAX_RANK} are taken",
+            reason="RANK_TOO_LARGE",
+            field=name,
+            metadata={"rank": rank, "bound": MAX_RANK},
+        )

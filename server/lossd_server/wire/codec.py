@@ -48,6 +48,22 @@ def decode(rpc: str, body: Body) -> ProtobufMessage:
         raise malformed(METHODS[rpc].input_type.full_name, len(body)) from None
 
 
+def encode_request(rpc: str, fields: Fields) -> bytes:
+    """The request of these fields, as the generated class writes it."""
+    message: Any = _request(rpc)()
+    for name, value in fields.items():
+        if isinstance(value, request_fields.WireTensor):
+            tensor = getattr(message, name)
+            tensor.dtype, tensor.data = value.dtype, bytes(value.data)
+            tensor.shape.extend(value.shape)
+        elif isinstance(value, list):
+            getattr(message, name).extend(value)
+        else:
+            setattr(message, name, value)
+    body: bytes = message.SerializeToString()
+    return body
+
+
 def decode_fields(rpc: str, body: Body) -> Fields:
     """The fields of the request of `rpc`, those of LARGE_BYTES as views of `body`. Raises InvalidRequest."""
     message, views = _without_large_data(METHODS[rpc].input_type, body)
@@ -112,7 +128,7 @@ def closing(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int,
 def _but_loss(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: int, batch_rows: int) -> list[Any]:
     job, summary = answer.job, answer.summary
     parts: list[Any] = []
-    for name, (number, dtype, shape) in _gradients(job).items():
+    for name, (number, dtype, shape) in gradient_tensors(job).items():
         gradient = getattr(answer, f"{name}_gradient")
         if gradient is not None:
             place = job.places.get(name)
@@ -131,7 +147,7 @@ def _but_loss(answer: Answer, queue_ns: int, compute_ns: int, batch_requests: in
 
 def loss_field(number: int, job: Job, loss: npt.NDArray[Any]) -> list[Any]:
     """Field `number`, a Tensor, of a job's loss."""
-    return _tensor(number, _loss_dtype(job), _loss_shape(job), loss)
+    return _tensor(number, loss_dtype(job), loss_shape(job), loss)
 
 
 def gradient_field(number: int, operand: Array, gradient: npt.NDArray[Any]) -> list[Any]:
@@ -143,17 +159,17 @@ def outputs_field(number: int, answer: Answer) -> list[Any]:
     """Field `number`, Outputs, of what was asked for."""
     job = answer.job
     parts: list[Any] = [tag(number), varint(_outputs_bytes(job))]
-    for name, of, dtype in _output_fields(job):
+    for name, of, dtype in output_fields(job):
         parts += _tensor(of, dtype, job.loss_shape, answer.outputs[name])
     return parts
 
 
 def response_bytes(job: Job) -> int:
     """Bytes of the job's response, known before it is computed: no fewer than `encode` gives, and at most 77 more."""
-    size = TIMING_BYTES + _tensor_bytes(LOSS, _loss_dtype(job), _loss_shape(job))
+    size = TIMING_BYTES + _tensor_bytes(LOSS, loss_dtype(job), loss_shape(job))
     if not job.formula.activation:
         size += SUMMARY_BYTES
-    for name, (number, dtype, shape) in _gradients(job).items():
+    for name, (number, dtype, shape) in gradient_tensors(job).items():
         place = job.places.get(name)
         size += _tensor_bytes(number, dtype, shape) if place is None else len(_there(number, dtype, shape, place))
     if job.outputs:
@@ -164,25 +180,27 @@ def response_bytes(job: Job) -> int:
 
 def tensors(job: Job) -> list[tuple[int, int, tuple[int, ...]]]:
     """The response's loss and gradients, in the order in which they are written: field number, dtype and shape."""
-    return [(LOSS, _loss_dtype(job), _loss_shape(job)), *_gradients(job).values()]
+    return [(LOSS, loss_dtype(job), loss_shape(job)), *gradient_tensors(job).values()]
 
 
-def _loss_dtype(job: Job) -> int:
+def loss_dtype(job: Job) -> int:
+    """A `lossd.v1.DataType`."""
     return gradient_dtype(job.input.dtype) if job.formula.activation else DATA_TYPE[job.compute]
 
 
-def _loss_shape(job: Job) -> tuple[int, ...]:
+def loss_shape(job: Job) -> tuple[int, ...]:
+    """() where the loss is reduced."""
     return job.loss_shape if job.reducing.reduction is Reduction.NONE else ()
 
 
-def _output_fields(job: Job) -> list[tuple[str, int, int]]:
+def output_fields(job: Job) -> list[tuple[str, int, int]]:
     """(name, number, dtype) of the outputs that were asked for."""
     own = DATA_TYPE[job.compute]
     return [(name, number, dtype or own) for name, (number, dtype) in OUTPUT_FIELDS.items() if name in job.outputs]
 
 
 def _outputs_bytes(job: Job) -> int:
-    return sum(_tensor_bytes(number, dtype, job.loss_shape) for _, number, dtype in _output_fields(job))
+    return sum(_tensor_bytes(number, dtype, job.loss_shape) for _, number, dtype in output_fields(job))
 
 
 @cache
@@ -195,7 +213,7 @@ def _tensor(number: int, dtype: int, shape: tuple[int, ...], values: npt.NDArray
     return [tensor_header(number, dtype, shape), values.data if values.size else b""]
 
 
-def _gradients(job: Job) -> dict[str, tuple[int, int, tuple[int, ...]]]:
+def gradient_tensors(job: Job) -> dict[str, tuple[int, int, tuple[int, ...]]]:
     """Field number, dtype and shape of the gradients that were asked for."""
     found = {}
     if job.input_gradient:
@@ -214,5 +232,10 @@ def _there(number: int, dtype: int, shape: tuple[int, ...], place: SharedMemoryR
     return message_field(number, tensor.SerializeToString())
 
 
+def element_bytes(dtype: int, shape: tuple[int, ...]) -> int:
+    """Of a tensor's elements."""
+    return prod(shape) * WIDTHS[dtype]
+
+
 def _tensor_bytes(number: int, dtype: int, shape: tuple[int, ...]) -> int:
-    return len(tensor_header(number, dtype, shape)) + prod(shape) * WIDTHS[dtype]
+    return len(tensor_header(number, dtype, shape)) + element_bytes(dtype, shape)

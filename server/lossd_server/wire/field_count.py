@@ -7,7 +7,7 @@ over all else. It is compiled, and stops at the bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,26 @@ MOST_DEEP = 16
 FAULTY = -1
 
 
+class FieldTable:
+    """What the walk knows of the messages that may lie in `roots`. kinds: their numbers. table: by kind of message and
+    number of field, what is done about it. stepped_over: fields by full name, whatever they hold."""
+
+    def __init__(self, roots: Iterable[Descriptor], stepped_over: Collection[str] = ()) -> None:
+        reached = dict.fromkeys(message for root in roots for message in _reached(root, []))
+        self.kinds: dict[Descriptor, int] = {message: kind for kind, message in enumerate(reached)}
+        self.table = np.zeros((len(self.kinds), NUMBERS), np.int64)
+        for message, kind in self.kinds.items():
+            for field in message.fields:
+                action = STEP_OVER if field.full_name in stepped_over else self._action(field)
+                if action:
+                    self.table[kind, field.number] = action
+
+    def _action(self, field: FieldDescriptor) -> int:
+        if field.message_type is not None:
+            return MESSAGES + self.kinds[field.message_type]
+        return PACKED if field.is_repeated and field.cpp_type != FieldDescriptor.CPPTYPE_STRING else STEP_OVER
+
+
 def _reached(start: Descriptor, found: list[Descriptor]) -> list[Descriptor]:
     """The messages that may lie in `start`, itself first."""
     if start not in found:
@@ -42,49 +62,24 @@ def _reached(start: Descriptor, found: list[Descriptor]) -> list[Descriptor]:
     return found
 
 
-def _messages() -> Iterator[Descriptor]:
-    for method in service_pb2.DESCRIPTOR.services_by_name["LossService"].methods:
-        yield from _reached(method.input_type, [])
-
-
-KINDS: dict[Descriptor, int] = {message: kind for kind, message in enumerate(dict.fromkeys(_messages()))}
-
-
-def _action(field: FieldDescriptor) -> int:
-    if field.message_type is not None:
-        return MESSAGES + KINDS[field.message_type]
-    return PACKED if field.is_repeated and field.cpp_type != FieldDescriptor.CPPTYPE_STRING else STEP_OVER
-
-
-def _table() -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """By kind of message and number of field, what is done about it."""
-    table = np.zeros((len(KINDS), NUMBERS), np.int64)
-    for message, kind in KINDS.items():
-        for field in message.fields:
-            if _action(field):
-                table[kind, field.number] = _action(field)
-    return table
-
-
-TABLE = _table()
+OF_LOSSES = FieldTable(method.input_type for method in service_pb2.DESCRIPTOR.services_by_name["LossService"].methods)
 STREAM_REQUEST = service_pb2.StreamRequest.DESCRIPTOR
 
 
-def require_few_fields(message: Descriptor, body: Body) -> None:
+def require_few_fields(message: Descriptor, body: Body, known: FieldTable = OF_LOSSES) -> None:
     """Raises InvalidRequest for a message of more fields than any sender needs. message: what `body` is said to be."""
     if len(body) < COUNTED_BYTES:
         return
     bound = MAX_STREAM_FIELDS if message is STREAM_REQUEST else MAX_REQUEST_FIELDS
     count, kind, number = count_fields(
-        np.frombuffer(memoryview(body).toreadonly(), np.uint8), TABLE, KINDS[message], bound
+        np.frombuffer(memoryview(body).toreadonly(), np.uint8), known.table, known.kinds[message], bound
     )
     if count > bound:
-        raise too_many_fields(message, bound, kind, number)
+        raise too_many_fields(message, bound, list(known.kinds)[kind].fields_by_number.get(number))
 
 
-def too_many_fields(message: Descriptor, bound: int, kind: int, number: int) -> InvalidRequest:
-    """kind, number: of the field at which the count went beyond the bound."""
-    field = list(KINDS)[kind].fields_by_number.get(number)
+def too_many_fields(message: Descriptor, bound: int, field: FieldDescriptor | None) -> InvalidRequest:
+    """field: the one at which the count went beyond the bound."""
     name = "an unknown field" if field is None else field.name
     return invalid(
         f"the message has more than {bound} fields, which is more than a {message.name} needs; the count was exceeded"

@@ -237,14 +237,18 @@ def test_a_server_that_was_there_is_looked_for_until_the_deadline() -> None:
     assert attempts.remaining_s() == 1.0
 
 
-def test_an_answer_gives_the_call_the_rest_of_its_time() -> None:
-    """What had the time for connecting only, and found that the server is there, is asked again at once; once."""
+@pytest.mark.parametrize("on_the_way", [True, False])
+def test_an_answer_gives_the_call_the_rest_of_its_time(on_the_way: bool) -> None:
+    """What had the time for connecting only, and found that the server is there, is asked again at once; once.
+
+    Whoever noticed first that it was over: gRPC, or the server, which knows the attempt's deadline.
+    """
     clock = Clock()
     attempts, lifetime = contact(clock, reached=False)
     assert attempts.remaining_s() == 5.0
     clock.now_s += 5.0
     lifetime.reached = True
-    late = lossd.DeadlineExceeded("no answer within the deadline", on_the_way=True)
+    late = lossd.DeadlineExceeded("no answer within the deadline", on_the_way=on_the_way)
 
     assert attempts.wait_s(late) == 0.0
     assert attempts.remaining_s() == 55.0

@@ -12,6 +12,8 @@ import pytest
 from lossd.v1 import service_pb2
 from lossd_server.call.contract import OK, Message, Routes, Status
 from lossd_server.config.settings import Settings
+from lossd_server.inference.protocol import INFERENCE_SERVICE, POOL
+from lossd_server.inference.service import NOT_OFFERED
 from lossd_server.server import Server
 from tests.server.edge import SECRET, EdgeBackend
 from tests.server.memory_front import MemoryCall, handled, reasons
@@ -19,6 +21,7 @@ from tests.server.messages import cross_entropy
 
 SERVICE = "/lossd.v1.LossService/"
 HEALTH = "/grpc.health.v1.Health/"
+INFERENCE = f"/{INFERENCE_SERVICE}/"
 REFLECTION, REFLECTION_V1ALPHA = (
     f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo" for version in ("v1", "v1alpha")
 )
@@ -29,7 +32,16 @@ LOSSES = sorted(
 )
 EVERY = [*LOSSES, SERVICE + "Stream", SERVICE + "GetServerInfo", HEALTH + "Check", HEALTH + "Watch"]
 EVERY += [REFLECTION, REFLECTION_V1ALPHA]
-READING = [path for path in EVERY if path != SERVICE + "GetServerInfo"]
+INFERENCE_SMALL = [
+    INFERENCE + rpc
+    for rpc in POOL.FindServiceByName(INFERENCE_SERVICE).methods_by_name
+    if rpc not in ("ModelInfer", "ModelStreamInfer")
+]
+INFERENCE_NOT_OFFERED = [INFERENCE + rpc for rpc in NOT_OFFERED]
+EVERY += [*INFERENCE_SMALL, *INFERENCE_NOT_OFFERED, INFERENCE + "ModelInfer", INFERENCE + "ModelStreamInfer"]
+# Of a stream of the protocol a message that is none fails alone: tests/server/inference.
+READING = [path for path in EVERY if path not in (SERVICE + "GetServerInfo", INFERENCE + "ModelStreamInfer")]
+READING = [path for path in READING if path not in INFERENCE_NOT_OFFERED]
 MALFORMED = b"\x0a\xff"  # a field that is longer than the message
 
 
@@ -81,7 +93,9 @@ def test_bytes_that_are_no_message(path: str) -> None:
     with_routes(body)
 
 
-@pytest.mark.parametrize("path", [*LOSSES, HEALTH + "Check", HEALTH + "Watch"])
+@pytest.mark.parametrize(
+    "path", [*LOSSES, HEALTH + "Check", HEALTH + "Watch", *INFERENCE_SMALL, INFERENCE + "ModelInfer"]
+)
 def test_no_message_at_all(path: str) -> None:
     """The same for a call whose client sends nothing and closes."""
 
@@ -95,7 +109,7 @@ def test_no_message_at_all(path: str) -> None:
     with_routes(body)
 
 
-@pytest.mark.parametrize("path", [HEALTH + "Check", HEALTH + "Watch", REFLECTION, REFLECTION_V1ALPHA])
+@pytest.mark.parametrize("path", [HEALTH + "Check", HEALTH + "Watch", REFLECTION, REFLECTION_V1ALPHA, *INFERENCE_SMALL])
 def test_services_beside_the_losses_take_little(path: str) -> None:
     """Their messages stand outside admission: over 4 KiB they are refused."""
 

@@ -120,7 +120,7 @@ def fields_in(message: Message) -> int:
 
 def walked(body: bytes, descriptor: Any = field_count.STREAM_REQUEST) -> tuple[int, int, int]:
     view = np.frombuffer(body, np.uint8)
-    return field_count.count_fields(view, field_count.TABLE, field_count.KINDS[descriptor], 1 << 40)
+    return field_count.count_fields(view, field_count.OF_LOSSES.table, field_count.OF_LOSSES.kinds[descriptor], 1 << 40)
 
 
 def counted(message: Any) -> int:
@@ -154,4 +154,4 @@ def test_any_bytes_are_walked_to_their_end(body: bytes) -> None:
     count, kind, _ = walked(body)
 
     assert 0 <= count <= len(body)
-    assert 0 <= kind < len(field_count.KINDS)
+    assert 0 <= kind < len(field_count.OF_LOSSES.kinds)

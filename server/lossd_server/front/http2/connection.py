@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from lossd_server.front.http2 import frames
 from lossd_server.front.http2.call_stream import CallStream, to_shed
-from lossd_server.front.http2.control_frames import ControlFrames, first_settings
+from lossd_server.front.http2.control_frames import FREE_PINGS, ControlFrames, first_settings
 from lossd_server.front.http2.events import CallBegun, CallReset, Event, MessagesCame
 from lossd_server.front.http2.frame_reader import Frame, FrameReader, Preface
 from lossd_server.front.http2.frames import ConnectionFault, ErrorCode, StreamFault
@@ -112,6 +112,7 @@ class Http2Connection:
     def _data(self, frame: Frame, now_s: float, filled: int = 0) -> None:
         """filled: bytes that were received into the message's own memory, in place of a payload."""
         self._window.take(frame.counted)
+        self._control.free_pings = FREE_PINGS
         stream_id = frame.stream_id
         ends = frame.whole and bool(frame.flags & frames.END_STREAM)
         if frame.empty and frame.whole and not ends:
@@ -132,8 +133,7 @@ class Http2Connection:
             elif 2 * reader.room < self._limits.initial_window_bytes:
                 self._going_on.add(stream_id)
             return
-        expected = reader.expected
-        fault = ""
+        expected, fault = reader.expected, ""
         try:
             if filled:
                 reader.fill(filled)
@@ -270,7 +270,7 @@ class Http2Connection:
             self._forget(stream_id)
 
     def _reset_for(self, fault: StreamFault, now_s: float) -> None:
-        self._control.count_reset(now_s)
+        self._control.count_reset(fault.stream_id, now_s)
         self._forget(fault.stream_id)
         self.reset(fault.stream_id, fault.code)
 

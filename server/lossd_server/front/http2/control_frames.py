@@ -18,6 +18,10 @@ from lossd_server.front.http2.stream_numbers import StreamNumbers
 _SIZES = {frames.RST_STREAM: 4, frames.PING: frames.PING_BYTES, frames.WINDOW_UPDATE: 4}
 # Frames of the connection, which name no stream.
 _OF_CONNECTION = frozenset({frames.SETTINGS, frames.PING, frames.GOAWAY})
+# PINGs beside each DATA frame, of either side, that are no flood: gRPC's libraries estimate bandwidth by them, and gRFC
+# A8 lets them send two for each frame of a call. grpc-java and grpc-go send one with every small answer, thousands each
+# second.
+FREE_PINGS = 2
 
 
 def first_settings(limits: Http2Limits) -> bytes:
@@ -54,6 +58,8 @@ class ControlFrames:
         self._acknowledged = acknowledged
         self.has_settings = False  # the peer's first frame
         self.settings_acknowledged = False
+        self.free_pings = 0  # until the next DATA frame
+        self._data_frames = 0  # that had been sent before the last PING
         self._handlers: dict[int, Callable[[Frame], None]] = {
             frames.PRIORITY: self._priority,
             frames.RST_STREAM: self._rst_stream,
@@ -74,7 +80,9 @@ class ControlFrames:
     def handle(self, frame: Frame, now_s: float) -> None:
         """Raises ConnectionFault, StreamFault."""
         kind, stream_id = frame.kind, frame.stream_id
-        if not (kind == frames.RST_STREAM and self._is_over(stream_id)):
+        if kind == frames.PING and self._is_free():
+            self.free_pings -= 1
+        elif not (kind == frames.RST_STREAM and self._is_over(stream_id)):
             self._rates.get(kind, self._others).count(now_s)
         handler = self._handlers.get(kind)
         if handler is None:
@@ -87,9 +95,10 @@ class ControlFrames:
             self._numbers.check_opened(stream_id)
         handler(frame)
 
-    def count_reset(self, now_s: float) -> None:
-        """We were made to reset a stream, which counts as if its client had."""
-        self._rates[frames.RST_STREAM].count(now_s)
+    def count_reset(self, stream_id: int, now_s: float) -> None:
+        """We were made to reset a stream, which counts as if its client had; once where it has."""
+        if not self._numbers.is_reset_by_peer(stream_id):
+            self._rates[frames.RST_STREAM].count(now_s)
 
     def _is_over(self, stream_id: int) -> bool:
         """Answered before its client had sent all, or reset by us: gRPC's clients may reset it then, once."""
@@ -142,6 +151,13 @@ class ControlFrames:
                 if stream.sender.window > frames.MOST_WINDOW_BYTES:
                     raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
                 self._outgoing.resume(stream.sender)
+
+    def _is_free(self) -> bool:
+        """Whether a PING stands beside a DATA frame."""
+        sent = self._outgoing.data_frames
+        if sent != self._data_frames:
+            self._data_frames, self.free_pings = sent, FREE_PINGS
+        return self.free_pings > 0
 
     def _ping(self, frame: Frame) -> None:
         payload = bytes(frame.payload)

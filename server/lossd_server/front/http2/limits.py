@@ -49,7 +49,7 @@ class Http2Limits:
     unread_bytes: int = 1 << 16
     # Each of these is a bucket: `burst` at once, and `each second` from then on. An honest client stays far below:
     # resets come with cancelled calls, all of a connection's at once where they have one deadline; SETTINGS once; PINGs
-    # for bandwidth estimates with every few hundred KiB.
+    # to hear whether we live, beside those that DATA frames are free to bring (control_frames).
     resets: tuple[float, float] = (1200.0, 100.0)
     settings_frames: tuple[float, float] = (20.0, 1.0)
     pings: tuple[float, float] = (200.0, 50.0)

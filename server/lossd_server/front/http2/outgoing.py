@@ -28,7 +28,7 @@ _ENDS = frames.END_HEADERS | frames.END_STREAM
 class Outgoing:
     """events: where what was sent is told. paused: the transport takes nothing for now; what is queued waits.
 
-    unread: bytes of frames that no window holds back, written since it takes nothing.
+    unread: bytes of frames that no window holds back, written since it takes nothing. data_frames: sent so far.
     """
 
     def __init__(self, events: list[Event]) -> None:
@@ -42,6 +42,7 @@ class Outgoing:
         self._waiting: OrderedDict[int, SendStream] = OrderedDict()
         self.paused = False
         self.unread = 0
+        self.data_frames = 0
         # That we keep no table for compression: whether it was asked for, and whether it was said.
         self._table_shrunk, self._table_announced = False, True
 
@@ -77,6 +78,7 @@ class Outgoing:
             self.end(sender, OK_TRAILERS)
             return
         self._window -= size
+        self.data_frames += 1
         stream_id = sender.stream_id
         self._size += _ANSWER_BYTES + len(message)
         self._parts += (
@@ -140,6 +142,7 @@ class Outgoing:
             self._put(*sender.next_frame(min(self._window, self.frame_bytes, FRAME_BYTES)))
             sent -= sender.queued
             self._window -= sent
+            self.data_frames += 1
             if not sender.queued and sender.trailers is not None:
                 self._finish(sender)
                 continue

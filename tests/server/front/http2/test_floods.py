@@ -116,6 +116,55 @@ def test_all_calls_cancelled_at_once() -> None:
     assert not connection.streams
 
 
+@pytest.mark.parametrize("beside", [lambda n: wire.call(2 * n + 3, b"x"), lambda n: wire.data(1, wire.message(b"x"))])
+def test_pings_for_bandwidth(beside: Callable[[int], bytes]) -> None:
+    """Two PINGs beside each call, or each message of a stream, are no flood, as fast as they come; a third is."""
+    connection = opened(OPEN)
+    for n in range(2000):
+        connection.receive(beside(n) + wire.ping() * 2, 0.0)
+        connection.events.clear()
+        connection.outgoing.take()
+        for stream_id in [one for one in connection.streams if one > 1]:
+            connection.ended(stream_id)
+        connection.want(1)
+
+    assert not connection.closed
+
+    connection.receive(beside(2000) + wire.ping() * (3 + int(LIMITS.pings[0])), 0.0)
+
+    assert ended(connection) == "ENHANCE_YOUR_CALM"
+
+
+def test_pings_beside_a_large_answer() -> None:
+    """Two PINGs for each DATA frame of an answer are no flood either; a third is."""
+    connection = opened(OPEN, wire.window_update(0, 1 << 30), wire.window_update(1, 1 << 30))
+    sender = connection.streams[1].sender
+    connection.outgoing.head(sender)
+    for _ in range(2000):
+        connection.outgoing.message(sender, bytes(100))
+        connection.outgoing.take()
+        connection.events.clear()
+        connection.receive(wire.ping() * 2, 0.0)
+
+    assert not connection.closed
+
+    connection.receive(wire.ping() * (1 + int(LIMITS.pings[0])), 0.0)
+
+    assert ended(connection) == "ENHANCE_YOUR_CALM"
+
+
+def test_all_calls_cancelled_while_they_are_sent() -> None:
+    """Of clients that send a piece of each message after its reset, as netty does, the connection goes on."""
+    numbers_of_all = range(1, 2 * LIMITS.concurrent_streams, 2)
+    connection = opened(*(wire.headers(number, wire.request(), wire.END_HEADERS) for number in numbers_of_all))
+    for number in numbers_of_all:
+        connection.receive(wire.rst_stream(number) + wire.data(number, bytes(100)) * 2, 0.0)
+    late = [one for one in wire.parse(b"".join(connection.outgoing.take())) if one.kind == wire.RST_STREAM]
+
+    assert not connection.closed
+    assert [one.stream_id for one in late] == list(numbers_of_all)
+
+
 def test_rate() -> None:
     """A burst, then as many as drain; a rest gives the burst back, and no more than that."""
     rate = Rate("tests", (3.0, 1.0))

@@ -74,7 +74,7 @@ def test_one_launch(numba: Backend) -> None:
     async def run() -> None:
         async with connected(numba) as (server, client):
             shapes = [2 + place % 8 for place in range(40)]
-            before = server.service._worker.batches
+            before = server._worker.batches
             calls = [
                 called(2 * place + 1, "CrossEntropy", cross_entropy(rows).SerializeToString())
                 for place, rows in enumerate(shapes)
@@ -85,7 +85,7 @@ def test_one_launch(numba: Backend) -> None:
             assert [one.summary.count for one in responses] == shapes
             assert {one.timing.batch_requests for one in responses} == {40}
             assert {one.timing.batch_rows for one in responses} == {sum(shapes)}
-            assert server.service._worker.batches == before + 1
+            assert server._worker.batches == before + 1
 
     asyncio.run(run())
 
@@ -95,7 +95,7 @@ def test_heads_first(numba: Backend) -> None:
 
     async def run() -> None:
         async with connected(numba) as (server, client):
-            before = server.service._worker.batches
+            before = server._worker.batches
             body = cross_entropy(3).SerializeToString()
             numbers = range(1, 41, 2)
             head = wire.request(PATH + b"CrossEntropy")
@@ -105,7 +105,7 @@ def test_heads_first(numba: Backend) -> None:
             responses = [pb.CrossEntropyResponse.FromString(one.messages[0]) for one in found.values()]
 
             assert {one.timing.batch_requests for one in responses} == {len(numbers)}
-            assert server.service._worker.batches == before + 1
+            assert server._worker.batches == before + 1
 
     asyncio.run(run())
 
@@ -184,7 +184,7 @@ def test_answers_wait_for_windows(numba: Backend) -> None:
             body = cross_entropy(2).SerializeToString()
             await client.send(b"".join(called(stream_id, "CrossEntropy", body) for stream_id in (1, 3, 5)))
             await client.turn()
-            held = len(server.service._calls)
+            held = len(server.service.evaluations._calls)
             windows = b"".join(wire.window_update(stream_id, 9999) for stream_id in (1, 3, 5))
             found = await answered(client, windows, 3)
 

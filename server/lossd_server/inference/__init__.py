@@ -1,0 +1,1 @@
+"""Open Inference Protocol: the losses as models, on the same port and by the same path."""

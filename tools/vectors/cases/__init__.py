@@ -1,0 +1,1 @@
+"""The cases themselves: right ones by loss, and refusals."""
