@@ -32,8 +32,9 @@ help:
 demo: .venv/demo
 	@$(BIN)/python examples/demo.py
 
-# In two processes: half of a test's time is waiting for processes that it starts. PYTEST="-n 0" for one.
-IN_PARALLEL := -n 2 --dist loadfile
+# In two processes: half of a test's time is waiting for processes that it starts. PYTEST="-n 0" for one. Files in their
+# order, since those with few tests, which are last otherwise, have the slowest.
+IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/dev
 	@$(BIN)/python -m pytest $(IN_PARALLEL) --ignore tests/inference $(PYTEST)
