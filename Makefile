@@ -17,7 +17,7 @@ help:
 	@echo "make test-fronts   the tests of the wire on the front of gRPC's library"
 	@echo "make test-interop  clients of other languages, and HTTP/2 tools, on both fronts; installs Debian's packages"
 	@echo "make test-languages   the clients of languages/: each replays tests/vectors; installs Debian's packages"
-	@echo "make test-inference  a part of make test: Triton's client and the Open Inference Protocol"
+	@echo "make test-inference  Triton's client, from an environment of its own, on both fronts"
 	@echo "make check    style, types, layers, the proto, and whether generated code is fresh"
 	@echo "make fuzz     the codec against the generated classes, then HTTP/2's frames, FUZZ_SECONDS=60 long each"
 	@echo "make format   write the code as the style check wants it"
@@ -32,15 +32,16 @@ help:
 demo: .venv/demo
 	@$(BIN)/python examples/demo.py
 
-# In two processes: half of a test's time is waiting for processes that it starts. PYTEST="-n 0" for one.
-IN_PARALLEL := -n 2 --dist loadfile
+# In two processes: half of a test's time is waiting for processes that it starts. PYTEST="-n 0" for one. Files in their
+# order, since those with few tests, which are last otherwise, have the slowest.
+IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
-test: .venv/dev .venv/tritonclient/made
-	@$(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST)
+test: .venv/dev
+	@$(BIN)/python -m pytest $(IN_PARALLEL) --ignore tests/inference $(PYTEST)
 
-# A part of `make test`: Triton's client on both fronts, and the service by classes of its own.
+# `make test` has the Open Inference Protocol by classes of lossd's own.
 test-inference: .venv/dev .venv/tritonclient/made
-	@$(BIN)/python -m pytest $(IN_PARALLEL) --quiet tests/inference tests/server/inference $(PYTEST)
+	@$(BIN)/python -m pytest $(IN_PARALLEL) --quiet tests/inference $(PYTEST)
 
 # `make test` runs them on lossd's own HTTP/2.
 test-fronts: .venv/dev

@@ -17,7 +17,7 @@ from lossd_server.front.http2.headers.request_head import RequestHead
 class CallCarrier(Hashable, Protocol):
     """What a call asks of its connection."""
 
-    def want(self, stream_id: int) -> None: ...
+    def want(self, stream_id: int, whole: bool = True) -> None: ...
     def send(self, stream: CallStream, message: Message) -> None: ...
     def give_up(self, call: Http2Call) -> None: ...
 
@@ -77,6 +77,8 @@ class Http2Call:
             self._check()
             if reader.ended:
                 return None
+            # The window may end within a message's prefix, and those before it have been taken since.
+            self._carrier.want(self.stream_id, whole=False)
             await self._arrival()
         return size
 

@@ -201,14 +201,14 @@ class Http2Connection:
 
     # What whoever handles the calls asks for.
 
-    def want(self, stream_id: int) -> None:
-        """Somebody is ready to take the stream's next message, whatever its size."""
+    def want(self, stream_id: int, whole: bool = True) -> None:
+        """Somebody is ready to take the stream's next message, whatever its size; or, not whole, to hear that size."""
         stream = self.streams.get(stream_id)
         if stream is None or stream.over:
             return
         reader = stream.reader
         expected = reader.expected
-        reader.wanted = True
+        reader.wanted = reader.wanted or whole
         self._window.expect(reader.expected - expected)
         self._grant(stream_id, reader)
         self._grant_connection()

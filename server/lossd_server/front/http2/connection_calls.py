@@ -75,8 +75,8 @@ class ConnectionCalls:
 
     # For the calls.
 
-    def want(self, stream_id: int) -> None:
-        self._connection.want(stream_id)
+    def want(self, stream_id: int, whole: bool = True) -> None:
+        self._connection.want(stream_id, whole)
         if self._connection.outgoing.has_parts:
             self._flush_soon()
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lossd_server.call.contract import ServerCall
 from lossd_server.front.http2.connection import Http2Connection
 from lossd_server.front.http2.events import CallBegun, CallReset, CallSent
 from lossd_server.front.http2.frames import ErrorCode
 from lossd_server.front.http2.headers.blocks import OK_TRAILERS
 from lossd_server.front.http2.limits import Http2Limits
 from tests.server.front.http2 import wire
+from tests.server.front.http2.listening import listening
 from tests.server.front.http2.peer_model import PeerModel
+from tests.waiting import WAIT_S, until_awaited
 
 BASE = Http2Limits().connection_window_bytes
 
@@ -234,3 +242,40 @@ def test_a_window_is_wider_only_if_asked() -> None:
 
     assert driven.peer.send() == b""
     assert driven.peer.streams[1].room == 0
+
+
+# Of messages of so many bytes, with their prefixes, the first window holds a whole number, and a piece of a prefix.
+PIECES = {65535 % size: size for size in range(900, 3000) if 0 < 65535 % size < 5}
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_a_window_that_ends_within_a_prefix(piece: int, tmp_path: Path) -> None:
+    """Once the messages before it were taken, the client may send on, though nobody knows yet what comes."""
+    size, count = PIECES[piece], 300
+    begins = asyncio.Event()
+
+    async def counts(call: ServerCall) -> bytes:
+        await begins.wait()
+        taken = 0
+        while await call.next_size() is not None:
+            assert await call.read() is not None
+            taken += 1
+        return b"%d" % taken
+
+    async def body() -> None:
+        async with (
+            listening(tmp_path, {"Counts": counts}) as (front, addresses),
+            grpc.aio.insecure_channel(addresses["unix"]) as channel,
+        ):
+            sends: Any = channel.stream_unary("/test/Counts")
+            call = sends(bytes(size - 5) for _ in range(count))
+
+            def is_full() -> bool:
+                streams = [one for part in front._shared.connections for one in part._connection.streams.values()]
+                return [stream.reader.room for stream in streams] == [0]
+
+            await until_awaited(is_full, "the first window is used up")
+            begins.set()
+            assert await call == b"%d" % count
+
+    asyncio.run(asyncio.wait_for(body(), WAIT_S))
