@@ -10,11 +10,10 @@ from dataclasses import dataclass
 class Identity:
     """name: as the tokens' file or the certificate has it. Bounds of 0: none of its own, beside the server's.
 
-    max_inflight_bytes, max_inflight_requests, max_streams: of all of its calls together.
+    max_inflight_requests, max_streams: calls that have one answer, and streams, on all of its connections together.
     """
 
     name: str
-    max_inflight_bytes: int = 0
     max_inflight_requests: int = 0
     max_streams: int = 0
 

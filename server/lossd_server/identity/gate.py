@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from lossd_server.call.contract import Handler, Message, Routes, RpcMethod, ServerCall, Status, WholeCall
 from lossd_server.call.identity import CALLER
-from lossd_server.errors import Unauthenticated
+from lossd_server.errors import Overloaded, Unauthenticated
+from lossd_server.identity.caller_limits import CallerLimits
 from lossd_server.identity.callers import Callers
 from lossd_server.wire.status import status_of
 
@@ -21,10 +22,11 @@ log = logging.getLogger(__name__)
 
 def gated(routes: Routes, callers: Callers, open_services: Sequence[str] = ()) -> Routes:
     """The routes, each of which asks. open_services: whose methods answer everybody ("package.Service")."""
+    limits = CallerLimits()
     exempt = tuple(f"/{service}/" for service in open_services)
 
     def asks(method: RpcMethod) -> RpcMethod:
-        return replace(method, handler=_asking(method.handler, callers))
+        return replace(method, handler=_asking(method, callers, limits))
 
     def answer_at_once(calls: Sequence[WholeCall]) -> Sequence[bytes | None]:
         known = [_is_known(callers, call) for call in calls]
@@ -49,15 +51,16 @@ def gated(routes: Routes, callers: Callers, open_services: Sequence[str] = ()) -
     )
 
 
-def _asking(handler: Handler, callers: Callers) -> Handler:
+def _asking(method: RpcMethod, callers: Callers, limits: CallerLimits) -> Handler:
     async def handle(call: ServerCall) -> Message | Status:
         try:
             identity = callers.identify(call.metadata, call.subject)
-        except Unauthenticated as error:
+            CALLER.set(identity)
+            with limits.held(identity, method.streams):
+                return await method.handler(call)  # which raises nothing of these
+        except (Unauthenticated, Overloaded) as error:
             log.debug("refused", extra={"rpc": call.method, "peer": call.peer, "reason": error.reason})
             return status_of(error)
-        CALLER.set(identity)
-        return await handler(call)
 
     return handle
 

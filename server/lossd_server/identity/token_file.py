@@ -3,7 +3,7 @@
 A line for each name, `#` before a comment:
 
     trainer: sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
-    evaluator: sha256:… max_inflight_bytes=64MiB max_inflight_requests=100
+    evaluator: sha256:… max_inflight_requests=100 max_streams=4
     host-7.example: certificate
 
 A name may have several lines, so that a token can be replaced without a gap; its limits are those of its first.
@@ -19,7 +19,6 @@ from pathlib import Path
 from lossd.command_line.token_line import checked_name, token_hash
 from lossd_server.call.identity import Identity
 from lossd_server.config.settings import SettingsError
-from lossd_server.config.sizes import number_of_bytes
 
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 CERTIFICATE = "certificate"
@@ -87,8 +86,7 @@ def _read_line(words: list[str]) -> tuple[Identity, bytes | None]:
         key, _, value = limit.partition("=")
         if key not in LIMITS:
             raise ValueError(f"{key!r} is no limit: there are {', '.join(LIMITS)}")
-        number = number_of_bytes(value) if key.endswith("_bytes") else int(value) if value.isdecimal() else None
-        if not number:
+        if not value.isascii() or not value.isdecimal() or not 0 < int(value) < 1 << 31:
             raise ValueError(f"{key} = {value!r} must be a number above 0")
-        bounds[key] = number
+        bounds[key] = int(value)
     return Identity(checked_name(name[:-1]), **bounds), bytes.fromhex(match[1]) if match else None

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import lossd
+from lossd.rpc.credentials import Credentials
 from tests.client.programs import run
 from tests.client.stand_in import StandIn
 
@@ -157,7 +158,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("kind", [lossd.Client, lossd.aio.Client, Named])
 def test_a_copy_has_the_address_and_the_options(server: StandIn, way: str, kind: Any) -> None:
     """Before the first call and after it; its connections are its own."""
-    client = kind(server.address, timeout=7, connect_timeout=3, max_response_bytes=1 << 20)
+    client = kind(server.address, timeout=7, connect_timeout=3, max_response_bytes=1 << 20, token="t")
     fresh = COPIES[way](client)
 
     async def use() -> None:
@@ -187,7 +188,7 @@ def test_a_copy_has_the_address_and_the_options(server: StandIn, way: str, kind:
     else:
         use_blocking()
     assert type(fresh) is kind
-    assert fresh.__getstate__() == (server.address, 7.0, 3.0, 1 << 20, False)
+    assert fresh.__getstate__() == (server.address, 7.0, 3.0, 1 << 20, Credentials(token="t"), False)
 
 
 @pytest.mark.parametrize("way", COPIES)

@@ -27,12 +27,12 @@ def test_lines(tmp_path: Path) -> None:
     """Names, limits with units, comments, certificates; a second token of a name has its first line's limits."""
     path = tmp_path / "tokens"
     path.write_text(
-        f"# who may call\n\n{token_line('a', 'one')} max_inflight_bytes=64MiB max_streams=2  # of team A\n"
+        f"# who may call\n\n{token_line('a', 'one')} max_inflight_requests=64 max_streams=2  # of team A\n"
         f"{token_line('a', 'two')}\nhost-7.example: certificate max_inflight_requests=3\n"
     )
     tokens = read_tokens(str(path))
 
-    a = Identity("a", max_inflight_bytes=64 << 20, max_streams=2)
+    a = Identity("a", max_inflight_requests=64, max_streams=2)
     assert tokens.of_token("one") == tokens.of_token("two") == a
     assert tokens.of_token("three") is None
     assert tokens.by_subject == {"host-7.example": Identity("host-7.example", max_inflight_requests=3)}
@@ -47,10 +47,11 @@ FAULTS = {
     f"a: {HASH[:-1]}\n": "neither sha256:",
     f"a b: {HASH}\n": "expected",
     f"-a: {HASH}\n": "is no name",
-    f"a: {HASH} max_bytes=1\n": "'max_bytes' is no limit: there are max_inflight_bytes",
+    f"a: {HASH} max_bytes=1\n": "'max_bytes' is no limit: there are max_inflight_requests",
     f"a: {HASH} max_streams=0\n": "must be a number above 0",
     f"a: {HASH} max_streams=1.5\n": "must be a number above 0",
-    f"a: {HASH} max_inflight_bytes=lots\n": "is not a size",
+    f"a: {HASH} max_inflight_requests=lots\n": "must be a number above 0",
+    f"a: {HASH} max_streams={2**31}\n": "must be a number above 0",
     "a: \xff\n": "is not UTF-8",
 }
 
