@@ -244,8 +244,8 @@ def test_a_port_of_another_program_is_said(speaker: str) -> None:
         error = failure(address, connect_timeout=1.5)
 
     assert str(error) == (
-        f"{address} can be connected to, but it does not answer as a gRPC server: is it lossd's port, and does it want TLS"
-        " (tls=True, or ca=FILE) or a client's certificate (cert=FILE, key=FILE)?"
+        f"{address} can be connected to, but it does not answer as a gRPC server: is it lossd's port, and does it want"
+        " TLS (tls=True, or ca=FILE) or a client's certificate (cert=FILE, key=FILE)?"
     )
     assert error.reason == "NOT_A_SERVER"
 

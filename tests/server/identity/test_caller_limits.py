@@ -77,9 +77,14 @@ def test_nothing_is_left_of_a_caller_that_is_gone() -> None:
     for _ in range(5):
         with pytest.raises(ValueError, match="x"), limits.held(caller, streams=False):
             raise ValueError("x")
-    with limits.held(caller, streams=False), limits.held(caller, streams=False), limits.held(caller, streams=True):
-        with pytest.raises(Overloaded), limits.held(caller, streams=False):
-            pytest.fail("a third")
+    with (
+        limits.held(caller, streams=False),
+        limits.held(caller, streams=False),
+        limits.held(caller, streams=True),
+        pytest.raises(Overloaded),
+        limits.held(caller, streams=False),
+    ):
+        pytest.fail("a third call")
 
     assert not limits._requests
     assert not limits._streams
