@@ -20,6 +20,7 @@ MIRROR: dict[type[server.ServerError], type[lossd.Error]] = {
     server.TooLarge: lossd.TooLarge,
     server.GoingAway: lossd.Unavailable,
     server.DeadlineOver: lossd.DeadlineExceeded,
+    server.Unauthenticated: lossd.Unauthenticated,
     server.NotServed: lossd.NotServed,
     server.ServerError: lossd.InternalError,
 }

@@ -112,12 +112,12 @@ def _read(name: str, path: str) -> bytes | None:
         content = Path(path).read_bytes()
     except OSError as error:
         said = error.strerror or type(error).__name__
-        raise _refused(name, f"{name} = {shown_value(path)} cannot be read: {said}", "UNREADABLE_FILE") from None
+        raise _refused(name, f"{name} = {path!r} cannot be read: {said}", "UNREADABLE_FILE") from None
     # Core would say so on stderr, and that nothing listens.
     kind = b"PRIVATE KEY" if name == "key" else b"CERTIFICATE"
     if not re.search(rb"-----BEGIN (?!ENCRYPTED)[A-Z ]*" + kind + rb"-----", content):
         what = "key without a password" if name == "key" else "certificate"
-        raise _refused(name, f"{name} = {shown_value(path)} has no {what} in PEM", "UNREADABLE_FILE")
+        raise _refused(name, f"{name} = {path!r} has no {what} in PEM", "UNREADABLE_FILE")
     return content
 
 
