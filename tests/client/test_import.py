@@ -25,7 +25,7 @@ def test_nothing_heavy_is_imported(use: str) -> None:
 
 
 def test_the_client_is_imported_in_half_a_second() -> None:
-    """The best of three fresh interpreters, numpy, grpc and protobuf included: the issue's figure."""
+    """The best of three fresh interpreters, numpy, grpc and protobuf included."""
     timed = "import time; t = time.perf_counter(); import lossd; lossd.Client; print(time.perf_counter() - t)"
 
     assert min(float(run(timed).stdout) for _ in range(3)) < 0.5
