@@ -102,7 +102,7 @@ def _several(settings: Settings) -> int:
     try:
         check_before(settings)
         parent = Supervisor(settings, worker)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return _fail(settings, f"{error}")
     try:
         device, backend = parent.start()

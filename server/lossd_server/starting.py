@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from lossd_server.config.address import check_free, check_socket_path, group_of
 from lossd_server.config.settings import Settings
+from lossd_server.identity.callers import Callers
+from lossd_server.identity.certificates import CertificateFiles
 
 T = TypeVar("T")
 
@@ -19,9 +21,13 @@ _STATUS = {signal.SIGTERM: 0, signal.SIGHUP: 0, signal.SIGINT: 130}
 
 
 def check_before(settings: Settings) -> None:
-    """What needs no kernel is found before half a minute of compiling. Raises OSError with a sentence."""
+    """What needs no kernel is found before half a minute of compiling. Raises OSError and SettingsError."""
     for address in settings.listen if settings.workers == 1 else ():  # several workers' ports are reserved already
         check_free(address)
+    files = CertificateFiles.of(settings)
+    if files is not None:
+        files.context()
+    Callers.of(settings)
     path = settings.shared_memory_socket
     if path not in ("auto", "off"):
         check_socket_path(path.replace("{worker}", "0"))

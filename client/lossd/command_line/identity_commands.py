@@ -25,8 +25,8 @@ examples:
 """
 _TOKEN = """\
 Makes a token for whoever is to call by that name, prints it, and adds its hash
-to the file that a server is given as --tokens. A running server takes it at
-once. The token itself is written nowhere. A line that is deleted ends it.
+to the file that a server is given as --tokens. A running server takes it
+within a second. The token itself is written nowhere. A line that is deleted ends it.
 """
 _TOKEN_EPILOG = """\
 examples:

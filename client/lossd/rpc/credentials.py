@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 
 from lossd.errors import InvalidArgument, shown_value
+from lossd.rpc.address import EMBEDDED
 
 StrPath = str | os.PathLike[str]
 
@@ -66,7 +67,7 @@ def credentials(
     given = {"ca": ca, "cert": cert, "key": key, "token": token}
     if tls is not None and not isinstance(tls, bool):
         raise _refused("tls", f"tls must be True or False, not {shown_value(tls)}")
-    private = address.startswith("unix:")
+    private = address == EMBEDDED or address.startswith("unix:")
     for name, value in given.items():
         if name != "token" and value is not None and (tls is False or private):
             raise _refused(name, f"{name} is of TLS, which {'tls=False turns off' if tls is False else _PRIVATE}")
@@ -93,7 +94,7 @@ def credentials(
     return found
 
 
-_PRIVATE = "a Unix socket does not have: nobody else can read what goes through it"
+_PRIVATE = "a Unix socket, or an embedded server, does not have: nobody else can read what goes through it"
 
 
 def _text(name: str, value: object) -> str:

@@ -45,11 +45,12 @@ def test_what_is_not_given_is_asked_of_the_environment(monkeypatch: pytest.Monke
 
 
 def test_files_of_the_environment_are_not_for_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Unix socket, and tls=False, have no use for them; the token goes along."""
+    """A Unix socket, an embedded server and tls=False have no use for them; the token goes along."""
     monkeypatch.setenv("LOSSD_CA", "ca")
     monkeypatch.setenv("LOSSD_TOKEN", TOKEN)
 
     assert credentials(*SOCKET) == credentials(*HERE, tls=False) == Credentials(token=TOKEN)
+    assert credentials("embedded", True) == Credentials(token=TOKEN)
 
 
 REFUSED: dict[str, tuple[tuple[str, bool], dict[str, Any]]] = {
@@ -62,6 +63,7 @@ REFUSED: dict[str, tuple[tuple[str, bool], dict[str, Any]]] = {
     "an authority without TLS": (HERE, {"ca": "a", "tls": False}),
     "an authority for a socket": (SOCKET, {"ca": "a"}),
     "TLS on a socket": (SOCKET, {"tls": True}),
+    "an authority for an embedded server": (("embedded", True), {"ca": "a"}),
     "a path that is none": (HERE, {"ca": 7}),
     "a word for tls": (HERE, {"tls": "yes"}),
 }
