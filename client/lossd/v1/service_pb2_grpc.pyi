@@ -9,6 +9,7 @@ each variable of the message in its metadata), a BadRequest that names the field
   RESOURCE_EXHAUSTED  the server is full: retry after RetryInfo; or a message exceeds a limit (no RetryInfo)
   UNAVAILABLE         the server is stopping; retrying is safe, since an evaluation changes nothing
   DEADLINE_EXCEEDED   the call took too long
+  UNAUTHENTICATED     the server asks who calls, and does not know the caller
   UNIMPLEMENTED       this server does not have that RPC or option
   INTERNAL            an error in the server; the message has a request id, which its log has too
 UNAVAILABLE, and RESOURCE_EXHAUSTED with the reason OVERLOADED or OUT_OF_MEMORY, always have a RetryInfo: they pass.
@@ -21,8 +22,8 @@ google.rpc beside this one.
 
 Metadata that a client may send: `lossd-request-bytes`, the size of the message in decimal, so that the server can
 accept or refuse it before it reads the body; `lossd-max-response-bytes`, the largest answer that the client can
-receive, so that a larger one is refused before it is computed (RESPONSE_TOO_LARGE); `authorization` and `traceparent`,
-which this version ignores.
+receive, so that a larger one is refused before it is computed (RESPONSE_TOO_LARGE); `authorization`, "Bearer TOKEN",
+where the server asks who calls; `traceparent`, which this version ignores.
 
 What gRPC's own defaults do to a client:
 - Every gRPC library receives messages of up to 4 MiB by default, and fails by itself on a larger answer, after it
