@@ -19,6 +19,7 @@ from lossd_server.identity.certificates import CertificateFiles, Certificates
 from lossd_server.server import Server
 from tests.server.edge import EdgeBackend
 from tests.server.identity.conftest import Pki
+from tests.server.server_process import run
 from tests.waiting import until_awaited
 
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -130,6 +131,16 @@ def test_settings_that_do_not_fit_together(given: dict[str, Any], sentence: str)
     """Said with what to do."""
     with pytest.raises(SettingsError, match=sentence):
         Settings(**given)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("given", [("--tokens", "/nowhere"), ("--tls-cert", "/nowhere", "--tls-key", "/nowhere")])
+def test_a_start_with_files_that_are_not_there(given: tuple[str, ...], workers: str) -> None:
+    """Exit status 1 and one sentence, before anything is compiled."""
+    ended = run("--listen", "127.0.0.1:0", "--workers", workers, *given)
+
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
+    assert "No such file" in ended.stderr
 
 
 def test_the_command_makes_what_the_server_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
