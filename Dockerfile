@@ -73,6 +73,13 @@ COPY --from=cpu-build /opt/lossd /opt/lossd
 
 FROM server AS demo
 HEALTHCHECK NONE
+# For `lossd certificates`.
+USER 0:0
+RUN --mount=type=bind,source=constraints.txt,target=/constraints.txt \
+    PIP_CONSTRAINT=/constraints.txt pip --python /opt/lossd/bin/python install \
+        --no-cache-dir --disable-pip-version-check --root-user-action=ignore cryptography
+USER 10001:10001
+COPY deploy/credentials /usr/local/bin/
 COPY examples /opt/lossd/examples
 CMD ["python", "/opt/lossd/examples/demo.py"]
 

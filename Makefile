@@ -8,25 +8,39 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: help demo test test-fronts test-interop test-languages test-inference check check-style check-types check-layers check-proto check-unasync check-signatures check-vectors check-layout check-docs fuzz format unasync proto proto-baseline signatures vectors exactness curves performance clean
+.PHONY: help demo test test-fronts test-pages test-interop test-languages test-inference test-triton test-containers test-scale test-ray test-packages packages check check-style check-types check-layers check-proto check-unasync check-signatures check-completion check-vectors check-layout check-docs fuzz format unasync completion proto proto-baseline signatures vectors dashboard exactness curves performance clean check-pages check-manual diagrams manual notebooks pages chaos soak
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo     start a server, evaluate real data, compare with reference values"
-	@echo "make test     every test (installs PyTorch)"
+	@echo "make test     the tests, but for the longer suites below (installs PyTorch)"
 	@echo "make test-fronts   the tests of the wire on the front of gRPC's library"
 	@echo "make test-interop  clients of other languages, and HTTP/2 tools, on both fronts; installs Debian's packages"
 	@echo "make test-languages   the clients of languages/: each replays tests/vectors; installs Debian's packages"
 	@echo "make test-inference  Triton's client, from an environment of its own, on both fronts"
+	@echo "make test-pages   the pages of the HTTP port, and the manual, in a headless Chromium; installs Debian's packages"
+	@echo "make test-triton     the GPU's kernels, by Triton's interpreter on this CPU"
+	@echo "make test-containers   builds the images and starts them as docker-compose.yml says; needs a container engine"
+	@echo "make test-scale   three servers behind one list, under load: slowed, killed, restarted; prints what it saw"
+	@echo "make test-ray     two replicas of Ray Serve, in an environment of its own, killed and replaced under load"
+	@echo "make test-packages   wheel, sdist and the kernels' wheel, installed as users do, on each Python that is here"
+	@echo "make packages    dist/: the wheel and the sdist"
 	@echo "make check    style, types, layers, the proto, and whether generated code is fresh"
 	@echo "make fuzz     the codec against the generated classes, then HTTP/2's frames, FUZZ_SECONDS=60 long each"
+	@echo "make chaos    every way to call a server while everything fails, CHAOS_SECONDS=60 from CHAOS_SEED=1"
+	@echo "make soak     load and refusals on one server, SOAK_SECONDS=1800: what it holds must not grow"
 	@echo "make format   write the code as the style check wants it"
 	@echo "make unasync  generate the blocking client from the asynchronous one"
 	@echo "make proto    generate client/lossd/v1 from proto/"
+	@echo "make completion  generate the shells' completion from the parsers of all commands"
 	@echo "make signatures    generate the clients' methods from tools/signatures"
+	@echo "make pages    generate docs/errors.md from the table of reasons"
 	@echo "make vectors  generate tests/vectors, which clients of every language replay"
+	@echo "make dashboard     generate Grafana's dashboard from tools/dashboard.py"
 	@echo "make exactness, make curves    make the tables and pictures of docs/ anew"
 	@echo "make performance               measure lossd beside its peers, write docs/performance.md"
+	@echo "make manual   the pages of docs/ as a site, in build/manual"
+	@echo "make diagrams, make notebooks  make the manual's pictures of diagrams, and what notebooks print, anew"
 	@echo "make clean    remove .venv and everything made"
 
 demo: .venv/demo
@@ -37,11 +51,19 @@ demo: .venv/demo
 IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/dev
-	@$(BIN)/python -m pytest $(IN_PARALLEL) --ignore tests/inference $(PYTEST)
+	@$(BIN)/python -m pytest $(IN_PARALLEL) --ignore tests/inference --ignore tests/pages --ignore-glob '*/test_triton_*' $(PYTEST)
+
+# An interpreter takes its time: minutes. `make test` has a few cases of each kernel beside those of the CPU.
+test-triton: .venv/dev
+	@$(BIN)/python -m pytest $(IN_PARALLEL) --quiet tests/backends/test_triton_*.py $(PYTEST)
 
 # `make test` has the Open Inference Protocol by classes of lossd's own.
 test-inference: .venv/dev .venv/tritonclient/made
 	@$(BIN)/python -m pytest $(IN_PARALLEL) --quiet tests/inference $(PYTEST)
+
+# One after the other: a browser and a server take both cores.
+test-pages: .venv/dev .venv/pages manual
+	@$(BIN)/python -m pytest --quiet tests/pages $(PYTEST)
 
 # `make test` runs them on lossd's own HTTP/2.
 test-fronts: .venv/dev
@@ -58,7 +80,27 @@ test-interop: .venv/dev .venv/interop
 test-languages: .venv/dev .venv/interop
 	@$(BIN)/python -m pytest --quiet tests/languages $$(cat .venv/interop) $(PYTEST)
 
-check: check-style check-types check-layers check-proto check-unasync check-signatures check-vectors check-layout check-docs
+# Skipped, with the reason, where no engine answers or no base image can be had.
+test-containers: .venv/dev
+	@$(BIN)/python -m pytest --quiet tests/containers $(PYTEST)
+
+# Minutes, on a machine that does nothing else: shares are of measured times. It takes grpc-js from `make test-interop`.
+test-scale: .venv/dev
+	@$(BIN)/python -m pytest --quiet --capture no tests/scale $(PYTEST)
+
+# Minutes: Ray starts, finds out that a replica is gone, and starts another, at its own pace.
+test-ray: .venv/dev .venv/ray/made
+	@$(BIN)/python -m pytest --quiet --capture no tests/ray $(PYTEST)
+
+# What is published, built and installed as users install it: wheel, sdist and the kernels' wheel, on each Python that is here.
+test-packages: .venv/dev .venv/packages/made
+	@$(BIN)/python -m pytest --quiet --capture no tests/packages $(PYTEST)
+
+# dist/: what is published.
+packages: .venv/packages/made
+	@.venv/packages/bin/python -m hatchling build --directory dist
+
+check: check-style check-types check-layers check-proto check-unasync check-signatures check-completion check-vectors check-layout check-pages check-docs check-manual
 
 check-style: .venv/dev
 	$(BIN)/ruff check
@@ -77,6 +119,9 @@ check-proto: .venv/dev .venv/protoc/made
 
 check-unasync: .venv/dev
 	$(BIN)/python tools/unasync.py --check
+check-completion: .venv/dev
+	$(BIN)/python tools/completion.py --check
+
 check-signatures: .venv/made
 	PYTHONPATH=tools $(BIN)/python -m signatures --check
 
@@ -87,8 +132,26 @@ check-layout: .venv/made
 	$(BIN)/python tools/lengths.py
 	$(BIN)/python tools/layout.py
 
+check-pages: .venv/made
+	$(BIN)/python tools/errors_page.py --check
+
 check-docs: .venv/dev
 	$(BIN)/python -m pytest --quiet tests/docs
+
+# A link or an anchor that leads nowhere, and a page that no one finds, fail it.
+check-manual: manual
+
+# Not --quiet, with which mkdocs counts no warnings. The variable silences an advertisement.
+manual: .venv/manual/made
+	NO_MKDOCS_2_WARNING=1 .venv/manual/bin/mkdocs build --strict
+
+# The manual shows a diagram as a picture: drawn anew after a change, by npm's mermaid in a Chromium.
+diagrams: .venv/made
+	@$(BIN)/python tools/manual/diagrams.py
+
+# Runs docs/*.ipynb and writes what they print and draw.
+notebooks: .venv/dev
+	@PYTHONPATH=client:server:tools $(BIN)/python -m manual.run_notebook docs/*.ipynb
 
 # Not part of `make test`, which replays what was found (tests/fuzz).
 FUZZ_SECONDS ?= 60
@@ -96,12 +159,26 @@ fuzz: .venv/fuzz
 	@PYTHONPATH=. $(BIN)/python tools/fuzz.py codec -max_total_time=$(FUZZ_SECONDS)
 	@PYTHONPATH=. $(BIN)/python tools/fuzz.py frames -max_total_time=$(FUZZ_SECONDS)
 
+# Every way to call a server while everything fails: docs/faults.md. A short run is part of `make test`.
+CHAOS_SECONDS ?= 60
+CHAOS_SEED ?= 1
+chaos: .venv/dev
+	@PYTHONPATH=client:server:tools $(BIN)/python -m chaos --seconds $(CHAOS_SECONDS) --seed $(CHAOS_SEED) $(CHAOS)
+
+# Load, and every way to be refused, on one server; what it holds must not grow.
+SOAK_SECONDS ?= 1800
+soak: .venv/dev
+	@PYTHONPATH=client:server:. $(BIN)/python benchmarks/soak.py --seconds $(SOAK_SECONDS) $(SOAK)
+
 format: .venv/dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 unasync: .venv/dev
 	$(BIN)/python tools/unasync.py
+
+completion: .venv/dev
+	$(BIN)/python tools/completion.py
 
 proto: .venv/dev .venv/protoc/made
 	$(BIN)/python tools/generate.py
@@ -113,8 +190,14 @@ proto-baseline: .venv/dev
 signatures: .venv/made
 	PYTHONPATH=tools $(BIN)/python -m signatures
 
+pages: .venv/made
+	$(BIN)/python tools/errors_page.py
+
 vectors: .venv/dev
 	@PYTHONPATH=.:tools $(BIN)/python -m vectors
+
+dashboard: .venv/made
+	@$(BIN)/python tools/dashboard.py
 
 exactness: .venv/dev
 	@PYTHONPATH=.:tools $(BIN)/python -m exactness
@@ -131,63 +214,4 @@ clean:
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The environment. A file stands for each thing that it holds, so that a second call costs nothing.
-
-.venv/made:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "lossd needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' \
-		|| { echo "Python's venv module is not complete; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@$(PYTHON) -m venv .venv
-	@touch $@
-
-.venv/demo: .venv/made pyproject.toml constraints.txt
-	@echo "installing lossd and its server into .venv"
-	@$(PIP) install --editable '.[server]'
-	@touch $@
-
-.venv/dev: .venv/made pyproject.toml constraints.txt
-	@echo "installing lossd, PyTorch and the tools of test and check into .venv (some minutes the first time)"
-	@$(PIP) install --editable '.[dev]'
-	@touch .venv/demo $@
-
-# Other languages: Debian's, where we may install them. What is there already is used otherwise.
-.venv/interop: tests/interop/packages.txt languages/packages.txt .venv/made
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "installing other languages' gRPC with apt"; \
-		apt-get update -qq && (cat $(filter %.txt,$^); command -v npm >/dev/null || echo npm) \
-			| DEBIAN_FRONTEND=noninteractive xargs apt-get install -y -qq --no-install-recommends >/dev/null \
-			&& echo --every-client >$@; \
-	else \
-		echo "languages that are not installed are left out: tests/interop/packages.txt has Debian's names"; : >$@; \
-	fi
-
-.venv/fuzz: .venv/dev
-	@echo "installing the fuzzer into .venv"
-	@$(PIP) install --editable '.[dev,fuzz]'
-	@touch $@
-
-# The code is generated by the oldest grpcio-tools supported. It wants an older protobuf than the tools beside it, so it
-# has an environment of its own.
-.venv/protoc/made: .venv/made tools/protoc.txt
-	@echo "installing the protocol compiler into .venv/protoc"
-	@$(PYTHON) -m venv .venv/protoc
-	@PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .venv/protoc/bin/python -m pip --disable-pip-version-check --quiet \
-		install --requirement tools/protoc.txt
-	@touch $@
-
-# Triton's client wants an older protobuf, PyTriton an older numpy: the peers have an environment of their own too.
-.venv/peers/made: .venv/made benchmarks/peers/requirements.txt
-	@echo "installing the benchmark's peers into .venv/peers"
-	@$(PYTHON) -m venv .venv/peers
-	@PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .venv/peers/bin/python -m pip --disable-pip-version-check --quiet \
-		install --requirement benchmarks/peers/requirements.txt
-	@touch $@
-
-# What tests/inference runs: it wants an older protobuf than the tools beside it.
-.venv/tritonclient/made: .venv/made tests/inference/requirements.txt
-	@echo "installing Triton's client into .venv/tritonclient"
-	@$(PYTHON) -m venv .venv/tritonclient
-	@PIP_CONSTRAINT= PIP_BUILD_CONSTRAINT= .venv/tritonclient/bin/python -m pip --disable-pip-version-check --quiet \
-		install --requirement tests/inference/requirements.txt
-	@touch $@
+include tools/environments.mk

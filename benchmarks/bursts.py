@@ -33,7 +33,7 @@ from lossd_server.fast_path.burst import Burst, address_of_bytes
 from lossd_server.fast_path.plan import plan_of
 from lossd_server.fast_path.recall import Recall
 from lossd_server.intake.intake import Intake
-from lossd_server.metrics import EvaluationCounts
+from lossd_server.metrics.worker_metrics import WorkerMetrics
 from lossd_server.shared_memory.registry import RegionRegistry
 from lossd_server.streaming.planned_opens import PlannedOpens
 from lossd_server.warmup import warm_up
@@ -91,9 +91,10 @@ def burst(backend: Backend, shapes: list[tuple[int, int]], grad: bool) -> float:
 async def opens(backend: Backend, shapes: list[tuple[int, int]]) -> float:
     """Microseconds an Open, from the message's bytes to the results'."""
     settings = Settings()
-    worker = Worker(backend, settings.max_batch_bytes, settings.max_batch_rows)
+    metrics = WorkerMetrics()
+    worker = Worker(backend, settings.max_batch_bytes, settings.max_batch_rows, metrics)
     regions = RegionRegistry(1 << 20, settings.max_message_bytes, lambda size: None)
-    intake = Intake(settings, backend, worker, regions, EvaluationCounts())
+    intake = Intake(settings, backend, worker, regions, metrics)
     message = pb.StreamRequest()
     for number, request in enumerate(requests(shapes, grad=False)):
         intake.check_message("CrossEntropy", request)

@@ -3,14 +3,15 @@
     PYTHONPATH=client:server python benchmarks/gpu.py --part kernels --out docs/performance/gpu.json
 
 Parts: correctness, kernels, peers, ragged, elementwise, requests. Each is under ten minutes; results of several runs
-go into one file. Needs torch, Triton, numpy and protobuf; `requests` needs the server's packages too (numba). With
---dry-run and TRITON_INTERPRET=1 every part runs on a CPU at tiny sizes: it proves the program, and measures nothing.
+go into one file. Needs torch, Triton, numpy and protobuf. With --dry-run and TRITON_INTERPRET=1 every part runs on a
+CPU at tiny sizes: it proves the program, and measures nothing. After SIGTERM what was measured is kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -237,6 +238,14 @@ def requests(run: Run, count: int, size: int) -> None:
         run.note("requests", name, moved, ms, spread, requests=count)
 
 
+class OutOfTime(BaseException):
+    """SIGTERM: what was measured so far is kept."""
+
+
+def out_of_time(*_: object) -> None:
+    raise OutOfTime
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = ("correctness", "kernels", "peers", "ragged", "elementwise", "requests")
@@ -271,10 +280,17 @@ def main() -> None:
         "elementwise": lambda: elementwise(run, 10_000 if small else 1 << 28),
         "requests": lambda: requests(run, 6 if small else 512, 1 << 14 if small else 1 << 20),
     }
+    signal.signal(signal.SIGTERM, out_of_time)
     for name in options.part or names:
-        parts[name]()
+        cut = False
+        try:
+            parts[name]()
+        except OutOfTime:
+            cut = True
         if options.out and not options.dry_run:
             gpu_record.save(options.out, run.device, run.found, name)
+        if cut:
+            sys.exit(f"{name}: out of time; kept is what was measured so far")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import tables
 UNMEASURED = """\
 ## GPU
 
-Not measured: no GPU was at hand. [`benchmarks/gpu.py`](../benchmarks/README.md) is ready to run, and \
+Not measured: no GPU was at hand. [`benchmarks/gpu_all.sh`](gpu.md#measuring-one) is ready to run, and \
 [what the compiler makes of the kernels](gpu.md) is known.
 """
 # By part of gpu.py: what it shows.

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.jobs.job import Answer, Formula, Job, Layout
+from lossd_server.jobs.job import Answer, Formula, Job, Kind, Layout
 from lossd_server.tensors.array import Array
 
 DTYPES = {
@@ -24,7 +24,33 @@ LOSS_TOLERANCE = 1e-6
 GRADIENT_TOLERANCE = {torch.float32: 1e-6, torch.float16: 2**-10, torch.bfloat16: 2**-7}
 CHECKED_ROWS = 256
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = Callable[..., torch.Tensor]  # of input, target and reduction
+Goals = tuple[float | None, float | None]
+NONE = torch.empty(0)  # no target
+
+
+def entropy(logits: torch.Tensor, _: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+    """Of the distributions that the rows' logits stand for, as PyTorch has it."""
+    logs = F.log_softmax(logits, dim=-1)
+    rows = -(logs.exp() * logs).sum(-1)
+    return rows.mean() if reduction == "mean" else rows.sum()
+
+
+@dataclass(frozen=True)
+class Program:
+    """A loss as lossd names it, and PyTorch's function."""
+
+    rpc: str
+    torch: Loss
+    input_kind: Kind = Kind.LOGITS
+
+
+LOSSES = {
+    Formula.CROSS_ENTROPY_INDEX: Program("CrossEntropy", F.cross_entropy),
+    Formula.BCE_WITH_LOGITS: Program("BCEWithLogits", F.binary_cross_entropy_with_logits),
+    Formula.KL: Program("KL", F.kl_div, Kind.LOG_PROBABILITIES),
+    Formula.ENTROPY_LOGITS: Program("Entropy", entropy),
+}
 
 
 def array(tensor: torch.Tensor) -> Array:
@@ -38,18 +64,23 @@ def array(tensor: torch.Tensor) -> Array:
 class Case:
     """One or more evaluations of mean losses that one batch holds.
 
-    goals: how many times as fast as torch eager: loss; loss and gradient.
+    goals: how many times as fast as torch eager: loss; loss and gradient. compiled_goals: as torch.compile.
     """
 
     name: str
     formula: Formula
     tensors: Sequence[tuple[torch.Tensor, torch.Tensor]]
-    goals: tuple[float | None, float | None]
+    goals: Goals
+    compiled_goals: Goals = (None, None)
 
     @property
     def loss(self) -> Loss:
-        elementwise = self.formula is Formula.BCE_WITH_LOGITS
-        return F.binary_cross_entropy_with_logits if elementwise else F.cross_entropy
+        return LOSSES[self.formula].torch
+
+    @property
+    def items(self) -> int:
+        """What the mean is over: elements or rows."""
+        return sum(x.numel() if self.formula.elementwise else x.shape[0] for x, _ in self.tensors)
 
     @property
     def moved_bytes(self) -> tuple[int, int]:
@@ -59,15 +90,16 @@ class Case:
         return inputs + targets, 2 * inputs + targets
 
     def jobs(self, gradient: bool) -> list[Job]:
-        rpc = "BCEWithLogits" if self.formula is Formula.BCE_WITH_LOGITS else "CrossEntropy"
+        loss = LOSSES[self.formula]
         return [
             Job(
-                rpc=rpc,
+                rpc=loss.rpc,
                 formula=self.formula,
                 layout=Layout(outer=x.shape[0], classes=x.shape[1] if x.ndim > 1 else 1, inner=1),
                 compute=np.dtype(np.float32),
                 input=array(x),
-                target=array(t),
+                target=array(t) if t.numel() else None,
+                input_kind=loss.input_kind,
                 input_gradient=gradient,
             )
             for x, t in self.tensors
@@ -98,14 +130,14 @@ class Case:
             assert answer.input_gradient is not None
             gradient = torch.from_numpy(answer.input_gradient)
             gradient = (gradient.view(x.dtype) if gradient.dtype == torch.uint16 else gradient).reshape(x.shape)
-            total, share = 0.0, 1 / (x.numel() if self.formula is Formula.BCE_WITH_LOGITS else x.shape[0])
+            total, share = 0.0, 1 / (x.numel() if self.formula.elementwise else x.shape[0])
             error = largest = 0.0
             rows = CHECKED_ROWS if x.ndim > 1 else x.numel()
             for start in range(0, x.shape[0], rows):
                 part = x[start : start + rows].double().requires_grad_()
                 wanted = t[start : start + rows]
                 wanted = wanted if wanted.dtype == torch.int64 else wanted.double()
-                loss = self.loss(part, wanted, reduction="sum") * share  # type: ignore[call-arg]
+                loss = self.loss(part, wanted, reduction="sum") * share
                 loss.backward()  # type: ignore[no-untyped-call]
                 assert part.grad is not None
                 total += float(loss.detach())
@@ -126,24 +158,36 @@ def rows_of(random: torch.Generator, *shape: int) -> tuple[torch.Tensor, torch.T
 def cases(scale: float = 1.0) -> list[Case]:
     """Every case; `scale` < 1 shortens the large ones, for a quick look."""
     random = torch.Generator().manual_seed(0)
-    index = Formula.CROSS_ENTROPY_INDEX
-    found = [Case("cross-entropy (8, 16)", index, [rows_of(random, 8, 16)], (None, None))]
-    for n, c in ((100_000, 10), (20_000, 100), (4096, 1000)):
-        n = max(8, int(n * scale))
-        found.append(Case(f"cross-entropy ({n}, {c})", index, [rows_of(random, n, c)], (3, 5)))
-    count = int(1e7 * scale)
+
+    def scaled(n: int) -> int:
+        return max(8, int(n * scale))
+
+    def cross_entropy(n: int, c: int, goals: Goals, compiled: Goals = (None, None)) -> Case:
+        return Case(f"cross-entropy ({n}, {c})", Formula.CROSS_ENTROPY_INDEX, [rows_of(random, n, c)], goals, compiled)
+
+    found = [
+        cross_entropy(8, 16, (None, None)),
+        cross_entropy(scaled(100_000), 10, (8, 9.8)),
+        *(cross_entropy(scaled(n), c, (2, 5), (1.5, 2.5)) for n, c in ((20_000, 100), (4096, 1000), (8192, 4096))),
+    ]
+    count = scaled(10_000_000)
     logits = torch.randn(count, generator=random) * 3
-    targets = torch.rand(count, generator=random)
-    found.append(Case(f"BCE with logits ({count:.0e})", Formula.BCE_WITH_LOGITS, [(logits, targets)], (4, 5)))
+    probabilities = torch.rand(count, generator=random)
+    found.append(Case(f"BCE with logits ({count:.0e})", Formula.BCE_WITH_LOGITS, [(logits, probabilities)], (7, 7)))
+    rows = logits[: count // 1000 * 1000].reshape(-1, 1000)
+    target = probabilities[: rows.numel()].reshape(-1, 1000)
+    target = target / target.sum(-1, keepdim=True)
+    logs = F.log_softmax(rows, dim=-1)
+    shape = f"({len(rows)}, 1000)"
+    found.append(Case(f"KL of log probabilities {shape}", Formula.KL, [(logs, target)], (7, 7)))
+    found.append(Case(f"entropy of logits {shape}", Formula.ENTROPY_LOGITS, [(rows, NONE)], (7, 7)))
     sizes: list[tuple[int, int]] = []
     for _ in range(64):
         n, c = torch.rand(2, generator=random).tolist()
         sizes.append((round(8 * 32**n), round(10 * 100**c)))  # 8 to 256 rows, 10 to 1,000 classes, log-uniform
     ragged = [rows_of(random, *size) for size in sizes]
-    found.append(Case("64 ragged, one batch", index, ragged, (None, 8)))
-    n = max(8, int(4096 * scale))
-    large = Case(f"cross-entropy ({n}, 32000)", index, [rows_of(random, n, 32000)], (3.5, 5))
-    return [*found, large]
+    found.append(Case("64 ragged, one batch", Formula.CROSS_ENTROPY_INDEX, ragged, (None, 8)))
+    return [*found, cross_entropy(scaled(4096), 32000, (3.5, 5))]
 
 
 def narrowed(case: Case, dtype: torch.dtype) -> Case:

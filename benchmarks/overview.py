@@ -8,7 +8,7 @@ from typing import Any
 import tables
 
 Figures = Mapping[str, Any]
-Row = tuple[str, str, str, str]
+Row = tuple[str, str, str, str, str]
 ALONE = "PyTorch in your own process"
 TRITON = "Triton Inference Server"
 # The part `sizes`: its name of PyTorch without a server, and of two transports.
@@ -25,11 +25,14 @@ def section(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if not rows:
         return
     yield "## When is lossd fast for me?\n"
-    yield tables.table(("what you have", "what to use", "lossd", "for comparison"), rows, "----")
-    around = next(iter(parts.values()))["around"]
-    yield f"Medians on {around['processor']}, {around['threads']} threads, which client and server share.\n"
     if "sizes" in parts:
         yield break_even(parts["sizes"]["found"])
+    yield tables.table(("what you have", "what to use", "lossd", "for comparison", "times as fast"), rows, "----:")
+    around = next(iter(parts.values()))["around"]
+    yield (
+        f"Medians on {around['processor']}, {around['threads']} threads, which client and server share. "
+        "[Transports](transports.md) says which way a call travels.\n"
+    )
 
 
 def shared(found: Figures) -> Iterator[Row]:
@@ -42,7 +45,7 @@ def shared(found: Figures) -> Iterator[Row]:
         if way in seconds and "torch eager" in seconds:
             have = f"{_large(found)}, server on the same host: {tables.what(gradient)}"
             theirs = seconds["torch eager"]
-            yield have, use, tables.duration(seconds[way]), f"{ALONE}: {tables.duration(theirs)}"
+            yield have, use, *_times(seconds[way], ALONE, theirs)
 
 
 def large(found: Figures) -> Iterator[Row]:
@@ -50,14 +53,14 @@ def large(found: Figures) -> Iterator[Row]:
     seconds = figure["seconds"]
     if "lossd" in seconds and "triton" in seconds:
         have = f"{_large(figure)}, server elsewhere: {tables.what(gradient=False)}"
-        yield have, "any array", tables.duration(seconds["lossd"]), f"{TRITON}: {tables.duration(seconds['triton'])}"
+        yield have, "any array", *_times(seconds["lossd"], TRITON, seconds["triton"])
 
 
 def many(found: Figures) -> Iterator[Row]:
     medians = [burst["median"] for burst in found["bursts"].values()]
     if found["lossd"] and medians:
-        ours = f"{found['lossd']['per_s']:,.0f} a second"
-        yield "many small evaluations, (8, 16)", "`client.map`", ours, f"{TRITON}: {max(medians):,.0f} a second"
+        have = "many small evaluations, (8, 16)"
+        yield have, "`client.map`", *_rates(found["lossd"]["per_s"], TRITON, max(medians))
 
 
 def small(found: Figures) -> Iterator[Row]:
@@ -70,7 +73,7 @@ def small(found: Figures) -> Iterator[Row]:
         triton = [figures["per_s"] for name, figures in peers.items() if name.startswith("triton")]
         if "lossd" in peers and triton:
             # Of Triton's two configurations the better one.
-            yield have, use, f"{peers['lossd']['per_s']:,.0f} a second", f"{TRITON}: {max(triton):,.0f} a second"
+            yield have, use, *_rates(peers["lossd"]["per_s"], TRITON, max(triton))
 
 
 ROWS: dict[str, Callable[[Figures], Iterator[Row]]] = {"shared": shared, "large": large, "map": many, "small": small}
@@ -96,6 +99,16 @@ def break_even(found: Figures) -> str:
 def megabytes(nbytes: float) -> str:
     """Of 10⁶ bytes: whole ones from 1 on, else two digits."""
     return f"{nbytes / 1e6:,.0f}" if nbytes >= 1e6 else f"{nbytes / 1e6:.2g}"
+
+
+def _times(ours: float, name: str, theirs: float) -> tuple[str, str, str]:
+    """Of calls, in seconds."""
+    return tables.duration(ours), f"{name}: {tables.duration(theirs)}", f"{theirs / ours:.1f}×"
+
+
+def _rates(ours: float, name: str, theirs: float) -> tuple[str, str, str]:
+    """Of evaluations a second."""
+    return f"{ours:,.0f} a second", f"{name}: {theirs:,.0f} a second", f"{ours / theirs:.1f}×"
 
 
 def _large(figure: Figures) -> str:

@@ -1,9 +1,10 @@
 """Faults and load on one server, for a while: everything at once, every answer checked, and nothing left in the end.
 
-`python benchmarks/soak.py [--seconds 60] [--workers 2] [--seed 1] [--clients 2]`. Client processes (see soak_client.py)
-ask for everything by every way; some are killed in the middle of it; with --workers so is a worker now and then. Then
-the clients end, and the server must hold nothing any more: no request, no memory, no descriptor, no thread. In the end
-it gets SIGTERM under load. The exit status is 1 where anything was wrong.
+`make soak SOAK_SECONDS=1800`, or `python benchmarks/soak.py [--seconds 60] [--workers 2] [--seed 1] [--clients 2]`.
+Client processes (see soak_client.py) ask for everything by every way, and for what is refused (soak_refusals.py); some
+are killed in the middle of it; with --workers so is a worker now and then. What the server holds is sampled all the
+time and must not grow (soak_trend.py). Then the clients end, and it must hold nothing any more: no request, no memory,
+no descriptor, no thread. In the end it gets SIGTERM under load. The exit status is 1 where anything was wrong.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ import collections
 import json
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import lossd
+from lossd.command_line.token_line import token_line
+from soak_trend import Trend
 
 HERE = Path(__file__).resolve().parent
 LISTENING = "listening on "
@@ -31,9 +36,19 @@ DRAIN_S = 30
 RSS_MIB = 400
 
 
+# Who may call, and one who may have a single call and a single stream.
+TOKEN, LIMITED = secrets.token_urlsafe(), secrets.token_urlsafe()
+LIMITS = "max_inflight_requests=1 max_streams=1"
+
+
 def environment() -> dict[str, str]:
     root = HERE.parent
-    return {**os.environ, "PYTHONPATH": ":".join(map(str, (root / "client", root / "server", root, HERE)))}
+    return {
+        **os.environ,
+        "LOSSD_TOKEN": TOKEN,
+        "SOAK_LIMITED_TOKEN": LIMITED,
+        "PYTHONPATH": ":".join(map(str, (root / "client", root / "server", root, HERE))),
+    }
 
 
 def client(address: str, seed: int, *more: str) -> subprocess.Popen[str]:
@@ -42,11 +57,12 @@ def client(address: str, seed: int, *more: str) -> subprocess.Popen[str]:
 
 
 def holdings(pid: int) -> dict[str, int]:
-    """What a process has: resident MiB, descriptors, mappings of shared memory, threads."""
+    """What a process has: resident MiB, those of its own alone, descriptors, mappings of shared memory, threads."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     maps = Path(f"/proc/{pid}/maps").read_text()
     return {
         "rss_mib": int(status["VmRSS"].split()[0]) >> 10,
+        "anon_mib": int(status["RssAnon"].split()[0]) >> 10,
         "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
         "memfds": sum("memfd:" in line for line in maps.splitlines()),
         "threads": int(status["Threads"]),
@@ -75,7 +91,7 @@ class Soak:
 
     def run(self) -> int:
         command = [sys.executable, "-m", "lossd_server", "--device", "cpu", "--listen", "127.0.0.1:0"]
-        command += ["--workers", str(self.workers), "--drain-s", str(DRAIN_S), *self.flags]
+        command += ["--workers", str(self.workers), "--drain-s", str(DRAIN_S), "--tokens", self.tokens(), *self.flags]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
         assert server.stdout is not None
         assert server.stderr is not None
@@ -85,7 +101,12 @@ class Soak:
         try:
             self.warm(address)
             before = {pid: holdings(pid) for pid in servers(server.pid, self.workers)}
+            trend = Trend(lambda: self.held(server.pid, address), self.seconds)
+            trend.begin()
             self.load(server.pid, address)
+            trend.end()
+            self.lines, growing = trend.report()
+            self.faults += growing
             self.settle(server.pid, address, before)
             self.end(server, address)
         finally:
@@ -93,6 +114,24 @@ class Soak:
             server.wait()
         self.read_log()
         return self.report()
+
+    def tokens(self) -> str:
+        self.folder = tempfile.TemporaryDirectory(prefix="soak-")
+        path = Path(self.folder.name) / "tokens"
+        path.write_text(f"{token_line('soak', TOKEN)}\n{token_line('limited', LIMITED)} {LIMITS}\n")
+        return str(path)
+
+    def held(self, pid: int, address: str) -> dict[int, dict[str, float]]:
+        """By the process: what it has, and what its requests hold, which is of all processes together."""
+        found: dict[int, dict[str, float]] = {}
+        try:
+            with lossd.Client(address, token=TOKEN) as asking:
+                inflight = asking.info().statistics.inflight_bytes / (1 << 20)
+            for one in servers(pid, self.workers):
+                found[one] = {**holdings(one), "inflight_mib": inflight}
+        except (lossd.Error, FileNotFoundError, ProcessLookupError):
+            pass  # a worker that was just killed
+        return found
 
     def warm(self, address: str) -> None:
         """A short round, for what a process has only after its first calls is no leak."""
@@ -146,7 +185,7 @@ class Soak:
         self.faults += left
 
     def left(self, pid: int, address: str, before: dict[int, dict[str, int]]) -> list[str]:
-        with lossd.Client(address) as asking:
+        with lossd.Client(address, token=TOKEN) as asking:
             statistics = asking.info().statistics
         found = []
         if statistics.inflight_bytes or statistics.inflight_requests:
@@ -208,6 +247,7 @@ class Soak:
         print(f"{'clients killed':32} {self.killed_clients:8}\n{'workers killed':32} {self.killed_workers:8}")
         for name in ("before", "now", "drained_s"):
             print(f"{name:32} {getattr(self, name, '')}")
+        print(*self.lines, sep="\n")
         for fault in self.faults[:20]:
             print(f"WRONG: {fault}")
         print("nothing was wrong" if not self.faults else f"{len(self.faults)} things were wrong")

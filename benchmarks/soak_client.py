@@ -11,6 +11,7 @@ import collections
 import contextlib
 import faulthandler
 import json
+import os
 import random
 import sys
 import threading
@@ -18,12 +19,14 @@ import time
 import traceback
 from typing import Any
 
+import grpc
 import numpy as np
 
 import lossd
 import lossd.aio
 from lossd.options import Transport
 from soak_cases import Case, large, tiny
+from soak_refusals import Caller, refused
 
 THREADS, TASKS = 3, 4
 WAYS: tuple[Transport, ...] = ("unary", "stream", "shared_memory", "auto")
@@ -190,6 +193,23 @@ def mapped(client: lossd.Client, pool: Pool, rng: random.Random, tally: Tally) -
     answers.close()  # type: ignore[attr-defined]
 
 
+def refusals(address: str, limited: str, rng: random.Random, tally: Tally) -> None:
+    """One thread: calls that are to be refused, over a channel of their own now and then."""
+    known = (("authorization", f"Bearer {os.environ['LOSSD_TOKEN']}"),)
+    few = (("authorization", f"Bearer {limited}"),)
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
+    while not tally.over.is_set():
+        with grpc.insecure_channel(address, options=options) as channel:
+            caller = Caller(channel, known, few, rng)
+            for _ in range(rng.randrange(5, 60)):
+                if tally.over.is_set():
+                    return
+                name, fault = refused(caller)
+                tally.count(f"refused: {name}")
+                tally.fault(fault)
+                time.sleep(0.005)  # beside the others, not in place of them
+
+
 async def loop(address: str, pool: Pool, rng: random.Random, tally: Tally) -> None:
     """The awaited client, whose calls are cancelled now and then."""
     async with lossd.aio.Client(address, timeout=TIMEOUT_S) as client:
@@ -230,7 +250,7 @@ def victim(address: str, rng: random.Random) -> None:
 
 
 def main() -> None:
-    address, seed = sys.argv[1], int(sys.argv[2])
+    address, seed, limited = sys.argv[1], int(sys.argv[2]), os.environ["SOAK_LIMITED_TOKEN"]
     faulthandler.register(10, all_threads=True)  # SIGUSR1: where everybody is
     if len(sys.argv) > 3:
         victim(address, random.Random(seed))
@@ -247,6 +267,14 @@ def main() -> None:
         threading.Thread(
             target=lambda: asyncio.run(loop(address, pool, random.Random(seed + 99), tally)),
             name="soak-aio",
+            daemon=True,
+        )
+    )
+    threads.append(
+        threading.Thread(
+            target=refusals,
+            args=(address, limited, random.Random(seed + 77), tally),
+            name="soak-refusals",
             daemon=True,
         )
     )

@@ -3,6 +3,7 @@
     python examples/demo.py                              # starts a server, and stops it at the end
     python examples/demo.py --server 127.0.0.1:50051     # uses one that runs
 
+A server with TLS and tokens is reached by LOSSD_CA and LOSSD_TOKEN (or LOSSD_TOKEN_FILE), as any client reaches it.
 Exit status 0 when every number is right.
 """
 

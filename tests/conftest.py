@@ -26,6 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if front:
         (Settings.__init__.__kwdefaults__ or {})["front"] = front  # of every server that names none
         os.environ["LOSSD_FRONT"] = front  # and of those that are started as processes
+    # What commands say is the same in a workflow of GitHub's, but for the tests of that.
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        os.environ.pop(name, None)
     if not config.getoption("--gpu"):
         os.environ["TRITON_INTERPRET"] = "1"
     # No example has to be over in time: on a busy machine any may take long.

@@ -24,6 +24,7 @@ MIRRORS = (
     ("client/lossd/methods.py", "client/lossd/aio_methods.py"),
     ("client/lossd/concurrency/tasks.py", "client/lossd/concurrency/threads.py"),
     ("client/lossd/connection/aio_channel.py", "client/lossd/connection/channel.py"),
+    ("client/lossd/connection/aio_library.py", "client/lossd/connection/library.py"),
     ("client/lossd/streaming/aio_pipe.py", "client/lossd/streaming/pipe.py"),
     ("client/lossd/errors.py", "server/lossd_server/errors.py"),
 )

@@ -17,6 +17,8 @@ CLIENT = "client/lossd/"
 TWINS = {
     CLIENT + "aio.py": CLIENT + "client.py",
     CLIENT + "connection/aio_connection.py": CLIENT + "connection/connection.py",
+    CLIENT + "connection/aio_dealt_channel.py": CLIENT + "connection/dealt_channel.py",
+    CLIENT + "connection/aio_following_channel.py": CLIENT + "connection/following_channel.py",
     CLIENT + "connection/aio_lifecycle.py": CLIENT + "connection/lifecycle.py",
     CLIENT + "connection/aio_pool.py": CLIENT + "connection/pool.py",
     CLIENT + "streaming/aio_reconnecting_stream.py": CLIENT + "streaming/reconnecting_stream.py",

@@ -42,15 +42,18 @@ def __dir__() -> list[str]:
 class Client(Methods, Lifecycle):
     """Computes losses on a server: `async with lossd.aio.Client("127.0.0.1:50051") as client: …`.
 
-    address: `host:port`, `host` (port 50051), `[IPv6]:port`, `dns:///name:port` (round robin), `unix:path`, or
-    "embedded": a server in this process. Without one: that of the environment's LOSSD_SERVER, else 127.0.0.1:50051.
+    address: `host:port`, `host` (port 50051), `[IPv6]:port`, several of these with commas between, `dns:///name:port`,
+    `ray://host:port` (HTTP port of Serve), `unix:path`, or "embedded": a server in this process. Calls go to several by
+    their load. Without an address: that of the environment's LOSSD_SERVER, else 127.0.0.1:50051.
     timeout: seconds for a call that names none; for one that streams, seconds without progress. connect_timeout: those
     for the first answer of all; a server that has answered before, and went away, is looked for until the timeout.
     max_response_bytes: the largest answer in one message, and what the server is told not to exceed.
+    retry: False raises Unavailable at once, for a caller who has another server to ask; Overloaded is repeated still.
     tls: True for an encrypted connection, which it is where a ca or cert is given. ca: file of the authorities that
     may have signed the server's certificate (default: the well-known ones). cert, key: files of this client's own
-    certificate. token: shown with each call; without TLS to this host only. Where they are not given, LOSSD_CA,
-    LOSSD_CERT, LOSSD_KEY and LOSSD_TOKEN are.
+    certificate. token: shown with each call; without TLS to this host only. token_file: file of the token in its
+    place, read for each call, so that it may be replaced. Where they are not given, LOSSD_CA, LOSSD_CERT, LOSSD_KEY and
+    LOSSD_TOKEN or LOSSD_TOKEN_FILE are.
     A client can be pickled and copied: the other has its address and options, and connections of its own.
     Cancelling a task that awaits a call cancels it on the server. Each event loop that uses the client has connections
     of its own. "embedded" blocks the constructor until its server is ready.
@@ -58,10 +61,14 @@ class Client(Methods, Lifecycle):
 
     async def info(self, *, timeout: float | None = None) -> ServerInfo:
         """Version, device, limits and statistics of the server."""
+        if self._names:
+            await self._look_up()
         return info.read_info(await self._connection().ask(self._retry(timeout)))
 
     async def health(self, *, timeout: float = 5.0) -> bool:
         """Whether the server says that it serves: one attempt, so Unavailable where it cannot be reached."""
+        if self._names:
+            await self._look_up()
         attempt_s = self._retry(timeout).remaining_s()
         return protocol.is_serving(
             await self._connection().attempt(protocol.HEALTH, protocol.HEALTH_REQUEST, attempt_s)
@@ -85,11 +92,15 @@ class Client(Methods, Lifecycle):
 
         An ordinary one where there is no shared memory with the server, or no room in it.
         """
+        if self._names:
+            await self._look_up()
         return await self._connection().empty(shape if isinstance(shape, tuple) else (shape,), dtype, self._retry(None))
 
     async def _evaluate(
         self, method: str, operands: tuple[Tensor, ...], options: Mapping[str, Any], timeout: float | None
     ) -> Result:
+        if self._names:
+            await self._look_up()
         start_s = time.perf_counter()
         asked, progress, options = taken(options)
         call: Call | None = None
@@ -163,6 +174,8 @@ class Client(Methods, Lifecycle):
     async def _map(
         self, window: MapWindow, items: AsyncIterator[Any], asked: Transport, idle_s: float
     ) -> AsyncIterator[Any]:
+        if self._names:
+            await self._look_up()
         connection = self._connection()
         retry = Retry(idle_s, self._lifetime, bounded=False)
         self._learn(await connection.known(retry))

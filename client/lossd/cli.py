@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lossd.command_line import standard_streams
 from lossd.command_line.credential_flags import add_credential_flags, given_credentials
+from lossd.command_line.error_text import error_text
 
 if TYPE_CHECKING:
     from lossd.info import ServerInfo
@@ -73,6 +74,14 @@ def _run(arguments: list[str]) -> int:
         from lossd.command_line import identity_commands
 
         return (identity_commands.token if arguments[0] == "token" else identity_commands.certificates)(arguments[1:])
+    if arguments[:1] == ["errors"]:
+        from lossd.command_line.reason_command import explain
+
+        return explain(arguments[1:])
+    if arguments[:1] == ["completion"]:
+        from lossd.command_line.completion_command import complete
+
+        return complete(arguments[1:])
     parser = _parser()
     parsed = parser.parse_args(arguments)
     if parsed.command is None:
@@ -97,16 +106,19 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(prog="lossd", dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="run a server (needs the extra lossd[server])")
     commands.add_parser("warmup", help="compile the server's kernels, once for this machine")
-    commands.add_parser("eval", help="compute the loss of files: .npy, .npz, .safetensors, .csv, .parquet")
+    commands.add_parser("eval", help="compute the loss of files: .npy, .npz, .safetensors, .csv, .tsv, .parquet")
     commands.add_parser("bench", help="measure a server's throughput and latency, and check every answer")
     commands.add_parser("certificates", help="make certificates to try TLS out")
     commands.add_parser("token", help="make a token for a caller, and its line in the server's file")
+    commands.add_parser("errors", help="explain the reason of an error")
+    commands.add_parser("completion", help="print a script by which bash or zsh completes lossd")
     server = CommandParser(add_help=False)
     server.add_argument(
         "--server",
         metavar="ADDRESS",
         default=os.environ.get("LOSSD_SERVER") or DEFAULT_SERVER,
-        help=f"the server's address, host:port or unix:path (default: LOSSD_SERVER if set, else {DEFAULT_SERVER})",
+        help="the server's address, host:port, several with commas between, or unix:path (default: LOSSD_SERVER if set,"
+        f" else {DEFAULT_SERVER})",
     )
     server.add_argument(
         "--timeout",
@@ -173,7 +185,7 @@ def _health(parsed: argparse.Namespace) -> int:
         with lossd.Client(parsed.server, connect_timeout=parsed.timeout, **given_credentials(parsed)) as client:
             serving = client.health(timeout=parsed.timeout)
     except lossd.Error as error:
-        print(f"not serving: {error}", file=sys.stderr)
+        print(f"not serving: {error_text(error)}", file=sys.stderr)
         return 1
     print("serving" if serving else "not serving")
     return 0 if serving else 1
@@ -189,7 +201,7 @@ def _info(parsed: argparse.Namespace) -> int:
         with lossd.Client(parsed.server, connect_timeout=parsed.timeout, **given_credentials(parsed)) as client:
             told = client.info(timeout=parsed.timeout)
     except lossd.Error as error:
-        print(f"lossd info: {error}", file=sys.stderr)
+        print(f"lossd info: {error_text(error)}", file=sys.stderr)
         return 1
     print(json.dumps(asdict(told)) if parsed.json else "\n".join(_info_lines(told)))
     return 0
@@ -211,10 +223,13 @@ def _info_lines(told: ServerInfo) -> list[str]:
     """A name and a value each, with units."""
     from dataclasses import asdict
 
+    values = asdict(told)
+    caller = {f"caller_{name}": value or "none of its own" for name, value in values["limits"].pop("caller").items()}
+    values["limits"] |= caller
     found = []
-    for name, value in asdict(told).items():
+    for name, value in values.items():
         for label, one in value.items() if isinstance(value, dict) else ((name, value),):
-            found.append(f"{label:<24} {_readable(label, one)}")
+            found.append(f"{label:<28} {_readable(label, one)}")
     return found
 
 

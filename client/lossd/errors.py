@@ -31,9 +31,9 @@ class Error(Exception):
     """Base of all that a client raises about a call. Picklable.
 
     field: the option or tensor at fault, as on the wire ("target"), or "". reason: UPPER_SNAKE, for programs.
-    metadata: every variable of the sentence. retry_after_s: what the server asked to wait, or None. request_id: of the
-    server's log, or "". on_the_way: no lossd server has said this; reason is the status's name then, and details are
-    gRPC's own words, else "".
+    metadata: every variable of the sentence. retry_after_s: what the server asked to wait, or None. request_id: finds
+    the call in the server's log, or "". on_the_way: no lossd server has said this; reason is the status's name then,
+    and details are gRPC's own words, else "".
     """
 
     def __init__(
@@ -134,13 +134,14 @@ def error_class(code: grpc.StatusCode, retry_after_s: float | None) -> type[Erro
 def from_status(code: grpc.StatusCode, message: str, details: Iterable[AnyMessage] = ()) -> Error:
     """The exception for a status and its google.rpc details."""
     # 25 ms of imports that only a failure needs.
-    from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+    from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
 
-    info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
+    info, bad, retry, request = ErrorInfo(), BadRequest(), RetryInfo(), RequestInfo()
     retry_after_s: float | None = None
     for detail in details:
         detail.Unpack(info)
         detail.Unpack(bad)
+        detail.Unpack(request)
         if detail.Unpack(retry):
             retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
     return error_class(code, retry_after_s)(
@@ -149,7 +150,7 @@ def from_status(code: grpc.StatusCode, message: str, details: Iterable[AnyMessag
         reason=info.reason,
         metadata=info.metadata,
         retry_after_s=retry_after_s,
-        request_id=info.metadata.get("request_id", ""),
+        request_id=request.request_id or info.metadata.get("request_id", ""),
     )
 
 

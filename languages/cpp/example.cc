@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "shared_memory.h"
+#include "streams.h"
 
 using namespace lossd;
 using Stub = v1::LossService::Stub;

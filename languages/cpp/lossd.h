@@ -1,17 +1,15 @@
-// lossd from C++17: tensors, errors, large tensors in blocks, many small evaluations. Copy it, or what you need of it.
+// lossd from C++17: tensors, errors, calls; streams.h has large tensors in blocks and many small evaluations. Copy them, or
+// what you need of them.
 #pragma once
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <cstring>
-#include <functional>
 #include <memory>
-#include <mutex>
 #include <numeric>
-#include <optional>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -19,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "connect.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "lossd/v1/service.grpc.pb.h"
@@ -98,11 +97,15 @@ struct Error : std::runtime_error {
   }
 };
 
-inline void require(const grpc::Status& status) {
-  if (status.ok()) return;
+inline Error failure_of(const grpc::Status& status) {
   google::rpc::Status rich;
   rich.ParseFromString(status.error_details());
-  throw Error(status.error_code(), status.error_message(), rich.details());
+  Error plain(status.error_code(), status.error_message(), rich.details());
+  return Error(plain.code, plain.what() + advice(plain.what(), plain.reason), rich.details());
+}
+
+inline void require(const grpc::Status& status) {
+  if (!status.ok()) throw failure_of(status);
 }
 
 inline void require(const v1::Failure& failure) {  // one evaluation of a stream failed, and no other
@@ -111,152 +114,52 @@ inline void require(const v1::Failure& failure) {  // one evaluation of a stream
 
 // ---- Calls
 
-// Every gRPC library refuses answers above 4 MiB unless told otherwise; gradients are as large as their tensors.
-inline std::shared_ptr<grpc::Channel> connect(const std::string& address) {
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(-1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-}
+// When a call is repeated: losses change nothing, so every one may be. UNAVAILABLE is, for `patience`, in which a server starts
+// anew; RESOURCE_EXHAUSTED where the server says after how long; until the deadline.
+class Retry {
+ public:
+  using Clock = std::chrono::system_clock;
+  const Clock::time_point end;
+  explicit Retry(std::chrono::milliseconds timeout, std::chrono::milliseconds patience = std::chrono::seconds(5))
+      : end(Clock::now() + timeout), away_(std::min(end, Clock::now() + patience)) {}
+  std::chrono::milliseconds left() const { return std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()); }
+  // Waits before the next attempt. Throws the error where there is none.
+  void wait(const Error& error) {
+    bool away = error.code == grpc::UNAVAILABLE;
+    if (!away && !(error.code == grpc::RESOURCE_EXHAUSTED && error.retry_after_s >= 0)) throw error;
+    std::uniform_real_distribution<double> jitter(0.8, 1.2);
+    double wait_s = std::max(next_s_, error.retry_after_s) * jitter(random_);
+    next_s_ = std::min(2 * next_s_, 2.0);
+    auto wait = std::chrono::microseconds(int64_t(1e6 * wait_s));
+    if (Clock::now() + wait >= (away ? away_ : end)) throw error;
+    std::this_thread::sleep_for(wait);
+  }
+
+ private:
+  const Clock::time_point away_;
+  double next_s_ = 0.05;
+  std::minstd_rand random_{std::random_device{}()};
+};
 
 inline void set_timeout(grpc::ClientContext& context, std::chrono::milliseconds timeout) {
   context.set_deadline(std::chrono::system_clock::now() + timeout);
 }
 
-// call(&v1::LossService::Stub::CrossEntropy, *stub, request): the response, or an Error.
+// call(&v1::LossService::Stub::CrossEntropy, *stub, request): the response, or an Error. It is repeated where that may help. A
+// full server refuses it by the size that it announces, before it is sent.
 template <class Request, class Response>
 Response call(grpc::Status (v1::LossService::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
               v1::LossService::Stub& stub, const Request& request,
               std::chrono::milliseconds timeout = std::chrono::seconds(60)) {
-  grpc::ClientContext context;
-  set_timeout(context, timeout);
-  Response response;
-  require((stub.*method)(&context, request, &response));
-  return response;
-}
-
-// ---- Stream: one thread writes while another reads. A client that writes everything first stops for ever once both
-// directions are full. `Write` returns when there is room on the wire, so no more than a block or two is in memory.
-
-class Stream {
- public:
-  using Read = std::function<void(const v1::StreamResponse&)>;
-
-  // read: called in another thread, for every message. It may throw: that ends the stream, and `finish` throws it.
-  Stream(v1::LossService::Stub& stub, std::chrono::milliseconds timeout, Read read) {
-    set_timeout(context_, timeout);
-    stream_ = stub.Stream(&context_);
-    reader_ = std::thread([this, read = std::move(read)] {
-      for (v1::StreamResponse message; stream_->Read(&message);) {
-        std::lock_guard lock(mutex_);
-        try {
-          if (!thrown_) read(message);
-        } catch (...) {
-          thrown_ = std::current_exception();
-          context_.TryCancel();
-        }
-        changed_.notify_one();
-      }
-      std::lock_guard lock(mutex_);
-      ended_ = true;
-      changed_.notify_one();
-    });
+  for (Retry retry(timeout);;) {
+    grpc::ClientContext context;
+    context.set_deadline(retry.end);
+    context.AddMetadata("lossd-request-bytes", std::to_string(request.ByteSizeLong()));
+    Response response;
+    grpc::Status status = (stub.*method)(&context, request, &response);
+    if (status.ok()) return response;
+    retry.wait(failure_of(status));
   }
-  ~Stream() {
-    if (!reader_.joinable()) return;
-    context_.TryCancel();
-    reader_.join();
-    stream_->Finish();
-  }
-  // False: the stream has ended, and `finish` says why.
-  bool write(const v1::StreamRequest& message) { return stream_->Write(message); }
-  // Waits until `ready`, which is asked after every message, or until the stream has ended.
-  template <class Ready> void wait(Ready ready) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return ended_ || ready(); });
-  }
-  // Waits for the answers of what was written. Throws the stream's own Error, or what `read` threw.
-  void finish() {
-    stream_->WritesDone();
-    reader_.join();
-    auto status = stream_->Finish();
-    if (thrown_) std::rethrow_exception(thrown_);
-    require(status);
-  }
-
- private:
-  grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientReaderWriter<v1::StreamRequest, v1::StreamResponse>> stream_;
-  std::thread reader_;
-  std::mutex mutex_;  // held while `read` runs
-  std::condition_variable changed_;
-  std::exception_ptr thrown_;
-  bool ended_ = false;
-};
-
-// One evaluation in blocks of `items` of dimension 0. open: its request, with `streamed` tensors. block: fills in the
-// tensors of items first … first + count − 1. answered: gets gradients and losses block by block, in the reader's thread.
-inline v1::EvaluationResult evaluate_in_blocks(
-    v1::LossService::Stub& stub, const v1::Open& open, int64_t total, int64_t items,
-    const std::function<void(v1::Block&, int64_t first, int64_t count)>& block,
-    const std::function<void(const v1::BlockResult&)>& answered,
-    std::chrono::milliseconds timeout = std::chrono::seconds(300)) {
-  std::optional<v1::EvaluationResult> result;
-  Stream stream(stub, timeout, [&](const v1::StreamResponse& message) {
-    if (message.has_block()) answered(message.block());
-    else if (message.has_result()) result = message.result();
-    else if (message.has_failure()) require(message.failure());
-  });
-  v1::StreamRequest message;
-  *message.mutable_open() = open;
-  bool more = stream.write(message);
-  for (int64_t first = 0; more && first < total; first += items) {
-    auto* one = message.mutable_block();
-    one->Clear();
-    one->set_evaluation_id(open.evaluation_id());
-    one->set_first_item(first);
-    block(*one, first, std::min(items, total - first));
-    more = stream.write(message);
-  }
-  message.mutable_end()->set_evaluation_id(open.evaluation_id());
-  if (more) stream.write(message);
-  stream.finish();
-  if (!result) throw std::runtime_error("the stream ended without a result");
-  return *result;
-}
-
-// `count` small evaluations on one stream, at most `window` of them unanswered. request: fills in the request of
-// evaluation i. The results are in the order of i, whatever order they came in; a failed one has `failure`.
-inline std::vector<v1::EvaluationResult> evaluate_many(v1::LossService::Stub& stub, size_t count,
-                                                       const std::function<void(v1::Open&, size_t i)>& request,
-                                                       size_t window = 64,
-                                                       std::chrono::milliseconds timeout = std::chrono::seconds(300)) {
-  std::vector<v1::EvaluationResult> results(count);
-  size_t answered = 0;
-  auto put = [&](v1::EvaluationResult result) {
-    results.at(result.evaluation_id()) = std::move(result);
-    answered++;
-  };
-  Stream stream(stub, timeout, [&](const v1::StreamResponse& message) {
-    for (const auto& one : message.results().results()) put(one);  // the server joins results that are ready together
-    if (message.has_result()) put(message.result());
-    if (!message.has_failure()) return;
-    v1::EvaluationResult failed;
-    failed.set_evaluation_id(message.failure().evaluation_id());
-    *failed.mutable_failure() = message.failure();
-    put(std::move(failed));
-  });
-  v1::StreamRequest message;
-  for (size_t i = 0; i < count; i++) {
-    stream.wait([&] { return i - answered < window; });
-    auto* open = message.mutable_opens();
-    open->Clear();
-    open->add_opens()->set_evaluation_id(i);
-    request(*open->mutable_opens(0), i);
-    if (!stream.write(message)) break;
-  }
-  stream.finish();
-  if (answered != count) throw std::runtime_error("the stream ended without some of the results");
-  return results;
 }
 
 }  // namespace lossd

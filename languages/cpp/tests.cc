@@ -4,6 +4,8 @@
 #include <cstdio>
 
 #include "shared_memory.h"
+#include "stand_ins.h"
+#include "streams.h"
 
 using namespace lossd;
 using Stub = v1::LossService::Stub;
@@ -59,46 +61,35 @@ v1::EvaluationResult in_blocks(int64_t wrong, const std::function<void(const v1:
   }, answered);
 }
 
-// A server that answers every second evaluation before the one before it, and loses those from `lost` on.
-struct OtherOrder final : v1::LossService::Service {
-  uint64_t lost = 1000;
-  grpc::Status Stream(grpc::ServerContext*,
-                      grpc::ServerReaderWriter<v1::StreamResponse, v1::StreamRequest>* stream) override {
-    std::vector<uint64_t> waiting;
-    for (v1::StreamRequest request; stream->Read(&request);) {
-      waiting.push_back(request.opens().opens(0).evaluation_id());
-      if (waiting.size() < 2) continue;
-      for (auto id : {waiting[1], waiting[0]}) {
-        v1::StreamResponse response;
-        response.mutable_result()->set_evaluation_id(id);
-        float loss = float(id);
-        *response.mutable_result()->mutable_cross_entropy()->mutable_loss() = tensor(&loss, {});
-        if (id < lost) stream->Write(response);
-      }
-      waiting.clear();
-    }
-    return grpc::Status::OK;
-  }
-};
-
-// A server that takes one message of a stream and goes.
-struct Gone final : v1::LossService::Service {
-  grpc::Status Stream(grpc::ServerContext*,
-                      grpc::ServerReaderWriter<v1::StreamResponse, v1::StreamRequest>* stream) override {
-    v1::StreamRequest request;
-    stream->Read(&request);
-    return {StatusCode::UNAVAILABLE, "going away"};
-  }
-};
-
-std::vector<v1::EvaluationResult> many_from(grpc::Service& service, size_t count) {
+// What `ask` gives of a stub of a server with that service.
+template <class Ask> auto served(grpc::Service& service, Ask ask) {
   int port = 0;
   grpc::ServerBuilder builder;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(&service);
   auto server = builder.BuildAndStart();
   auto other = v1::LossService::NewStub(connect("127.0.0.1:" + std::to_string(port)));
-  return evaluate_many(*other, count, [](v1::Open& open, size_t) { *open.mutable_cross_entropy() = zeros(1, 2, false); });
+  return ask(*other);
+}
+
+float ask_of(Refusing& service, std::chrono::milliseconds timeout = std::chrono::seconds(10)) {
+  return served(service, [&](Stub& other) {
+    return scalar(call(&Stub::CrossEntropy, other, zeros(1, 2), timeout).loss());
+  });
+}
+
+std::vector<v1::EvaluationResult> many_from(grpc::Service& service, size_t count) {
+  return served(service, [&](Stub& other) {
+    return evaluate_many(other, count, [](v1::Open& open, size_t) { *open.mutable_cross_entropy() = zeros(1, 2, false); });
+  });
+}
+
+// One evaluation in three blocks, of a server of the tests'. made: the first items of the blocks that were made.
+v1::EvaluationResult three_blocks_from(grpc::Service& service, std::vector<int64_t>& made) {
+  return served(service, [&](Stub& other) {
+    auto block = [&](v1::Block&, int64_t first, int64_t) { made.push_back(first); };
+    return evaluate_in_blocks(other, v1::Open(), 3, 1, block, [](const v1::BlockResult&) {});
+  });
 }
 
 std::string output_of(const std::string& command) {
@@ -178,7 +169,22 @@ int main(int, char** argv) {
   });
   test("where nothing listens a call is UNAVAILABLE", [] {
     auto nobody = v1::LossService::NewStub(connect("127.0.0.1:1"));
-    return error_of([&] { call(&Stub::CrossEntropy, *nobody, zeros(1, 2)); }).code == StatusCode::UNAVAILABLE;
+    auto soon = std::chrono::milliseconds(300);
+    return error_of([&] { call(&Stub::CrossEntropy, *nobody, zeros(1, 2), soon); }).code == StatusCode::UNAVAILABLE;
+  });
+  test("a server that is full for now, or going, is asked again, with the request's size", [] {
+    for (auto refusal : {full(0.02), grpc::Status(StatusCode::UNAVAILABLE, "going away")}) {
+      Refusing service(refusal);
+      if (ask_of(service) != 1 || service.calls != 3) return false;
+      if (service.announced != std::to_string(zeros(1, 2).ByteSizeLong())) return false;
+    }
+    return true;
+  });
+  test("a refusal for good is not repeated, nor one that outlasts the deadline", [] {
+    Refusing good(full(-1)), late(full(0.9));
+    auto code = error_of([&] { ask_of(good); }).code;
+    auto other = error_of([&] { ask_of(late, std::chrono::milliseconds(500)); });
+    return code == StatusCode::RESOURCE_EXHAUSTED && good.calls == 1 && late.calls == 1 && other.retry_after_s > 0.8;
   });
   test("blocks give every row its gradient", [] {
     int64_t rows = 0;
@@ -222,9 +228,26 @@ int main(int, char** argv) {
     }
     return false;
   });
-  test("a server that goes in the middle of a stream is UNAVAILABLE", [] {
+  test("a server that goes in the middle of a stream is UNAVAILABLE, and is not asked again", [] {
     Gone service;
-    return error_of([&] { many_from(service, 500); }).code == StatusCode::UNAVAILABLE;
+    return error_of([&] { many_from(service, 500); }).code == StatusCode::UNAVAILABLE && service.streams == 1;
+  });
+  test("a stream that is refused before anything is answered begins again, whatever was taken of it", [] {
+    for (auto refusal : {full(0.02), grpc::Status(StatusCode::UNAVAILABLE, "going away")})
+      for (int taken : {0, 1}) {
+        Refusing many(refusal, taken), one(refusal, taken);
+        std::vector<int64_t> made;
+        if (many_from(many, 5).size() != 5 || many.calls != 3) return false;
+        if (three_blocks_from(one, made).evaluation_id() != 0 || one.calls != 3) return false;
+        if (made.size() < 3 || std::vector<int64_t>(made.end() - 3, made.end()) != std::vector<int64_t>{0, 1, 2}) return false;
+      }
+    return true;
+  });
+  test("a stream that is refused for good is not repeated", [] {
+    Refusing many(full(-1)), one(full(-1));
+    std::vector<int64_t> made;
+    auto code = error_of([&] { many_from(many, 5); }).code, other = error_of([&] { three_blocks_from(one, made); }).code;
+    return code == StatusCode::RESOURCE_EXHAUSTED && other == code && many.calls == 1 && one.calls == 1;
   });
   test("a gradient in shared memory is that of a message", [] {
     SharedMemory memory(*stub, 8192);

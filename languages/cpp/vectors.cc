@@ -8,7 +8,7 @@
 #include <iterator>
 #include <map>
 
-#include "lossd.h"
+#include "streams.h"
 
 using namespace lossd;
 using google::protobuf::Message;

@@ -16,6 +16,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -180,12 +181,18 @@ func (c *Client) connect(ctx context.Context, start time.Time) error {
 	}
 }
 
+// What gRPC says of a connection that ended before HTTP/2's greeting.
+var closedAtOnce = regexp.MustCompile(`\((connection closed|.*(EOF|reset by peer|server preface|broken pipe).*)\)$`)
+
 // explain is what an attempt's failure means.
 func (c *Client) explain(ctx context.Context, err error) *Error {
 	if c.closed.Load() {
 		return unavailable(clientClosed, "this client is closed")
 	}
 	e := explain(ctx, err, c.address)
+	if !c.reached.Load() && e.Reason == "UNAVAILABLE" && closedAtOnce.MatchString(e.Message) {
+		e = c.options.whyClosed(c.address)
+	}
 	if e.server {
 		c.reached.Store(true)
 	}

@@ -29,7 +29,7 @@ type Options struct {
 	// Transport is how requests are sent: as their size asks for.
 	Transport Transport
 
-	// TLS encrypts. It is implied by CA, a file of certificates to trust instead of the system's.
+	// TLS encrypts. It is implied by Cert, and by CA, a file of certificates to trust instead of the system's.
 	TLS bool
 	CA  string
 	// Cert and Key are files: this client's own certificate.
@@ -74,11 +74,13 @@ func Dial(address string, options *Options) (*Client, error) {
 	o.Timeout = orElse(o.Timeout, defaultTimeout)
 	o.ConnectTimeout = orElse(o.ConnectTimeout, connectTimeout)
 	o.MaxResponseBytes = orElse(o.MaxResponseBytes, math.MaxInt32)
-	o.CA, o.Cert = orElse(o.CA, os.Getenv("LOSSD_CA")), orElse(o.Cert, os.Getenv("LOSSD_CERT"))
-	o.Key, o.Token = orElse(o.Key, os.Getenv("LOSSD_KEY")), orElse(o.Token, os.Getenv("LOSSD_TOKEN"))
-	o.TLS = o.TLS || o.CA != ""
-
 	address = orElse(orElse(address, os.Getenv("LOSSD_SERVER")), defaultServer)
+	if !strings.HasPrefix(address, "unix:") { // which has no TLS
+		o.CA, o.Cert, o.Key = orElse(o.CA, os.Getenv("LOSSD_CA")), orElse(o.Cert, os.Getenv("LOSSD_CERT")), orElse(o.Key, os.Getenv("LOSSD_KEY"))
+	}
+	o.Token = orElse(o.Token, os.Getenv("LOSSD_TOKEN"))
+	o.TLS = o.TLS || o.CA != "" || o.Cert != ""
+
 	target, local, err := targetOf(address)
 	if err != nil {
 		return nil, err
@@ -154,10 +156,10 @@ func targetOf(address string) (target string, local bool, err error) {
 
 // security is how calls are encrypted, if they are. local: the server is on this host.
 func (o *Options) security(local bool) (grpc.DialOption, error) {
+	if (o.Cert == "") != (o.Key == "") {
+		return nil, wrong("OPTION_NOT_TAKEN", "Cert and Key go together: give both").at("cert")
+	}
 	if !o.TLS {
-		if o.Cert != "" || o.Key != "" {
-			return nil, wrong("OPTION_NOT_TAKEN", "Cert and Key are of no use without TLS").at("cert")
-		}
 		if o.Token != "" && !local {
 			return nil, wrong("TOKEN_NEEDS_TLS", "a token is sent over TLS, to this host or through a Unix socket: set TLS or CA").at("token")
 		}
@@ -167,17 +169,17 @@ func (o *Options) security(local bool) (grpc.DialOption, error) {
 	if o.CA != "" {
 		pem, err := os.ReadFile(o.CA)
 		if err != nil {
-			return nil, wrong("UNREADABLE", err.Error()).at("ca")
+			return nil, wrong("UNREADABLE", "CA cannot be read: "+err.Error()).at("ca")
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
 			return nil, wrong("UNREADABLE", o.CA+" holds no certificate in PEM").at("ca")
 		}
 	}
-	if o.Cert != "" || o.Key != "" {
+	if o.Cert != "" {
 		pair, err := tls.LoadX509KeyPair(o.Cert, o.Key)
 		if err != nil {
-			return nil, wrong("UNREADABLE", err.Error()).at("cert")
+			return nil, wrong("UNREADABLE", "Cert and Key cannot be used: "+err.Error()).at("cert")
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}

@@ -152,9 +152,29 @@ var unreachable = [][3]string{
 	{"no such file or directory", "NO_SOCKET", "there is no socket at %s; `lossd serve` starts a server"},
 	{"permission denied", "NOT_PERMITTED", "this user may not connect to %s: whoever started the server may"},
 	{"no such host", "NAME_NOT_FOUND", "the host name of %s is not found: is it spelled as the server's host is called?"},
-	{"certificate", "NOT_TRUSTED", "%s has a certificate that this client does not trust, or asks for one"},
-	{"first record does not look like a TLS handshake", "NOT_TLS", "%s does not speak TLS"},
+	{"unknown authority", "UNKNOWN_AUTHORITY", "the certificate of %s is not signed by an authority that this client knows: give CA, the one that signed it"},
+	{"expired or is not yet valid", "CERTIFICATE_OUT_OF_DATE", "the certificate of %s has expired, or is not valid yet: whoever runs the server renews it"},
+	{"x509: ", "NOT_THAT_HOST", "the certificate of %s is for another host: use a name that it has"},
+	{"remote error: tls: ", "CERTIFICATE_NOT_TAKEN", "%s ended the TLS handshake: does it want another certificate (Cert, Key)?"},
+	{"first record does not look like a TLS handshake", "NO_TLS_THERE", "%s does not answer in TLS: a server without it wants neither TLS, CA nor Cert"},
 	{"frame header looked like", "NOT_A_SERVER", "%s does not answer as a gRPC server: is it lossd's port?"},
+}
+
+// whyClosed is what a connection means that a server ended at its beginning: one that wants TLS, or a certificate, does so.
+func (o *Options) whyClosed(address string) *Error {
+	if !o.TLS {
+		return unavailable("NOT_A_SERVER", address+" can be connected to, but it does not answer as a gRPC server: is it lossd's port, and does it want TLS (TLS, or CA)?")
+	}
+	if o.Cert == "" {
+		return unavailable("CERTIFICATE_WANTED", address+" ended the TLS handshake. It seems to want a certificate from its clients: give Cert and Key")
+	}
+	return unavailable("CERTIFICATE_NOT_TAKEN", address+" ended the TLS handshake. It seems not to take this client's certificate: is Cert within its dates, and signed by an authority that the server knows?")
+}
+
+// What a caller has to give whom the server does not know, by the reason.
+var toGive = map[string]string{
+	"NO_CREDENTIALS": "; give Token (or LOSSD_TOKEN), or Cert and Key",
+	"UNKNOWN_TOKEN":  "; is Token (or LOSSD_TOKEN) what `lossd token` printed for it?",
 }
 
 // explain is the Error of a failed call to address, of the caller's context ctx.
@@ -171,6 +191,7 @@ func explain(ctx context.Context, err error, address string) *Error {
 		e.context = context.DeadlineExceeded
 	}
 	if e.server {
+		e.Message += toGive[e.Reason]
 		return e
 	}
 	words := e.Message

@@ -23,7 +23,7 @@ public final class Example {
         .setTarget(Lossd.tensor(new long[] {0, 1}, 2))
         .addGradients(Gradient.GRADIENT_INPUT)
         .build();
-    var response = Lossd.call(() -> stub.withDeadlineAfter(5, TimeUnit.SECONDS).crossEntropy(request));
+    var response = Lossd.call(stub.withDeadlineAfter(5, TimeUnit.SECONDS), LossServiceBlockingStub::crossEntropy, request);
     float[] gradient = Lossd.floats(response.getInputGradient());
     System.out.printf("loss %.6f, first gradient %.6f%n", Lossd.scalar(response.getLoss()), gradient[0]);
   }
@@ -34,7 +34,7 @@ public final class Example {
         .setTarget(Lossd.tensor(new long[] {7}, 1))
         .build();
     try {
-      Lossd.call(() -> stub.crossEntropy(request));
+      Lossd.call(stub, LossServiceBlockingStub::crossEntropy, request);
     } catch (Lossd.LossdException error) {
       System.out.printf("%s, field %s: %s%n", error.reason, error.field, error.getMessage());
     }
@@ -46,7 +46,7 @@ public final class Example {
         .setKind(Kind.KIND_LOGITS)
         .build();
     try {
-      Lossd.call(() -> stub.withDeadlineAfter(1, TimeUnit.MILLISECONDS).entropy(request));
+      Lossd.call(stub.withDeadlineAfter(1, TimeUnit.MILLISECONDS), LossServiceBlockingStub::entropy, request);
     } catch (Lossd.LossdException error) {
       System.out.println(error.code == Status.Code.DEADLINE_EXCEEDED ? "the deadline is over" : error.getMessage());
     }

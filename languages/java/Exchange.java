@@ -2,7 +2,6 @@ import io.grpc.stub.ClientCallStreamObserver;
 import io.grpc.stub.ClientResponseObserver;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
-import java.util.concurrent.TimeUnit;
 import lossd.v1.LossServiceGrpc.LossServiceStub;
 import lossd.v1.StreamRequest;
 import lossd.v1.StreamResponse;
@@ -17,6 +16,9 @@ abstract class Exchange implements ClientResponseObserver<StreamRequest, StreamR
   private final CompletableFuture<Void> end = new CompletableFuture<>();
   private ClientCallStreamObserver<StreamRequest> out;
   private boolean closed;
+
+  /** Whether something was answered: then it is not repeated. */
+  boolean heard;
 
   /** The next message; null where none may be sent before something is read. `done` says that there are no more. */
   abstract StreamRequest next();
@@ -71,8 +73,8 @@ abstract class Exchange implements ClientResponseObserver<StreamRequest, StreamR
   }
 
   /** Waits for the stream's end. */
-  final void run(LossServiceStub stub, long timeoutSeconds) throws InterruptedException {
-    stub.withDeadlineAfter(timeoutSeconds, TimeUnit.SECONDS).stream(this);
+  final void run(LossServiceStub stub) throws InterruptedException {
+    stub.stream(this);
     try {
       end.get();
     } catch (ExecutionException thrown) {

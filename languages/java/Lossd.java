@@ -3,22 +3,22 @@
 import com.google.protobuf.Any;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.protobuf.MessageLite;
 import com.google.protobuf.UnsafeByteOperations;
 import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import io.grpc.ManagedChannel;
-import io.grpc.ManagedChannelBuilder;
 import io.grpc.Status;
-import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
+import io.grpc.stub.AbstractStub;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
 import java.util.List;
+import java.util.function.BiFunction;
 import java.util.function.Consumer;
 import java.util.function.IntFunction;
-import java.util.function.Supplier;
 import lossd.v1.Block;
 import lossd.v1.BlockResult;
 import lossd.v1.DataType;
@@ -152,7 +152,11 @@ final class Lossd {
 
     static LossdException of(Throwable thrown) {
       var status = StatusProto.fromThrowable(thrown);
-      return new LossdException(status.getCode(), status.getMessage(), status.getDetailsList(), thrown);
+      var said = new LossdException(status.getCode(), status.getMessage(), status.getDetailsList(), thrown);
+      String told = Identity.advice(said.reason, said.code == Status.Code.UNAVAILABLE ? thrown : null);
+      if (told.isEmpty()) return said;
+      String first = status.getMessage().lines().findFirst().orElse("");
+      return new LossdException(status.getCode(), first + told, status.getDetailsList(), thrown);
     }
 
     /** One evaluation of a stream failed, and no other. */
@@ -163,18 +167,14 @@ final class Lossd {
 
   // ---- Calls
 
-  /** Every gRPC library refuses answers above 4 MiB unless told otherwise; gradients are as large as their tensors. */
+  /** By whom the environment names; `Identity` takes arguments. */
   static ManagedChannel connect(String address) {
-    return ManagedChannelBuilder.forTarget(address).usePlaintext().maxInboundMessageSize(Integer.MAX_VALUE).build();
+    return new Identity().connect(address);
   }
 
-  /** call(() -> stub.crossEntropy(request)): the response, or a LossdException. */
-  static <Response> Response call(Supplier<Response> call) {
-    try {
-      return call.get();
-    } catch (StatusRuntimeException thrown) {
-      throw LossdException.of(thrown);
-    }
+  /** As `call`; the deadline is the stub's, or 60 s from now. */
+  static <S extends AbstractStub<S>, Q extends MessageLite, R> R call(S stub, BiFunction<S, Q, R> method, Q request) {
+    return new Retry().call(stub, method, request);
   }
 
   // ---- Streams: see Exchange.
@@ -184,12 +184,15 @@ final class Lossd {
     void fill(Block.Builder block, int first, int count);
   }
 
-  /** One evaluation in blocks of `items` of dimension 0. open: its request, with `streamed` tensors. */
+  /**
+   * One evaluation in blocks of `items` of dimension 0. open: its request, with `streamed` tensors. block: is asked from the
+   * first on again where the server refused it before it answered anything.
+   */
   static EvaluationResult evaluateInBlocks(
       LossServiceStub stub, Open open, int total, int items, BlockOf block, Consumer<BlockResult> answered)
       throws InterruptedException {
     EvaluationResult[] result = {null};
-    new Exchange() {
+    new Retry().stream(stub, 300, () -> new Exchange() {
       private int first = -1; // of the next block; −1 before the Open
       private boolean ended;
 
@@ -218,24 +221,26 @@ final class Lossd {
 
       @Override
       void read(StreamResponse message) {
+        if (message.hasFailure()) throw LossdException.of(message.getFailure());
+        heard = true;
         if (message.hasBlock()) answered.accept(message.getBlock());
         else if (message.hasResult()) result[0] = message.getResult();
-        else if (message.hasFailure()) throw LossdException.of(message.getFailure());
       }
-    }.run(stub, 300);
+    });
     if (result[0] == null) throw new IllegalStateException("the stream ended without a result");
     return result[0];
   }
 
   /**
    * Small evaluations on one stream, at most `window` of them unanswered. request: that of evaluation i; its id is set
-   * here. The results are in the order of i, whatever order they came in; a failed one has `failure`.
+   * here; it is asked from the first on again where the server refused the stream before it answered any. The results are in
+   * the order of i, whatever order they came in; a failed one has `failure`.
    */
   static EvaluationResult[] evaluateMany(LossServiceStub stub, int count, IntFunction<Open.Builder> request, int window)
       throws InterruptedException {
     EvaluationResult[] results = new EvaluationResult[count];
     int[] answered = {0};
-    new Exchange() {
+    new Retry().stream(stub, 300, () -> new Exchange() {
       private int sent;
 
       @Override
@@ -252,6 +257,7 @@ final class Lossd {
 
       @Override
       void read(StreamResponse message) {
+        heard = true;
         message.getResults().getResultsList().forEach(this::put); // the server joins those that are ready together
         if (message.hasResult()) put(message.getResult());
         if (message.hasFailure()) {
@@ -264,7 +270,7 @@ final class Lossd {
         results[(int) result.getEvaluationId()] = result;
         answered[0]++;
       }
-    }.run(stub, 300);
+    });
     if (answered[0] != count) throw new IllegalStateException("the stream ended without some of the results");
     return results;
   }

@@ -6,14 +6,16 @@ import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.Server;
 import io.grpc.ServerBuilder;
+import io.grpc.ServerServiceDefinition;
 import io.grpc.Status;
-import io.grpc.stub.StreamObserver;
 import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
@@ -31,8 +33,6 @@ import lossd.v1.LossServiceGrpc;
 import lossd.v1.LossServiceGrpc.LossServiceBlockingStub;
 import lossd.v1.Open;
 import lossd.v1.Output;
-import lossd.v1.StreamRequest;
-import lossd.v1.StreamResponse;
 import lossd.v1.Streamed;
 
 public final class LossdTest {
@@ -80,8 +80,12 @@ public final class LossdTest {
   }
 
   private static CrossEntropyResponse ask(ManagedChannel by, int rows, int classes) {
-    LossServiceBlockingStub stub = LossServiceGrpc.newBlockingStub(by).withDeadlineAfter(60, TimeUnit.SECONDS);
-    return Lossd.call(() -> stub.crossEntropy(zeros(rows, classes).build()));
+    return ask(by, rows, classes, 60_000);
+  }
+
+  private static CrossEntropyResponse ask(ManagedChannel by, int rows, int classes, long milliseconds) {
+    var stub = LossServiceGrpc.newBlockingStub(by).withDeadlineAfter(milliseconds, TimeUnit.MILLISECONDS);
+    return Lossd.call(stub, LossServiceBlockingStub::crossEntropy, zeros(rows, classes).build());
   }
 
   /** 1000 rows of 100 zeros; row `wrong` has a class that there is not. */
@@ -107,68 +111,30 @@ public final class LossdTest {
         answered);
   }
 
-  /** A server that answers every second evaluation before the one before it, and loses those from `lost` on. */
-  private static BindableService otherOrder(long lost) {
-    return new LossServiceGrpc.LossServiceImplBase() {
-      @Override
-      public StreamObserver<StreamRequest> stream(StreamObserver<StreamResponse> out) {
-        List<Long> waiting = new ArrayList<>();
-        return reading(out, message -> {
-          waiting.add(message.getOpens().getOpens(0).getEvaluationId());
-          if (waiting.size() < 2) return;
-          for (long id : new long[] {waiting.get(1), waiting.get(0)}) {
-            var response = CrossEntropyResponse.newBuilder().setLoss(Lossd.tensor(new float[] {id}));
-            var result = EvaluationResult.newBuilder().setEvaluationId(id).setCrossEntropy(response);
-            if (id < lost) out.onNext(StreamResponse.newBuilder().setResult(result).build());
-          }
-          waiting.clear();
-        });
-      }
-    };
+  private interface Asking<T> {
+    T ask(ManagedChannel by) throws Exception;
   }
 
-  /** A server that takes one message of a stream and goes. */
-  private static BindableService gone() {
-    return new LossServiceGrpc.LossServiceImplBase() {
-      @Override
-      public StreamObserver<StreamRequest> stream(StreamObserver<StreamResponse> out) {
-        boolean[] ended = {false};
-        return reading(out, message -> {
-          if (!ended[0]) out.onError(Status.UNAVAILABLE.withDescription("going away").asRuntimeException());
-          ended[0] = true;
-        });
-      }
-    };
-  }
-
-  private static StreamObserver<StreamRequest> reading(
-      StreamObserver<StreamResponse> out, Consumer<StreamRequest> read) {
-    return new StreamObserver<>() {
-      @Override
-      public void onNext(StreamRequest message) {
-        read.accept(message);
-      }
-
-      @Override
-      public void onError(Throwable thrown) {}
-
-      @Override
-      public void onCompleted() {
-        out.onCompleted();
-      }
-    };
-  }
-
-  private static EvaluationResult[] manyFrom(BindableService service) throws Exception {
+  private static <T> T served(ServerServiceDefinition service, Asking<T> asking) throws Exception {
     Server server = ServerBuilder.forPort(0).addService(service).build().start();
     ManagedChannel other = Lossd.connect("127.0.0.1:" + server.getPort());
     try {
-      Open.Builder open = Open.newBuilder().setCrossEntropy(zeros(1, 2));
-      return Lossd.evaluateMany(LossServiceGrpc.newStub(other), 500, i -> open, 64);
+      return asking.ask(other);
     } finally {
       other.shutdownNow();
       server.shutdownNow();
     }
+  }
+
+  private static EvaluationResult[] manyFrom(BindableService service) throws Exception {
+    Open.Builder open = Open.newBuilder().setCrossEntropy(zeros(1, 2));
+    return served(service.bindService(), by -> Lossd.evaluateMany(LossServiceGrpc.newStub(by), 500, i -> open, 64));
+  }
+
+  /** One evaluation in three blocks. made: gets the first items of the blocks that were made. */
+  private static EvaluationResult threeBlocksFrom(BindableService service, List<Integer> made) throws Exception {
+    return served(service.bindService(), by -> Lossd.evaluateInBlocks(
+        LossServiceGrpc.newStub(by), Open.getDefaultInstance(), 3, 1, (block, first, count) -> made.add(first), block -> {}));
   }
 
   private static String outputOfExample(String address) throws InterruptedException {
@@ -201,7 +167,7 @@ public final class LossdTest {
     test("NaN in a row is NaN", () -> {
       var request = EntropyRequest.newBuilder().setKind(Kind.KIND_LOGITS)
           .setInput(Lossd.tensor(new float[] {Float.NaN, 1}, 1, 2)).build();
-      var response = Lossd.call(() -> LossServiceGrpc.newBlockingStub(channel).entropy(request));
+      var response = Lossd.call(LossServiceGrpc.newBlockingStub(channel), LossServiceBlockingStub::entropy, request);
       return Float.isNaN(Lossd.scalar(response.getLoss()));
     });
     test("every dtype of tensor() lies little-endian", () -> {
@@ -216,7 +182,8 @@ public final class LossdTest {
     test("argmax is int64, correct is bool", () -> {
       var request = zeros(2, 3).addOutputs(Output.OUTPUT_ARGMAX).addOutputs(Output.OUTPUT_CORRECT)
           .setInput(Lossd.tensor(new float[] {0, 1, 0, 0, 0, 0}, 2, 3)).build();
-      var outputs = Lossd.call(() -> LossServiceGrpc.newBlockingStub(channel).crossEntropy(request)).getOutputs();
+      var stub = LossServiceGrpc.newBlockingStub(channel);
+      var outputs = Lossd.call(stub, LossServiceBlockingStub::crossEntropy, request).getOutputs();
       return Arrays.equals(Lossd.longs(outputs.getArgmax()), new long[] {1, 0})
           && Arrays.equals(Lossd.booleans(outputs.getCorrect()), new boolean[] {false, true});
     });
@@ -232,9 +199,24 @@ public final class LossdTest {
         error(() -> ask(channel, 5000, 1000)).code == Status.Code.RESOURCE_EXHAUSTED);
     test("where nothing listens a call is UNAVAILABLE", () -> {
       ManagedChannel nobody = Lossd.connect("127.0.0.1:1");
-      var error = error(() -> ask(nobody, 1, 2));
+      var error = error(() -> ask(nobody, 1, 2, 300));
       nobody.shutdownNow();
       return error.code == Status.Code.UNAVAILABLE;
+    });
+    test("a server that is full for now, or going, is asked again, with the request's size", () -> {
+      for (var refusal : List.of(Refusing.full(0.02), Status.UNAVAILABLE.asRuntimeException())) {
+        Refusing service = new Refusing(refusal);
+        float loss = Lossd.scalar(served(service.announcing(), by -> ask(by, 1, 2)).getLoss());
+        int size = zeros(1, 2).build().getSerializedSize();
+        if (loss != 1 || service.calls != 3 || !service.announced.equals(Integer.toString(size))) return false;
+      }
+      return true;
+    });
+    test("a refusal for good is not repeated, nor one that outlasts the deadline", () -> {
+      Refusing good = new Refusing(Refusing.full(-1)), late = new Refusing(Refusing.full(0.9));
+      var error = error(() -> served(good.announcing(), by -> ask(by, 1, 2)));
+      error(() -> served(late.announcing(), by -> ask(by, 1, 2, 500)));
+      return error.code == Status.Code.RESOURCE_EXHAUSTED && good.calls == 1 && late.calls == 1;
     });
     test("blocks give every row its gradient", () -> {
       AtomicLong rows = new AtomicLong();
@@ -253,16 +235,35 @@ public final class LossdTest {
     test("what the maker of blocks throws ends the stream", () ->
         thrown(ArithmeticException.class, () -> inBlocks(-1, block -> {}, 128)) != null);
     test("results in another order stand at their places", () -> {
-      EvaluationResult[] results = manyFrom(otherOrder(1000));
+      EvaluationResult[] results = manyFrom(StandIns.otherOrder(1000));
       for (int i = 0; i < 500; i++) {
         if (Lossd.scalar(results[i].getCrossEntropy().getLoss()) != i) return false;
       }
       return true;
     });
     test("results that never came are not taken for zeros", () ->
-        thrown(IllegalStateException.class, () -> manyFrom(otherOrder(498))) != null);
-    test("a server that goes in the middle of a stream is UNAVAILABLE", () ->
-        error(() -> manyFrom(gone())).code == Status.Code.UNAVAILABLE);
+        thrown(IllegalStateException.class, () -> manyFrom(StandIns.otherOrder(498))) != null);
+    test("a server that goes in the middle of a stream is UNAVAILABLE, and is not asked again", () -> {
+      AtomicLong streams = new AtomicLong();
+      return error(() -> manyFrom(StandIns.gone(streams))).code == Status.Code.UNAVAILABLE && streams.get() == 1;
+    });
+    test("a stream that is refused before anything is answered begins again, whatever was taken of it", () -> {
+      for (var refusal : List.of(Refusing.full(0.02), Status.UNAVAILABLE.asRuntimeException())) {
+        for (int taken = 0; taken < 2; taken++) {
+          Refusing many = new Refusing(refusal, taken), one = new Refusing(refusal, taken);
+          List<Integer> made = Collections.synchronizedList(new ArrayList<>());
+          if (manyFrom(many).length != 500 || many.calls != 3) return false;
+          threeBlocksFrom(one, made);
+          if (one.calls != 3 || !made.subList(made.size() - 3, made.size()).equals(List.of(0, 1, 2))) return false;
+        }
+      }
+      return true;
+    });
+    test("a stream that is refused for good is not repeated", () -> {
+      Refusing many = new Refusing(Refusing.full(-1)), one = new Refusing(Refusing.full(-1));
+      var codes = List.of(error(() -> manyFrom(many)).code, error(() -> threeBlocksFrom(one, new ArrayList<>())).code);
+      return Set.of(Status.Code.RESOURCE_EXHAUSTED).containsAll(codes) && many.calls == 1 && one.calls == 1;
+    });
     channel.shutdownNow().awaitTermination(5, TimeUnit.SECONDS);
     System.out.printf("%d passed, %d failed%n", passed, failed);
     System.exit(failed > 0 || passed == 0 ? 1 : 0);

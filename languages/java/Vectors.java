@@ -7,7 +7,6 @@ import com.google.gson.JsonParser;
 import com.google.protobuf.Descriptors.FieldDescriptor;
 import com.google.protobuf.Message;
 import com.google.protobuf.util.JsonFormat;
-import io.grpc.CallOptions;
 import io.grpc.ManagedChannel;
 import io.grpc.MethodDescriptor;
 import io.grpc.stub.ClientCalls;
@@ -105,8 +104,10 @@ public final class Vectors {
   private static Answer unary(MethodDescriptor<Message, Message> method, Message request) {
     Answer answer = new Answer();
     try {
-      CallOptions options = CallOptions.DEFAULT.withDeadlineAfter(60, TimeUnit.SECONDS);
-      answer.add(Lossd.call(() -> ClientCalls.blockingUnaryCall(channel, method, options, request)));
+      answer.add(Lossd.call(
+          LossServiceGrpc.newBlockingStub(channel),
+          (stub, sent) -> ClientCalls.blockingUnaryCall(stub.getChannel(), method, stub.getCallOptions(), sent),
+          request));
     } catch (Lossd.LossdException error) {
       answer.refused(error);
     }

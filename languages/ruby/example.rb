@@ -11,21 +11,21 @@ def one_call(stub)
     input: Lossd.tensor([[2, 0, -1], [0, 3, 0]]), target: Lossd.tensor([0, 1], dtype: :int64),
     gradients: [:GRADIENT_INPUT]
   )
-  response = Lossd.call { stub.cross_entropy(request, deadline: Time.now + 5) }
+  response = Lossd.call(stub, :cross_entropy, request, timeout: 5)
   gradient = Lossd.values(response.input_gradient)
   puts format("loss %.6f, first gradient %.6f", Lossd.scalar(response.loss), gradient.first)
 end
 
 def an_error(stub)
   request = CrossEntropyRequest.new(input: Lossd.tensor([[2, 0, -1]]), target: Lossd.tensor([7], dtype: :int64))
-  Lossd.call { stub.cross_entropy(request) }
+  Lossd.call(stub, :cross_entropy, request)
 rescue Lossd::Error => e
   puts "#{e.reason}, field #{e.field}: #{e.message}"
 end
 
 def a_deadline(stub)
   input = Lossd.raw("\0" * 12_000_000, :float32, [3000, 1000])
-  Lossd.call { stub.entropy(EntropyRequest.new(input: input, kind: :KIND_LOGITS), deadline: Time.now + 0.001) }
+  Lossd.call(stub, :entropy, EntropyRequest.new(input: input, kind: :KIND_LOGITS), timeout: 0.001)
 rescue Lossd::Error => e
   puts e.code == GRPC::Core::StatusCodes::DEADLINE_EXCEEDED ? "the deadline is over" : e.message
 end

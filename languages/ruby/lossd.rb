@@ -7,6 +7,7 @@ require "google/rpc/error_details_pb"
 require "google/rpc/status_pb"
 require "grpc"
 require "lossd/v1/service_services_pb"
+require_relative "connect"
 
 module Lossd
   # Elements are little-endian, whatever this machine is: dtype → how Array#pack says so, and bytes. float16, bfloat16 and
@@ -41,7 +42,9 @@ module Lossd
       return new(failure.code, failure.message, failure.details) if failure.is_a?(V1::Failure)
 
       status = Google::Rpc::Status.decode(failure.metadata.fetch("grpc-status-details-bin", ""))
-      new(failure.code, failure.details, status.details)
+      said = new(failure.code, failure.details, status.details)
+      told = Lossd.advice(failure.details, said.reason)
+      told.empty? ? said : new(failure.code, failure.details + told, status.details)
     end
   end
 
@@ -86,27 +89,48 @@ module Lossd
     [values.length, *shape_of(values.first)]
   end
 
-  # Every gRPC library refuses answers above 4 MiB unless told otherwise; gradients are as large as their tensors.
-  def connect(address, timeout: 60)
-    V1::LossService::Stub.new(
-      address, :this_channel_is_insecure, channel_args: { "grpc.max_receive_message_length" => -1 }, timeout: timeout
-    )
+  # The response of `name`, as :cross_entropy, or an Error. It is repeated where that may help. A full server refuses a call by
+  # the size that it announces, before it is sent.
+  def call(stub, name, request, timeout: 60, patience: 5)
+    size = { "lossd-request-bytes" => request.class.encode(request).bytesize.to_s }
+    repeated(timeout, patience) do |deadline|
+      stub.public_send(name, request, metadata: size, deadline: deadline)
+    rescue GRPC::BadStatus => e
+      raise Error.of(e)
+    end
   end
 
-  # call { stub.cross_entropy(request) }: the response, or an Error.
-  def call
-    yield
-  rescue GRPC::BadStatus => e
-    raise Error.of(e)
+  # What the block gives, which gets a deadline and runs again where its Error may pass: losses change nothing. UNAVAILABLE may,
+  # for `patience` seconds, in which a server starts anew; RESOURCE_EXHAUSTED where the server says after how long; until the
+  # deadline. answered: whether something is there that must not come twice.
+  def repeated(timeout, patience = 5, answered = -> { false })
+    start, wait, deadline = now, 0.05, Time.now + timeout
+    begin
+      yield deadline
+    rescue Error => e
+      away = e.code == GRPC::Core::StatusCodes::UNAVAILABLE
+      passes = away || (e.code == GRPC::Core::StatusCodes::RESOURCE_EXHAUSTED && e.retry_after_s)
+      pause = [wait, e.retry_after_s || 0].max * rand(0.8..1.2)
+      raise if !passes || answered.call || now + pause >= start + (away ? [timeout, patience].min : timeout)
+
+      sleep(pause)
+      wait = [2 * wait, 2].min
+      retry
+    end
+  end
+
+  def now
+    Process.clock_gettime(Process::CLOCK_MONOTONIC)
   end
 
   # One evaluation in blocks of `items` of dimension 0. open: its request, with `streamed` tensors. answered: gets each
-  # BlockResult. The block of code gives a Block with the tensors of items first … first + count − 1.
+  # BlockResult. The block of code gives a Block with the tensors of items first … first + count − 1; from the first on again
+  # where the server refused it before it answered anything.
   #
   # gRPC takes requests from an Enumerator in a thread of its own, the next one when there is room on the wire, and the
   # answers are read here meanwhile: no more than a block or two is in memory.
-  def evaluate_in_blocks(stub, open, total, items, answered)
-    id, result = open.evaluation_id, nil
+  def evaluate_in_blocks(stub, open, total, items, answered, timeout: 300)
+    id, result, heard = open.evaluation_id, nil, false
     requests = Enumerator.new do |out|
       out << V1::StreamRequest.new(open: open)
       0.step(total - 1, items) do |first|
@@ -116,37 +140,42 @@ module Lossd
       end
       out << V1::StreamRequest.new(end: V1::End.new(evaluation_id: id))
     end
-    exchange(stub, requests) do |message|
-      case message.message
-      when :block then answered.call(message.block)
-      when :result then result = message.result
-      when :failure then raise Error.of(message.failure)
+    repeated(timeout, 5, -> { heard }) do |deadline|
+      exchange(stub, requests, deadline) do |message|
+        raise Error.of(message.failure) if message.message == :failure
+
+        heard = true
+        answered.call(message.block) if message.message == :block
+        result = message.result if message.message == :result
       end
     end
     result || raise("the stream ended without a result")
   end
 
   # Small evaluations on one stream, at most `window` of them unanswered. requests: as Open's fields, for example
-  # {cross_entropy: request}. The results are in their order, whatever order they came in; a failed one has `failure`.
-  def evaluate_many(stub, requests, window: 64)
-    results, answered, ended = Array.new(requests.size), 0, false
+  # {cross_entropy: request}. The results are in their order, whatever order they came in; a failed one has `failure`. A stream
+  # that the server refused before it answered any begins again.
+  def evaluate_many(stub, requests, window: 64, timeout: 300)
+    results, answered, heard = Array.new(requests.size), 0, false
     lock, changed = Mutex.new, ConditionVariable.new
-    sent = Enumerator.new do |out|
-      requests.each_with_index do |request, id|
-        lock.synchronize { changed.wait(lock) until ended || id - answered < window }
-        break if ended
-
-        opens = V1::Opens.new(opens: [V1::Open.new(evaluation_id: id, **request)])
-        out << V1::StreamRequest.new(opens: opens)
-      end
-    end
     put = lambda do |result|
       results[result.evaluation_id] = result
       lock.synchronize { answered += 1 }
-      changed.signal
+      changed.broadcast
     end
-    begin
-      exchange(stub, sent) do |message|
+    repeated(timeout, 5, -> { heard }) do |deadline|
+      ended = false
+      sent = Enumerator.new do |out|
+        requests.each_with_index do |request, id|
+          lock.synchronize { changed.wait(lock) until ended || id - answered < window }
+          break if ended
+
+          opens = V1::Opens.new(opens: [V1::Open.new(evaluation_id: id, **request)])
+          out << V1::StreamRequest.new(opens: opens)
+        end
+      end
+      exchange(stub, sent, deadline) do |message|
+        heard = true
         case message.message
         when :results then message.results.results.each(&put) # the server joins those that are ready together
         when :result then put.call(message.result)
@@ -157,7 +186,7 @@ module Lossd
       end
     ensure
       lock.synchronize { ended = true }
-      changed.signal
+      changed.broadcast
     end
     raise "the stream ended without some of the results" if answered != results.length
 
@@ -165,7 +194,7 @@ module Lossd
   end
 
   # Yields every answer. What the block raises, or `requests`, ends the stream.
-  def exchange(stub, requests, timeout: 300)
+  def exchange(stub, requests, deadline)
     mine = nil # gRPC would report it as its own, without its class
     guarded = Enumerator.new do |out|
       requests.each { |message| out << message }
@@ -173,10 +202,10 @@ module Lossd
       mine = e
       raise
     end
-    operation = stub.stream(guarded, deadline: Time.now + timeout, return_op: true)
-    call { operation.execute.each { |message| yield message } }
+    operation = stub.stream(guarded, deadline: deadline, return_op: true)
+    operation.execute.each { |message| yield message }
   rescue StandardError => e
     operation&.cancel
-    raise mine || e
+    raise mine || (e.is_a?(GRPC::BadStatus) ? Error.of(e) : e)
   end
 end

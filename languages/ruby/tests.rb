@@ -36,8 +36,8 @@ def zeros(rows, classes)
   )
 end
 
-def ask(rows, classes, stub = STUB)
-  Lossd.call { stub.cross_entropy(zeros(rows, classes)) }
+def ask(rows, classes, stub = STUB, **how)
+  Lossd.call(stub, :cross_entropy, zeros(rows, classes), **how)
 end
 
 # 1000 rows of 100 zeros; row `wrong` has a class that there is not.
@@ -75,25 +75,87 @@ class OtherOrder < V1::LossService::Service
   end
 end
 
-# Takes one message of a stream and goes.
+# The answers to a message of a stream: to each evaluation that has come whole.
+def answers_to(message)
+  ids = message.opens ? message.opens.opens.map(&:evaluation_id) : [message.end&.evaluation_id].compact
+  ids.map { |id| V1::StreamResponse.new(result: V1::EvaluationResult.new(evaluation_id: id)) }
+end
+
+# Answers the first message of a stream and goes.
 class Gone < V1::LossService::Service
+  attr_reader :streams
+
   def stream(requests, _call)
-    requests.next
-    raise GRPC::Unavailable, "going away"
+    @streams = (@streams || 0) + 1
+    Enumerator.new do |out|
+      answers_to(requests.next).each { |one| out << one }
+      raise GRPC::Unavailable, "going away"
+    end
   end
 end
 
-def many_from(service, count = 100)
+# Refuses the first two calls, streams after so many messages, and remembers what they announced.
+class Refusing < V1::LossService::Service
+  attr_reader :calls, :announced
+
+  def initialize(refusal, taken = 0)
+    super()
+    @refusal, @taken, @calls = refusal, taken, 0
+  end
+
+  def stream(requests, _call)
+    @calls += 1
+    if @calls <= 2
+      @taken.times { requests.next }
+      raise @refusal
+    end
+    Enumerator.new { |out| requests.each { |message| answers_to(message).each { |one| out << one } } }
+  end
+
+  def cross_entropy(_request, call)
+    @announced = call.metadata["lossd-request-bytes"]
+    @calls += 1
+    raise @refusal if @calls <= 2
+
+    V1::CrossEntropyResponse.new(loss: Lossd.tensor(1.0))
+  end
+end
+
+# after: seconds; nil for good.
+def full(after)
+  delay = Google::Protobuf::Duration.new(nanos: (after.to_f * 1e9).to_i)
+  details = after ? [Google::Protobuf::Any.pack(Google::Rpc::RetryInfo.new(retry_delay: delay))] : []
+  status = Google::Rpc::Status.new(code: CODES::RESOURCE_EXHAUSTED, message: "full", details: details)
+  GRPC::ResourceExhausted.new("full", { "grpc-status-details-bin" => Google::Rpc::Status.encode(status) })
+end
+
+# Yields a stub of a server with that service.
+def served(service)
   server = GRPC::RpcServer.new
   port = server.add_http2_port("127.0.0.1:0", :this_port_is_insecure)
   server.handle(service)
   thread = Thread.new { server.run }
   server.wait_till_running
-  requests = Array.new(count) { { cross_entropy: zeros(1, 2) } }
-  Lossd.evaluate_many(Lossd.connect("127.0.0.1:#{port}"), requests)
+  yield Lossd.connect("127.0.0.1:#{port}")
 ensure
   server.stop
   thread.join
+end
+
+def many_from(service, count = 100)
+  served(service) { |stub| Lossd.evaluate_many(stub, Array.new(count) { { cross_entropy: zeros(1, 2) } }) }
+end
+
+# One evaluation in three blocks: its result, and the first items of the blocks that were made.
+def three_blocks_from(service)
+  made = []
+  result = served(service) do |stub|
+    Lossd.evaluate_in_blocks(stub, V1::Open.new(evaluation_id: 7), 3, 1, ->(_) {}) do |first, _|
+      made << first
+      V1::Block.new
+    end
+  end
+  [result, made]
 end
 
 test "the example prints what it should" do
@@ -108,7 +170,7 @@ end
 test("an empty mean is NaN") { Lossd.scalar(ask(0, 3).loss).nan? }
 test "NaN in a row is NaN" do
   request = V1::EntropyRequest.new(input: Lossd.tensor([[Float::NAN, 1]]), kind: :KIND_LOGITS)
-  Lossd.scalar(Lossd.call { STUB.entropy(request) }.loss).nan?
+  Lossd.scalar(Lossd.call(STUB, :entropy, request).loss).nan?
 end
 test("nested arrays have their shape") { Lossd.tensor([[[1, 2]], [[3, 4]]]).shape.to_a == [2, 1, 2] }
 test("a number is a scalar") { Lossd.tensor(1.5).shape.to_a == [] && Lossd.scalar(Lossd.tensor(1.5)) == 1.5 }
@@ -128,7 +190,21 @@ test "without `connect` it would not: every gRPC library takes 4 MiB" do
 end
 test("20 MB in one message are refused") { raised { ask(5000, 1000) }.code == CODES::RESOURCE_EXHAUSTED }
 test "where nothing listens a call is UNAVAILABLE" do
-  raised { ask(1, 2, Lossd.connect("127.0.0.1:1")) }.code == CODES::UNAVAILABLE
+  raised { ask(1, 2, Lossd.connect("127.0.0.1:1"), timeout: 0.3) }.code == CODES::UNAVAILABLE
+end
+test "a server that is full for now, or going, is asked again, with the request's size" do
+  [full(0.02), GRPC::Unavailable.new("going away")].all? do |refusal|
+    service = Refusing.new(refusal)
+    loss = served(service) { |stub| Lossd.scalar(ask(1, 2, stub).loss) }
+    [loss, service.calls, service.announced] == [1, 3, V1::CrossEntropyRequest.encode(zeros(1, 2)).bytesize.to_s]
+  end
+end
+test "a refusal for good is not repeated, nor one that outlasts the deadline" do
+  [[full(nil), 10], [full(0.9), 0.5]].all? do |refusal, timeout|
+    service = Refusing.new(refusal)
+    error = served(service) { |stub| raised { ask(1, 2, stub, timeout: timeout) } }
+    [error.code, service.calls] == [CODES::RESOURCE_EXHAUSTED, 1]
+  end
 end
 test "blocks give every row its gradient" do
   rows = 0
@@ -152,8 +228,21 @@ test "results that never came are not taken for zeros" do
   OtherOrder::LOST[0] = 98
   raised(RuntimeError) { many_from(OtherOrder) }.message.include?("without some")
 end
-test("a server that goes in the middle of a stream is UNAVAILABLE") do
-  raised { many_from(Gone) }.code == CODES::UNAVAILABLE
+test("a server that goes in the middle of a stream is UNAVAILABLE, and is not asked again") do
+  service = Gone.new
+  [raised { many_from(service) }.code, service.streams] == [CODES::UNAVAILABLE, 1]
+end
+test "a stream that is refused before anything is answered begins again, whatever was taken of it" do
+  [full(0.02), GRPC::Unavailable.new("going away")].product([0, 1]).all? do |refusal, taken|
+    many, one = Refusing.new(refusal, taken), Refusing.new(refusal, taken)
+    results, (_, made) = many_from(many, 5), three_blocks_from(one)
+    [results.length, many.calls, one.calls, made.last(3)] == [5, 3, 3, [0, 1, 2]]
+  end
+end
+test "a stream that is refused for good is not repeated" do
+  many, one = Refusing.new(full(nil)), Refusing.new(full(nil))
+  codes = [raised { many_from(many, 5) }, raised { three_blocks_from(one) }].map(&:code)
+  [codes, many.calls, one.calls] == [[CODES::RESOURCE_EXHAUSTED] * 2, 1, 1]
 end
 puts "#{COUNTS[:passed]} passed, #{COUNTS[:failed]} failed"
 exit(COUNTS[:failed].zero? && COUNTS[:passed].positive?)

@@ -53,7 +53,7 @@ end
 
 def unary(stub, method, request)
   answer = Answer.new
-  answer.add(Lossd.call { stub.public_send(method, request) })
+  answer.add(Lossd.call(stub, method, request))
   answer
 rescue Lossd::Error => e
   refused(answer, e)

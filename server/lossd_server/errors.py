@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 
+RETRY_AFTER_S = 0.1  # a full budget of 512 MiB is computed and answered in about that
 OUT_OF_MEMORY_RETRY_S = 1.0
 # Errors of the system that pass: no memory, no descriptors in this process, none on this machine.
 SHORT = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
@@ -80,7 +81,12 @@ def invalid(message: str, reason: str, field: str = "", /, **variables: object) 
 
 def malformed(name: str, size: int) -> InvalidRequest:
     """Bytes that are no message `name`."""
-    return invalid(f"the message of {size} bytes is no {name}", "MALFORMED_MESSAGE", bytes=size, message=name)
+    return invalid(
+        f"the message of {size} bytes is no {name}: they are cut off, or not protobuf's",
+        "MALFORMED_MESSAGE",
+        bytes=size,
+        message=name,
+    )
 
 
 def out_of_memory() -> Overloaded:

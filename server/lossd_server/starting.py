@@ -9,10 +9,13 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TypeVar
 
+from lossd_server.backends import triton
+from lossd_server.config import gpus
 from lossd_server.config.address import check_free, check_socket_path, group_of
 from lossd_server.config.settings import Settings
 from lossd_server.identity.callers import Callers
 from lossd_server.identity.certificates import CertificateFiles
+from lossd_server.telemetry.otlp import check_traces
 
 T = TypeVar("T")
 
@@ -24,14 +27,27 @@ def check_before(settings: Settings) -> None:
     """What needs no kernel is found before half a minute of compiling. Raises OSError and SettingsError."""
     for address in settings.listen if settings.workers == 1 else ():  # several workers' ports are reserved already
         check_free(address)
+    if settings.http:
+        check_free(settings.http_address)
+    _check_gpus(settings)
     files = CertificateFiles.of(settings)
     if files is not None:
         files.context()
     Callers.of(settings)
+    check_traces(settings)
     path = settings.shared_memory_socket
     if path not in ("auto", "off"):
         check_socket_path(path.replace("{worker}", "0"))
         group_of(settings.shared_memory_group)
+
+
+def _check_gpus(settings: Settings) -> None:
+    """Refuses more workers than GPUs, where they would compute on those. Where none is there a worker says why."""
+    if settings.workers == 1 or settings.device == "cpu":
+        return
+    found = gpus.count()
+    if 0 < found < settings.workers and triton.missing() is None:
+        raise ValueError(gpus.too_few(os.environ, found, settings.workers))
 
 
 def interruptible(work: Callable[[], T]) -> T:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from lossd.command_line.parser import CommandParser, natural
 from lossd_server.backends import Backend, create
 from lossd_server.config.compilation_line import CompilationLine, print_error
+from lossd_server.engine import batch_counts
 from lossd_server.fast_path import passage
 from lossd_server.jobs import kernel_cache, reduction, stacks
 from lossd_server.jobs.jit import CACHE
@@ -19,7 +20,14 @@ log = logging.getLogger(__name__)
 
 
 # What is compiled beside the kernels: a step each.
-BESIDE_KERNELS = (reduction.warm_up, stacks.warm_up, passage.warm_up, opens_walk.warm_up, field_count.warm_up)
+BESIDE_KERNELS = (
+    reduction.warm_up,
+    stacks.warm_up,
+    batch_counts.warm_up,
+    passage.warm_up,
+    opens_walk.warm_up,
+    field_count.warm_up,
+)
 
 
 def warm_up(backend: Backend, say: Callable[[str], None]) -> bool:
@@ -57,8 +65,7 @@ def warm_up(backend: Backend, say: Callable[[str], None]) -> bool:
     return bool(compiled)
 
 
-def main(argv: Sequence[str]) -> int:
-    """`lossd warmup`: compiles what is not compiled yet; the exit status."""
+def warmup_parser() -> CommandParser:
     parser = CommandParser(
         prog="lossd warmup",
         usage="lossd warmup [--device DEVICE] [--threads N]",
@@ -70,7 +77,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--threads", metavar="N", type=natural, default=0, help="compute threads (default: one for each core)"
     )
-    parsed = parser.parse_args(list(argv))
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """`lossd warmup`: compiles what is not compiled yet; the exit status."""
+    parsed = warmup_parser().parse_args(list(argv))
     try:
         backend = create(parsed.device, parsed.threads)
         with CompilationLine(print_error) as line:

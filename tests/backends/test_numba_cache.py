@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lossd_server.jobs.jit import PACKAGE, source_hash
+from lossd_server.jobs.kernel_folders import PACKAGE, source_hash
 
 
 @pytest.fixture

@@ -68,3 +68,21 @@ def test_what_is_idle_is_let_go() -> None:
 
     assert pool._idle == []
     assert (used == 3.0).all()
+
+
+def test_what_nobody_takes_any_more_is_let_go() -> None:
+    """Under load that goes on, what was idle all the time between two looks; what is taken now and then stays."""
+    pool = Pool()
+    sizes = [POOLED_BYTES, 3 * POOLED_BYTES, 7 * POOLED_BYTES]
+    arrays = [pool.empty(size, np.dtype(np.uint8)) for size in sizes]
+    del arrays
+    gc.collect()
+    pool.age()
+    taken = pool.empty(sizes[1], np.dtype(np.uint8))
+    del taken
+    gc.collect()
+    assert len(pool._idle) == 3
+    pool.age()
+    assert [raw.nbytes // POOLED_BYTES for raw in pool._idle] == [3]
+    pool.age()
+    assert pool._idle == []

@@ -33,13 +33,27 @@ def nothing(values: Any) -> bool:
     return False
 
 
+def untold(took_ns: int) -> None:
+    """Nobody counts how long copies took."""
+
+
+def test_each_batch_tells_how_long_it_was_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for every batch, in nanoseconds."""
+    cut, told = pipeline.make_batches, list[int]()
+    monkeypatch.setattr(pipeline, "make_batches", lambda launches: cut(launches, 10_000))
+    pipeline.run_launches(Interpreter(), launches(), nothing, told.append)
+
+    assert len(told) == len(list(cut(launches(), 10_000)))
+    assert min(told) > 0
+
+
 def test_a_job_in_pieces_has_the_bits_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the batches are, every result is that of one batch."""
     device = Interpreter()
-    whole = [bits(computed) for computed in pipeline.run_launches(device, launches(), nothing)]
+    whole = [bits(computed) for computed in pipeline.run_launches(device, launches(), nothing, untold)]
     cut = pipeline.make_batches
     monkeypatch.setattr(pipeline, "make_batches", lambda launches: cut(launches, 10_000))
-    pieces = [bits(computed) for computed in pipeline.run_launches(device, launches(), nothing)]
+    pieces = [bits(computed) for computed in pipeline.run_launches(device, launches(), nothing, untold)]
 
     assert len(list(cut(launches(), 10_000))) > len(launches())
     assert pieces == whole
@@ -65,7 +79,7 @@ def test_a_fault_of_a_piece_is_at_its_place_in_the_whole(
     cut = pipeline.make_batches
     monkeypatch.setattr(pipeline, "make_batches", lambda launches: cut(launches, 10_000))
 
-    assert pipeline.run_launches(Interpreter(), [Launch(job, 1.0)], nothing)[0].fault == fault
+    assert pipeline.run_launches(Interpreter(), [Launch(job, 1.0)], nothing, untold)[0].fault == fault
 
 
 def test_operands_are_copied_from_where_they_lie() -> None:
@@ -73,14 +87,19 @@ def test_operands_are_copied_from_where_they_lie() -> None:
     device = Interpreter()
     pinned = PinnedRegions(device)
     jobs = [some(Formula.CROSS_ENTROPY_DISTRIBUTION, (64, classes, 1)) for classes in (65, 300, 512)]
-    packed = [bits(computed) for computed in pipeline.run_launches(device, [Launch(job, 1.0) for job in jobs], nothing)]
+    packed = [
+        bits(computed)
+        for computed in pipeline.run_launches(device, [Launch(job, 1.0) for job in jobs], nothing, untold)
+    ]
     inputs = [job.input.values for job in jobs]
     for values in inputs:
         pinned.add(values.ctypes.data, values.nbytes)
 
     assert [pinned.holds(values) for values in inputs] == [False, True, True]
     assert not pinned.holds(jobs[1].target.values)  # type: ignore[union-attr]
-    assert [bits(c) for c in pipeline.run_launches(device, [Launch(job, 1.0) for job in jobs], pinned.holds)] == packed
+    assert [
+        bits(c) for c in pipeline.run_launches(device, [Launch(job, 1.0) for job in jobs], pinned.holds, untold)
+    ] == packed
     pinned.remove(inputs[1].ctypes.data)
     pinned.remove(inputs[1].ctypes.data)
     assert [pinned.holds(values) for values in inputs] == [False, False, True]
@@ -105,12 +124,12 @@ def test_class_weights_gradients_add_up_over_parts() -> None:
     job = some(Formula.CROSS_ENTROPY_DISTRIBUTION, (9, 40, 1))
     assert job.target is not None
     device = Interpreter()
-    (whole,) = pipeline.run_launches(device, [Launch(job, 1.0)], nothing)
+    (whole,) = pipeline.run_launches(device, [Launch(job, 1.0)], nothing, untold)
     total = None
     for begin, end in ((0, 4), (4, 9)):
         x, t = (array(a.values.reshape(9, 40, 1)[begin:end]) for a in (job.input, job.target))
         part = rows_job(job.formula, x, target=t, weight_gradient=True)
-        (computed,) = pipeline.run_launches(device, [Launch(part, 1.0, total)], nothing)
+        (computed,) = pipeline.run_launches(device, [Launch(part, 1.0, total)], nothing, untold)
         total = computed.weight_gradient
 
     assert whole.weight_gradient is not None

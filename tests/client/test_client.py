@@ -33,6 +33,21 @@ def test_an_answer_is_a_result(client: lossd.Client) -> None:
     assert result.timing.total_s > 0
 
 
+@pytest.mark.parametrize("transport", ["unary", "stream"])
+def test_a_client_that_does_not_repeat(server: StandIn, transport: lossd.Transport) -> None:
+    """What is unavailable is raised at once, for the caller has another server; a client is told so, or repeats."""
+    for retry in (False, True):
+        server.failures.append(GoingAway("draining", reason="SERVER_STOPPING"))
+        with lossd.Client(server.address, retry=retry) as client:
+            client.info()
+            if retry:
+                assert float(client.cross_entropy(X, Y, transport=transport)) == 1.5
+            else:
+                with pytest.raises(lossd.Unavailable):
+                    client.cross_entropy(X, Y, transport=transport)
+                assert float(client.cross_entropy(X, Y, transport=transport)) == 1.5
+
+
 def test_a_client_says_where_it_goes_and_how_it_is(server: StandIn) -> None:
     """Not yet connected, connected, closed: without asking anybody."""
     client = lossd.Client(server.address)

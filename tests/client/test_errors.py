@@ -26,9 +26,11 @@ MIRROR: dict[type[server.ServerError], type[lossd.Error]] = {
 }
 
 
-def received(error: server.ServerError) -> lossd.Error:
+def received(error: server.ServerError, request_id: str = "") -> lossd.Error:
     """The client's exception for what the server puts on the wire."""
-    return from_rpc(status.status_code(error), status.status_message(error), status.trailers(error), "127.0.0.1:1")
+    return from_rpc(
+        status.status_code(error), status.status_message(error), status.trailers(error, request_id), "127.0.0.1:1"
+    )
 
 
 def test_the_mirror_covers_the_servers_table() -> None:
@@ -69,6 +71,7 @@ def test_the_wait_and_the_request_id_cross() -> None:
     internal = received(server.ServerError("failed", reason="INTERNAL", metadata={"request_id": "a1"}))
 
     assert overloaded.retry_after_s == 1.25
+    assert received(server.NotServed("no", reason="UNKNOWN_METHOD"), "b2").request_id == "b2"
     assert internal.request_id == "a1"
 
 

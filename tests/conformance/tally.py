@@ -21,6 +21,7 @@ class Tally:
     tensors: Counter[str] = field(default_factory=Counter)
     worst: Worst = field(default_factory=dict)
     cancelled: Counter[str] = field(default_factory=Counter)
+    cancelling: Counter[str] = field(default_factory=Counter)  # the same by dtype, field and loss
     most: Worst = field(default_factory=dict)
     beyond: Counter[str] = field(default_factory=Counter)
     samples: Counter[str] = field(default_factory=Counter)
@@ -32,6 +33,7 @@ class Tally:
             self.worst[dtype] = (ulps, where)
         if alone > accepted:
             self.cancelled[dtype] += 1
+            self.cancelling[f"{dtype}, {where.split(',')[0]}"] += 1
             self.most[dtype] = max(self.most.get(dtype, (-1.0, "")), (alone, where))
 
     def lines(self) -> list[str]:
@@ -45,6 +47,7 @@ class Tally:
                 f"{number} tensors in {dtype} are measured by the terms that cancel in them: "
                 f"up to {ulps:.1f} ulp of the largest entry ({where})"
             )
+        lines += [f"of these, {what}: {number}" for what, number in sorted(self.cancelling.items())]
         for dtype, number in sorted(self.beyond.items()):
             lines.append(f"tensors in {dtype} within PyTorch's own error alone: {number}")
         return lines + [f"samples of PyTorch's, {what}: {count}" for what, count in sorted(self.samples.items())]

@@ -84,6 +84,28 @@ def test_offsets_cancel(backend: Backend, offset: float) -> None:
     assert_entries(backend, "entropy", x, kind="logits", grad=True)
 
 
+OFFSETS = [0, 1e3, 65530, 65545, 1e6, 2.0**21, 1e8, 3e18, 3e38]
+
+
+@pytest.mark.parametrize("classes", [7, 600])
+@pytest.mark.parametrize("offset", [*OFFSETS, *(-offset for offset in OFFSETS[1:])])
+def test_rows_of_any_offset(backend: Backend, offset: float, classes: int) -> None:
+    """Rows of few and of many classes keep their digits wherever their maximum lies: of spans from 0.1 to 80, with −∞
+    and with huge logits of either sign among small ones.
+    """
+    rng = np.random.default_rng(int(abs(offset)) % 1000)
+    below = rng.uniform(0, 1, (6, classes)) * np.array([[0.1], [2], [17], [80], [30], [30]])
+    below[:, 2] = 0
+    x = f32(offset - below)
+    x[3, 4:6] = -INFINITE
+    x[4, [0, 3]] = -3e38, -1e6 - abs(offset)
+    x[5, [0, 3]] = 3e38, 1e6 + min(abs(offset), 1e38)
+    y = np.array([2, 1, 3, 2, 6, 6])
+
+    assert_entries(backend, "cross_entropy", x, y, grad=True)
+    assert_entries(backend, "entropy", x, kind="logits")
+
+
 def test_probabilities_at_the_ends(backend: Backend) -> None:
     """BCE at 0 and 1 has PyTorch's clamps, and a finite target gradient."""
     p = f32([0, 0, 0, 1, 1, 1, 1e-30, 1 - 2**-24, 0.5])

@@ -11,7 +11,8 @@ from lossd.request.build import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LOSSES = ROOT / "docs/losses"
-PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = (*TOP, *sorted((ROOT / "docs").rglob("*.md")))
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 

@@ -56,6 +56,17 @@ def test_the_page_is_what_its_figures_give(page: ModuleType) -> None:
     )
 
 
+def test_the_page_of_transports_has_the_same_figures(page: ModuleType) -> None:
+    """What stands between its comments is what `make performance` writes there, tables of every part that it shows."""
+    import transports_page
+
+    text = (ROOT / "docs/transports.md").read_text(encoding="utf-8")
+    parts = page.load(RESULTS)
+
+    assert transports_page.filled(text, parts) == text
+    assert len(list(transports_page.sections(parts))) == 4
+
+
 def test_a_goal_stands_beside_its_figure(page: ModuleType) -> None:
     """A goal that is reached says so, with what was asked and what was measured."""
     text = page.text({"large": large(lossd=0.1)}, {})

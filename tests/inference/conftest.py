@@ -44,18 +44,20 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def calls(address: str, triton_python: Path, tmp_path: Path) -> TritonCalls:
-    def make(way: str, cases: list[Any]) -> Any:
-        read, written = tmp_path / "cases.json", tmp_path / "results.json"
-        read.write_text(json.dumps(cases), encoding="utf-8")
-        done = subprocess.run(
-            [triton_python, CALLS, address, way, read, written],
-            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-            capture_output=True,
-            text=True,
-            timeout=2 * WAIT_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(written.read_text(encoding="utf-8"))
+    return lambda way, cases: triton_calls(triton_python, tmp_path, address, way, cases)
 
-    return make
+
+def triton_calls(python: Path, folder: Path, address: str, way: str, cases: list[Any], **client: Any) -> Any:
+    """What came back. client: arguments of Triton's client. folder: for what goes there and back."""
+    read, written = folder / "cases.json", folder / "results.json"
+    read.write_text(json.dumps(cases), encoding="utf-8")
+    done = subprocess.run(
+        [python, CALLS, address, way, read, written, json.dumps(client)],
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        timeout=2 * WAIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(written.read_text(encoding="utf-8"))

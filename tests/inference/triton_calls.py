@@ -1,7 +1,8 @@
 """Triton's client, unchanged: makes the calls of a file, in one of its ways, and writes what came back.
 
-    .venv/tritonclient/bin/python tests/inference/triton_calls.py ADDRESS WAY CASES RESULTS
+    .venv/tritonclient/bin/python tests/inference/triton_calls.py ADDRESS WAY CASES RESULTS [CLIENT]
 
+CLIENT: the client's arguments, in JSON; a case may have headers, and a stream has those of its first.
 Nothing of lossd is imported: its environment does not have it.
 """
 
@@ -12,10 +13,12 @@ import base64
 import json
 import queue
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import numpy as np
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
@@ -63,7 +66,7 @@ def infer(client: Any, cases: Iterable[Any]) -> list[Any]:
     found = []
     for case in cases:
         try:
-            found.append(told(client.infer(**arguments(case))))
+            found.append(told(client.infer(headers=case.get("headers"), **arguments(case))))
         except InferenceServerException as error:
             found.append(told(None, error))
     return found
@@ -75,19 +78,22 @@ def async_infer(client: Any, cases: Iterable[Any]) -> list[Any]:
     for case in cases:
         answers: queue.Queue[Any] = queue.Queue()
         client.async_infer(
-            callback=lambda result, error, answers=answers: answers.put((result, error)), **arguments(case)
+            callback=lambda result, error, answers=answers: answers.put((result, error)),
+            headers=case.get("headers"),
+            **arguments(case),
         )
         waiting.append(answers)
     return [told(*answers.get(timeout=WAIT_S)) for answers in waiting]
 
 
-def async_stream_infer(client: Any, cases: Iterable[Any]) -> list[Any]:
+def async_stream_infer(client: Any, cases: Sequence[Any]) -> list[Any]:
     answers: queue.Queue[Any] = queue.Queue()
-    client.start_stream(lambda result, error: answers.put((result, error)))
+    client.start_stream(lambda result, error: answers.put((result, error)), headers=cases[0].get("headers"))
     count = 0
     for case in cases:
-        client.async_stream_infer(**arguments(case))
         count += 1
+        with suppress(InferenceServerException):  # the stream has ended by now: its callback says why
+            client.async_stream_infer(**arguments(case))
     found = [told(*answers.get(timeout=WAIT_S)) for _ in range(count)]
     client.stop_stream()
     return found
@@ -98,19 +104,23 @@ async def aio_infer(client: Any, cases: Iterable[Any]) -> list[Any]:
 
     async def one(case: Any) -> Any:
         try:
-            return told(await client.infer(**arguments(case)))
+            return told(await client.infer(headers=case.get("headers"), **arguments(case)))
         except InferenceServerException as error:
             return told(None, error)
 
     return list(await asyncio.gather(*map(one, cases)))
 
 
-async def aio_stream_infer(client: Any, cases: Iterable[Any]) -> list[Any]:
+async def aio_stream_infer(client: Any, cases: Sequence[Any]) -> list[Any]:
     async def requests() -> AsyncIterator[Any]:
         for case in cases:
             yield arguments(case)
 
-    return [told(result, error) async for result, error in client.stream_infer(requests())]
+    answers = client.stream_infer(requests(), headers=cases[0].get("headers"))
+    try:
+        return [told(result, error) async for result, error in answers]
+    except grpc.aio.AioRpcError as error:  # as Triton's client lets it through
+        return [{"error": error.details(), "status": str(error.code())}]
 
 
 def message_of(call: Callable[[], Any]) -> list[str]:
@@ -146,8 +156,8 @@ def tell(client: Any, cases: Iterable[Any]) -> Any:
     }
 
 
-async def by_aio(way: Callable[[Any, Any], Any], address: str, cases: Any) -> Any:
-    async with triton_aio.InferenceServerClient(address) as client:
+async def by_aio(way: Callable[[Any, Any], Any], address: str, cases: Any, given: Any) -> Any:
+    async with triton_aio.InferenceServerClient(address, **given) as client:
         return await way(client, cases)
 
 
@@ -156,13 +166,14 @@ AIO = {way.__name__: way for way in (aio_infer, aio_stream_infer)}
 
 
 def main() -> None:
-    address, way, read, written = sys.argv[1:]
+    address, way, read, written, *rest = sys.argv[1:]
+    given = json.loads(rest[0]) if rest else {}
     cases = json.loads(Path(read).read_text(encoding="utf-8"))
     if way in BLOCKING:
-        with triton.InferenceServerClient(address) as client:
+        with triton.InferenceServerClient(address, **given) as client:
             found = BLOCKING[way](client, cases)
     else:
-        found = asyncio.run(by_aio(AIO[way], address, cases))
+        found = asyncio.run(by_aio(AIO[way], address, cases, given))
     Path(written).write_text(json.dumps(found), encoding="utf-8")
 
 

@@ -205,7 +205,11 @@ def test_buf_error(served: Served, tool: Tool) -> None:
 
     assert done.returncode == INVALID_ARGUMENT << 3
     assert error["code"] == "invalid_argument"
-    assert [one["type"] for one in error["details"]] == ["google.rpc.ErrorInfo", "google.rpc.BadRequest"]
+    assert [one["type"] for one in error["details"]] == [
+        "google.rpc.ErrorInfo",
+        "google.rpc.BadRequest",
+        "google.rpc.RequestInfo",
+    ]
 
 
 def test_buf_large(served: Served, tool: Tool) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,9 @@ ROOT = Path(__file__).parents[2]
 FOLDER, BUILT, VECTORS = ROOT / "languages", ROOT / "build/languages", ROOT / "tests/vectors"
 SOURCES = {".cc", ".go", ".h", ".java", ".mts", ".rb", ".ts"}
 # What tells a test's file from those that a user reads: its name, or its folder's.
-TESTS = re.compile(r"(^|[/_.])(test|tests|vectors)(\.|/|$)|Test\.java$|Vectors\.java$|_test\.go$|bench")
+TESTS = re.compile(
+    r"(^|[/_.])(test|tests|vectors|stand_ins)(\.|/|$)|(Test|Vectors|Refusing|StandIns)\.java$|_test\.go$|bench"
+)
 GENERATED = re.compile(r"\.pb\.go$")
 COUNTS = re.compile(r"^(\d+) passed, (\d+) failed$")
 # The first build on a machine compiles what protoc makes, or fetches npm's packages.
@@ -48,8 +51,10 @@ class Language:
         kept = [path for path, name in names.items() if not TESTS.search(name) and not GENERATED.search(name)]
         return sum(path.read_text("utf-8").count("\n") for path in kept)
 
-    def make(self, target: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """`make` as languages/X/Makefile has it, from the project's root."""
+    def make(
+        self, target: str, environment: Mapping[str, str] | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """`make` as languages/X/Makefile has it, from the project's root. environment: beside this process's."""
         own = {"OUT": str(BUILT / self.folder), "VECTORS": str(VECTORS), **variables}
         return subprocess.run(
             [
@@ -62,7 +67,7 @@ class Language:
                 *(f"{k}={v}" for k, v in own.items()),
             ],
             cwd=ROOT,
-            env={**os.environ, "MAKEFLAGS": ""},
+            env={**os.environ, "MAKEFLAGS": "", **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

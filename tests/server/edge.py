@@ -62,6 +62,8 @@ class EdgeBackend:
     def trim(self) -> None:
         """Nothing is kept."""
 
+    age = trim
+
     def close(self) -> None:
         self.gate.set()
 

@@ -11,6 +11,8 @@ from google.rpc import status_pb2
 from google.rpc.error_details_pb2 import ErrorInfo
 
 from lossd_server.call.contract import Message, Metadata, Routes, Status, whole_message
+from lossd_server.call.record import CallRecord
+from lossd_server.call.request_id import request_id_of
 
 
 class MemoryCall:
@@ -30,7 +32,11 @@ class MemoryCall:
         self.peer = "memory"
         self.connection: Hashable = connection
         self.subject = subject
+        self.record: CallRecord | None = None
+        self.request_id = request_id_of(metadata)
         self.sent: list[bytes] = []
+        self.messages_in = 0
+        self.settled = False
         self._messages = deque(messages)
         self._closed: list[Callable[[], object]] = []
 
@@ -38,7 +44,14 @@ class MemoryCall:
         return len(self._messages[0]) if self._messages else None
 
     async def read(self) -> bytes | None:
-        return self._messages.popleft() if self._messages else None
+        if not self._messages:
+            return None
+        self.messages_in += 1
+        return self._messages.popleft()
+
+    @property
+    def messages_out(self) -> int:
+        return len(self.sent)
 
     async def write(self, message: Message) -> None:
         self.sent.append(whole_message(message))

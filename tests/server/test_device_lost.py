@@ -37,7 +37,7 @@ class LostBackend(EdgeBackend):
 
 
 def test_every_caller_is_told_to_go_elsewhere() -> None:
-    """All calls of the batch end with UNAVAILABLE and RetryInfo, and the server knows."""
+    """All calls of the batch end with UNAVAILABLE and RetryInfo, in our words alone, and the server knows."""
 
     async def run() -> None:
         async with serving(LostBackend()) as (server, channel):
@@ -49,6 +49,7 @@ def test_every_caller_is_told_to_go_elsewhere() -> None:
             assert error.code() is grpc.StatusCode.UNAVAILABLE
             assert details(error)["ErrorInfo"].reason == "DEVICE_LOST"
             assert "RetryInfo" in details(error)
+            assert "CUDA" not in (error.details() or "")
 
     asyncio.run(run())
 

@@ -50,7 +50,9 @@ def test_again_and_beside_each_other() -> None:
 def test_its_own_thread_may_close_it() -> None:
     """Which is where garbage collection of its client may run: the thread does not wait for itself."""
     server = EmbeddedServer(backend=EdgeBackend()).start()
-    folder, thread, loop = os.path.dirname(server.address.removeprefix("unix:")), server._thread, server._loop
+    folder = os.path.dirname(server.address.removeprefix("unix:"))
+    assert server._thread is not None
+    thread, loop = server._thread._thread, server._thread._loop
     assert thread is not None
     assert loop is not None
 

@@ -12,6 +12,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
+from lossd_server.config.settings import Settings
+from lossd_server.server import Server
 from tests.server.edge import EdgeBackend
 from tests.server.messages import cross_entropy
 from tests.server.running import finished, held, refused, serving, stub
@@ -138,3 +140,24 @@ def test_reflection() -> None:
             assert caught.value.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "listen, reflection, there",
+    [
+        ("127.0.0.1:0", "auto", True),
+        ("0.0.0.0:0", "auto", False),
+        ("0.0.0.0:0", "on", True),
+        ("127.0.0.1:0", "off", False),
+    ],
+)
+def test_reflection_is_for_this_host_unless_it_is_asked_for(listen: str, reflection: str, there: bool) -> None:
+    """On an address that others can reach there is no such method, nor is there channelz anywhere."""
+    settings = Settings(listen=(listen,), insecure=True, shared_memory_socket="off", reflection=reflection)
+
+    async def run() -> list[str]:
+        return list(Server(settings, EdgeBackend()).routes.methods)
+
+    methods = asyncio.run(run())
+    assert any("reflection" in path.lower() for path in methods) == there
+    assert not any("channelz" in path.lower() for path in methods)

@@ -37,6 +37,7 @@ from lossd_server.wire import codec
 from lossd_server.wire.status import told
 from tests.losses.messages import tensor
 from tests.server.front.test_refusals import error_infos
+from tests.server.memory_front import MemoryCall
 from tests.server.running import held, raw, refused, serving, stub, until_held
 from tests.server.shared_memory.listening import against
 from tests.server.shared_memory.memfds import PAGE, connected, memfd
@@ -156,9 +157,11 @@ async def exchanged(channel: grpc.aio.Channel, sent: list[Any]) -> tuple[list[An
 @pytest.mark.parametrize("shortage", SHORTAGES)
 def test_what_passes_is_told_as_passing(shortage: str) -> None:
     """No memory and no descriptors: come back later; another error of the system is a fault of ours."""
-    assert told("Entropy", SHORTAGES[shortage]).reason == "OUT_OF_MEMORY"
-    assert told("Entropy", SHORTAGES[shortage]).retry_after_s
-    assert told("Entropy", OSError(errno.EIO, "Input/output error")).reason == "INTERNAL"
+    call = MemoryCall("/lossd.v1.LossService/Entropy")
+
+    assert told("Entropy", SHORTAGES[shortage], call).reason == "OUT_OF_MEMORY"
+    assert told("Entropy", SHORTAGES[shortage], call).retry_after_s
+    assert told("Entropy", OSError(errno.EIO, "Input/output error"), call).reason == "INTERNAL"
 
 
 @pytest.mark.parametrize("inline", [True, False], ids=["on the loop", "in the thread"])

@@ -18,6 +18,7 @@ from lossd.v1.service_pb2_grpc import LossServiceStub
 from lossd_server import serve
 from lossd_server.config.address import check_free
 from lossd_server.config.settings import Settings
+from lossd_server.metrics.worker_metrics import WorkerMetrics
 from tests.server.edge import EdgeBackend
 from tests.server.messages import cross_entropy
 from tests.server.server_process import process, run
@@ -119,7 +120,7 @@ def test_what_was_loaded_is_never_collected() -> None:
     gc.unfreeze()  # what other tests' servers froze
     before = gc.get_freeze_count()
     try:
-        asyncio.run(serve._serve(Settings(listen=("127.0.0.1:0",), drain_s=1.0), EdgeBackend(), ready))
+        asyncio.run(serve._serve(Settings(listen=("127.0.0.1:0",), drain_s=1.0), EdgeBackend(), ready, WorkerMetrics()))
     finally:
         gc.unfreeze()
 

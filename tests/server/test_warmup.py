@@ -89,7 +89,7 @@ def test_steps_are_counted() -> None:
     compiled = warm_up(Compiling(), said.append)
 
     assert compiled
-    assert [line.partition("[")[2].partition("]")[0] for line in said] == ["7/8", "8/8"]
+    assert [line.partition("[")[2].partition("]")[0] for line in said] == ["8/9", "9/9"]
     assert all(line.startswith("compiling kernels, once for this machine, about 30 s [") for line in said)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lossd.bench.arguments import bench_plan, parse_arguments
 from lossd.command_error import CommandError
+from lossd.command_line.error_text import error_text
 
 if TYPE_CHECKING:
     from lossd.bench.report import BenchReport
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         _tell(report, parsed)
     except (CommandError, lossd.Error) as error:
         progress.clear()
-        print(f"lossd bench: {error}", file=sys.stderr)
+        print(f"lossd bench: {error_text(error)}", file=sys.stderr)
         return 1
     for path in (parsed.csv, parsed.json, parsed.plot if drawn else None):
         if path and path != "-":

@@ -15,6 +15,7 @@ from lossd import aio, results
 from lossd.bench.stepped import Stepped
 from lossd.bench.workload import Mix, Request
 from lossd.command_error import CommandError
+from lossd.connection.aio_following_channel import open_channel
 from lossd.embedded import Embedded
 from lossd.errors import Error, from_rpc
 from lossd.request.build import Call, build
@@ -80,7 +81,7 @@ class Raw:
         self._address = target.address
         self._timeout_s = timeout_s
         self._authorization = shown.authorization
-        self._channel = target.open_channel(grpc.aio, channel.UNLIMITED_BYTES)
+        self._channel = open_channel(target, channel.UNLIMITED_BYTES)
         self._rpcs: dict[str, Any] = {}
         self._built: dict[Request, tuple[Call, bytes]] = {}
 
@@ -92,7 +93,7 @@ class Raw:
     async def send(self, request: Request) -> TimedResult:
         call, body = self._built[request]
         start_s = time.perf_counter()
-        metadata = protocol.metadata(len(body), channel.UNLIMITED_BYTES, self._authorization)
+        metadata = protocol.metadata(len(body), channel.UNLIMITED_BYTES, self._authorization())
         try:
             received: bytes = await self._rpcs[call.rpc](body, timeout=self._timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as failure:

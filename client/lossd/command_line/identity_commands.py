@@ -35,8 +35,7 @@ examples:
 """
 
 
-def certificates(arguments: Sequence[str]) -> int:
-    """The command; its exit status."""
+def certificates_parser() -> CommandParser:
     parser = CommandParser(
         prog="lossd certificates",
         usage="lossd certificates DIR [options]",
@@ -57,7 +56,12 @@ def certificates(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--days", metavar="N", type=counted(3650), default=90, help="how long they are valid (default: %(default)s)"
     )
-    parsed = parser.parse_args(list(arguments))
+    return parser
+
+
+def certificates(arguments: Sequence[str]) -> int:
+    """The command; its exit status."""
+    parsed = certificates_parser().parse_args(list(arguments))
     from lossd.command_line.make_certificates import make_certificates
 
     try:
@@ -72,12 +76,16 @@ def certificates(arguments: Sequence[str]) -> int:
     return 0
 
 
-def token(arguments: Sequence[str]) -> int:
-    """The command; its exit status."""
+def token_parser() -> CommandParser:
     parser = CommandParser(prog="lossd token", usage="lossd token NAME FILE", description=_TOKEN, epilog=_TOKEN_EPILOG)
     parser.add_argument("name", metavar="NAME", help="who calls with it: in the server's logs and limits")
     parser.add_argument("file", metavar="FILE", type=Path, help="the server's file of tokens: made if it is not there")
-    parsed = parser.parse_args(list(arguments))
+    return parser
+
+
+def token(arguments: Sequence[str]) -> int:
+    """The command; its exit status."""
+    parsed = token_parser().parse_args(list(arguments))
     try:
         made = add_token(parsed.name, parsed.file)
     except ValueError as error:

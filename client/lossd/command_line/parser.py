@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 from lossd.errors import shown_value
 from lossd.request.option_values import unknown_value
 
-_NEGATIVE = re.compile(r"-(\.?\d.*|inf|infinity|nan)$", re.IGNORECASE)
+# Not flags: negative numbers, and a column of standard input, -:label.
+_NEGATIVE = re.compile(r"-(\.?\d.*|inf|infinity|nan|:.*)$", re.IGNORECASE)
 # 11 days. gRPC adds a timeout to the time of day in nanoseconds, and from some size on calls end at once.
 _MOST_SECONDS = 1e6
 _INT64 = range(-(2**63), 2**63)

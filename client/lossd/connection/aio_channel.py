@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
+from lossd.connection.aio_following_channel import open_channel
 from lossd.errors import Error, Unavailable, from_rpc
 from lossd.fast_path.request_template import Form, result_of
 from lossd.options import Transport
@@ -16,9 +18,14 @@ from lossd.results import Result
 from lossd.rpc import protocol
 from lossd.rpc.retry import Retry
 from lossd.rpc.target import Target
+from lossd.rpc.tracing import begin_span
+from lossd.streaming.exchange import Exchange
 from lossd.streaming.multiplex_policy import MultiplexPolicy, may_join
 from lossd.streaming.multiplexed import SharedStream
 from lossd.v1 import service_pb2
+
+if TYPE_CHECKING:
+    from lossd.rpc.call_span import CallSpan
 
 # What grpc.aio says of a message that could not be written, in place of the status that ended the call.
 _WRITE_FAILED = "Internal error from Core"
@@ -35,10 +42,11 @@ class Channel:
     """
 
     def __init__(self, target: Target, max_response_bytes: int, lifetime: protocol.Lifetime) -> None:
+        self._target = target
         self._address = target.address
         self._max_response_bytes = max_response_bytes
         self._lifetime = lifetime
-        self._channel = target.open_channel(grpc.aio, max_response_bytes)
+        self._channel = open_channel(target, max_response_bytes)
         self._authorization = target.credentials.authorization
         # No serializers: bodies are built once for all attempts, and answers parsed after the call.
         self._rpcs: dict[str, Any] = {name: self._channel.unary_unary(path) for name, path in protocol.PATHS.items()}
@@ -46,22 +54,30 @@ class Channel:
         self.server: service_pb2.GetServerInfoResponse | None = None
         self.in_flight = 0
         self.wants_server = False
-        self._multiplexing = MultiplexPolicy(possible=not target.round_robin)
+        self._multiplexing = MultiplexPolicy(possible=not target.balanced)
         self._shared: SharedStream | None = None
         self._has_streamed = False
 
     async def attempt(self, rpc: str, body: bytes, timeout_s: float) -> bytes:
         """The answer's bytes. Raises Error."""
+        span = begin_span(protocol.PATHS[rpc], self._address, len(body))
+        if span is None:
+            return await self._attempt(rpc, body, timeout_s)
+        with span:
+            return await self._attempt(rpc, body, timeout_s, span)
+
+    async def _attempt(self, rpc: str, body: bytes, timeout_s: float, span: CallSpan | None = None) -> bytes:
+        metadata = protocol.metadata(len(body), self._max_response_bytes, self._authorization())
+        if span is not None:
+            metadata = (*metadata, *span.metadata)
         try:
-            answer: bytes = await self._rpcs[rpc](
-                body,
-                timeout=timeout_s,
-                metadata=protocol.metadata(len(body), self._max_response_bytes, self._authorization),
-            )
+            answer: bytes = await self._rpcs[rpc](body, timeout=timeout_s, metadata=metadata)
             self._lifetime.reached = True
             return answer
         except grpc.aio.AioRpcError as failure:
             error = self.explain(failure)
+            if span is not None:
+                span.code = failure.code().value[0]
         except grpc.aio.UsageError:
             # The channel was closed by another task between these lines.
             error = protocol.ended_error(self._lifetime)
@@ -78,13 +94,17 @@ class Channel:
 
         It goes by the stream that such calls share, or by itself.
         """
-        shared = self._shared_stream(start_s) if may_join(form, asked) else None
+        span = begin_span(protocol.PATHS[form.rpc], self._address, len(body))
+        # The metadata of a shared stream would name one call's span as that of all.
+        alone = span is not None and span.is_sampled
+        shared = self._shared_stream(start_s) if not alone and may_join(form, asked) else None
         if shared is not None:
             result = await shared.ask(form, body, start_s, retry.remaining_s())
             if result is not None:
                 return result
             # The stream is over: the call goes by itself, or hears why it cannot.
-        answer = await self.attempt(form.rpc, body, retry.remaining_s())
+        with span or nullcontext():
+            answer = await self._attempt(form.rpc, body, retry.remaining_s(), span)
         return result_of(form, answer, time.perf_counter() - start_s)
 
     def _shared_stream(self, now_s: float) -> SharedStream | None:
@@ -96,7 +116,7 @@ class Channel:
         if not wants or self.server is None:
             return None
         try:
-            call = self.start(None)
+            call = self._started(None, self._stream_metadata())
         except Error:
             return None
         self._shared = SharedStream(call, self.server.limits.max_message_bytes, self._shared_ended)
@@ -105,13 +125,23 @@ class Channel:
     def _shared_ended(self, failed: bool, answered: bool) -> None:
         self._multiplexing.ended(failed, answered, time.perf_counter())
 
-    def start(self, timeout_s: float | None) -> Any:
-        """A Stream call. Raises Error."""
+    def start(self, exchange: Exchange, timeout_s: float | None) -> Any:
+        """A Stream call, for what is said in `exchange`. Raises Error."""
+        metadata = self._stream_metadata()
+        span = begin_span(protocol.STREAM, self._address)
+        if span is None:
+            return self._started(timeout_s, metadata)
+        call = self._started(timeout_s, (*metadata, *span.metadata))
+        span.follow(call, exchange.is_settled)
+        return call
+
+    def _stream_metadata(self) -> protocol.Metadata:
+        return protocol.stream_metadata(self._max_response_bytes, self._authorization())
+
+    def _started(self, timeout_s: float | None, metadata: protocol.Metadata) -> Any:
         self._has_streamed = True
         try:
-            return self._stream(
-                timeout=timeout_s, metadata=protocol.stream_metadata(self._max_response_bytes, self._authorization)
-            )
+            return self._stream(timeout=timeout_s, metadata=metadata)
         except grpc.aio.UsageError:
             # The channel was closed by another task between these lines.
             raise protocol.ended_error(self._lifetime) from None
@@ -126,7 +156,7 @@ class Channel:
         else:
             assert isinstance(failure, Error)
             error = failure
-        return protocol.explained(error, self._lifetime, self._is_ready, self._address)
+        return protocol.explained(error, self._lifetime, self._is_ready, self._target)
 
     def _is_ready(self) -> bool:
         return self._channel.get_state() is grpc.ChannelConnectivity.READY

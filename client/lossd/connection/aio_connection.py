@@ -33,7 +33,7 @@ class Connection(Channel):
 
     def __init__(self, target: Target, max_response_bytes: int, lifetime: protocol.Lifetime) -> None:
         super().__init__(target, max_response_bytes, lifetime)
-        self.sharing = SharedMemorySession(target.round_robin)
+        self.sharing = SharedMemorySession(target.balanced)
 
     async def answer(self, rpc: str, body: bytes, retry: Retry) -> bytes:
         """As `attempt`, as often as it may be repeated."""

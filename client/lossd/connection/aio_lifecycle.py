@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -14,13 +15,14 @@ from lossd.handles import enrol
 from lossd.routing.choose_transport import SMALL_BYTES
 from lossd.rpc import protocol
 from lossd.rpc.address import EMBEDDED, UNSET, Unset, chosen
+from lossd.rpc.address_list import all_looked_up, names_in
 from lossd.rpc.credentials import Credentials, StrPath, credentials
 from lossd.rpc.description import describe_client
 from lossd.rpc.retry import Retry, deadline_s
-from lossd.rpc.target import CONNECT_TIMEOUT_S, UNLIMITED_BYTES, checked_bytes, on_this_host, target
+from lossd.rpc.target import CONNECT_TIMEOUT_S, UNLIMITED_BYTES, checked_bytes, is_balanced, on_this_host, target
 
-# Of a pickle: address, timeout, connect_timeout, max_response_bytes, credentials, closed.
-State = tuple[str, float, float, int, Credentials, bool]
+# Of a pickle: address, timeout, connect_timeout, max_response_bytes, credentials, retry, closed.
+State = tuple[str, float, float, int, Credentials, bool, bool]
 
 
 class Lifecycle:
@@ -37,28 +39,39 @@ class Lifecycle:
         timeout: float = 60.0,
         connect_timeout: float = CONNECT_TIMEOUT_S,
         max_response_bytes: int = UNLIMITED_BYTES,
+        retry: bool = True,
         tls: bool | None = None,
         ca: StrPath | None = None,
         cert: StrPath | None = None,
         key: StrPath | None = None,
         token: str | None = None,
+        token_file: StrPath | None = None,
     ) -> None:
         timeout_s, connect_timeout_s = deadline_s(timeout), deadline_s(connect_timeout, "connect_timeout")
         most, where = checked_bytes(max_response_bytes), chosen(address)
-        shown = credentials(where, on_this_host(where), tls=tls, ca=ca, cert=cert, key=key, token=token)
-        self.__setstate__((where, timeout_s, connect_timeout_s, most, shown, False))
+        shown = credentials(
+            where, on_this_host(where), tls=tls, ca=ca, cert=cert, key=key, token=token, token_file=token_file
+        )
+        self.__setstate__((where, timeout_s, connect_timeout_s, most, shown, retry, False))
 
     def __getstate__(self) -> State:
         lifetime = self._lifetime
         times = self._timeout_s, lifetime.connect_timeout_s
-        return self._address, *times, self._max_response_bytes, self._credentials, lifetime.closed
+        ends = lifetime.repeats, lifetime.closed
+        return self._address, *times, self._max_response_bytes, self._credentials, *ends
 
     def __setstate__(self, state: State) -> None:
-        self._address, self._timeout_s, connect_timeout_s, self._max_response_bytes, self._credentials, closed = state
+        self._address, self._timeout_s, connect_timeout_s = state[:3]
+        self._max_response_bytes, self._credentials, repeats, closed = state[3:]
         self._small_bytes = min(SMALL_BYTES, self._max_response_bytes)
         embeds = self._address == EMBEDDED
-        self._lifetime = protocol.Lifetime(connect_timeout_s, embedded=embeds, closed=closed)
+        several = is_balanced(self._address)
+        self._lifetime = protocol.Lifetime(
+            connect_timeout_s, embedded=embeds, closed=closed, several=several, repeats=repeats
+        )
         self._connections = PerOwner[ConnectionPool]()
+        self._names = names_in(self._address)
+        self._found: Mapping[str, Sequence[str]] = {}
         let_go = partial(_let_go, self._lifetime, self._connections)
         self._embedded = Embedded(self, let_go) if embeds and not closed else None
         self._handle = enrol(self)
@@ -86,6 +99,11 @@ class Lifecycle:
     def _retry(self, timeout: float | None, **how: Any) -> Retry:
         return Retry(self._timeout_s if timeout is None else deadline_s(timeout), self._lifetime, **how)
 
+    async def _look_up(self) -> None:
+        """What the names of a list stand for, before connections are opened: asking may take its time."""
+        if self._connections.get() is None:
+            self._found = await run_blocking(all_looked_up, self._names)
+
     def _connection(self) -> Connection:
         """The least busy."""
         return self._opened().least_busy
@@ -98,9 +116,11 @@ class Lifecycle:
                 raise protocol.ended_error(self._lifetime)
             address = self._embedded.address if self._embedded else self._address
             most, lifetime = self._max_response_bytes, self._lifetime
-            server = target(address, lifetime.connect_timeout_s, self._credentials)
+            server = target(address, lifetime.connect_timeout_s, self._credentials, self._found)
             connections = self._connections.open(
-                lambda: ConnectionPool(lambda: Connection(server, most, lifetime), server.may_be_several)
+                lambda: ConnectionPool(
+                    lambda: Connection(server, most, lifetime), server.may_be_several, server.servers
+                )
             )
         return connections
 

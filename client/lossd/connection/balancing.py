@@ -11,6 +11,9 @@ from typing import Protocol, TypeVar
 
 # Connections that are opened in vain, for each process: which one takes a connection is left to the system's hashing.
 TRIES_EACH = 8
+# Several servers are asked so often each how many processes they have, and one that is not there in so many rounds is
+# left out.
+ASKED_EACH, MOST_ROUNDS = 4, 8
 # Seconds to learn about the server beside the calls.
 LEARN_S = 10.0
 

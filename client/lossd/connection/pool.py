@@ -8,7 +8,7 @@ from contextlib import suppress
 from threading import Lock
 
 from lossd.concurrency.threads import Background, start_background, stop_background
-from lossd.connection.balancing import LEARN_S, is_new, least_busy, wants_another
+from lossd.connection.balancing import ASKED_EACH, LEARN_S, MOST_ROUNDS, is_new, least_busy, wants_another
 from lossd.connection.connection import Connection
 from lossd.errors import Error
 from lossd.request.build import Call
@@ -18,18 +18,20 @@ from lossd.rpc.retry import Retry
 class ConnectionPool:
     """One at first; more where several processes serve the address and calls are under way at once.
 
-    may_be_several: False where no further connection could reach another process.
+    may_be_several: False where no further connection could reach another process. servers: how many there
+    are; where there are several, each connection reaches one process of each of them.
     """
 
-    def __init__(self, connect: Callable[[], Connection], may_be_several: bool) -> None:
+    def __init__(self, connect: Callable[[], Connection], may_be_several: bool, servers: int = 1) -> None:
         self._connect = connect
+        self._servers = servers
         self._may_be_several = may_be_several
         # Guards `all`, its calls under way, and who learns; never held while waiting.
         self._lock = Lock()
         self.all: tuple[Connection, ...] = (connect(),)
         self._background: Background | None = None
         self._learning = False
-        self._tries = 0
+        self._tries = self._rounds = 0
         self._settled = not may_be_several
         self._closed = False
 
@@ -70,11 +72,19 @@ class ConnectionPool:
             with suppress(Error):  # the calls themselves say what is the matter
                 server = connection.known(Retry(LEARN_S))
                 workers = server.workers if self._may_be_several else 1
+                heard = {server.instance_id}
+                for _ in range(ASKED_EACH * (self._servers - 1)):  # they answer in turn, once they are connected to
+                    if len(heard) < self._servers:
+                        told = connection.ask(Retry(LEARN_S))
+                        heard.add(told.instance_id)
+                        workers = max(workers, told.workers)
+                self._rounds += 1
+                all_heard = len(heard) == self._servers or self._rounds == MOST_ROUNDS
                 while wants_another(len(self.all), self._in_flight, workers, self._tries):
                     self._tries += 1
-                    self._another()
+                    workers = max(workers, self._another())
                 # No number of calls at once would open more.
-                self._settled = not wants_another(len(self.all), workers, workers, self._tries)
+                self._settled = all_heard and not wants_another(len(self.all), workers, workers, self._tries)
         finally:
             self._learning = False
 
@@ -82,15 +92,17 @@ class ConnectionPool:
     def _in_flight(self) -> int:
         return sum(one.in_flight for one in self.all)
 
-    def _another(self) -> None:
+    def _another(self) -> int:
+        """The processes of the server that it has reached."""
         another, added = self._connect(), False
         try:
             server = another.known(Retry(LEARN_S))
             with self._lock:
                 known = {one.server.instance_id for one in self.all if one.server is not None}
-                if not self._closed and is_new(server.instance_id, known):
+                if not self._closed and (self._servers > 1 or is_new(server.instance_id, known)):
                     self.all = (*self.all, another)
                     added = True
+            return server.workers
         finally:
             if not added:
                 another.close()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from lossd.command_line.credential_flags import add_credential_flags
 from lossd.command_line.parser import CommandParser, fraction, int64, natural, number, one_of, positive, seconds
 from lossd.contract import KINDS
+from lossd.errors import shown_value
 from lossd.evaluation.question import LOSSES
 from lossd.request.build import METHODS
 from lossd.request.option_values import alternatives
@@ -24,11 +25,13 @@ FILES = {
     "row_weight": "a weight for each row (cross_entropy, entropy)",
 }
 OPTIONS = ("ignore_index", "label_smoothing", "base", "kind", "target_kind", "dim")
-_CSV = re.compile(r"\.csv(:|$)", re.IGNORECASE)
+_TEXT = re.compile(r"\.[ct]sv(:|$)|-(:|$)|[^:]*[*?\[]", re.IGNORECASE)
 _EPILOG = """\
-FILE is a .npy, .npz, .safetensors, .csv or .parquet file. file.npz:logits is
-an array in it, file.csv:label a column, file.csv:a,b several columns. A table
-without column names means all columns that no other option uses.
+FILE is a .npy, .npz, .safetensors, .csv, .tsv or .parquet file, or - for
+standard input. file.npz:logits is an array in it, file.csv:label a column,
+file.csv:a,b several columns. A table without column names means all columns
+that no other option uses. Several files, or a pattern in quotes such as
+'part-*.csv:label', are one array, in this order or by name.
 
 exit status: 0 success; 1 wrong values, files or server; 2 wrong usage; 3 the
 loss exceeds --fail-above or is NaN
@@ -37,16 +40,27 @@ examples:
   lossd eval cross_entropy --input logits.npy --target labels.npy
   lossd eval cross_entropy --input data.csv --target data.csv:label
   lossd eval bce --input run.npz:p --target run.npz:y --plot run.png --worst 10
+  lossd eval cross_entropy --input 'part-*.csv' --target 'part-*.csv:label'
+  zcat data.csv.gz | lossd eval cross_entropy --input - --target -:label
   lossd eval nll --input u.npy --target y.npy --json --fail-above 0.5
+  lossd eval nll --input new.npy --target y.npy --against old.json --html r.html
 """
 
 
 def eval_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """SystemExit 2, after the mistake, for wrong usage."""
     parser = _parser()
-    parsed = parser.parse_args(list(argv))
+    parsed = parser.parse_args(_loss_first(argv))
     _check_usage(parser, parsed)
     return parsed
+
+
+def _loss_first(argv: Sequence[str]) -> list[str]:
+    """The loss may stand anywhere, also after a list of files, which would take it for one."""
+    for i, text in enumerate(argv):
+        if text.replace("-", "_") in LOSSES:
+            return [text, *argv[:i], *argv[i + 1 :]]
+    return [*argv]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,13 +80,34 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_files(group: argparse._ArgumentGroup) -> None:
     for role, text in FILES.items():
-        group.add_argument("--" + role.replace("_", "-"), metavar="FILE", required=role == "input", help=text)
+        group.add_argument(
+            "--" + role.replace("_", "-"),
+            metavar="FILE",
+            nargs="+",
+            action="extend",
+            required=role == "input",
+            help=text,
+        )
     group.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,
-        help="whether the first row of each .csv file holds the columns' names (default: if it is text; a row of "
-        "numbers is data)",
+        help="whether the first row of each .csv or .tsv file holds the columns' names (default: if it is text; a row "
+        "of numbers is data)",
     )
+    group.add_argument(
+        "--separator",
+        metavar="CHARACTER",
+        type=_separator,
+        help="what separates the cells of .csv and .tsv files: a character, or tab (default: commas, else semicolons "
+        "or tabs; of .tsv files tabs)",
+    )
+
+
+def _separator(text: str) -> str:
+    character = {"tab": "\t", "\\t": "\t", "space": " "}.get(text, text)
+    if len(character) != 1 or not character.isascii() or character in '"\r\n\0':
+        raise argparse.ArgumentTypeError(f"{shown_value(text)} must be one character of ASCII, such as ; or tab")
+    return character
 
 
 def _add_options(group: argparse._ArgumentGroup) -> None:
@@ -118,7 +153,8 @@ def _add_server(group: argparse._ArgumentGroup) -> None:
         "--server",
         metavar="ADDRESS",
         default="embedded",
-        help="a running server's address, host:port or unix:path (default: a server inside this process)",
+        help="a running server's address, host:port or unix:path, or several with commas between, to share "
+        "the blocks (default: a server inside this process)",
     )
     group.add_argument(
         "--timeout",
@@ -133,8 +169,23 @@ def _add_server(group: argparse._ArgumentGroup) -> None:
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     group.add_argument(
-        "--worst", metavar="N", type=natural, help="list the N rows of greatest loss (default: 0; 10 with --plot)"
+        "--worst",
+        metavar="N",
+        type=natural,
+        help="list the N rows of greatest loss (default: 0; 10 with --plot or --html)",
     )
+    group.add_argument(
+        "--per-class",
+        action="store_true",
+        help="list how many rows each class has, their mean loss, and how many were predicted right",
+    )
+    group.add_argument("--save", metavar="FILE", help="write what --json prints, and sums of the rows for --against")
+    group.add_argument(
+        "--against",
+        metavar="FILE",
+        help="compare with a run that --save wrote: the difference of the means, with a 95%% confidence interval",
+    )
+    group.add_argument("--html", metavar="FILE", help="write a report that any browser shows, all in one file")
     group.add_argument(
         "--plot", metavar="FILE", help="draw losses, calibration and the worst rows into a .png, .svg or .pdf file"
     )
@@ -171,8 +222,15 @@ def _check_usage(parser: argparse.ArgumentParser, parsed: argparse.Namespace) ->
         if getattr(parsed, name) is not None and getattr(parsed, name) not in kinds:
             flag = f"--{name.replace('_', '-')}"
             parser.error(f"{method} takes {flag} {alternatives(kinds)}, not {getattr(parsed, name)!r}")
-    given = [getattr(parsed, role) for role in FILES if getattr(parsed, role) is not None]
-    if parsed.header is not None and not any(_CSV.search(text) for text in given):
+    given = [text for role in FILES for text in getattr(parsed, role) or ()]
+    tables = any(_TEXT.search(text) for text in given)
+    if parsed.header is not None and not tables:
         parser.error("--header and --no-header are about .csv files, and none is given")
+    if parsed.separator is not None and not tables:
+        parser.error("--separator is about .csv and .tsv files, and none is given")
     if parsed.reduction == "batchmean" and method != "kl_divergence":
         parser.error("--reduction batchmean works only with kl_divergence")
+    if parsed.against is not None and parsed.reduction != "mean":
+        parser.error(f"--against compares means, which --reduction {parsed.reduction} has not")
+    if parsed.per_class and method in ("kl_divergence", "entropy", "self_information"):
+        parser.error(f"--per-class needs class indices as the target, which {method} does not take")

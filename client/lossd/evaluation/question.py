@@ -10,7 +10,7 @@ import numpy as np
 
 from lossd.command_error import CommandError
 from lossd.contract import IGNORE_INDEX
-from lossd.evaluation.source import Source
+from lossd.evaluation.readers.source import Source
 from lossd.request.build import METHODS, option_names
 
 # Each loss and the options it takes.
@@ -25,7 +25,8 @@ _NORMALISED = ("logits", "counts")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """sources: by role, "input", "target", "weight", "pos_weight" or "row_weight". options: of the client's method,
-    without reduction. worst: how many rows of greatest loss to list.
+    without reduction. worst: how many rows of greatest loss to list. plot: whether something is drawn. per_class:
+    whether there is a table by class. row_sums: whether sums of the rows are kept, to compare runs by.
     """
 
     method: str
@@ -34,6 +35,8 @@ class Question:
     options: Mapping[str, Any] = field(default_factory=dict)
     worst: int = 0
     plot: bool = False
+    per_class: bool = False
+    row_sums: bool = False
 
     @property
     def input(self) -> Source:
@@ -94,6 +97,16 @@ class Question:
         return kind == "indices" or (kind is None and self.sources["target"].dtype.kind in "iu")
 
     @property
+    def classes(self) -> int:
+        """The number of classes; of binary losses, 2."""
+        return 2 if self.class_axis is None else self.input.shape[self.class_axis]
+
+    @property
+    def needs_each_row(self) -> bool:
+        """Whether something asks for the loss of each row."""
+        return self.reduction == "none" or self.worst > 0 or self.plot or self.per_class or self.row_sums
+
+    @property
     def ignore_index(self) -> int:
         given = self.options.get("ignore_index")
         return IGNORE_INDEX if given is None else given
@@ -122,8 +135,14 @@ class Question:
                     f"{source.place.text} has {source.items} rows (shape {_shape(source)}), {self.input.place.text} "
                     f"has {self.input.items} (shape {_shape(self.input)}): {role} and input need the same number"
                 )
+            if role != "input" and self.sliced(role):
+                _check_pairs(role, source, self.input)
         if "target" in self.sources:
             self._check_target(self.sources["target"])
+        if self.per_class and not self.indices and not self.elementwise:
+            raise CommandError(
+                f"{self.sources['target'].place.text} holds distributions: --per-class needs class indices"
+            )
         if self.elementwise:
             for role in ("weight", "pos_weight"):
                 if role in self.sources:
@@ -152,6 +171,27 @@ class Question:
                 f"{source.place.text} has shape {_shape(source)}: {role} must broadcast to "
                 f"{self.input.place.text}'s {_shape(self.input)}"
             )
+
+
+def _check_pairs(role: str, source: Source, input: Source) -> None:
+    """Raises CommandError where rows of one file would be taken with those of another."""
+    if len(source.files) != len(input.files):
+        return
+    ours, theirs = ([one.place.path.resolve() for one in several.files] for several in (source, input))
+    if ours != theirs and sorted(ours) == sorted(theirs):
+        raise CommandError(
+            f"the files of --{_flag(role)} are those of --input in another order; give both in one order"
+        )
+    for one, other in zip(source.files, input.files, strict=True):
+        if one.items != other.items:
+            raise CommandError(
+                f"{one.place.name} has {one.items} rows, but {other.place.name} has {other.items}: the files of "
+                f"--{_flag(role)} and --input go together in this order"
+            )
+
+
+def _flag(role: str) -> str:
+    return role.replace("_", "-")
 
 
 def _shape(source: Source) -> list[int]:

@@ -141,6 +141,8 @@ def learn(call: Call, body: bytes, response: Any) -> AnswerTemplate | None:
         else:
             before, group, of = b"", "", [(field, value)] if field.number < _OUTPUTS else []
         for one, tensor in of:
+            if tensor.dtype not in wire.WIDTHS:
+                return None  # nothing that this version asks for
             place = _place(at, before, one, tensor, group)
             found[place.name], at, before = place, place.stop, b""
     made = AnswerTemplate(_wanted(call, found), at, response.HasField("summary"))

@@ -108,17 +108,16 @@ def _does_not_fit(why: str, call: Call, limits: MessageLimits) -> TooLarge:
     request = request_bytes(call)
     of_client = limits.client_bounds_answers and request <= (limits.max_message_bytes or request)
     option = "max_response_bytes" if of_client else "max_message_bytes"
-    sizes = {
-        "request_bytes": request,
-        "answer_bytes": answer_bytes(call),
-        "max_message_bytes": limits.max_message_bytes,
-        "max_response_bytes": limits.max_response_bytes,
-    }
     return TooLarge(
         f"{why}, or raise {'this client' if of_client else 'the server'}'s {option}",
         field=option,
         reason="MESSAGE_TOO_LARGE",
-        metadata={name: str(size) for name, size in sizes.items()},
+        metadata={
+            "request_bytes": str(request),
+            "answer_bytes": str(answer_bytes(call)),
+            "max_message_bytes": str(limits.max_message_bytes),
+            "max_response_bytes": str(limits.max_response_bytes),
+        },
     )
 
 

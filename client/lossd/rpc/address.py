@@ -17,7 +17,13 @@ EMBEDDED = "embedded"
 ENVIRONMENT = "LOSSD_SERVER"
 DEFAULT_PORT = 50051
 DEFAULT_SERVER = f"127.0.0.1:{DEFAULT_PORT}"
-FORMS = f'host:port, host (port {DEFAULT_PORT}), [IPv6]:port, dns:///name:port, unix:path or "embedded"'
+# Of a Ray cluster: where Serve's HTTP proxy tells which servers there are.
+RAY = "ray://"
+RAY_PORT = 8000
+FORMS = (
+    f"host:port, host (port {DEFAULT_PORT}), [IPv6]:port, several of these with commas between, dns:///name:port, "
+    'ray://host:port, unix:path or "embedded"'
+)
 # Bytes that the system has for a socket's path, without the zero at its end.
 LONGEST_PATH = 107 if sys.platform == "linux" else 103
 
@@ -86,15 +92,42 @@ def _read(text: str) -> str | Problem:
         if isinstance(found, str):
             return f"dns:///{found}"
         return Problem(found.what, tuple(f"dns:///{guess}" for guess in found.guesses))
+    if text.startswith(RAY):
+        return _ray(text.removeprefix(RAY))
     if "://" in text:
         scheme, _, rest = text.partition("://")
         guess = f"dns:///{rest.rpartition('/')[2]}" if scheme == "dns" else rest.partition("/")[0]
-        return Problem(f"begins with {scheme}://, which is neither dns:/// nor unix:", (guess,))
+        return Problem(f"begins with {scheme}://, which is none of dns:///, ray:// and unix:", (guess,))
     if "," in text:
-        return Problem("names several servers, for which give a name that stands for them all: dns:///name:port")
+        return _list(text.split(","))
     if "/" in text and ":" not in text:
         return Problem("is a path", (f"unix:{text}",))
     return _host_and_port(text)
+
+
+def _ray(text: str) -> str | Problem:
+    """Of a cluster, and perhaps the route of an application."""
+    where, _, route = text.partition("/")
+    found = _host_and_port(where, RAY_PORT)
+    if isinstance(found, Problem):
+        return Problem(found.what, tuple(f"{RAY}{guess}" for guess in found.guesses))
+    route = route.rstrip("/")
+    if not re.fullmatch(r"([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)?", route):
+        return Problem("has a route that is no path of letters, digits and . _ ~ -", (f"{RAY}{found}",))
+    return f"{RAY}{found}/{route}" if route else f"{RAY}{found}"
+
+
+def _list(texts: list[str]) -> str | Problem:
+    """Servers that are one to the client; each of them counts once."""
+    found: dict[str, None] = {}
+    for text in texts:
+        if not text:
+            return Problem("has a comma with no server beside it", (",".join(filter(None, texts)),))
+        one = Problem("is a path") if "/" in text else _host_and_port(text)
+        if isinstance(one, Problem):
+            return Problem(f"has a server in it, {shown_value(text)}, that {one.what}")
+        found[one] = None
+    return ",".join(found)
 
 
 def _unix(path: str) -> str | Problem:
@@ -116,7 +149,7 @@ def _unix(path: str) -> str | Problem:
     return f"unix:{path}"
 
 
-def _host_and_port(text: str) -> str | Problem:
+def _host_and_port(text: str, default_port: int = DEFAULT_PORT) -> str | Problem:
     if text.startswith("["):
         match = _BRACKETS.fullmatch(text)
         if match is None or not _is_ip(match[1], IPv6Address):
@@ -134,11 +167,11 @@ def _host_and_port(text: str) -> str | Problem:
         if re.fullmatch(r"[0-9.]+", host) and not _is_ip(host, IPv4Address):
             return Problem("is no IPv4 address", (f"127.0.0.1:{text}",))
     if port is None:
-        return f"{host}:{DEFAULT_PORT}"
+        return f"{host}:{default_port}"
     if not port:
-        return Problem("has no port after the colon", (f"{host}:{DEFAULT_PORT}",))
+        return Problem("has no port after the colon", (f"{host}:{default_port}",))
     if not (port.isascii() and port.isdigit()):
-        return Problem(f"has the port {shown_value(port)}, which is not a number", (f"{host}:{DEFAULT_PORT}",))
+        return Problem(f"has the port {shown_value(port)}, which is not a number", (f"{host}:{default_port}",))
     if len(port) > 5 or not 0 < int(port) < 2**16:
         return Problem("has a port that is not between 1 and 65535")
     return f"{host}:{int(port)}"

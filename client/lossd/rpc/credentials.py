@@ -11,13 +11,20 @@ import grpc
 
 from lossd.errors import InvalidArgument, shown_value
 from lossd.rpc.address import EMBEDDED
+from lossd.rpc.mounted_token import TOKEN, Authorization, MountedToken, bearer
 
 StrPath = str | os.PathLike[str]
 
 # What stands for an argument that is not given.
-VARIABLES = {"ca": "LOSSD_CA", "cert": "LOSSD_CERT", "key": "LOSSD_KEY", "token": "LOSSD_TOKEN"}
-# RFC 6750, 2.1, without a bound; what else a header would take is no token that anybody makes.
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+VARIABLES = {
+    "ca": "LOSSD_CA",
+    "cert": "LOSSD_CERT",
+    "key": "LOSSD_KEY",
+    "token": "LOSSD_TOKEN",
+    "token_file": "LOSSD_TOKEN_FILE",
+}
+# Of TLS, which some addresses do without.
+_OF_TLS = frozenset({"ca", "cert", "key"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,8 @@ class Credentials:
     """tls: whether the connection is encrypted, and the server's certificate verified.
 
     ca: file of the authorities that may have signed it, "" for those that gRPC knows; cert, key: files of the client's
-    own; PEM. Files are read for each new connection. token: shown with every call.
+    own; PEM. Files are read for each new connection. token: shown with every call; token_file: the one in place of it
+    that is read for every call.
     """
 
     tls: bool = False
@@ -33,17 +41,39 @@ class Credentials:
     cert: str = ""
     key: str = ""
     token: str = field(default="", repr=False)
+    token_file: MountedToken | None = None
 
-    @property
-    def authorization(self) -> tuple[tuple[str, str], ...]:
-        """The metadata of every call."""
-        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+    def authorization(self) -> Authorization:
+        """The metadata of a call that begins now. InvalidArgument where there is no token in the file."""
+        if self.token_file is not None:
+            return self.token_file.authorization()
+        return bearer(self.token) if self.token else ()
 
     def channel_credentials(self) -> grpc.ChannelCredentials | None:
         """gRPC's, None for a plain connection. InvalidArgument where a file cannot be read."""
         if not self.tls:
             return None
-        return grpc.ssl_channel_credentials(*(_read(name, getattr(self, name)) for name in ("ca", "key", "cert")))
+        contents = [_read(name, getattr(self, name)) for name in ("ca", "key", "cert")]
+        self._check_whole()
+        return grpc.ssl_channel_credentials(*contents)
+
+    def _check_whole(self) -> None:
+        """InvalidArgument where the files do not fit together: core says so on stderr, and to the caller nothing."""
+        from ssl import PROTOCOL_TLS_CLIENT, SSLContext, SSLError  # 10 ms that a plain connection does not need
+
+        context = SSLContext(PROTOCOL_TLS_CLIENT)
+        given = "cert", f"key = {self.key!r} with cert = {self.cert!r}: "
+        try:
+            if self.cert:
+                context.load_cert_chain(self.cert, self.key)
+            given = "ca", f"ca = {self.ca!r}: "
+            if self.ca:
+                context.load_verify_locations(self.ca)
+        except SSLError as error:
+            name, start = given
+            wrong = "this key does not belong to the certificate"
+            said = wrong if error.reason == "KEY_VALUES_MISMATCH" else f"OpenSSL does not take it ({error.reason})"
+            raise _refused(name, start + said, "UNREADABLE_FILE") from None
 
 
 PLAIN = Credentials()
@@ -58,18 +88,24 @@ def credentials(
     cert: StrPath | None = None,
     key: StrPath | None = None,
     token: str | None = None,
+    token_file: StrPath | None = None,
 ) -> Credentials:
     """Those of a client for `address`. local: on this host for certain. None: not given.
 
     tls is True where a ca or a cert is given. A token without TLS is for this host alone. InvalidArgument for anything
     that does not fit together.
     """
-    given = {"ca": ca, "cert": cert, "key": key, "token": token}
+    # The two ways to give a token are one question: an argument stands before both variables.
+    if token is not None and token_file is None:
+        token_file = ""
+    elif token_file is not None and token is None:
+        token = ""
+    given = {"ca": ca, "cert": cert, "key": key, "token": token, "token_file": token_file}
     if tls is not None and not isinstance(tls, bool):
         raise _refused("tls", f"tls must be True or False, not {shown_value(tls)}")
     private = address == EMBEDDED or address.startswith("unix:")
     for name, value in given.items():
-        if name != "token" and value is not None and (tls is False or private):
+        if name in _OF_TLS and value is not None and (tls is False or private):
             raise _refused(name, f"{name} is of TLS, which {'tls=False turns off' if tls is False else _PRIVATE}")
     if private and tls:
         raise _refused("tls", f"tls=True is not possible here: {_PRIVATE}")
@@ -77,21 +113,29 @@ def credentials(
     known = {
         name: _text(name, os.environ.get(VARIABLES[name]) or "" if value is None else value)
         for name, value in given.items()
-        if name == "token" or not without
+        if name not in _OF_TLS or not without
     }
-    found = Credentials(bool(tls or known.get("ca") or known.get("cert")), **known)
+    path = known.pop("token_file")
+    mounted = MountedToken(path) if path else None
+    found = Credentials(bool(tls or known.get("ca") or known.get("cert")), **known, token_file=mounted)
     if bool(found.cert) != bool(found.key):
         lacking = "key" if found.cert else "cert"
         raise _refused(lacking, f"cert and key go together, and {lacking} is not given (nor {VARIABLES[lacking]})")
-    if found.token and not _TOKEN.fullmatch(found.token):
+    _check_token(found, address, local)
+    return found
+
+
+def _check_token(found: Credentials, address: str, local: bool) -> None:
+    if found.token and found.token_file:
+        raise _refused("token_file", "give token= or token_file= (LOSSD_TOKEN or LOSSD_TOKEN_FILE), not both")
+    if found.token and not TOKEN.fullmatch(found.token):
         raise _refused("token", "the token has characters that no token has: is there a line end in it?")
-    if found.token and not found.tls and not local:
+    if (found.token or found.token_file) and not found.tls and not local:
         raise _refused(
-            "token",
+            "token" if found.token else "token_file",
             f"a token goes to {address} by TLS only: everybody on the way could read it. Give tls=True, or ca=",
             "TOKEN_WITHOUT_TLS",
         )
-    return found
 
 
 _PRIVATE = "a Unix socket, or an embedded server, does not have: nobody else can read what goes through it"

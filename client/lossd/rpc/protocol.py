@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
 
-from lossd.errors import CLIENT_CLOSED, EMBEDDED_ENDED, DeadlineExceeded, Error, NotServed, Unavailable
+from lossd.errors import (
+    CLIENT_CLOSED,
+    EMBEDDED_ENDED,
+    DeadlineExceeded,
+    Error,
+    NotServed,
+    Unauthenticated,
+    Unavailable,
+)
+from lossd.rpc.target import Target
+from lossd.rpc.unauthenticated import with_what_to_give
 from lossd.rpc.unreachable import GONE, sentence, unreachable
 from lossd.v1 import service_pb2
 
@@ -42,7 +52,8 @@ class Lifetime:
 
     connect_timeout_s: for the first answer of all. reached: whether a server has ever answered this client. embedded:
     whether its server is in this process, or was in the one that this process was forked from. closed: by its owner.
-    ended: the embedded server is closed, or is closing.
+    ended: the embedded server is closed, or is closing. several: calls go to several servers, each to another.
+    repeats: what is unavailable is sent again; otherwise it is raised, for the caller has another server.
     """
 
     connect_timeout_s: float = inf
@@ -50,6 +61,8 @@ class Lifetime:
     embedded: bool = False
     closed: bool = False
     ended: bool = False
+    several: bool = False
+    repeats: bool = True
 
     @property
     def is_over(self) -> bool:
@@ -84,22 +97,24 @@ def no_time_left() -> DeadlineExceeded:
     return DeadlineExceeded("no answer within the deadline", reason="DEADLINE_EXCEEDED")
 
 
-def explained(error: Error, lifetime: Lifetime, is_ready: Callable[[], bool], address: str) -> Error:
-    """What an attempt's failure means to a client: by what it knows of itself and of its connection."""
+def explained(error: Error, lifetime: Lifetime, is_ready: Callable[[], bool], target: Target) -> Error:
+    """What an attempt's failure means to a client: by what it knows of itself, its server and its connection."""
     if lifetime.is_over:
         return ended_error(lifetime)
     if error.reason == NOT_READ:
         # The caller took its time with what came: the server let the stream go, and may be asked again.
-        return Unavailable(str(error), reason=NOT_READ)
+        return Unavailable(str(error), reason=NOT_READ, request_id=error.request_id)
     if isinstance(error, DeadlineExceeded):
         if not error.on_the_way or is_ready():
             lifetime.reached = True
             return error
-        error = not_connected(address)
+        error = not_connected(target.address)
     elif isinstance(error, Unavailable | NotServed) and error.on_the_way:
-        error = unreachable(error, address)
+        error = unreachable(error, target.address, target.credentials)
     elif not error.on_the_way:
         lifetime.reached = True
+        if isinstance(error, Unauthenticated):
+            error = with_what_to_give(error, target.credentials)
     if lifetime.embedded and error.reason in GONE:
         return embedded_ended()
     return error
@@ -113,7 +128,7 @@ def not_connected(address: str) -> Unavailable:
 def cannot_repeat(error: Error) -> Unavailable:
     """Of a call that would be sent again, had its gradients not overwritten a part of what it sends."""
     sentence = f"{error}; gradients have overwritten a part of the input (out is input), so it is not sent again"
-    return Unavailable(sentence, reason="OVERWRITTEN")
+    return Unavailable(sentence, reason="OVERWRITTEN", request_id=error.request_id)
 
 
 def ended_error(lifetime: Lifetime) -> Unavailable:

@@ -109,8 +109,13 @@ class Retry:
         """As `wait_s`, of one that failed `failures` times before and waits beside others in the same time."""
         if not isinstance(error, Unavailable | Overloaded) or error.reason in (CLIENT_CLOSED, EMBEDDED_ENDED):
             raise error
+        if isinstance(error, Unavailable) and not self._lifetime.repeats:
+            raise error
         longer_s = min(FIRST_S * GROWTH ** min(failures, MOST_GROWTHS), LONGEST_S)
-        wait_s = max(longer_s, error.retry_after_s or 0.0) * self._uniform(1 - JITTER, 1 + JITTER)
+        # What a server that goes away asks for is its own affair: another takes the next attempt.
+        elsewhere = self._lifetime.several and isinstance(error, Unavailable)
+        asked_s = 0.0 if elsewhere else error.retry_after_s or 0.0
+        wait_s = max(longer_s, asked_s) * self._uniform(1 - JITTER, 1 + JITTER)
         if wait_s >= self.remaining_s():
             raise error
         return wait_s

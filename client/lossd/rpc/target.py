@@ -5,14 +5,17 @@ Core ignores unknown arguments, misspelt ones and numbers given as strings in si
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
 
+import grpc
 import numpy as np
 
 from lossd.errors import InvalidArgument, shown_value
-from lossd.rpc.address import EMBEDDED, checked_address
+from lossd.rpc.address import EMBEDDED, RAY, checked_address
+from lossd.rpc.address_list import by_host, looked_up, target_of
 from lossd.rpc.credentials import PLAIN, Credentials
 
 Argument = tuple[str, int | str]
@@ -27,6 +30,14 @@ RECONNECT_FIRST_MS = 100
 RECONNECT_LONGEST_MS = 2_000
 # Seconds for the first answer of a server that a client has never heard of. Starting one takes less.
 CONNECT_TIMEOUT_S = 5.0
+# Calls go to each server by what its answers tell of its load, and in turn where the library cannot do that. A report
+# counts a second after a connection is made (gRPC: ten), and for ten seconds.
+BALANCING = (
+    '{"loadBalancingConfig": [{"weighted_round_robin": {"enableOobLoadReport": false, "blackoutPeriod": "1s",'
+    ' "weightUpdatePeriod": "0.5s", "weightExpirationPeriod": "10s"}}, {"round_robin": {}}]}'
+)
+# Servers behind a name that are asked how many processes they have.
+OF_A_NAME = 4
 # The bounds of one attempt to connect, between a loaded server's time for it and core's own default.
 ATTEMPT_LEAST_MS = 1_000
 ATTEMPT_MOST_MS = 20_000
@@ -34,22 +45,41 @@ ATTEMPT_MOST_MS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An address as gRPC takes it. local: on this host for certain, so that no proxy may come between."""
+    """An address as gRPC takes it. local: on this host for certain, so that no proxy may come between.
+
+    found: addresses of the names in a list; those that are not in there are looked up.
+    """
 
     address: str
     local: bool
     connect_timeout_s: float = CONNECT_TIMEOUT_S
     credentials: Credentials = PLAIN
+    found: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
-    def round_robin(self) -> bool:
-        """Whether calls go to several servers in turn."""
-        return self.address.startswith("dns:")
+    def balanced(self) -> bool:
+        """Whether calls go to several servers, each to another."""
+        return is_balanced(self.address)
+
+    @property
+    def follows(self) -> bool:
+        """Whether its servers are those that a Ray cluster tells, which change."""
+        return self.address.startswith(RAY)
+
+    def of(self, servers: Sequence[str]) -> Target:
+        """The same client's, of the servers that there are now."""
+        address = ",".join(servers)
+        return replace(self, address=address, local=on_this_host(address), found={})
+
+    @property
+    def servers(self) -> int:
+        """How many are asked what each may have different; of a name so many as may tell."""
+        return OF_A_NAME if self.address.startswith(("dns:", RAY)) else 1 + self.address.count(",")
 
     @property
     def may_be_several(self) -> bool:
-        """Whether several processes may serve it, of which each connection reaches one."""
-        return not self.address.startswith(("dns:", "unix:"))
+        """Whether several processes may serve it, of which each connection reaches one; one of each server."""
+        return not self.address.startswith("unix:")
 
     @property
     def _attempt_ms(self) -> int:
@@ -75,17 +105,35 @@ class Target:
         ]
         if self.local:
             arguments.append(("grpc.enable_http_proxy", 0))
-        if self.round_robin:
-            arguments.append(("grpc.lb_policy_name", "round_robin"))
+        if self.balanced:
+            arguments.append(("grpc.service_config", BALANCING))
         return arguments
 
-    def open_channel(self, library: Any, max_response_bytes: int) -> Any:
-        """library: grpc, or grpc.aio. InvalidArgument where a file of the credentials cannot be read."""
-        secure = self.credentials.channel_credentials()
-        options = self.arguments(max_response_bytes)
+    def open_channels(self, library: Any, max_response_bytes: int) -> list[Any]:
+        """One; for hosts of a list whose certificates have different names, one for each name, which gRPC checks for
+        the whole of a channel. library: grpc, or grpc.aio.
+
+        InvalidArgument where a file of the credentials cannot be read.
+        """
+        secure, options = self.credentials.channel_credentials(), self.arguments(max_response_bytes)
+        addresses = self.address.split(",")
+        if len(addresses) == 1:
+            return [_opened(library, self.address, secure, options)]
         if secure is None:
-            return library.insecure_channel(self.address, options=options)
-        return library.secure_channel(self.address, secure, options=options)
+            return [_opened(library, self._numbers(addresses), None, options)]
+        return [
+            _opened(library, self._numbers(some), secure, [*options, ("grpc.ssl_target_name_override", host)])
+            for host, some in by_host(addresses).items()
+        ]
+
+    def _numbers(self, addresses: list[str]) -> str:
+        return target_of(addresses, lambda host: self.found[host] if host in self.found else looked_up(host))
+
+
+def _opened(library: Any, where: str, secure: grpc.ChannelCredentials | None, options: list[Argument]) -> Any:
+    if secure is None:
+        return library.insecure_channel(where, options=options)
+    return library.secure_channel(where, secure, options=options)
 
 
 def checked_bytes(max_response_bytes: object) -> int:
@@ -102,15 +150,27 @@ def checked_bytes(max_response_bytes: object) -> int:
     )
 
 
-def target(address: str, connect_timeout_s: float = CONNECT_TIMEOUT_S, credentials: Credentials = PLAIN) -> Target:
+def target(
+    address: str,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    credentials: Credentials = PLAIN,
+    found: Mapping[str, Sequence[str]] | None = None,
+) -> Target:
     """Of a checked address; InvalidArgument for any other. connect_timeout_s, credentials: the client's."""
     address = checked_address(address)
-    return Target(address, on_this_host(address), connect_timeout_s, credentials)
+    return Target(address, on_this_host(address), connect_timeout_s, credentials, found or {})
+
+
+def is_balanced(address: str) -> bool:
+    """Whether a checked address may be that of several servers."""
+    return address.startswith(("dns:", RAY)) or "," in address
 
 
 def on_this_host(address: str) -> bool:
-    """Whether a checked address is on this host for certain."""
-    return address == EMBEDDED or address.startswith("unix:") or _is_loopback(address)
+    """Whether a checked address is on this host for certain, all of it."""
+    if address.startswith(RAY):  # the cluster's nodes need not be
+        return False
+    return address == EMBEDDED or address.startswith("unix:") or all(map(_is_loopback, address.split(",")))
 
 
 def _is_loopback(address: str) -> bool:

@@ -29,11 +29,11 @@ _NO_ROOM = (Overloaded, TooLarge, Unavailable, NotServed, MemoryError)
 class SharedMemorySession:
     """The regions of one connection, opened when they are first wanted. Thread-safe.
 
-    round_robin: the connection reaches several servers in turn, so memory of one is unknown to the next.
+    balanced: the connection reaches several servers in turn, so memory of one is unknown to the next.
     """
 
-    def __init__(self, round_robin: bool) -> None:
-        self._round_robin = round_robin
+    def __init__(self, balanced: bool) -> None:
+        self._balanced = balanced
         self._lock = Lock()
         self._instance_id: str | None = None
         # With the server whose instance_id that is: one of the two is None.
@@ -60,7 +60,7 @@ class SharedMemorySession:
 
     def _connect(self, server: service_pb2.GetServerInfoResponse) -> tuple[Arena | None, str | None]:
         self._may_pass = False
-        if self._round_robin:
+        if self._balanced:
             return None, "the address stands for several servers in turn"
         if not server.limits.max_shared_memory_bytes:
             return None, "the server offers no shared memory"

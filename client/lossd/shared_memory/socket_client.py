@@ -94,7 +94,7 @@ def connect(path: str, instance_id: str) -> SocketClient | None:
         refusal = socket_protocol.read_answer(said)
         if isinstance(refusal, tuple) and refusal[0] == socket_protocol.FULL:
             connection.close()
-            raise Overloaded(refusal[1], reason=refusal[0])
+            raise _refusal(*refusal)
     except OSError:  # no such path, nobody listens, not allowed, too late
         pass
     connection.close()
@@ -147,7 +147,7 @@ def _filled(file: int, size: int) -> mmap.mmap:
 
 def _refusal(reason: str, sentence: str) -> Error:
     if reason == socket_protocol.FULL:
-        return Overloaded(sentence, reason=reason)
+        return Overloaded(sentence, reason=reason, retry_after_s=socket_protocol.FULL_RETRY_AFTER_S)
     if reason == "REGION_TOO_LARGE":
         return TooLarge(sentence, reason=reason)
     return InternalError(sentence, reason=reason)

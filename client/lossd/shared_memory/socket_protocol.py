@@ -18,6 +18,9 @@ TOKEN_BYTES = 16
 UNKNOWN_REGION = "UNKNOWN_REGION"
 # The reason of a refusal that may pass: the server, or this connection, has no room for more.
 FULL = "SHARED_MEMORY_FULL"
+# When to come back then, as RetryInfo says it of other refusals for load. The record has no place for it, and no server
+# knows when others let go of theirs.
+FULL_RETRY_AFTER_S = 0.1
 
 _GREETING = HELLO + b" "
 _REGISTER = struct.Struct("<cQ")

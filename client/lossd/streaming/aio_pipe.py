@@ -15,8 +15,8 @@ from lossd.errors import Unavailable
 from lossd.rpc import protocol
 from lossd.streaming.exchange import MOST_RECEIVED, MOST_TOGETHER, Exchange
 
-# Starts the RPC with its deadline, None for none.
-Start = Callable[[float | None], Any]
+# Starts the RPC of an exchange with its deadline, None for none.
+Start = Callable[[Exchange, float | None], Any]
 
 
 class Pipe:
@@ -24,7 +24,7 @@ class Pipe:
 
     def __init__(self, exchange: Exchange, start: Start, timeout_s: float | None) -> None:
         self._exchange = exchange
-        self._call = start(timeout_s)
+        self._call = start(exchange, timeout_s)
         self._woken = asyncio.Event()
         self._received: asyncio.Queue[bytes | BaseException] = asyncio.Queue(MOST_RECEIVED)
         self._progress_s = time.monotonic()

@@ -70,6 +70,10 @@ class Exchange:
         """Evaluations of which nothing was sent."""
         return len(self._outbox)
 
+    def is_settled(self) -> bool:
+        """Whether all that was sent is answered."""
+        return not self._open
+
     @property
     def unanswered(self) -> int:
         """Evaluations that have not ended."""

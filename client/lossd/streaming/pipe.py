@@ -32,6 +32,10 @@ class Pipe:
         self._call = start(self, timeout_s)
         Thread(target=self._read, name="lossd-stream", daemon=True).start()
 
+    def is_settled(self) -> bool:
+        """Whether all that was sent is answered."""
+        return self._exchange.is_settled()
+
     def wake(self) -> None:
         """There is something to send."""
         # Looked at without the lock: the sender says that it waits before it looks for something to send.
@@ -70,6 +74,8 @@ class Pipe:
             for body in self._call:
                 self._progress_s = time.monotonic()
                 with self._changed:
+                    if self._closed:
+                        continue  # what the server says of an end that the caller's arrays have brought about
                     self._received.append(body)
                     self._changed.notify_all()
                     while len(self._received) >= MOST_RECEIVED and not self._closed:

@@ -4,7 +4,8 @@ isort:skip_file
 The service: an RPC for each loss, a stream for large tensors and many evaluations, and information about the server.
 
 Errors are a gRPC status with google.rpc details: exactly one ErrorInfo (domain "lossd", a reason in UPPER_SNAKE, and
-each variable of the message in its metadata), a BadRequest that names the field, and a RetryInfo if waiting helps.
+each variable of the message in its metadata), a BadRequest that names the field, a RetryInfo if waiting helps, and a
+RequestInfo with an id that finds the call in the server's log.
   INVALID_ARGUMENT    the request is wrong; the message names the field, its value and the bound
   RESOURCE_EXHAUSTED  the server is full: retry after RetryInfo; or a message exceeds a limit (no RetryInfo)
   UNAVAILABLE         the server is stopping; retrying is safe, since an evaluation changes nothing
@@ -23,7 +24,8 @@ google.rpc beside this one.
 Metadata that a client may send: `lossd-request-bytes`, the size of the message in decimal, so that the server can
 accept or refuse it before it reads the body; `lossd-max-response-bytes`, the largest answer that the client can
 receive, so that a larger one is refused before it is computed (RESPONSE_TOO_LARGE); `authorization`, "Bearer TOKEN",
-where the server asks who calls; `traceparent`, which this version ignores.
+where the server asks who calls; `x-request-id`, up to 64 letters, digits, ".", "-" and "_" that name the call in errors
+and logs; `traceparent` and `tracestate` (W3C Trace Context), below whose span the server's is, where it has traces.
 
 What gRPC's own defaults do to a client:
 - Every gRPC library receives messages of up to 4 MiB by default, and fails by itself on a larger answer, after it
@@ -1535,6 +1537,15 @@ class Limits(_message.Message):
     MAX_ITEM_BYTES_FIELD_NUMBER: _builtins.int
     MAX_DEADLINE_S_FIELD_NUMBER: _builtins.int
     MAX_SHARED_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_ADMISSION_WAIT_S_FIELD_NUMBER: _builtins.int
+    MAX_BODY_S_FIELD_NUMBER: _builtins.int
+    MAX_STREAM_IDLE_S_FIELD_NUMBER: _builtins.int
+    MAX_STREAMS_FIELD_NUMBER: _builtins.int
+    MAX_CONNECTIONS_FIELD_NUMBER: _builtins.int
+    MAX_CONNECTION_IDLE_S_FIELD_NUMBER: _builtins.int
+    MAX_CONNECTION_AGE_S_FIELD_NUMBER: _builtins.int
+    DRAIN_S_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
     max_message_bytes: _builtins.int
     """Size of a message in either direction."""
     max_inflight_bytes: _builtins.int
@@ -1549,6 +1560,26 @@ class Limits(_message.Message):
     """Seconds after which the server ends a call, even if its own deadline is later."""
     max_shared_memory_bytes: _builtins.int
     """Size of all regions of shared memory together; 0 if there is none."""
+    max_admission_wait_s: _builtins.float
+    """Seconds that a request waits for room before it is told to retry."""
+    max_body_s: _builtins.float
+    """Seconds for the message of a request to arrive."""
+    max_stream_idle_s: _builtins.float
+    """Seconds that a stream's open evaluations wait for their client to send or to read."""
+    max_streams: _builtins.int
+    """Number of streams."""
+    max_connections: _builtins.int
+    """Number of connections to one address."""
+    max_connection_idle_s: _builtins.float
+    """Seconds after which a connection without a call is closed."""
+    max_connection_age_s: _builtins.float
+    """Seconds after which a connection takes no further calls; 0: any age."""
+    drain_s: _builtins.float
+    """Seconds that accepted calls have to end once the server stops."""
+    @_builtins.property
+    def caller(self) -> Global___CallerLimits:
+        """What the caller who asks may have by itself."""
+
     def __init__(
         self,
         *,
@@ -1559,14 +1590,57 @@ class Limits(_message.Message):
         max_item_bytes: _builtins.int = ...,
         max_deadline_s: _builtins.float = ...,
         max_shared_memory_bytes: _builtins.int = ...,
+        max_admission_wait_s: _builtins.float = ...,
+        max_body_s: _builtins.float = ...,
+        max_stream_idle_s: _builtins.float = ...,
+        max_streams: _builtins.int = ...,
+        max_connections: _builtins.int = ...,
+        max_connection_idle_s: _builtins.float = ...,
+        max_connection_age_s: _builtins.float = ...,
+        drain_s: _builtins.float = ...,
+        caller: Global___CallerLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_deadline_s", b"max_deadline_s", "max_inflight_bytes", b"max_inflight_bytes", "max_inflight_requests", b"max_inflight_requests", "max_item_bytes", b"max_item_bytes", "max_message_bytes", b"max_message_bytes", "max_rank", b"max_rank", "max_shared_memory_bytes", b"max_shared_memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "drain_s", b"drain_s", "max_admission_wait_s", b"max_admission_wait_s", "max_body_s", b"max_body_s", "max_connection_age_s", b"max_connection_age_s", "max_connection_idle_s", b"max_connection_idle_s", "max_connections", b"max_connections", "max_deadline_s", b"max_deadline_s", "max_inflight_bytes", b"max_inflight_bytes", "max_inflight_requests", b"max_inflight_requests", "max_item_bytes", b"max_item_bytes", "max_message_bytes", b"max_message_bytes", "max_rank", b"max_rank", "max_shared_memory_bytes", b"max_shared_memory_bytes", "max_stream_idle_s", b"max_stream_idle_s", "max_streams", b"max_streams"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Limits: _TypeAlias = Limits  # noqa: Y015
+
+@_typing.final
+class CallerLimits(_message.Message):
+    """Limits of one caller, on all of its connections together. 0: none of its own, beside its share of the server's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAX_INFLIGHT_REQUESTS_FIELD_NUMBER: _builtins.int
+    MAX_INFLIGHT_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_STREAMS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, as the server knows it: from its token or certificate, or its host where the server asks nobody."""
+    max_inflight_requests: _builtins.int
+    """Number of calls with one answer in progress."""
+    max_inflight_bytes: _builtins.int
+    """Bytes of its requests in progress."""
+    max_streams: _builtins.int
+    """Number of streams."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        max_inflight_requests: _builtins.int = ...,
+        max_inflight_bytes: _builtins.int = ...,
+        max_streams: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_inflight_bytes", b"max_inflight_bytes", "max_inflight_requests", b"max_inflight_requests", "max_streams", b"max_streams", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallerLimits: _TypeAlias = CallerLimits  # noqa: Y015
 
 @_typing.final
 class Statistics(_message.Message):
@@ -1581,6 +1655,7 @@ class Statistics(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     INFLIGHT_BYTES_FIELD_NUMBER: _builtins.int
     INFLIGHT_REQUESTS_FIELD_NUMBER: _builtins.int
+    UTILIZATION_FIELD_NUMBER: _builtins.int
     uptime_s: _builtins.float
     completed: _builtins.int
     """Number of evaluations with a result."""
@@ -1594,6 +1669,8 @@ class Statistics(_message.Message):
     """Bytes of requests that are in progress now."""
     inflight_requests: _builtins.int
     """Number of requests that are in progress now."""
+    utilization: _builtins.float
+    """How much of what it can do the server does now: 1 where no more fits, above while calls wait."""
     def __init__(
         self,
         *,
@@ -1604,10 +1681,11 @@ class Statistics(_message.Message):
         rows: _builtins.int = ...,
         inflight_bytes: _builtins.int = ...,
         inflight_requests: _builtins.int = ...,
+        utilization: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "completed", b"completed", "failed", b"failed", "inflight_bytes", b"inflight_bytes", "inflight_requests", b"inflight_requests", "rows", b"rows", "uptime_s", b"uptime_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "completed", b"completed", "failed", b"failed", "inflight_bytes", b"inflight_bytes", "inflight_requests", b"inflight_requests", "rows", b"rows", "uptime_s", b"uptime_s", "utilization", b"utilization"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

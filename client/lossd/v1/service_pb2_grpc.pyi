@@ -4,7 +4,8 @@ isort:skip_file
 The service: an RPC for each loss, a stream for large tensors and many evaluations, and information about the server.
 
 Errors are a gRPC status with google.rpc details: exactly one ErrorInfo (domain "lossd", a reason in UPPER_SNAKE, and
-each variable of the message in its metadata), a BadRequest that names the field, and a RetryInfo if waiting helps.
+each variable of the message in its metadata), a BadRequest that names the field, a RetryInfo if waiting helps, and a
+RequestInfo with an id that finds the call in the server's log.
   INVALID_ARGUMENT    the request is wrong; the message names the field, its value and the bound
   RESOURCE_EXHAUSTED  the server is full: retry after RetryInfo; or a message exceeds a limit (no RetryInfo)
   UNAVAILABLE         the server is stopping; retrying is safe, since an evaluation changes nothing
@@ -23,7 +24,8 @@ google.rpc beside this one.
 Metadata that a client may send: `lossd-request-bytes`, the size of the message in decimal, so that the server can
 accept or refuse it before it reads the body; `lossd-max-response-bytes`, the largest answer that the client can
 receive, so that a larger one is refused before it is computed (RESPONSE_TOO_LARGE); `authorization`, "Bearer TOKEN",
-where the server asks who calls; `traceparent`, which this version ignores.
+where the server asks who calls; `x-request-id`, up to 64 letters, digits, ".", "-" and "_" that name the call in errors
+and logs; `traceparent` and `tracestate` (W3C Trace Context), below whose span the server's is, where it has traces.
 
 What gRPC's own defaults do to a client:
 - Every gRPC library receives messages of up to 4 MiB by default, and fails by itself on a larger answer, after it

@@ -1,7 +1,8 @@
 // The service: an RPC for each loss, a stream for large tensors and many evaluations, and information about the server.
 //
 // Errors are a gRPC status with google.rpc details: exactly one ErrorInfo (domain "lossd", a reason in UPPER_SNAKE, and
-// each variable of the message in its metadata), a BadRequest that names the field, and a RetryInfo if waiting helps.
+// each variable of the message in its metadata), a BadRequest that names the field, a RetryInfo if waiting helps, and a
+// RequestInfo with an id that finds the call in the server's log.
 //   INVALID_ARGUMENT    the request is wrong; the message names the field, its value and the bound
 //   RESOURCE_EXHAUSTED  the server is full: retry after RetryInfo; or a message exceeds a limit (no RetryInfo)
 //   UNAVAILABLE         the server is stopping; retrying is safe, since an evaluation changes nothing
@@ -20,7 +21,8 @@
 // Metadata that a client may send: `lossd-request-bytes`, the size of the message in decimal, so that the server can
 // accept or refuse it before it reads the body; `lossd-max-response-bytes`, the largest answer that the client can
 // receive, so that a larger one is refused before it is computed (RESPONSE_TOO_LARGE); `authorization`, "Bearer TOKEN",
-// where the server asks who calls; `traceparent`, which this version ignores.
+// where the server asks who calls; `x-request-id`, up to 64 letters, digits, ".", "-" and "_" that name the call in errors
+// and logs; `traceparent` and `tracestate` (W3C Trace Context), below whose span the server's is, where it has traces.
 //
 // What gRPC's own defaults do to a client:
 // - Every gRPC library receives messages of up to 4 MiB by default, and fails by itself on a larger answer, after it
@@ -3097,6 +3099,24 @@ type Limits struct {
 	MaxDeadlineS float64 `protobuf:"fixed64,6,opt,name=max_deadline_s,json=maxDeadlineS,proto3" json:"max_deadline_s,omitempty"`
 	// Size of all regions of shared memory together; 0 if there is none.
 	MaxSharedMemoryBytes int64 `protobuf:"varint,7,opt,name=max_shared_memory_bytes,json=maxSharedMemoryBytes,proto3" json:"max_shared_memory_bytes,omitempty"`
+	// Seconds that a request waits for room before it is told to retry.
+	MaxAdmissionWaitS float64 `protobuf:"fixed64,8,opt,name=max_admission_wait_s,json=maxAdmissionWaitS,proto3" json:"max_admission_wait_s,omitempty"`
+	// Seconds for the message of a request to arrive.
+	MaxBodyS float64 `protobuf:"fixed64,9,opt,name=max_body_s,json=maxBodyS,proto3" json:"max_body_s,omitempty"`
+	// Seconds that a stream's open evaluations wait for their client to send or to read.
+	MaxStreamIdleS float64 `protobuf:"fixed64,10,opt,name=max_stream_idle_s,json=maxStreamIdleS,proto3" json:"max_stream_idle_s,omitempty"`
+	// Number of streams.
+	MaxStreams int64 `protobuf:"varint,11,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`
+	// Number of connections to one address.
+	MaxConnections int64 `protobuf:"varint,12,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
+	// Seconds after which a connection without a call is closed.
+	MaxConnectionIdleS float64 `protobuf:"fixed64,13,opt,name=max_connection_idle_s,json=maxConnectionIdleS,proto3" json:"max_connection_idle_s,omitempty"`
+	// Seconds after which a connection takes no further calls; 0: any age.
+	MaxConnectionAgeS float64 `protobuf:"fixed64,14,opt,name=max_connection_age_s,json=maxConnectionAgeS,proto3" json:"max_connection_age_s,omitempty"`
+	// Seconds that accepted calls have to end once the server stops.
+	DrainS float64 `protobuf:"fixed64,15,opt,name=drain_s,json=drainS,proto3" json:"drain_s,omitempty"`
+	// What the caller who asks may have by itself.
+	Caller *CallerLimits `protobuf:"bytes,16,opt,name=caller,proto3" json:"caller,omitempty"`
 }
 
 func (x *Limits) Reset() {
@@ -3180,6 +3200,145 @@ func (x *Limits) GetMaxSharedMemoryBytes() int64 {
 	return 0
 }
 
+func (x *Limits) GetMaxAdmissionWaitS() float64 {
+	if x != nil {
+		return x.MaxAdmissionWaitS
+	}
+	return 0
+}
+
+func (x *Limits) GetMaxBodyS() float64 {
+	if x != nil {
+		return x.MaxBodyS
+	}
+	return 0
+}
+
+func (x *Limits) GetMaxStreamIdleS() float64 {
+	if x != nil {
+		return x.MaxStreamIdleS
+	}
+	return 0
+}
+
+func (x *Limits) GetMaxStreams() int64 {
+	if x != nil {
+		return x.MaxStreams
+	}
+	return 0
+}
+
+func (x *Limits) GetMaxConnections() int64 {
+	if x != nil {
+		return x.MaxConnections
+	}
+	return 0
+}
+
+func (x *Limits) GetMaxConnectionIdleS() float64 {
+	if x != nil {
+		return x.MaxConnectionIdleS
+	}
+	return 0
+}
+
+func (x *Limits) GetMaxConnectionAgeS() float64 {
+	if x != nil {
+		return x.MaxConnectionAgeS
+	}
+	return 0
+}
+
+func (x *Limits) GetDrainS() float64 {
+	if x != nil {
+		return x.DrainS
+	}
+	return 0
+}
+
+func (x *Limits) GetCaller() *CallerLimits {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+// Limits of one caller, on all of its connections together. 0: none of its own, beside its share of the server's.
+type CallerLimits struct {
+	state         protoimpl.MessageState
+	sizeCache     protoimpl.SizeCache
+	unknownFields protoimpl.UnknownFields
+
+	// Its name, as the server knows it: from its token or certificate, or its host where the server asks nobody.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Number of calls with one answer in progress.
+	MaxInflightRequests int64 `protobuf:"varint,2,opt,name=max_inflight_requests,json=maxInflightRequests,proto3" json:"max_inflight_requests,omitempty"`
+	// Bytes of its requests in progress.
+	MaxInflightBytes int64 `protobuf:"varint,3,opt,name=max_inflight_bytes,json=maxInflightBytes,proto3" json:"max_inflight_bytes,omitempty"`
+	// Number of streams.
+	MaxStreams int64 `protobuf:"varint,4,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`
+}
+
+func (x *CallerLimits) Reset() {
+	*x = CallerLimits{}
+	if protoimpl.UnsafeEnabled {
+		mi := &file_lossd_v1_service_proto_msgTypes[29]
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		ms.StoreMessageInfo(mi)
+	}
+}
+
+func (x *CallerLimits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallerLimits) ProtoMessage() {}
+
+func (x *CallerLimits) ProtoReflect() protoreflect.Message {
+	mi := &file_lossd_v1_service_proto_msgTypes[29]
+	if protoimpl.UnsafeEnabled && x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallerLimits.ProtoReflect.Descriptor instead.
+func (*CallerLimits) Descriptor() ([]byte, []int) {
+	return file_lossd_v1_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *CallerLimits) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CallerLimits) GetMaxInflightRequests() int64 {
+	if x != nil {
+		return x.MaxInflightRequests
+	}
+	return 0
+}
+
+func (x *CallerLimits) GetMaxInflightBytes() int64 {
+	if x != nil {
+		return x.MaxInflightBytes
+	}
+	return 0
+}
+
+func (x *CallerLimits) GetMaxStreams() int64 {
+	if x != nil {
+		return x.MaxStreams
+	}
+	return 0
+}
+
 // Counters since the server's start.
 type Statistics struct {
 	state         protoimpl.MessageState
@@ -3199,12 +3358,14 @@ type Statistics struct {
 	InflightBytes int64 `protobuf:"varint,6,opt,name=inflight_bytes,json=inflightBytes,proto3" json:"inflight_bytes,omitempty"`
 	// Number of requests that are in progress now.
 	InflightRequests int64 `protobuf:"varint,7,opt,name=inflight_requests,json=inflightRequests,proto3" json:"inflight_requests,omitempty"`
+	// How much of what it can do the server does now: 1 where no more fits, above while calls wait.
+	Utilization float64 `protobuf:"fixed64,8,opt,name=utilization,proto3" json:"utilization,omitempty"`
 }
 
 func (x *Statistics) Reset() {
 	*x = Statistics{}
 	if protoimpl.UnsafeEnabled {
-		mi := &file_lossd_v1_service_proto_msgTypes[29]
+		mi := &file_lossd_v1_service_proto_msgTypes[30]
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		ms.StoreMessageInfo(mi)
 	}
@@ -3217,7 +3378,7 @@ func (x *Statistics) String() string {
 func (*Statistics) ProtoMessage() {}
 
 func (x *Statistics) ProtoReflect() protoreflect.Message {
-	mi := &file_lossd_v1_service_proto_msgTypes[29]
+	mi := &file_lossd_v1_service_proto_msgTypes[30]
 	if protoimpl.UnsafeEnabled && x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3230,7 +3391,7 @@ func (x *Statistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Statistics.ProtoReflect.Descriptor instead.
 func (*Statistics) Descriptor() ([]byte, []int) {
-	return file_lossd_v1_service_proto_rawDescGZIP(), []int{29}
+	return file_lossd_v1_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Statistics) GetUptimeS() float64 {
@@ -3278,6 +3439,13 @@ func (x *Statistics) GetInflightBytes() int64 {
 func (x *Statistics) GetInflightRequests() int64 {
 	if x != nil {
 		return x.InflightRequests
+	}
+	return 0
+}
+
+func (x *Statistics) GetUtilization() float64 {
+	if x != nil {
+		return x.Utilization
 	}
 	return 0
 }
@@ -3919,7 +4087,7 @@ var file_lossd_v1_service_proto_rawDesc = []byte{
 	0x2e, 0x53, 0x74, 0x61, 0x74, 0x69, 0x73, 0x74, 0x69, 0x63, 0x73, 0x52, 0x0a, 0x73, 0x74, 0x61,
 	0x74, 0x69, 0x73, 0x74, 0x69, 0x63, 0x73, 0x12, 0x18, 0x0a, 0x07, 0x77, 0x6f, 0x72, 0x6b, 0x65,
 	0x72, 0x73, 0x18, 0x0b, 0x20, 0x01, 0x28, 0x03, 0x52, 0x07, 0x77, 0x6f, 0x72, 0x6b, 0x65, 0x72,
-	0x73, 0x22, 0xb4, 0x02, 0x0a, 0x06, 0x4c, 0x69, 0x6d, 0x69, 0x74, 0x73, 0x12, 0x2a, 0x0a, 0x11,
+	0x73, 0x22, 0xa5, 0x05, 0x0a, 0x06, 0x4c, 0x69, 0x6d, 0x69, 0x74, 0x73, 0x12, 0x2a, 0x0a, 0x11,
 	0x6d, 0x61, 0x78, 0x5f, 0x6d, 0x65, 0x73, 0x73, 0x61, 0x67, 0x65, 0x5f, 0x62, 0x79, 0x74, 0x65,
 	0x73, 0x18, 0x01, 0x20, 0x01, 0x28, 0x03, 0x52, 0x0f, 0x6d, 0x61, 0x78, 0x4d, 0x65, 0x73, 0x73,
 	0x61, 0x67, 0x65, 0x42, 0x79, 0x74, 0x65, 0x73, 0x12, 0x2c, 0x0a, 0x12, 0x6d, 0x61, 0x78, 0x5f,
@@ -3938,74 +4106,110 @@ var file_lossd_v1_service_proto_rawDesc = []byte{
 	0x53, 0x12, 0x35, 0x0a, 0x17, 0x6d, 0x61, 0x78, 0x5f, 0x73, 0x68, 0x61, 0x72, 0x65, 0x64, 0x5f,
 	0x6d, 0x65, 0x6d, 0x6f, 0x72, 0x79, 0x5f, 0x62, 0x79, 0x74, 0x65, 0x73, 0x18, 0x07, 0x20, 0x01,
 	0x28, 0x03, 0x52, 0x14, 0x6d, 0x61, 0x78, 0x53, 0x68, 0x61, 0x72, 0x65, 0x64, 0x4d, 0x65, 0x6d,
-	0x6f, 0x72, 0x79, 0x42, 0x79, 0x74, 0x65, 0x73, 0x22, 0xdf, 0x01, 0x0a, 0x0a, 0x53, 0x74, 0x61,
-	0x74, 0x69, 0x73, 0x74, 0x69, 0x63, 0x73, 0x12, 0x19, 0x0a, 0x08, 0x75, 0x70, 0x74, 0x69, 0x6d,
-	0x65, 0x5f, 0x73, 0x18, 0x01, 0x20, 0x01, 0x28, 0x01, 0x52, 0x07, 0x75, 0x70, 0x74, 0x69, 0x6d,
-	0x65, 0x53, 0x12, 0x1c, 0x0a, 0x09, 0x63, 0x6f, 0x6d, 0x70, 0x6c, 0x65, 0x74, 0x65, 0x64, 0x18,
-	0x02, 0x20, 0x01, 0x28, 0x03, 0x52, 0x09, 0x63, 0x6f, 0x6d, 0x70, 0x6c, 0x65, 0x74, 0x65, 0x64,
-	0x12, 0x16, 0x0a, 0x06, 0x66, 0x61, 0x69, 0x6c, 0x65, 0x64, 0x18, 0x03, 0x20, 0x01, 0x28, 0x03,
-	0x52, 0x06, 0x66, 0x61, 0x69, 0x6c, 0x65, 0x64, 0x12, 0x18, 0x0a, 0x07, 0x62, 0x61, 0x74, 0x63,
-	0x68, 0x65, 0x73, 0x18, 0x04, 0x20, 0x01, 0x28, 0x03, 0x52, 0x07, 0x62, 0x61, 0x74, 0x63, 0x68,
-	0x65, 0x73, 0x12, 0x12, 0x0a, 0x04, 0x72, 0x6f, 0x77, 0x73, 0x18, 0x05, 0x20, 0x01, 0x28, 0x03,
-	0x52, 0x04, 0x72, 0x6f, 0x77, 0x73, 0x12, 0x25, 0x0a, 0x0e, 0x69, 0x6e, 0x66, 0x6c, 0x69, 0x67,
-	0x68, 0x74, 0x5f, 0x62, 0x79, 0x74, 0x65, 0x73, 0x18, 0x06, 0x20, 0x01, 0x28, 0x03, 0x52, 0x0d,
-	0x69, 0x6e, 0x66, 0x6c, 0x69, 0x67, 0x68, 0x74, 0x42, 0x79, 0x74, 0x65, 0x73, 0x12, 0x2b, 0x0a,
-	0x11, 0x69, 0x6e, 0x66, 0x6c, 0x69, 0x67, 0x68, 0x74, 0x5f, 0x72, 0x65, 0x71, 0x75, 0x65, 0x73,
-	0x74, 0x73, 0x18, 0x07, 0x20, 0x01, 0x28, 0x03, 0x52, 0x10, 0x69, 0x6e, 0x66, 0x6c, 0x69, 0x67,
-	0x68, 0x74, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x73, 0x32, 0xd9, 0x05, 0x0a, 0x0b, 0x4c,
-	0x6f, 0x73, 0x73, 0x53, 0x65, 0x72, 0x76, 0x69, 0x63, 0x65, 0x12, 0x3e, 0x0a, 0x07, 0x45, 0x6e,
-	0x74, 0x72, 0x6f, 0x70, 0x79, 0x12, 0x18, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31,
-	0x2e, 0x45, 0x6e, 0x74, 0x72, 0x6f, 0x70, 0x79, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x1a,
-	0x19, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x45, 0x6e, 0x74, 0x72, 0x6f,
-	0x70, 0x79, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x4d, 0x0a, 0x0c, 0x43, 0x72,
-	0x6f, 0x73, 0x73, 0x45, 0x6e, 0x74, 0x72, 0x6f, 0x70, 0x79, 0x12, 0x1d, 0x2e, 0x6c, 0x6f, 0x73,
-	0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x43, 0x72, 0x6f, 0x73, 0x73, 0x45, 0x6e, 0x74, 0x72, 0x6f,
-	0x70, 0x79, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x1a, 0x1e, 0x2e, 0x6c, 0x6f, 0x73, 0x73,
-	0x64, 0x2e, 0x76, 0x31, 0x2e, 0x43, 0x72, 0x6f, 0x73, 0x73, 0x45, 0x6e, 0x74, 0x72, 0x6f, 0x70,
-	0x79, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x32, 0x0a, 0x03, 0x42, 0x43, 0x45,
-	0x12, 0x14, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x42, 0x43, 0x45, 0x52,
+	0x6f, 0x72, 0x79, 0x42, 0x79, 0x74, 0x65, 0x73, 0x12, 0x2f, 0x0a, 0x14, 0x6d, 0x61, 0x78, 0x5f,
+	0x61, 0x64, 0x6d, 0x69, 0x73, 0x73, 0x69, 0x6f, 0x6e, 0x5f, 0x77, 0x61, 0x69, 0x74, 0x5f, 0x73,
+	0x18, 0x08, 0x20, 0x01, 0x28, 0x01, 0x52, 0x11, 0x6d, 0x61, 0x78, 0x41, 0x64, 0x6d, 0x69, 0x73,
+	0x73, 0x69, 0x6f, 0x6e, 0x57, 0x61, 0x69, 0x74, 0x53, 0x12, 0x1c, 0x0a, 0x0a, 0x6d, 0x61, 0x78,
+	0x5f, 0x62, 0x6f, 0x64, 0x79, 0x5f, 0x73, 0x18, 0x09, 0x20, 0x01, 0x28, 0x01, 0x52, 0x08, 0x6d,
+	0x61, 0x78, 0x42, 0x6f, 0x64, 0x79, 0x53, 0x12, 0x29, 0x0a, 0x11, 0x6d, 0x61, 0x78, 0x5f, 0x73,
+	0x74, 0x72, 0x65, 0x61, 0x6d, 0x5f, 0x69, 0x64, 0x6c, 0x65, 0x5f, 0x73, 0x18, 0x0a, 0x20, 0x01,
+	0x28, 0x01, 0x52, 0x0e, 0x6d, 0x61, 0x78, 0x53, 0x74, 0x72, 0x65, 0x61, 0x6d, 0x49, 0x64, 0x6c,
+	0x65, 0x53, 0x12, 0x1f, 0x0a, 0x0b, 0x6d, 0x61, 0x78, 0x5f, 0x73, 0x74, 0x72, 0x65, 0x61, 0x6d,
+	0x73, 0x18, 0x0b, 0x20, 0x01, 0x28, 0x03, 0x52, 0x0a, 0x6d, 0x61, 0x78, 0x53, 0x74, 0x72, 0x65,
+	0x61, 0x6d, 0x73, 0x12, 0x27, 0x0a, 0x0f, 0x6d, 0x61, 0x78, 0x5f, 0x63, 0x6f, 0x6e, 0x6e, 0x65,
+	0x63, 0x74, 0x69, 0x6f, 0x6e, 0x73, 0x18, 0x0c, 0x20, 0x01, 0x28, 0x03, 0x52, 0x0e, 0x6d, 0x61,
+	0x78, 0x43, 0x6f, 0x6e, 0x6e, 0x65, 0x63, 0x74, 0x69, 0x6f, 0x6e, 0x73, 0x12, 0x31, 0x0a, 0x15,
+	0x6d, 0x61, 0x78, 0x5f, 0x63, 0x6f, 0x6e, 0x6e, 0x65, 0x63, 0x74, 0x69, 0x6f, 0x6e, 0x5f, 0x69,
+	0x64, 0x6c, 0x65, 0x5f, 0x73, 0x18, 0x0d, 0x20, 0x01, 0x28, 0x01, 0x52, 0x12, 0x6d, 0x61, 0x78,
+	0x43, 0x6f, 0x6e, 0x6e, 0x65, 0x63, 0x74, 0x69, 0x6f, 0x6e, 0x49, 0x64, 0x6c, 0x65, 0x53, 0x12,
+	0x2f, 0x0a, 0x14, 0x6d, 0x61, 0x78, 0x5f, 0x63, 0x6f, 0x6e, 0x6e, 0x65, 0x63, 0x74, 0x69, 0x6f,
+	0x6e, 0x5f, 0x61, 0x67, 0x65, 0x5f, 0x73, 0x18, 0x0e, 0x20, 0x01, 0x28, 0x01, 0x52, 0x11, 0x6d,
+	0x61, 0x78, 0x43, 0x6f, 0x6e, 0x6e, 0x65, 0x63, 0x74, 0x69, 0x6f, 0x6e, 0x41, 0x67, 0x65, 0x53,
+	0x12, 0x17, 0x0a, 0x07, 0x64, 0x72, 0x61, 0x69, 0x6e, 0x5f, 0x73, 0x18, 0x0f, 0x20, 0x01, 0x28,
+	0x01, 0x52, 0x06, 0x64, 0x72, 0x61, 0x69, 0x6e, 0x53, 0x12, 0x2e, 0x0a, 0x06, 0x63, 0x61, 0x6c,
+	0x6c, 0x65, 0x72, 0x18, 0x10, 0x20, 0x01, 0x28, 0x0b, 0x32, 0x16, 0x2e, 0x6c, 0x6f, 0x73, 0x73,
+	0x64, 0x2e, 0x76, 0x31, 0x2e, 0x43, 0x61, 0x6c, 0x6c, 0x65, 0x72, 0x4c, 0x69, 0x6d, 0x69, 0x74,
+	0x73, 0x52, 0x06, 0x63, 0x61, 0x6c, 0x6c, 0x65, 0x72, 0x22, 0xa5, 0x01, 0x0a, 0x0c, 0x43, 0x61,
+	0x6c, 0x6c, 0x65, 0x72, 0x4c, 0x69, 0x6d, 0x69, 0x74, 0x73, 0x12, 0x12, 0x0a, 0x04, 0x6e, 0x61,
+	0x6d, 0x65, 0x18, 0x01, 0x20, 0x01, 0x28, 0x09, 0x52, 0x04, 0x6e, 0x61, 0x6d, 0x65, 0x12, 0x32,
+	0x0a, 0x15, 0x6d, 0x61, 0x78, 0x5f, 0x69, 0x6e, 0x66, 0x6c, 0x69, 0x67, 0x68, 0x74, 0x5f, 0x72,
+	0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x73, 0x18, 0x02, 0x20, 0x01, 0x28, 0x03, 0x52, 0x13, 0x6d,
+	0x61, 0x78, 0x49, 0x6e, 0x66, 0x6c, 0x69, 0x67, 0x68, 0x74, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73,
+	0x74, 0x73, 0x12, 0x2c, 0x0a, 0x12, 0x6d, 0x61, 0x78, 0x5f, 0x69, 0x6e, 0x66, 0x6c, 0x69, 0x67,
+	0x68, 0x74, 0x5f, 0x62, 0x79, 0x74, 0x65, 0x73, 0x18, 0x03, 0x20, 0x01, 0x28, 0x03, 0x52, 0x10,
+	0x6d, 0x61, 0x78, 0x49, 0x6e, 0x66, 0x6c, 0x69, 0x67, 0x68, 0x74, 0x42, 0x79, 0x74, 0x65, 0x73,
+	0x12, 0x1f, 0x0a, 0x0b, 0x6d, 0x61, 0x78, 0x5f, 0x73, 0x74, 0x72, 0x65, 0x61, 0x6d, 0x73, 0x18,
+	0x04, 0x20, 0x01, 0x28, 0x03, 0x52, 0x0a, 0x6d, 0x61, 0x78, 0x53, 0x74, 0x72, 0x65, 0x61, 0x6d,
+	0x73, 0x22, 0x81, 0x02, 0x0a, 0x0a, 0x53, 0x74, 0x61, 0x74, 0x69, 0x73, 0x74, 0x69, 0x63, 0x73,
+	0x12, 0x19, 0x0a, 0x08, 0x75, 0x70, 0x74, 0x69, 0x6d, 0x65, 0x5f, 0x73, 0x18, 0x01, 0x20, 0x01,
+	0x28, 0x01, 0x52, 0x07, 0x75, 0x70, 0x74, 0x69, 0x6d, 0x65, 0x53, 0x12, 0x1c, 0x0a, 0x09, 0x63,
+	0x6f, 0x6d, 0x70, 0x6c, 0x65, 0x74, 0x65, 0x64, 0x18, 0x02, 0x20, 0x01, 0x28, 0x03, 0x52, 0x09,
+	0x63, 0x6f, 0x6d, 0x70, 0x6c, 0x65, 0x74, 0x65, 0x64, 0x12, 0x16, 0x0a, 0x06, 0x66, 0x61, 0x69,
+	0x6c, 0x65, 0x64, 0x18, 0x03, 0x20, 0x01, 0x28, 0x03, 0x52, 0x06, 0x66, 0x61, 0x69, 0x6c, 0x65,
+	0x64, 0x12, 0x18, 0x0a, 0x07, 0x62, 0x61, 0x74, 0x63, 0x68, 0x65, 0x73, 0x18, 0x04, 0x20, 0x01,
+	0x28, 0x03, 0x52, 0x07, 0x62, 0x61, 0x74, 0x63, 0x68, 0x65, 0x73, 0x12, 0x12, 0x0a, 0x04, 0x72,
+	0x6f, 0x77, 0x73, 0x18, 0x05, 0x20, 0x01, 0x28, 0x03, 0x52, 0x04, 0x72, 0x6f, 0x77, 0x73, 0x12,
+	0x25, 0x0a, 0x0e, 0x69, 0x6e, 0x66, 0x6c, 0x69, 0x67, 0x68, 0x74, 0x5f, 0x62, 0x79, 0x74, 0x65,
+	0x73, 0x18, 0x06, 0x20, 0x01, 0x28, 0x03, 0x52, 0x0d, 0x69, 0x6e, 0x66, 0x6c, 0x69, 0x67, 0x68,
+	0x74, 0x42, 0x79, 0x74, 0x65, 0x73, 0x12, 0x2b, 0x0a, 0x11, 0x69, 0x6e, 0x66, 0x6c, 0x69, 0x67,
+	0x68, 0x74, 0x5f, 0x72, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x73, 0x18, 0x07, 0x20, 0x01, 0x28,
+	0x03, 0x52, 0x10, 0x69, 0x6e, 0x66, 0x6c, 0x69, 0x67, 0x68, 0x74, 0x52, 0x65, 0x71, 0x75, 0x65,
+	0x73, 0x74, 0x73, 0x12, 0x20, 0x0a, 0x0b, 0x75, 0x74, 0x69, 0x6c, 0x69, 0x7a, 0x61, 0x74, 0x69,
+	0x6f, 0x6e, 0x18, 0x08, 0x20, 0x01, 0x28, 0x01, 0x52, 0x0b, 0x75, 0x74, 0x69, 0x6c, 0x69, 0x7a,
+	0x61, 0x74, 0x69, 0x6f, 0x6e, 0x32, 0xd9, 0x05, 0x0a, 0x0b, 0x4c, 0x6f, 0x73, 0x73, 0x53, 0x65,
+	0x72, 0x76, 0x69, 0x63, 0x65, 0x12, 0x3e, 0x0a, 0x07, 0x45, 0x6e, 0x74, 0x72, 0x6f, 0x70, 0x79,
+	0x12, 0x18, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x45, 0x6e, 0x74, 0x72,
+	0x6f, 0x70, 0x79, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x1a, 0x19, 0x2e, 0x6c, 0x6f, 0x73,
+	0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x45, 0x6e, 0x74, 0x72, 0x6f, 0x70, 0x79, 0x52, 0x65, 0x73,
+	0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x4d, 0x0a, 0x0c, 0x43, 0x72, 0x6f, 0x73, 0x73, 0x45, 0x6e,
+	0x74, 0x72, 0x6f, 0x70, 0x79, 0x12, 0x1d, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31,
+	0x2e, 0x43, 0x72, 0x6f, 0x73, 0x73, 0x45, 0x6e, 0x74, 0x72, 0x6f, 0x70, 0x79, 0x52, 0x65, 0x71,
+	0x75, 0x65, 0x73, 0x74, 0x1a, 0x1e, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e,
+	0x43, 0x72, 0x6f, 0x73, 0x73, 0x45, 0x6e, 0x74, 0x72, 0x6f, 0x70, 0x79, 0x52, 0x65, 0x73, 0x70,
+	0x6f, 0x6e, 0x73, 0x65, 0x12, 0x32, 0x0a, 0x03, 0x42, 0x43, 0x45, 0x12, 0x14, 0x2e, 0x6c, 0x6f,
+	0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x42, 0x43, 0x45, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73,
+	0x74, 0x1a, 0x15, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x42, 0x43, 0x45,
+	0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x50, 0x0a, 0x0d, 0x42, 0x43, 0x45, 0x57,
+	0x69, 0x74, 0x68, 0x4c, 0x6f, 0x67, 0x69, 0x74, 0x73, 0x12, 0x1e, 0x2e, 0x6c, 0x6f, 0x73, 0x73,
+	0x64, 0x2e, 0x76, 0x31, 0x2e, 0x42, 0x43, 0x45, 0x57, 0x69, 0x74, 0x68, 0x4c, 0x6f, 0x67, 0x69,
+	0x74, 0x73, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x1a, 0x1f, 0x2e, 0x6c, 0x6f, 0x73, 0x73,
+	0x64, 0x2e, 0x76, 0x31, 0x2e, 0x42, 0x43, 0x45, 0x57, 0x69, 0x74, 0x68, 0x4c, 0x6f, 0x67, 0x69,
+	0x74, 0x73, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x4d, 0x0a, 0x0c, 0x4b, 0x4c,
+	0x44, 0x69, 0x76, 0x65, 0x72, 0x67, 0x65, 0x6e, 0x63, 0x65, 0x12, 0x1d, 0x2e, 0x6c, 0x6f, 0x73,
+	0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x4b, 0x4c, 0x44, 0x69, 0x76, 0x65, 0x72, 0x67, 0x65, 0x6e,
+	0x63, 0x65, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x1a, 0x1e, 0x2e, 0x6c, 0x6f, 0x73, 0x73,
+	0x64, 0x2e, 0x76, 0x31, 0x2e, 0x4b, 0x4c, 0x44, 0x69, 0x76, 0x65, 0x72, 0x67, 0x65, 0x6e, 0x63,
+	0x65, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x32, 0x0a, 0x03, 0x4e, 0x4c, 0x4c,
+	0x12, 0x14, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x4e, 0x4c, 0x4c, 0x52,
 	0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x1a, 0x15, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76,
-	0x31, 0x2e, 0x42, 0x43, 0x45, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x50, 0x0a,
-	0x0d, 0x42, 0x43, 0x45, 0x57, 0x69, 0x74, 0x68, 0x4c, 0x6f, 0x67, 0x69, 0x74, 0x73, 0x12, 0x1e,
-	0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x42, 0x43, 0x45, 0x57, 0x69, 0x74,
-	0x68, 0x4c, 0x6f, 0x67, 0x69, 0x74, 0x73, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x1a, 0x1f,
-	0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x42, 0x43, 0x45, 0x57, 0x69, 0x74,
-	0x68, 0x4c, 0x6f, 0x67, 0x69, 0x74, 0x73, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12,
-	0x4d, 0x0a, 0x0c, 0x4b, 0x4c, 0x44, 0x69, 0x76, 0x65, 0x72, 0x67, 0x65, 0x6e, 0x63, 0x65, 0x12,
-	0x1d, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x4b, 0x4c, 0x44, 0x69, 0x76,
-	0x65, 0x72, 0x67, 0x65, 0x6e, 0x63, 0x65, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x1a, 0x1e,
-	0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x4b, 0x4c, 0x44, 0x69, 0x76, 0x65,
-	0x72, 0x67, 0x65, 0x6e, 0x63, 0x65, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x32,
-	0x0a, 0x03, 0x4e, 0x4c, 0x4c, 0x12, 0x14, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31,
-	0x2e, 0x4e, 0x4c, 0x4c, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x1a, 0x15, 0x2e, 0x6c, 0x6f,
-	0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x4e, 0x4c, 0x4c, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e,
-	0x73, 0x65, 0x12, 0x56, 0x0a, 0x0f, 0x53, 0x65, 0x6c, 0x66, 0x49, 0x6e, 0x66, 0x6f, 0x72, 0x6d,
-	0x61, 0x74, 0x69, 0x6f, 0x6e, 0x12, 0x20, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31,
-	0x2e, 0x53, 0x65, 0x6c, 0x66, 0x49, 0x6e, 0x66, 0x6f, 0x72, 0x6d, 0x61, 0x74, 0x69, 0x6f, 0x6e,
-	0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x1a, 0x21, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e,
-	0x76, 0x31, 0x2e, 0x53, 0x65, 0x6c, 0x66, 0x49, 0x6e, 0x66, 0x6f, 0x72, 0x6d, 0x61, 0x74, 0x69,
-	0x6f, 0x6e, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x47, 0x0a, 0x0a, 0x41, 0x63,
-	0x74, 0x69, 0x76, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x12, 0x1b, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64,
-	0x2e, 0x76, 0x31, 0x2e, 0x41, 0x63, 0x74, 0x69, 0x76, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x52, 0x65,
-	0x71, 0x75, 0x65, 0x73, 0x74, 0x1a, 0x1c, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31,
-	0x2e, 0x41, 0x63, 0x74, 0x69, 0x76, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x52, 0x65, 0x73, 0x70, 0x6f,
-	0x6e, 0x73, 0x65, 0x12, 0x3f, 0x0a, 0x06, 0x53, 0x74, 0x72, 0x65, 0x61, 0x6d, 0x12, 0x17, 0x2e,
-	0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x53, 0x74, 0x72, 0x65, 0x61, 0x6d, 0x52,
-	0x65, 0x71, 0x75, 0x65, 0x73, 0x74, 0x1a, 0x18, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76,
-	0x31, 0x2e, 0x53, 0x74, 0x72, 0x65, 0x61, 0x6d, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65,
-	0x28, 0x01, 0x30, 0x01, 0x12, 0x50, 0x0a, 0x0d, 0x47, 0x65, 0x74, 0x53, 0x65, 0x72, 0x76, 0x65,
-	0x72, 0x49, 0x6e, 0x66, 0x6f, 0x12, 0x1e, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31,
-	0x2e, 0x47, 0x65, 0x74, 0x53, 0x65, 0x72, 0x76, 0x65, 0x72, 0x49, 0x6e, 0x66, 0x6f, 0x52, 0x65,
-	0x71, 0x75, 0x65, 0x73, 0x74, 0x1a, 0x1f, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31,
-	0x2e, 0x47, 0x65, 0x74, 0x53, 0x65, 0x72, 0x76, 0x65, 0x72, 0x49, 0x6e, 0x66, 0x6f, 0x52, 0x65,
-	0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x42, 0x6a, 0x0a, 0x08, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e,
-	0x76, 0x31, 0x42, 0x0c, 0x53, 0x65, 0x72, 0x76, 0x69, 0x63, 0x65, 0x50, 0x72, 0x6f, 0x74, 0x6f,
-	0x50, 0x01, 0x5a, 0x15, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2f, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x76,
-	0x31, 0x3b, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x76, 0x31, 0xaa, 0x02, 0x08, 0x4c, 0x6f, 0x73, 0x73,
-	0x64, 0x2e, 0x56, 0x31, 0xca, 0x02, 0x08, 0x4c, 0x6f, 0x73, 0x73, 0x64, 0x5c, 0x56, 0x31, 0xe2,
-	0x02, 0x14, 0x4c, 0x6f, 0x73, 0x73, 0x64, 0x5c, 0x56, 0x31, 0x5c, 0x47, 0x50, 0x42, 0x4d, 0x65,
-	0x74, 0x61, 0x64, 0x61, 0x74, 0x61, 0xea, 0x02, 0x09, 0x4c, 0x6f, 0x73, 0x73, 0x64, 0x3a, 0x3a,
-	0x56, 0x31, 0x62, 0x06, 0x70, 0x72, 0x6f, 0x74, 0x6f, 0x33,
+	0x31, 0x2e, 0x4e, 0x4c, 0x4c, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x56, 0x0a,
+	0x0f, 0x53, 0x65, 0x6c, 0x66, 0x49, 0x6e, 0x66, 0x6f, 0x72, 0x6d, 0x61, 0x74, 0x69, 0x6f, 0x6e,
+	0x12, 0x20, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x53, 0x65, 0x6c, 0x66,
+	0x49, 0x6e, 0x66, 0x6f, 0x72, 0x6d, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x52, 0x65, 0x71, 0x75, 0x65,
+	0x73, 0x74, 0x1a, 0x21, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x53, 0x65,
+	0x6c, 0x66, 0x49, 0x6e, 0x66, 0x6f, 0x72, 0x6d, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x52, 0x65, 0x73,
+	0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x47, 0x0a, 0x0a, 0x41, 0x63, 0x74, 0x69, 0x76, 0x61, 0x74,
+	0x69, 0x6f, 0x6e, 0x12, 0x1b, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x41,
+	0x63, 0x74, 0x69, 0x76, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74,
+	0x1a, 0x1c, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x41, 0x63, 0x74, 0x69,
+	0x76, 0x61, 0x74, 0x69, 0x6f, 0x6e, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x12, 0x3f,
+	0x0a, 0x06, 0x53, 0x74, 0x72, 0x65, 0x61, 0x6d, 0x12, 0x17, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64,
+	0x2e, 0x76, 0x31, 0x2e, 0x53, 0x74, 0x72, 0x65, 0x61, 0x6d, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73,
+	0x74, 0x1a, 0x18, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x53, 0x74, 0x72,
+	0x65, 0x61, 0x6d, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73, 0x65, 0x28, 0x01, 0x30, 0x01, 0x12,
+	0x50, 0x0a, 0x0d, 0x47, 0x65, 0x74, 0x53, 0x65, 0x72, 0x76, 0x65, 0x72, 0x49, 0x6e, 0x66, 0x6f,
+	0x12, 0x1e, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x47, 0x65, 0x74, 0x53,
+	0x65, 0x72, 0x76, 0x65, 0x72, 0x49, 0x6e, 0x66, 0x6f, 0x52, 0x65, 0x71, 0x75, 0x65, 0x73, 0x74,
+	0x1a, 0x1f, 0x2e, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x2e, 0x47, 0x65, 0x74, 0x53,
+	0x65, 0x72, 0x76, 0x65, 0x72, 0x49, 0x6e, 0x66, 0x6f, 0x52, 0x65, 0x73, 0x70, 0x6f, 0x6e, 0x73,
+	0x65, 0x42, 0x6a, 0x0a, 0x08, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x76, 0x31, 0x42, 0x0c, 0x53,
+	0x65, 0x72, 0x76, 0x69, 0x63, 0x65, 0x50, 0x72, 0x6f, 0x74, 0x6f, 0x50, 0x01, 0x5a, 0x15, 0x6c,
+	0x6f, 0x73, 0x73, 0x64, 0x2f, 0x6c, 0x6f, 0x73, 0x73, 0x64, 0x76, 0x31, 0x3b, 0x6c, 0x6f, 0x73,
+	0x73, 0x64, 0x76, 0x31, 0xaa, 0x02, 0x08, 0x4c, 0x6f, 0x73, 0x73, 0x64, 0x2e, 0x56, 0x31, 0xca,
+	0x02, 0x08, 0x4c, 0x6f, 0x73, 0x73, 0x64, 0x5c, 0x56, 0x31, 0xe2, 0x02, 0x14, 0x4c, 0x6f, 0x73,
+	0x73, 0x64, 0x5c, 0x56, 0x31, 0x5c, 0x47, 0x50, 0x42, 0x4d, 0x65, 0x74, 0x61, 0x64, 0x61, 0x74,
+	0x61, 0xea, 0x02, 0x09, 0x4c, 0x6f, 0x73, 0x73, 0x64, 0x3a, 0x3a, 0x56, 0x31, 0x62, 0x06, 0x70,
+	0x72, 0x6f, 0x74, 0x6f, 0x33,
 }
 
 var (
@@ -4020,7 +4224,7 @@ func file_lossd_v1_service_proto_rawDescGZIP() []byte {
 	return file_lossd_v1_service_proto_rawDescData
 }
 
-var file_lossd_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_lossd_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_lossd_v1_service_proto_goTypes = []interface{}{
 	(*EntropyRequest)(nil),          // 0: lossd.v1.EntropyRequest
 	(*EntropyResponse)(nil),         // 1: lossd.v1.EntropyResponse
@@ -4051,144 +4255,145 @@ var file_lossd_v1_service_proto_goTypes = []interface{}{
 	(*GetServerInfoRequest)(nil),    // 26: lossd.v1.GetServerInfoRequest
 	(*GetServerInfoResponse)(nil),   // 27: lossd.v1.GetServerInfoResponse
 	(*Limits)(nil),                  // 28: lossd.v1.Limits
-	(*Statistics)(nil),              // 29: lossd.v1.Statistics
-	(*Tensor)(nil),                  // 30: lossd.v1.Tensor
-	(Reduction)(0),                  // 31: lossd.v1.Reduction
-	(Gradient)(0),                   // 32: lossd.v1.Gradient
-	(EmptyMean)(0),                  // 33: lossd.v1.EmptyMean
-	(*Placement)(nil),               // 34: lossd.v1.Placement
-	(Kind)(0),                       // 35: lossd.v1.Kind
-	(*Outputs)(nil),                 // 36: lossd.v1.Outputs
-	(*Summary)(nil),                 // 37: lossd.v1.Summary
-	(*Timing)(nil),                  // 38: lossd.v1.Timing
-	(Output)(0),                     // 39: lossd.v1.Output
-	(ActivationFunction)(0),         // 40: lossd.v1.ActivationFunction
-	(*anypb.Any)(nil),               // 41: google.protobuf.Any
-	(DataType)(0),                   // 42: lossd.v1.DataType
+	(*CallerLimits)(nil),            // 29: lossd.v1.CallerLimits
+	(*Statistics)(nil),              // 30: lossd.v1.Statistics
+	(*Tensor)(nil),                  // 31: lossd.v1.Tensor
+	(Reduction)(0),                  // 32: lossd.v1.Reduction
+	(Gradient)(0),                   // 33: lossd.v1.Gradient
+	(EmptyMean)(0),                  // 34: lossd.v1.EmptyMean
+	(*Placement)(nil),               // 35: lossd.v1.Placement
+	(Kind)(0),                       // 36: lossd.v1.Kind
+	(*Outputs)(nil),                 // 37: lossd.v1.Outputs
+	(*Summary)(nil),                 // 38: lossd.v1.Summary
+	(*Timing)(nil),                  // 39: lossd.v1.Timing
+	(Output)(0),                     // 40: lossd.v1.Output
+	(ActivationFunction)(0),         // 41: lossd.v1.ActivationFunction
+	(*anypb.Any)(nil),               // 42: google.protobuf.Any
+	(DataType)(0),                   // 43: lossd.v1.DataType
 }
 var file_lossd_v1_service_proto_depIdxs = []int32{
-	30,  // 0: lossd.v1.EntropyRequest.input:type_name -> lossd.v1.Tensor
-	30,  // 1: lossd.v1.EntropyRequest.row_weight:type_name -> lossd.v1.Tensor
-	31,  // 2: lossd.v1.EntropyRequest.reduction:type_name -> lossd.v1.Reduction
-	32,  // 3: lossd.v1.EntropyRequest.gradients:type_name -> lossd.v1.Gradient
-	30,  // 4: lossd.v1.EntropyRequest.grad_output:type_name -> lossd.v1.Tensor
-	33,  // 5: lossd.v1.EntropyRequest.empty_mean:type_name -> lossd.v1.EmptyMean
-	34,  // 6: lossd.v1.EntropyRequest.placements:type_name -> lossd.v1.Placement
-	35,  // 7: lossd.v1.EntropyRequest.kind:type_name -> lossd.v1.Kind
-	30,  // 8: lossd.v1.EntropyResponse.loss:type_name -> lossd.v1.Tensor
-	30,  // 9: lossd.v1.EntropyResponse.input_gradient:type_name -> lossd.v1.Tensor
-	30,  // 10: lossd.v1.EntropyResponse.target_gradient:type_name -> lossd.v1.Tensor
-	30,  // 11: lossd.v1.EntropyResponse.weight_gradient:type_name -> lossd.v1.Tensor
-	36,  // 12: lossd.v1.EntropyResponse.outputs:type_name -> lossd.v1.Outputs
-	37,  // 13: lossd.v1.EntropyResponse.summary:type_name -> lossd.v1.Summary
-	38,  // 14: lossd.v1.EntropyResponse.timing:type_name -> lossd.v1.Timing
-	30,  // 15: lossd.v1.CrossEntropyRequest.input:type_name -> lossd.v1.Tensor
-	30,  // 16: lossd.v1.CrossEntropyRequest.target:type_name -> lossd.v1.Tensor
-	30,  // 17: lossd.v1.CrossEntropyRequest.weight:type_name -> lossd.v1.Tensor
-	30,  // 18: lossd.v1.CrossEntropyRequest.row_weight:type_name -> lossd.v1.Tensor
-	31,  // 19: lossd.v1.CrossEntropyRequest.reduction:type_name -> lossd.v1.Reduction
-	32,  // 20: lossd.v1.CrossEntropyRequest.gradients:type_name -> lossd.v1.Gradient
-	30,  // 21: lossd.v1.CrossEntropyRequest.grad_output:type_name -> lossd.v1.Tensor
-	33,  // 22: lossd.v1.CrossEntropyRequest.empty_mean:type_name -> lossd.v1.EmptyMean
-	39,  // 23: lossd.v1.CrossEntropyRequest.outputs:type_name -> lossd.v1.Output
-	34,  // 24: lossd.v1.CrossEntropyRequest.placements:type_name -> lossd.v1.Placement
-	35,  // 25: lossd.v1.CrossEntropyRequest.kind:type_name -> lossd.v1.Kind
-	35,  // 26: lossd.v1.CrossEntropyRequest.target_kind:type_name -> lossd.v1.Kind
-	30,  // 27: lossd.v1.CrossEntropyResponse.loss:type_name -> lossd.v1.Tensor
-	30,  // 28: lossd.v1.CrossEntropyResponse.input_gradient:type_name -> lossd.v1.Tensor
-	30,  // 29: lossd.v1.CrossEntropyResponse.target_gradient:type_name -> lossd.v1.Tensor
-	30,  // 30: lossd.v1.CrossEntropyResponse.weight_gradient:type_name -> lossd.v1.Tensor
-	36,  // 31: lossd.v1.CrossEntropyResponse.outputs:type_name -> lossd.v1.Outputs
-	37,  // 32: lossd.v1.CrossEntropyResponse.summary:type_name -> lossd.v1.Summary
-	38,  // 33: lossd.v1.CrossEntropyResponse.timing:type_name -> lossd.v1.Timing
-	30,  // 34: lossd.v1.BCERequest.input:type_name -> lossd.v1.Tensor
-	30,  // 35: lossd.v1.BCERequest.target:type_name -> lossd.v1.Tensor
-	30,  // 36: lossd.v1.BCERequest.weight:type_name -> lossd.v1.Tensor
-	31,  // 37: lossd.v1.BCERequest.reduction:type_name -> lossd.v1.Reduction
-	32,  // 38: lossd.v1.BCERequest.gradients:type_name -> lossd.v1.Gradient
-	30,  // 39: lossd.v1.BCERequest.grad_output:type_name -> lossd.v1.Tensor
-	33,  // 40: lossd.v1.BCERequest.empty_mean:type_name -> lossd.v1.EmptyMean
-	34,  // 41: lossd.v1.BCERequest.placements:type_name -> lossd.v1.Placement
-	30,  // 42: lossd.v1.BCEResponse.loss:type_name -> lossd.v1.Tensor
-	30,  // 43: lossd.v1.BCEResponse.input_gradient:type_name -> lossd.v1.Tensor
-	30,  // 44: lossd.v1.BCEResponse.target_gradient:type_name -> lossd.v1.Tensor
-	30,  // 45: lossd.v1.BCEResponse.weight_gradient:type_name -> lossd.v1.Tensor
-	36,  // 46: lossd.v1.BCEResponse.outputs:type_name -> lossd.v1.Outputs
-	37,  // 47: lossd.v1.BCEResponse.summary:type_name -> lossd.v1.Summary
-	38,  // 48: lossd.v1.BCEResponse.timing:type_name -> lossd.v1.Timing
-	30,  // 49: lossd.v1.BCEWithLogitsRequest.input:type_name -> lossd.v1.Tensor
-	30,  // 50: lossd.v1.BCEWithLogitsRequest.target:type_name -> lossd.v1.Tensor
-	30,  // 51: lossd.v1.BCEWithLogitsRequest.weight:type_name -> lossd.v1.Tensor
-	30,  // 52: lossd.v1.BCEWithLogitsRequest.pos_weight:type_name -> lossd.v1.Tensor
-	31,  // 53: lossd.v1.BCEWithLogitsRequest.reduction:type_name -> lossd.v1.Reduction
-	32,  // 54: lossd.v1.BCEWithLogitsRequest.gradients:type_name -> lossd.v1.Gradient
-	30,  // 55: lossd.v1.BCEWithLogitsRequest.grad_output:type_name -> lossd.v1.Tensor
-	33,  // 56: lossd.v1.BCEWithLogitsRequest.empty_mean:type_name -> lossd.v1.EmptyMean
-	34,  // 57: lossd.v1.BCEWithLogitsRequest.placements:type_name -> lossd.v1.Placement
-	30,  // 58: lossd.v1.BCEWithLogitsResponse.loss:type_name -> lossd.v1.Tensor
-	30,  // 59: lossd.v1.BCEWithLogitsResponse.input_gradient:type_name -> lossd.v1.Tensor
-	30,  // 60: lossd.v1.BCEWithLogitsResponse.target_gradient:type_name -> lossd.v1.Tensor
-	30,  // 61: lossd.v1.BCEWithLogitsResponse.weight_gradient:type_name -> lossd.v1.Tensor
-	36,  // 62: lossd.v1.BCEWithLogitsResponse.outputs:type_name -> lossd.v1.Outputs
-	37,  // 63: lossd.v1.BCEWithLogitsResponse.summary:type_name -> lossd.v1.Summary
-	38,  // 64: lossd.v1.BCEWithLogitsResponse.timing:type_name -> lossd.v1.Timing
-	30,  // 65: lossd.v1.KLDivergenceRequest.input:type_name -> lossd.v1.Tensor
-	30,  // 66: lossd.v1.KLDivergenceRequest.target:type_name -> lossd.v1.Tensor
-	31,  // 67: lossd.v1.KLDivergenceRequest.reduction:type_name -> lossd.v1.Reduction
-	32,  // 68: lossd.v1.KLDivergenceRequest.gradients:type_name -> lossd.v1.Gradient
-	30,  // 69: lossd.v1.KLDivergenceRequest.grad_output:type_name -> lossd.v1.Tensor
-	33,  // 70: lossd.v1.KLDivergenceRequest.empty_mean:type_name -> lossd.v1.EmptyMean
-	34,  // 71: lossd.v1.KLDivergenceRequest.placements:type_name -> lossd.v1.Placement
-	35,  // 72: lossd.v1.KLDivergenceRequest.kind:type_name -> lossd.v1.Kind
-	35,  // 73: lossd.v1.KLDivergenceRequest.target_kind:type_name -> lossd.v1.Kind
-	30,  // 74: lossd.v1.KLDivergenceResponse.loss:type_name -> lossd.v1.Tensor
-	30,  // 75: lossd.v1.KLDivergenceResponse.input_gradient:type_name -> lossd.v1.Tensor
-	30,  // 76: lossd.v1.KLDivergenceResponse.target_gradient:type_name -> lossd.v1.Tensor
-	30,  // 77: lossd.v1.KLDivergenceResponse.weight_gradient:type_name -> lossd.v1.Tensor
-	36,  // 78: lossd.v1.KLDivergenceResponse.outputs:type_name -> lossd.v1.Outputs
-	37,  // 79: lossd.v1.KLDivergenceResponse.summary:type_name -> lossd.v1.Summary
-	38,  // 80: lossd.v1.KLDivergenceResponse.timing:type_name -> lossd.v1.Timing
-	30,  // 81: lossd.v1.NLLRequest.input:type_name -> lossd.v1.Tensor
-	30,  // 82: lossd.v1.NLLRequest.target:type_name -> lossd.v1.Tensor
-	30,  // 83: lossd.v1.NLLRequest.weight:type_name -> lossd.v1.Tensor
-	31,  // 84: lossd.v1.NLLRequest.reduction:type_name -> lossd.v1.Reduction
-	32,  // 85: lossd.v1.NLLRequest.gradients:type_name -> lossd.v1.Gradient
-	30,  // 86: lossd.v1.NLLRequest.grad_output:type_name -> lossd.v1.Tensor
-	33,  // 87: lossd.v1.NLLRequest.empty_mean:type_name -> lossd.v1.EmptyMean
-	34,  // 88: lossd.v1.NLLRequest.placements:type_name -> lossd.v1.Placement
-	30,  // 89: lossd.v1.NLLResponse.loss:type_name -> lossd.v1.Tensor
-	30,  // 90: lossd.v1.NLLResponse.input_gradient:type_name -> lossd.v1.Tensor
-	30,  // 91: lossd.v1.NLLResponse.target_gradient:type_name -> lossd.v1.Tensor
-	30,  // 92: lossd.v1.NLLResponse.weight_gradient:type_name -> lossd.v1.Tensor
-	36,  // 93: lossd.v1.NLLResponse.outputs:type_name -> lossd.v1.Outputs
-	37,  // 94: lossd.v1.NLLResponse.summary:type_name -> lossd.v1.Summary
-	38,  // 95: lossd.v1.NLLResponse.timing:type_name -> lossd.v1.Timing
-	30,  // 96: lossd.v1.SelfInformationRequest.input:type_name -> lossd.v1.Tensor
-	31,  // 97: lossd.v1.SelfInformationRequest.reduction:type_name -> lossd.v1.Reduction
-	32,  // 98: lossd.v1.SelfInformationRequest.gradients:type_name -> lossd.v1.Gradient
-	30,  // 99: lossd.v1.SelfInformationRequest.grad_output:type_name -> lossd.v1.Tensor
-	33,  // 100: lossd.v1.SelfInformationRequest.empty_mean:type_name -> lossd.v1.EmptyMean
-	34,  // 101: lossd.v1.SelfInformationRequest.placements:type_name -> lossd.v1.Placement
-	30,  // 102: lossd.v1.SelfInformationResponse.loss:type_name -> lossd.v1.Tensor
-	30,  // 103: lossd.v1.SelfInformationResponse.input_gradient:type_name -> lossd.v1.Tensor
-	30,  // 104: lossd.v1.SelfInformationResponse.target_gradient:type_name -> lossd.v1.Tensor
-	30,  // 105: lossd.v1.SelfInformationResponse.weight_gradient:type_name -> lossd.v1.Tensor
-	36,  // 106: lossd.v1.SelfInformationResponse.outputs:type_name -> lossd.v1.Outputs
-	37,  // 107: lossd.v1.SelfInformationResponse.summary:type_name -> lossd.v1.Summary
-	38,  // 108: lossd.v1.SelfInformationResponse.timing:type_name -> lossd.v1.Timing
-	30,  // 109: lossd.v1.ActivationRequest.input:type_name -> lossd.v1.Tensor
-	31,  // 110: lossd.v1.ActivationRequest.reduction:type_name -> lossd.v1.Reduction
-	32,  // 111: lossd.v1.ActivationRequest.gradients:type_name -> lossd.v1.Gradient
-	30,  // 112: lossd.v1.ActivationRequest.grad_output:type_name -> lossd.v1.Tensor
-	34,  // 113: lossd.v1.ActivationRequest.placements:type_name -> lossd.v1.Placement
-	40,  // 114: lossd.v1.ActivationRequest.function:type_name -> lossd.v1.ActivationFunction
-	30,  // 115: lossd.v1.ActivationResponse.loss:type_name -> lossd.v1.Tensor
-	30,  // 116: lossd.v1.ActivationResponse.input_gradient:type_name -> lossd.v1.Tensor
-	30,  // 117: lossd.v1.ActivationResponse.target_gradient:type_name -> lossd.v1.Tensor
-	30,  // 118: lossd.v1.ActivationResponse.weight_gradient:type_name -> lossd.v1.Tensor
-	36,  // 119: lossd.v1.ActivationResponse.outputs:type_name -> lossd.v1.Outputs
-	37,  // 120: lossd.v1.ActivationResponse.summary:type_name -> lossd.v1.Summary
-	38,  // 121: lossd.v1.ActivationResponse.timing:type_name -> lossd.v1.Timing
+	31,  // 0: lossd.v1.EntropyRequest.input:type_name -> lossd.v1.Tensor
+	31,  // 1: lossd.v1.EntropyRequest.row_weight:type_name -> lossd.v1.Tensor
+	32,  // 2: lossd.v1.EntropyRequest.reduction:type_name -> lossd.v1.Reduction
+	33,  // 3: lossd.v1.EntropyRequest.gradients:type_name -> lossd.v1.Gradient
+	31,  // 4: lossd.v1.EntropyRequest.grad_output:type_name -> lossd.v1.Tensor
+	34,  // 5: lossd.v1.EntropyRequest.empty_mean:type_name -> lossd.v1.EmptyMean
+	35,  // 6: lossd.v1.EntropyRequest.placements:type_name -> lossd.v1.Placement
+	36,  // 7: lossd.v1.EntropyRequest.kind:type_name -> lossd.v1.Kind
+	31,  // 8: lossd.v1.EntropyResponse.loss:type_name -> lossd.v1.Tensor
+	31,  // 9: lossd.v1.EntropyResponse.input_gradient:type_name -> lossd.v1.Tensor
+	31,  // 10: lossd.v1.EntropyResponse.target_gradient:type_name -> lossd.v1.Tensor
+	31,  // 11: lossd.v1.EntropyResponse.weight_gradient:type_name -> lossd.v1.Tensor
+	37,  // 12: lossd.v1.EntropyResponse.outputs:type_name -> lossd.v1.Outputs
+	38,  // 13: lossd.v1.EntropyResponse.summary:type_name -> lossd.v1.Summary
+	39,  // 14: lossd.v1.EntropyResponse.timing:type_name -> lossd.v1.Timing
+	31,  // 15: lossd.v1.CrossEntropyRequest.input:type_name -> lossd.v1.Tensor
+	31,  // 16: lossd.v1.CrossEntropyRequest.target:type_name -> lossd.v1.Tensor
+	31,  // 17: lossd.v1.CrossEntropyRequest.weight:type_name -> lossd.v1.Tensor
+	31,  // 18: lossd.v1.CrossEntropyRequest.row_weight:type_name -> lossd.v1.Tensor
+	32,  // 19: lossd.v1.CrossEntropyRequest.reduction:type_name -> lossd.v1.Reduction
+	33,  // 20: lossd.v1.CrossEntropyRequest.gradients:type_name -> lossd.v1.Gradient
+	31,  // 21: lossd.v1.CrossEntropyRequest.grad_output:type_name -> lossd.v1.Tensor
+	34,  // 22: lossd.v1.CrossEntropyRequest.empty_mean:type_name -> lossd.v1.EmptyMean
+	40,  // 23: lossd.v1.CrossEntropyRequest.outputs:type_name -> lossd.v1.Output
+	35,  // 24: lossd.v1.CrossEntropyRequest.placements:type_name -> lossd.v1.Placement
+	36,  // 25: lossd.v1.CrossEntropyRequest.kind:type_name -> lossd.v1.Kind
+	36,  // 26: lossd.v1.CrossEntropyRequest.target_kind:type_name -> lossd.v1.Kind
+	31,  // 27: lossd.v1.CrossEntropyResponse.loss:type_name -> lossd.v1.Tensor
+	31,  // 28: lossd.v1.CrossEntropyResponse.input_gradient:type_name -> lossd.v1.Tensor
+	31,  // 29: lossd.v1.CrossEntropyResponse.target_gradient:type_name -> lossd.v1.Tensor
+	31,  // 30: lossd.v1.CrossEntropyResponse.weight_gradient:type_name -> lossd.v1.Tensor
+	37,  // 31: lossd.v1.CrossEntropyResponse.outputs:type_name -> lossd.v1.Outputs
+	38,  // 32: lossd.v1.CrossEntropyResponse.summary:type_name -> lossd.v1.Summary
+	39,  // 33: lossd.v1.CrossEntropyResponse.timing:type_name -> lossd.v1.Timing
+	31,  // 34: lossd.v1.BCERequest.input:type_name -> lossd.v1.Tensor
+	31,  // 35: lossd.v1.BCERequest.target:type_name -> lossd.v1.Tensor
+	31,  // 36: lossd.v1.BCERequest.weight:type_name -> lossd.v1.Tensor
+	32,  // 37: lossd.v1.BCERequest.reduction:type_name -> lossd.v1.Reduction
+	33,  // 38: lossd.v1.BCERequest.gradients:type_name -> lossd.v1.Gradient
+	31,  // 39: lossd.v1.BCERequest.grad_output:type_name -> lossd.v1.Tensor
+	34,  // 40: lossd.v1.BCERequest.empty_mean:type_name -> lossd.v1.EmptyMean
+	35,  // 41: lossd.v1.BCERequest.placements:type_name -> lossd.v1.Placement
+	31,  // 42: lossd.v1.BCEResponse.loss:type_name -> lossd.v1.Tensor
+	31,  // 43: lossd.v1.BCEResponse.input_gradient:type_name -> lossd.v1.Tensor
+	31,  // 44: lossd.v1.BCEResponse.target_gradient:type_name -> lossd.v1.Tensor
+	31,  // 45: lossd.v1.BCEResponse.weight_gradient:type_name -> lossd.v1.Tensor
+	37,  // 46: lossd.v1.BCEResponse.outputs:type_name -> lossd.v1.Outputs
+	38,  // 47: lossd.v1.BCEResponse.summary:type_name -> lossd.v1.Summary
+	39,  // 48: lossd.v1.BCEResponse.timing:type_name -> lossd.v1.Timing
+	31,  // 49: lossd.v1.BCEWithLogitsRequest.input:type_name -> lossd.v1.Tensor
+	31,  // 50: lossd.v1.BCEWithLogitsRequest.target:type_name -> lossd.v1.Tensor
+	31,  // 51: lossd.v1.BCEWithLogitsRequest.weight:type_name -> lossd.v1.Tensor
+	31,  // 52: lossd.v1.BCEWithLogitsRequest.pos_weight:type_name -> lossd.v1.Tensor
+	32,  // 53: lossd.v1.BCEWithLogitsRequest.reduction:type_name -> lossd.v1.Reduction
+	33,  // 54: lossd.v1.BCEWithLogitsRequest.gradients:type_name -> lossd.v1.Gradient
+	31,  // 55: lossd.v1.BCEWithLogitsRequest.grad_output:type_name -> lossd.v1.Tensor
+	34,  // 56: lossd.v1.BCEWithLogitsRequest.empty_mean:type_name -> lossd.v1.EmptyMean
+	35,  // 57: lossd.v1.BCEWithLogitsRequest.placements:type_name -> lossd.v1.Placement
+	31,  // 58: lossd.v1.BCEWithLogitsResponse.loss:type_name -> lossd.v1.Tensor
+	31,  // 59: lossd.v1.BCEWithLogitsResponse.input_gradient:type_name -> lossd.v1.Tensor
+	31,  // 60: lossd.v1.BCEWithLogitsResponse.target_gradient:type_name -> lossd.v1.Tensor
+	31,  // 61: lossd.v1.BCEWithLogitsResponse.weight_gradient:type_name -> lossd.v1.Tensor
+	37,  // 62: lossd.v1.BCEWithLogitsResponse.outputs:type_name -> lossd.v1.Outputs
+	38,  // 63: lossd.v1.BCEWithLogitsResponse.summary:type_name -> lossd.v1.Summary
+	39,  // 64: lossd.v1.BCEWithLogitsResponse.timing:type_name -> lossd.v1.Timing
+	31,  // 65: lossd.v1.KLDivergenceRequest.input:type_name -> lossd.v1.Tensor
+	31,  // 66: lossd.v1.KLDivergenceRequest.target:type_name -> lossd.v1.Tensor
+	32,  // 67: lossd.v1.KLDivergenceRequest.reduction:type_name -> lossd.v1.Reduction
+	33,  // 68: lossd.v1.KLDivergenceRequest.gradients:type_name -> lossd.v1.Gradient
+	31,  // 69: lossd.v1.KLDivergenceRequest.grad_output:type_name -> lossd.v1.Tensor
+	34,  // 70: lossd.v1.KLDivergenceRequest.empty_mean:type_name -> lossd.v1.EmptyMean
+	35,  // 71: lossd.v1.KLDivergenceRequest.placements:type_name -> lossd.v1.Placement
+	36,  // 72: lossd.v1.KLDivergenceRequest.kind:type_name -> lossd.v1.Kind
+	36,  // 73: lossd.v1.KLDivergenceRequest.target_kind:type_name -> lossd.v1.Kind
+	31,  // 74: lossd.v1.KLDivergenceResponse.loss:type_name -> lossd.v1.Tensor
+	31,  // 75: lossd.v1.KLDivergenceResponse.input_gradient:type_name -> lossd.v1.Tensor
+	31,  // 76: lossd.v1.KLDivergenceResponse.target_gradient:type_name -> lossd.v1.Tensor
+	31,  // 77: lossd.v1.KLDivergenceResponse.weight_gradient:type_name -> lossd.v1.Tensor
+	37,  // 78: lossd.v1.KLDivergenceResponse.outputs:type_name -> lossd.v1.Outputs
+	38,  // 79: lossd.v1.KLDivergenceResponse.summary:type_name -> lossd.v1.Summary
+	39,  // 80: lossd.v1.KLDivergenceResponse.timing:type_name -> lossd.v1.Timing
+	31,  // 81: lossd.v1.NLLRequest.input:type_name -> lossd.v1.Tensor
+	31,  // 82: lossd.v1.NLLRequest.target:type_name -> lossd.v1.Tensor
+	31,  // 83: lossd.v1.NLLRequest.weight:type_name -> lossd.v1.Tensor
+	32,  // 84: lossd.v1.NLLRequest.reduction:type_name -> lossd.v1.Reduction
+	33,  // 85: lossd.v1.NLLRequest.gradients:type_name -> lossd.v1.Gradient
+	31,  // 86: lossd.v1.NLLRequest.grad_output:type_name -> lossd.v1.Tensor
+	34,  // 87: lossd.v1.NLLRequest.empty_mean:type_name -> lossd.v1.EmptyMean
+	35,  // 88: lossd.v1.NLLRequest.placements:type_name -> lossd.v1.Placement
+	31,  // 89: lossd.v1.NLLResponse.loss:type_name -> lossd.v1.Tensor
+	31,  // 90: lossd.v1.NLLResponse.input_gradient:type_name -> lossd.v1.Tensor
+	31,  // 91: lossd.v1.NLLResponse.target_gradient:type_name -> lossd.v1.Tensor
+	31,  // 92: lossd.v1.NLLResponse.weight_gradient:type_name -> lossd.v1.Tensor
+	37,  // 93: lossd.v1.NLLResponse.outputs:type_name -> lossd.v1.Outputs
+	38,  // 94: lossd.v1.NLLResponse.summary:type_name -> lossd.v1.Summary
+	39,  // 95: lossd.v1.NLLResponse.timing:type_name -> lossd.v1.Timing
+	31,  // 96: lossd.v1.SelfInformationRequest.input:type_name -> lossd.v1.Tensor
+	32,  // 97: lossd.v1.SelfInformationRequest.reduction:type_name -> lossd.v1.Reduction
+	33,  // 98: lossd.v1.SelfInformationRequest.gradients:type_name -> lossd.v1.Gradient
+	31,  // 99: lossd.v1.SelfInformationRequest.grad_output:type_name -> lossd.v1.Tensor
+	34,  // 100: lossd.v1.SelfInformationRequest.empty_mean:type_name -> lossd.v1.EmptyMean
+	35,  // 101: lossd.v1.SelfInformationRequest.placements:type_name -> lossd.v1.Placement
+	31,  // 102: lossd.v1.SelfInformationResponse.loss:type_name -> lossd.v1.Tensor
+	31,  // 103: lossd.v1.SelfInformationResponse.input_gradient:type_name -> lossd.v1.Tensor
+	31,  // 104: lossd.v1.SelfInformationResponse.target_gradient:type_name -> lossd.v1.Tensor
+	31,  // 105: lossd.v1.SelfInformationResponse.weight_gradient:type_name -> lossd.v1.Tensor
+	37,  // 106: lossd.v1.SelfInformationResponse.outputs:type_name -> lossd.v1.Outputs
+	38,  // 107: lossd.v1.SelfInformationResponse.summary:type_name -> lossd.v1.Summary
+	39,  // 108: lossd.v1.SelfInformationResponse.timing:type_name -> lossd.v1.Timing
+	31,  // 109: lossd.v1.ActivationRequest.input:type_name -> lossd.v1.Tensor
+	32,  // 110: lossd.v1.ActivationRequest.reduction:type_name -> lossd.v1.Reduction
+	33,  // 111: lossd.v1.ActivationRequest.gradients:type_name -> lossd.v1.Gradient
+	31,  // 112: lossd.v1.ActivationRequest.grad_output:type_name -> lossd.v1.Tensor
+	35,  // 113: lossd.v1.ActivationRequest.placements:type_name -> lossd.v1.Placement
+	41,  // 114: lossd.v1.ActivationRequest.function:type_name -> lossd.v1.ActivationFunction
+	31,  // 115: lossd.v1.ActivationResponse.loss:type_name -> lossd.v1.Tensor
+	31,  // 116: lossd.v1.ActivationResponse.input_gradient:type_name -> lossd.v1.Tensor
+	31,  // 117: lossd.v1.ActivationResponse.target_gradient:type_name -> lossd.v1.Tensor
+	31,  // 118: lossd.v1.ActivationResponse.weight_gradient:type_name -> lossd.v1.Tensor
+	37,  // 119: lossd.v1.ActivationResponse.outputs:type_name -> lossd.v1.Outputs
+	38,  // 120: lossd.v1.ActivationResponse.summary:type_name -> lossd.v1.Summary
+	39,  // 121: lossd.v1.ActivationResponse.timing:type_name -> lossd.v1.Timing
 	17,  // 122: lossd.v1.StreamRequest.open:type_name -> lossd.v1.Open
 	19,  // 123: lossd.v1.StreamRequest.block:type_name -> lossd.v1.Block
 	20,  // 124: lossd.v1.StreamRequest.end:type_name -> lossd.v1.End
@@ -4202,20 +4407,20 @@ var file_lossd_v1_service_proto_depIdxs = []int32{
 	12,  // 132: lossd.v1.Open.self_information:type_name -> lossd.v1.SelfInformationRequest
 	14,  // 133: lossd.v1.Open.activation:type_name -> lossd.v1.ActivationRequest
 	17,  // 134: lossd.v1.Opens.opens:type_name -> lossd.v1.Open
-	30,  // 135: lossd.v1.Block.input:type_name -> lossd.v1.Tensor
-	30,  // 136: lossd.v1.Block.target:type_name -> lossd.v1.Tensor
-	30,  // 137: lossd.v1.Block.weight:type_name -> lossd.v1.Tensor
-	30,  // 138: lossd.v1.Block.row_weight:type_name -> lossd.v1.Tensor
-	30,  // 139: lossd.v1.Block.pos_weight:type_name -> lossd.v1.Tensor
-	30,  // 140: lossd.v1.Block.grad_output:type_name -> lossd.v1.Tensor
+	31,  // 135: lossd.v1.Block.input:type_name -> lossd.v1.Tensor
+	31,  // 136: lossd.v1.Block.target:type_name -> lossd.v1.Tensor
+	31,  // 137: lossd.v1.Block.weight:type_name -> lossd.v1.Tensor
+	31,  // 138: lossd.v1.Block.row_weight:type_name -> lossd.v1.Tensor
+	31,  // 139: lossd.v1.Block.pos_weight:type_name -> lossd.v1.Tensor
+	31,  // 140: lossd.v1.Block.grad_output:type_name -> lossd.v1.Tensor
 	22,  // 141: lossd.v1.StreamResponse.block:type_name -> lossd.v1.BlockResult
 	23,  // 142: lossd.v1.StreamResponse.result:type_name -> lossd.v1.EvaluationResult
 	25,  // 143: lossd.v1.StreamResponse.failure:type_name -> lossd.v1.Failure
 	24,  // 144: lossd.v1.StreamResponse.results:type_name -> lossd.v1.EvaluationResults
-	30,  // 145: lossd.v1.BlockResult.loss:type_name -> lossd.v1.Tensor
-	30,  // 146: lossd.v1.BlockResult.input_gradient:type_name -> lossd.v1.Tensor
-	30,  // 147: lossd.v1.BlockResult.target_gradient:type_name -> lossd.v1.Tensor
-	36,  // 148: lossd.v1.BlockResult.outputs:type_name -> lossd.v1.Outputs
+	31,  // 145: lossd.v1.BlockResult.loss:type_name -> lossd.v1.Tensor
+	31,  // 146: lossd.v1.BlockResult.input_gradient:type_name -> lossd.v1.Tensor
+	31,  // 147: lossd.v1.BlockResult.target_gradient:type_name -> lossd.v1.Tensor
+	37,  // 148: lossd.v1.BlockResult.outputs:type_name -> lossd.v1.Outputs
 	1,   // 149: lossd.v1.EvaluationResult.entropy:type_name -> lossd.v1.EntropyResponse
 	3,   // 150: lossd.v1.EvaluationResult.cross_entropy:type_name -> lossd.v1.CrossEntropyResponse
 	5,   // 151: lossd.v1.EvaluationResult.bce:type_name -> lossd.v1.BCEResponse
@@ -4226,35 +4431,36 @@ var file_lossd_v1_service_proto_depIdxs = []int32{
 	15,  // 156: lossd.v1.EvaluationResult.activation:type_name -> lossd.v1.ActivationResponse
 	25,  // 157: lossd.v1.EvaluationResult.failure:type_name -> lossd.v1.Failure
 	23,  // 158: lossd.v1.EvaluationResults.results:type_name -> lossd.v1.EvaluationResult
-	41,  // 159: lossd.v1.Failure.details:type_name -> google.protobuf.Any
-	42,  // 160: lossd.v1.GetServerInfoResponse.dtypes:type_name -> lossd.v1.DataType
+	42,  // 159: lossd.v1.Failure.details:type_name -> google.protobuf.Any
+	43,  // 160: lossd.v1.GetServerInfoResponse.dtypes:type_name -> lossd.v1.DataType
 	28,  // 161: lossd.v1.GetServerInfoResponse.limits:type_name -> lossd.v1.Limits
-	29,  // 162: lossd.v1.GetServerInfoResponse.statistics:type_name -> lossd.v1.Statistics
-	0,   // 163: lossd.v1.LossService.Entropy:input_type -> lossd.v1.EntropyRequest
-	2,   // 164: lossd.v1.LossService.CrossEntropy:input_type -> lossd.v1.CrossEntropyRequest
-	4,   // 165: lossd.v1.LossService.BCE:input_type -> lossd.v1.BCERequest
-	6,   // 166: lossd.v1.LossService.BCEWithLogits:input_type -> lossd.v1.BCEWithLogitsRequest
-	8,   // 167: lossd.v1.LossService.KLDivergence:input_type -> lossd.v1.KLDivergenceRequest
-	10,  // 168: lossd.v1.LossService.NLL:input_type -> lossd.v1.NLLRequest
-	12,  // 169: lossd.v1.LossService.SelfInformation:input_type -> lossd.v1.SelfInformationRequest
-	14,  // 170: lossd.v1.LossService.Activation:input_type -> lossd.v1.ActivationRequest
-	16,  // 171: lossd.v1.LossService.Stream:input_type -> lossd.v1.StreamRequest
-	26,  // 172: lossd.v1.LossService.GetServerInfo:input_type -> lossd.v1.GetServerInfoRequest
-	1,   // 173: lossd.v1.LossService.Entropy:output_type -> lossd.v1.EntropyResponse
-	3,   // 174: lossd.v1.LossService.CrossEntropy:output_type -> lossd.v1.CrossEntropyResponse
-	5,   // 175: lossd.v1.LossService.BCE:output_type -> lossd.v1.BCEResponse
-	7,   // 176: lossd.v1.LossService.BCEWithLogits:output_type -> lossd.v1.BCEWithLogitsResponse
-	9,   // 177: lossd.v1.LossService.KLDivergence:output_type -> lossd.v1.KLDivergenceResponse
-	11,  // 178: lossd.v1.LossService.NLL:output_type -> lossd.v1.NLLResponse
-	13,  // 179: lossd.v1.LossService.SelfInformation:output_type -> lossd.v1.SelfInformationResponse
-	15,  // 180: lossd.v1.LossService.Activation:output_type -> lossd.v1.ActivationResponse
-	21,  // 181: lossd.v1.LossService.Stream:output_type -> lossd.v1.StreamResponse
-	27,  // 182: lossd.v1.LossService.GetServerInfo:output_type -> lossd.v1.GetServerInfoResponse
-	173, // [173:183] is the sub-list for method output_type
-	163, // [163:173] is the sub-list for method input_type
-	163, // [163:163] is the sub-list for extension type_name
-	163, // [163:163] is the sub-list for extension extendee
-	0,   // [0:163] is the sub-list for field type_name
+	30,  // 162: lossd.v1.GetServerInfoResponse.statistics:type_name -> lossd.v1.Statistics
+	29,  // 163: lossd.v1.Limits.caller:type_name -> lossd.v1.CallerLimits
+	0,   // 164: lossd.v1.LossService.Entropy:input_type -> lossd.v1.EntropyRequest
+	2,   // 165: lossd.v1.LossService.CrossEntropy:input_type -> lossd.v1.CrossEntropyRequest
+	4,   // 166: lossd.v1.LossService.BCE:input_type -> lossd.v1.BCERequest
+	6,   // 167: lossd.v1.LossService.BCEWithLogits:input_type -> lossd.v1.BCEWithLogitsRequest
+	8,   // 168: lossd.v1.LossService.KLDivergence:input_type -> lossd.v1.KLDivergenceRequest
+	10,  // 169: lossd.v1.LossService.NLL:input_type -> lossd.v1.NLLRequest
+	12,  // 170: lossd.v1.LossService.SelfInformation:input_type -> lossd.v1.SelfInformationRequest
+	14,  // 171: lossd.v1.LossService.Activation:input_type -> lossd.v1.ActivationRequest
+	16,  // 172: lossd.v1.LossService.Stream:input_type -> lossd.v1.StreamRequest
+	26,  // 173: lossd.v1.LossService.GetServerInfo:input_type -> lossd.v1.GetServerInfoRequest
+	1,   // 174: lossd.v1.LossService.Entropy:output_type -> lossd.v1.EntropyResponse
+	3,   // 175: lossd.v1.LossService.CrossEntropy:output_type -> lossd.v1.CrossEntropyResponse
+	5,   // 176: lossd.v1.LossService.BCE:output_type -> lossd.v1.BCEResponse
+	7,   // 177: lossd.v1.LossService.BCEWithLogits:output_type -> lossd.v1.BCEWithLogitsResponse
+	9,   // 178: lossd.v1.LossService.KLDivergence:output_type -> lossd.v1.KLDivergenceResponse
+	11,  // 179: lossd.v1.LossService.NLL:output_type -> lossd.v1.NLLResponse
+	13,  // 180: lossd.v1.LossService.SelfInformation:output_type -> lossd.v1.SelfInformationResponse
+	15,  // 181: lossd.v1.LossService.Activation:output_type -> lossd.v1.ActivationResponse
+	21,  // 182: lossd.v1.LossService.Stream:output_type -> lossd.v1.StreamResponse
+	27,  // 183: lossd.v1.LossService.GetServerInfo:output_type -> lossd.v1.GetServerInfoResponse
+	174, // [174:184] is the sub-list for method output_type
+	164, // [164:174] is the sub-list for method input_type
+	164, // [164:164] is the sub-list for extension type_name
+	164, // [164:164] is the sub-list for extension extendee
+	0,   // [0:164] is the sub-list for field type_name
 }
 
 func init() { file_lossd_v1_service_proto_init() }
@@ -4614,6 +4820,18 @@ func file_lossd_v1_service_proto_init() {
 			}
 		}
 		file_lossd_v1_service_proto_msgTypes[29].Exporter = func(v interface{}, i int) interface{} {
+			switch v := v.(*CallerLimits); i {
+			case 0:
+				return &v.state
+			case 1:
+				return &v.sizeCache
+			case 2:
+				return &v.unknownFields
+			default:
+				return nil
+			}
+		}
+		file_lossd_v1_service_proto_msgTypes[30].Exporter = func(v interface{}, i int) interface{} {
 			switch v := v.(*Statistics); i {
 			case 0:
 				return &v.state
@@ -4673,7 +4891,7 @@ func file_lossd_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: file_lossd_v1_service_proto_rawDesc,
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

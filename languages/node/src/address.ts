@@ -1,5 +1,7 @@
 /** Where a server is, and who is asking. */
 
+import { readFileSync } from "node:fs";
+
 import { type ChannelCredentials, type ChannelOptions, credentials } from "@grpc/grpc-js";
 
 import { InvalidArgument, shown } from "./errors.js";
@@ -13,8 +15,9 @@ const KEEPALIVE_TIMEOUT_MS = 20_000;
 // Node's default of 64 KiB makes a large answer wait for its window again and again.
 const RECEIVE_WINDOW_BYTES = 4 << 20;
 
+/** What is left out is LOSSD_CA, LOSSD_CERT, LOSSD_KEY, which name files, and LOSSD_TOKEN. */
 export interface Identity {
-  /** true where a `ca` is given. */
+  /** true where a `ca` or a `cert` is given; false for a plain connection in spite of the environment. */
   tls?: boolean | undefined;
   /** The authorities to trust instead of the system's, PEM. */
   ca?: string | Uint8Array | undefined;
@@ -54,10 +57,30 @@ function isLocal(address: string): boolean {
   return address.startsWith("unix:") || /^(dns:\/\/\/)?(localhost|127(\.\d+){3}|\[::1\]):/i.test(address);
 }
 
+/** With what the environment names. A Unix socket, and `tls: false`, have no use for files. */
+export function withEnvironment(address: string, identity: Identity): Identity {
+  const isPlain = identity.tls === false || address.startsWith("unix:");
+  const file = (name: "ca" | "cert" | "key"): string | Uint8Array | undefined => {
+    const variable = `LOSSD_${name.toUpperCase()}`;
+    const path = process.env[variable];
+    if (identity[name] !== undefined || isPlain || !path) return identity[name];
+    try {
+      return readFileSync(path);
+    } catch (error) {
+      throw new InvalidArgument(`${variable} = ${shown(path)} cannot be read: ${(error as Error).message}`, {
+        field: name,
+        reason: "UNREADABLE_FILE",
+      });
+    }
+  };
+  const [ca, cert, key] = [file("ca"), file("cert"), file("key")];
+  const tls = identity.tls ?? (ca ?? cert) !== undefined;
+  return { tls, ca, cert, key, token: identity.token ?? (process.env["LOSSD_TOKEN"] || undefined) };
+}
+
 /** TLS where it is asked for; InvalidArgument where a token would go over the network in the clear. */
 export function channelCredentials(address: string, identity: Identity): ChannelCredentials {
-  const { ca, cert, key, token } = identity;
-  const tls = identity.tls ?? ca !== undefined;
+  const { tls, ca, cert, key, token } = identity;
   if (!tls && (ca ?? cert ?? key) !== undefined) {
     throw new InvalidArgument("tls is false, and ca, cert or key are given: they are for TLS", {
       field: "tls",

@@ -2,7 +2,7 @@
 
 import { endianness } from "node:os";
 
-import { checkedAddress, type Identity } from "./address.js";
+import { checkedAddress, type Identity, withEnvironment } from "./address.js";
 import { Connection, read } from "./connection.js";
 import { didYouMean, InvalidArgument, LossdError, shown } from "./errors.js";
 import { Evaluation } from "./evaluation.js";
@@ -84,8 +84,9 @@ export class Client {
     } = options ?? {};
     this.#timeoutMs = checkedMs("timeoutMs", timeoutMs);
     this.#blockBytes = checkedBytes("blockBytes", blockBytes);
-    this.#connection = new Connection(checkedAddress(address ?? (process.env["LOSSD_SERVER"] || DEFAULT_SERVER)), {
-      ...identity,
+    const where = checkedAddress(address ?? (process.env["LOSSD_SERVER"] || DEFAULT_SERVER));
+    this.#connection = new Connection(where, {
+      ...withEnvironment(where, identity),
       connectTimeoutMs: checkedMs("connectTimeoutMs", connectTimeoutMs),
       maxResponseBytes: checkedBytes("maxResponseBytes", maxResponseBytes),
     });

@@ -103,6 +103,7 @@ export class Connection {
       error = this.#unreachable(this.#cause ?? "NOT_CONNECTED", failure);
     } else if (error.onTheWay && (error instanceof Unavailable || error instanceof NotServed)) {
       this.#cause = CAUSES.find(([words]) => words.test(failure.details))?.[1];
+      if (this.#cause === CLOSED) this.#cause = this.#closedBecause();
       if (this.#cause !== undefined) error = this.#unreachable(this.#cause, failure);
     } else {
       this.#isReached = true;
@@ -181,6 +182,12 @@ export class Connection {
     return this.#grpc.getChannel().getConnectivityState(false) === connectivityState.READY;
   }
 
+  /** Of a connection that a server ended at its beginning, as one does that wants a certificate, or TLS. */
+  #closedBecause(): string {
+    if (this.settings.tls !== true) return "NOT_A_SERVER";
+    return this.settings.cert === undefined ? "CERTIFICATE_WANTED" : "CERTIFICATE_NOT_TAKEN";
+  }
+
   #unreachable(reason: string, cause?: ServiceError): Unavailable {
     return new Unavailable(SENTENCES[reason]!(this.address), {
       reason,
@@ -207,6 +214,7 @@ export function closed(): Unavailable {
   return new Unavailable("this client is closed", { reason: CLIENT_CLOSED });
 }
 
+const CLOSED = "CLOSED";
 // What gRPC says → the reason. The words are not promised to stay: what is not known here keeps the general sentence.
 const CAUSES: readonly (readonly [RegExp, string])[] = [
   [/ENOTFOUND|EAI_AGAIN|Name resolution failed/, "NAME_NOT_FOUND"],
@@ -215,7 +223,12 @@ const CAUSES: readonly (readonly [RegExp, string])[] = [
   [/ECONNREFUSED/, "NOTHING_LISTENS"],
   [/EHOSTUNREACH|ENETUNREACH/, "NO_ROUTE"],
   [/ETIMEDOUT/, "NOT_CONNECTED"],
-  [/Received HTTP status|[Pp]rotocol error|wrong version number|certificate/, "NOT_A_SERVER"],
+  [/wrong version number|packet length too long/, "NO_TLS_THERE"],
+  [/certificate has expired|certificate is not yet valid|CERT_HAS_EXPIRED|CERT_NOT_YET_VALID/, "CERTIFICATE_OUT_OF_DATE"],
+  [/ALTNAME/, "NOT_THAT_HOST"],
+  [/certificate/, "UNKNOWN_AUTHORITY"],
+  [/Received HTTP status|[Pp]rotocol error/, "NOT_A_SERVER"],
+  [/Last error: Failed to connect|ECONNRESET|socket disconnected|SSL alert/, CLOSED],
 ];
 const SENTENCES: Readonly<Record<string, (address: string) => string>> = {
   NOTHING_LISTENS: (address) => `nothing listens at ${address}; \`lossd serve\` starts a server`,
@@ -225,7 +238,18 @@ const SENTENCES: Readonly<Record<string, (address: string) => string>> = {
   NAME_NOT_FOUND: (address) =>
     `the host name of ${address} is not found: is it spelled as the server's host is called?`,
   NOT_A_SERVER: (address) =>
-    `${address} can be connected to, but it does not answer as this client expects: is it lossd's port, with TLS on both sides or on none?`,
+    `${address} can be connected to, but it does not answer as a gRPC server: is it lossd's port, and does it want TLS (tls, or a ca)?`,
+  NO_TLS_THERE: (address) =>
+    `${address} does not answer in TLS: a server without it wants neither tls, ca nor cert (nor LOSSD_CA, LOSSD_CERT)`,
+  UNKNOWN_AUTHORITY: (address) =>
+    `the certificate of ${address} is not signed by an authority that this client knows: give the ca that signed it`,
+  CERTIFICATE_OUT_OF_DATE: (address) =>
+    `the certificate of ${address} has expired, or is not valid yet: whoever runs the server renews it`,
+  NOT_THAT_HOST: (address) => `the certificate of ${address} is for another host: use a name that it has`,
+  CERTIFICATE_WANTED: (address) =>
+    `${address} ended the TLS handshake. It seems to want a certificate from its clients: give cert and key`,
+  CERTIFICATE_NOT_TAKEN: (address) =>
+    `${address} ended the TLS handshake. It seems not to take this client's certificate: is cert within its dates, and signed by an authority that the server knows?`,
   NOT_CONNECTED: (address) => `${address} does not answer: no connection in time. Is its host up, its port open?`,
   NO_ROUTE: (address) => `there is no route from this host to ${address}`,
 };

@@ -104,6 +104,12 @@ const ON_THE_WAY: Readonly<Record<number, string>> = {
   [status.PERMISSION_DENIED]: "the caller is not permitted to do this",
 };
 
+// What a caller has to give whom the server does not know: beside its own sentence.
+const TO_GIVE: Readonly<Record<string, string>> = {
+  NO_CREDENTIALS: "give a token (or LOSSD_TOKEN), or cert and key",
+  UNKNOWN_TOKEN: "is token (or LOSSD_TOKEN) what `lossd token` printed for it?",
+};
+
 function errorClass(code: number, retryAfterMs: number | undefined): typeof LossdError {
   if (code === status.RESOURCE_EXHAUSTED) return retryAfterMs === undefined ? TooLarge : Overloaded;
   return CLASSES[code] ?? InternalError;
@@ -127,7 +133,8 @@ export function fromStatus(code: number, message: string, details: readonly Any[
   const reason = info?.reason ?? "";
   // Whoever does not read in time is let go, and may ask again.
   const kind = reason === STREAM_NOT_READ ? Unavailable : errorClass(code, retryAfterMs);
-  return new kind(message, { field, reason, metadata: info?.metadata ?? {}, retryAfterMs });
+  const told = TO_GIVE[reason];
+  return new kind(told === undefined ? message : `${message}; ${told}`, { field, reason, metadata: info?.metadata ?? {}, retryAfterMs });
 }
 
 /**

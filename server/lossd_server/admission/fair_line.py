@@ -1,25 +1,21 @@
-"""Fair waiting line: connections wait for room, and are let in so that each has had as many bytes as the others.
+"""Fair waiting line: callers wait for room, and are let in so that each has had as many bytes as the others.
 
-Start-time fair queueing (Goyal, Vin and Cheng, 1996): a message's tag is where its connection stands, by the bytes that
-it was given while others waited, and the message's own. The least tag is next. So whoever asks for little comes before
-those who ask for much, who are not passed for ever: with each byte it comes nearer to them.
+The order is `FairQueue`'s. Nobody passes who is next, however little room would be enough, except by `take_little`, and
+where it already holds all that it may by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
+
+from lossd_server.admission.fair_queue import FairQueue
+from lossd_server.admission.shared_places import SharedPlaces
+from lossd_server.call.identity import Sharer
 
 T = TypeVar("T")
 Taken = TypeVar("Taken", covariant=True)
-
-
-class Holder(Protocol):
-    """A connection, as the line sees it. tag: of its last message that waited."""
-
-    tag: int
 
 
 class Attempt(Protocol[Taken]):
@@ -28,6 +24,10 @@ class Attempt(Protocol[Taken]):
     @property
     def size(self) -> int: ...
 
+    @property
+    def is_held_back(self) -> bool:
+        """Whether its caller has all that it may have by itself: others pass it then."""
+
     def take(self) -> Taken | None:
         """In turn."""
 
@@ -35,43 +35,61 @@ class Attempt(Protocol[Taken]):
         """From what is kept for those that hold little: needs no turn."""
 
 
-class FairTurn(Generic[T]):
+class Turn(Generic[T]):
     """One that waits."""
 
-    __slots__ = ("attempt", "future", "tag")
+    __slots__ = ("attempt", "future")
 
-    def __init__(self, attempt: Attempt[T], tag: int) -> None:
+    def __init__(self, attempt: Attempt[T]) -> None:
         self.attempt = attempt
-        self.tag = tag
         self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def refuse(self, error: Exception) -> None:
+        """It waits no longer."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def lets_in(self, take: Callable[[], T | None]) -> bool:
+        """Whether it waits no longer after this."""
+        try:
+            found = take()
+        except Exception as error:
+            self.future.set_exception(error)
+            return True
+        if found is not None:
+            self.future.set_result(found)
+        return found is not None
 
 
 class FairLine(Generic[T]):
-    """Messages of one connection keep their order. Nobody passes the least tag, however little room would be enough,
-    except by `take_little`."""
+    """places: of those that wait; who has more than its share of them gives some to another."""
 
-    def __init__(self) -> None:
-        self._now = 0  # where the last one that was let in began: who did not wait before begins there
-        self._lines: dict[Holder, deque[FairTurn[T]]] = {}  # in the order in which they began to wait
+    def __init__(self, places: SharedPlaces | None = None) -> None:
+        self._places = places
+        self._queue: FairQueue[Turn[T]] = FairQueue()
 
-    def __bool__(self) -> bool:
-        """Whether anybody waits; who has given up is counted until the next `wake`."""
-        return bool(self._lines)
+    def __len__(self) -> int:
+        """Those that wait; those that have given up are counted until their turn comes."""
+        return len(self._queue)
 
     def at_once(self, attempt: Attempt[T]) -> T | None:
         """What there is room for without waiting; None where there is none, or others wait."""
         found = attempt.take_little()
-        return attempt.take() if found is None and not self._lines else found
+        if found is not None or self._queue or attempt.is_held_back:
+            return found
+        return attempt.take()
 
-    async def enter(self, holder: Holder, attempt: Attempt[T], give_back: Callable[[T], object]) -> T:
-        """Waits until there is room.
+    async def enter(self, sharer: Sharer, attempt: Attempt[T], give_back: Callable[[T], object]) -> T:
+        """Waits until there is room. Raises what `take` raises, and Overloaded where there is no place in the line.
 
         give_back: called with what was taken where who waited was cancelled in the very moment of its turn.
         """
-        holder.tag = max(self._now, holder.tag) + attempt.size
-        turn = FairTurn(attempt, holder.tag)
-        self._lines.setdefault(holder, deque()).append(turn)
+        turn = Turn(attempt)
+        if self._places is not None:
+            self._places.enter(sharer, turn, turn.refuse)
+        self._queue.put(sharer, attempt.size, turn)
         try:
+            self.wake()  # all before it may be such as are held back
             return await turn.future
         except asyncio.CancelledError:
             future = turn.future
@@ -79,39 +97,44 @@ class FairLine(Generic[T]):
                 give_back(future.result())
             self.wake()
             raise
+        finally:
+            if self._places is not None:
+                self._places.leave(sharer, turn)
 
     def wake(self) -> None:
         """Lets in those for whom there is room now: to be called when anything was given back."""
-        for holder in list(self._lines):
-            self._drop_gone(holder)
-        while self._lines:
-            holder = min(self._lines, key=lambda one: self._lines[one][0].tag)
-            turn = self._lines[holder][0]
-            if not self._let_in(holder, turn.attempt.take):
+        queue = self._queue
+        while (next_one := queue.first()) is not None:
+            sharer, turn = next_one
+            if turn.future.done():
+                queue.drop(sharer)
+            elif turn.attempt.is_held_back:
+                queue.set_aside(sharer)
+            elif turn.lets_in(turn.attempt.take):
+                queue.pop()
+            else:
                 break
-            self._now = max(self._now, turn.tag - turn.attempt.size)
-        for holder, line in list(self._lines.items()):
-            while line and self._let_in(holder, line[0].attempt.take_little):
-                pass
+        queue.bring_back()
 
-    def _let_in(self, holder: Holder, take: Callable[[], T | None]) -> bool:
-        turn = self._lines[holder][0]
-        try:
-            found = take()
-        except Exception as error:
-            turn.future.set_exception(error)
-        else:
-            if found is None:
-                return False
-            turn.future.set_result(found)
-        self._lines[holder].popleft()
-        self._drop_gone(holder)
-        return True
+    def wake_little(self) -> None:
+        """The same for what is kept for those that hold little: for whoever is first of each connection."""
+        for sharer, turn in list(self._queue.heads()):
+            one: Turn[T] | None = turn
+            while one is not None and (one.future.done() or one.lets_in(one.attempt.take_little)):
+                self._queue.drop(sharer)
+                one = self._queue.head_of(sharer)
 
-    def _drop_gone(self, holder: Holder) -> None:
-        """Those at the connection's head that have given up, and the connection itself where nobody is left."""
-        line = self._lines[holder]
-        while line and line[0].future.done():
-            line.popleft()
-        if not line:
-            del self._lines[holder]
+    def first_of_each(self) -> Iterator[tuple[Sharer, int]]:
+        """Of each connection that waits: it, and the size of what it waits for first."""
+        for sharer, turn in list(self._queue.heads()):
+            one: Turn[T] | None = turn
+            while one is not None and one.future.done():  # who has given up hides nobody behind it
+                self._queue.drop(sharer)
+                one = self._queue.head_of(sharer)
+            if one is not None:
+                yield sharer, one.attempt.size
+
+    def prefer(self, sharers: Iterable[Sharer]) -> None:
+        """These have the next turns, the last of them first."""
+        for sharer in sharers:
+            self._queue.prefer(sharer)

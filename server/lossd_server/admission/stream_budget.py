@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lossd_server.admission.stream_shares import EVALUATION_BYTES, ConnectionShare, Part, StreamsBudget
+from lossd_server.call.identity import Sharer
 
 
 class Reservation:
@@ -22,6 +23,11 @@ class Reservation:
         self.left = False  # by an Open, to its evaluation
         self._account = account
         self._holders = 1
+
+    @property
+    def sharer(self) -> Sharer:
+        """Whose it is."""
+        return self._account.sharer
 
     def hold(self) -> Reservation:
         self._holders += 1
@@ -63,11 +69,15 @@ class WantedRoom:
         self._needs = needs
         self.size = size
 
+    @property
+    def is_held_back(self) -> bool:
+        return self._account.is_held_back(self.size)
+
     def take(self) -> Reservation | None:
         return self._account.take(self.size, self._needs)
 
     def take_little(self) -> Reservation | None:
-        return self._account.take_little(self.size, self._needs)
+        return None if self.is_held_back else self._account.take_little(self.size, self._needs)
 
 
 class StreamBudget:
@@ -76,12 +86,17 @@ class StreamBudget:
     def __init__(self, room: StreamsBudget, share: ConnectionShare, changed: Callable[[], None]) -> None:
         self.messages = 0
         self.bytes = 0
+        self.sharer = share.sharer
         self._room = room
         self._share = share
         self._changed = changed
         self._held = [0, 0, 0]  # by part
         self._charges = 0
         self._closed = False
+
+    def is_held_back(self, size: int) -> bool:
+        """Whether its caller has all that it may have by itself."""
+        return self._room.is_held_back(size, self._share)
 
     def take(self, size: int, needs: int | None = None) -> Reservation | None:
         """The charge of a message; None where there is no room yet. needs: see Reservation."""

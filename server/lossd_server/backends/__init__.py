@@ -56,6 +56,22 @@ class Pinning(Protocol):
         """Ends that, before the memory is unmapped; waits for who reads it. Nothing where it was not registered."""
 
 
+@runtime_checkable
+class ReportsMemory(Protocol):
+    """A backend whose device has memory of its own."""
+
+    def device_memory(self) -> tuple[int, int] | None:
+        """Bytes that are used, by whomever, and all there are; None where the device does not say."""
+
+
+@runtime_checkable
+class ReportsTransfers(Protocol):
+    """A backend that copies to a device and back. transferred: is told how long a batch's copies took, in nanoseconds,
+    by the thread that runs it."""
+
+    transferred: Callable[[int], object]
+
+
 class Backend(Protocol):
     """Computes batches. Thread-safe: two threads may be inside `run` at once."""
 
@@ -90,15 +106,18 @@ class Backend(Protocol):
     def trim(self) -> None:
         """Lets go of memory that is kept for the next batches: there have been none for a while. From any thread."""
 
+    def age(self) -> None:
+        """Lets go of what of it no batch has taken since the last time: there are many. From any thread."""
+
     def close(self) -> None:
         """Stops threads and gives memory back."""
 
 
-def create(device: str = "auto", threads: int = 0, worker: int = 0) -> Backend:
+def create(device: str = "auto", threads: int = 0) -> Backend:
     """The backend for `device` ("auto", "cpu", "cuda"); auto is cuda where a GPU and Triton are there, else cpu.
 
-    threads: compute threads of the CPU backend; 0 = one for each core this process may use. worker: which of several
-    processes this is: each has a GPU of its own. RuntimeErrors say in a sentence what is not there.
+    threads: compute threads of the CPU backend; 0 = one for each core this process may use. A GPU is the first
+    that this process sees (`config.gpus`). RuntimeErrors say in a sentence what is not there.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device must be one of auto, cpu, cuda, not {device!r}")
@@ -107,7 +126,7 @@ def create(device: str = "auto", threads: int = 0, worker: int = 0) -> Backend:
 
         missing = triton.missing()
         if missing is None:
-            return triton.TritonBackend(worker)
+            return triton.TritonBackend()
         if device == "cuda":
             raise RuntimeError(f"device cuda cannot be used: {missing}")
     from lossd_server.backends.numba import NumbaBackend

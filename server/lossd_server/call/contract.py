@@ -8,8 +8,11 @@ loop's thread.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
+
+from lossd_server.call.load_report import LoadReport
+from lossd_server.call.record import CallRecord
 
 # Keys in lower case; the values of keys that end in -bin are bytes.
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
@@ -35,11 +38,16 @@ def message_bytes(message: Message) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a call ends. code: gRPC's number, 0 for OK. trailers: metadata sent after the last message."""
+    """How a call ends. code: gRPC's number, 0 for OK. trailers: metadata sent after the last message.
+
+    reason: of the ErrorInfo that is in them; shed: whether it is for load alone. For those who look on.
+    """
 
     code: int
     message: str = ""
     trailers: tuple[tuple[str, str | bytes], ...] = ()
+    reason: str = ""
+    shed: bool = False
 
 
 OK = Status(0)
@@ -69,8 +77,27 @@ class ServerCall(Protocol):
         """The common name of the client's certificate, where the front has verified one; else ""."""
 
     @property
+    def request_id(self) -> str:
+        """By which the call is found in logs (`request_id`): found or made when it is first asked for."""
+
+    @property
+    def record(self) -> CallRecord | None:
+        """What is noted of it, where somebody looks on (`telemetry`); a front's own calls have none."""
+
+    @property
     def connection(self) -> Hashable:
-        """What the call came on: the same for calls of one connection. Each connection has its share of every bound."""
+        """What the call came on: the same for calls of one connection: those of one caller share what that has."""
+
+    settled: bool
+    """Set where all that came on a stream is answered: its client may leave it by a reset, which is no cancellation."""
+
+    @property
+    def messages_in(self) -> int:
+        """How many messages `read` has given."""
+
+    @property
+    def messages_out(self) -> int:
+        """How many `write` was given."""
 
     async def next_size(self) -> int | None:
         """Bytes of the message that `read` gives next, where the front can tell before it lets the message in."""
@@ -103,16 +130,31 @@ class RpcMethod:
     streams: bool = False
 
 
-class WholeCall(NamedTuple):
-    """A call that is here whole before anything was answered: its only message, and no more to come.
+class CallOrigin(Protocol):
+    """What a call came on. subject, peer: as a `ServerCall`'s."""
 
-    subject: as a `ServerCall`'s.
-    """
+    @property
+    def subject(self) -> str: ...
+
+    @property
+    def peer(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOrigin:
+    """One that is known beforehand."""
+
+    subject: str = ""
+    peer: str = ""
+
+
+class WholeCall(NamedTuple):
+    """A call that is here whole before anything was answered: its only message, and no more to come."""
 
     method: str
     metadata: Metadata
     message: bytes
-    subject: str = ""
+    origin: CallOrigin = KnownOrigin()
 
 
 # Answers those of the calls that need not wait, by their last messages, which say OK. None: to be handled as any call;
@@ -126,14 +168,21 @@ def none_at_once(calls: Sequence[WholeCall]) -> Sequence[bytes | None]:
     return [None] * len(calls)
 
 
+# Is told of a call that a front ends before it has a handler, and of its end.
+FrontRefused: TypeAlias = Callable[[ServerCall, Status], object]
+
+
 @dataclass(frozen=True, slots=True)
 class Routes:
     """What paths lead to. unknown: handles the calls of any other path. at_once: asked first for small whole calls, by
-    a front that gets several at a time."""
+    a front that gets several at a time. refused: told of calls that a front ends by itself. load: told at the end of
+    each call."""
 
     methods: Mapping[str, RpcMethod]
     unknown: RpcMethod
     at_once: AnswerAtOnce = none_at_once
+    refused: FrontRefused = lambda _, __: None
+    load: LoadReport = field(default_factory=LoadReport)
 
 
 class Front(Protocol):
@@ -141,6 +190,10 @@ class Front(Protocol):
 
     async def start(self, addresses: Sequence[str]) -> list[str]:
         """Opens the addresses and serves; the addresses with the ports that were picked. OSErrors carry a sentence."""
+
+    @property
+    def connections(self) -> int | None:
+        """How many are open; None where that cannot be told."""
 
     async def stop(self, grace_s: float | None) -> None:
         """Closes the ports. Calls under way have `grace_s` seconds to end, none for None."""

@@ -77,7 +77,11 @@ def _metavar(one: Field[Any]) -> str:
     if isinstance(one.default, int):
         return "N"
     return (
-        "SECONDS" if one.name.endswith("_s") else "ADDRESS" if one.name == "listen" else one.name.split("_")[-1].upper()
+        "SECONDS"
+        if one.name.endswith("_s")
+        else "ADDRESS"
+        if one.name in ("listen", "http")
+        else one.name.split("_")[-1].upper()
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Any
 
-from lossd_server.config.address import is_local
+from lossd_server.config.address import is_local, split
 
 _MOST_INT32, _MOST_INT64 = 2**31 - 1, 2**63 - 1
 _COUNTED_BY_CORE = frozenset({"max_connections", "threads", "workers"})  # gRPC's core has C ints
@@ -33,6 +33,18 @@ class Settings:
         "network",
         ("127.0.0.1:50051",),
         "address to listen on, host:port or unix:path; repeatable; port 0: any free one",
+    )
+    http: str = _setting(
+        "network",
+        "",
+        "address of pages, losses in JSON, metrics and health over HTTP, [host:]port, 127.0.0.1 without a host",
+        shown="no such port",
+    )
+    http_host: tuple[str, ...] = _setting(
+        "network",
+        (),
+        "a name by which browsers and others may call that port without TLS; repeatable",
+        shown="addresses, localhost and names without a dot",
     )
     insecure: bool = _setting("network", False, "allow addresses that other machines can reach, without TLS")
     tls_cert: str = _setting(
@@ -75,7 +87,10 @@ class Settings:
     )
     threads: int = _setting("computing", 0, "compute threads on a CPU", shown="one for each core")
     workers: int = _setting(
-        "computing", 1, "server processes on the same port; limits and threads are shared out among them"
+        "computing",
+        1,
+        "server processes on the same port, with a GPU each if there are any; limits and threads are shared out among "
+        "them",
     )
     max_batch_bytes: int = _setting(
         "computing", 64 << 20, "bytes that a batch reads and writes; a larger request is computed alone"
@@ -86,6 +101,18 @@ class Settings:
         "limits", 512 << 20, "bytes of requests in progress; beyond it, calls are told to retry later"
     )
     max_inflight_requests: int = _setting("limits", 4096, "the same limit as a number of requests")
+    max_caller_requests: int = _setting(
+        "limits",
+        0,
+        "calls in progress of one caller, on all of its connections: an identity where callers are asked, else a host",
+        shown="as many as there is room for",
+    )
+    max_caller_bytes: int = _setting(
+        "limits", 0, "bytes of one caller's requests in progress", shown="as many as there is room for"
+    )
+    max_caller_streams: int = _setting(
+        "limits", 0, "streams of one caller", shown="three quarters of what others leave"
+    )
     max_admission_wait_s: float = _setting(
         "limits",
         1.0,
@@ -120,6 +147,16 @@ class Settings:
         ("debug", "info", "warning", "error"),
     )
     log_format: str = _setting("logs", "text", "lines of key=value, or of JSON", ("text", "json"))
+    access_log: str = _setting(
+        "logs", "off", "an event for each call: none, of calls that fail, or of all", ("off", "refused", "all")
+    )
+    traces: str = _setting(
+        "logs",
+        "off",
+        "OpenTelemetry spans of calls: sent by OTLP, as the OTEL_… variables say, or given to the process's own tracer "
+        "provider",
+        ("off", "otlp", "process"),
+    )
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -185,6 +222,34 @@ class Settings:
                     f"listen = {address!r}: nobody could call there, since a Unix socket has no certificates and"
                     " tls_client_ca demands them; give --tokens, too"
                 )
+
+        if self.http:
+            self._check_http()
+
+    def _check_http(self) -> None:
+        address = self.http_address
+        try:
+            split(address)
+            local = is_local(address)
+        except ValueError as error:
+            raise SettingsError(f"http = {self.http!r}: {error}") from None
+        if not local and not self.insecure and not self.tls_cert:
+            raise SettingsError(
+                f"http = {self.http!r} can be reached from other machines, and this server has no TLS: give --tls-cert"
+                " and --tls-key, a port alone, or add --insecure to allow it"
+            )
+
+    @property
+    def http_address(self) -> str:
+        """host:port of the HTTP port: loopback, where a port alone is given."""
+        port = self.http.removeprefix(":")
+        return f"127.0.0.1:{port}" if port.isdecimal() else self.http
+
+    def limits(self) -> dict[str, int | float]:
+        """All that bounds what callers may have: settings whose names begin with max_, and the time to drain. What is 0
+        is no limit."""
+        found = {one.name: getattr(self, one.name) for one in fields(self) if one.name.startswith("max_")}
+        return {**{name: value for name, value in found.items() if value}, "drain_s": self.drain_s}
 
     @property
     def local(self) -> bool:

@@ -16,47 +16,29 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from lossd_server.backends import Backend, DeviceLost
 from lossd_server.call.contract import Message
-from lossd_server.engine.batcher import Batch, Batcher, Form, Waiting
+from lossd_server.call.identity import Sharer
+from lossd_server.engine.batch_counts import BatchCounts
+from lossd_server.engine.batcher import NOBODY, Batch, Batcher, Form, Waiting
 from lossd_server.engine.chunked_job import ChunkedJob
 from lossd_server.engine.evaluate import evaluate
 from lossd_server.engine.finish import answer_of_parts
 from lossd_server.engine.job_cost import INLINE_PART_NS, PART_NS, job_ns
-from lossd_server.errors import (
-    OUT_OF_MEMORY_RETRY_S,
-    DeadlineOver,
-    GoingAway,
-    ServerError,
-    out_of_memory,
-    shortage,
-)
-from lossd_server.jobs.gradient_placement import void
+from lossd_server.engine.replies import Outcome, Reply, give_reply
+from lossd_server.engine.uncomputed import DEVICE_LOST, deadline_over, device_gone
+from lossd_server.errors import OUT_OF_MEMORY_RETRY_S, GoingAway, ServerError, shortage
+from lossd_server.jobs.gradient_placement import void_failed
 from lossd_server.jobs.job import Job
 from lossd_server.jobs.partial_results import join_parts, moved
+from lossd_server.metrics.worker_metrics import WorkerMetrics
 from lossd_server.wire import codec
 
 log = logging.getLogger(__name__)
 
 
-class Reply(Protocol):
-    """What an answer is given to, on the event loop's thread: an asyncio.Future is one."""
-
-    def done(self) -> bool:
-        """Whether nobody waits for it any more."""
-
-    def set_result(self, result: Any, /) -> None: ...
-
-    def set_exception(self, exception: Exception, /) -> None: ...
-
-
-# The answer's bytes (or what `Waiting.form` makes of it), or what went wrong; None: parts are left.
-Outcome = Any
-
-DEVICE_LOST_RETRY_S = 1.0
-DEVICE_LOST = "DEVICE_LOST"  # the reason that a lost device's callers are given
 # Turns of the loop that a job waits for those that are being read: microseconds. gRPC's loop accepts one call a turn.
 GATHER_TURNS = 4
 
@@ -65,10 +47,14 @@ class Worker:
     """Runs what is submitted. Everything but `_serve`, the thread's own body, belongs to the event loop's thread."""
 
     def __init__(
-        self, backend: Backend, max_batch_bytes: int, max_batch_rows: int, piece_bytes: int | None = None
+        self,
+        backend: Backend,
+        max_batch_bytes: int,
+        max_batch_rows: int,
+        metrics: WorkerMetrics,
+        piece_bytes: int | None = None,
     ) -> None:
-        self.batches = 0
-        self.rows = 0
+        self._counts = BatchCounts(metrics)
         self.lost = asyncio.Event()  # the device cannot be used any more: nothing but a new process helps
         self.arriving = 0  # calls whose message is still being read: kept by the service
         self._backend = backend
@@ -87,26 +73,44 @@ class Worker:
         self._gathering = False  # a flush is scheduled
         self._turns = 0  # that it has been put off for
         self._busy = False  # the thread has a batch
+        self._busy_s = self._busy_since_s = 0.0  # it had them for so long, and has this one since
         self._delivering = False  # answers are being given out
         self._batches: SimpleQueue[Batch[Reply] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="lossd-worker", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job, deadline: float, form: Form | None = None) -> Waiting[asyncio.Future[Message]]:
+    def busy_s(self, now: float) -> float:
+        """Seconds for which the thread has had something to compute, until `now` on time.monotonic."""
+        return self._busy_s + (now - self._busy_since_s if self._busy else 0.0)
+
+    @property
+    def wait_s(self) -> float:
+        """How long what is in line will take."""
+        return self._batcher.wait_s
+
+    def submit(
+        self, job: Job, deadline: float, form: Form | None = None, sharer: Sharer = NOBODY
+    ) -> Waiting[asyncio.Future[Message]]:
         """Puts `job` in line. `deadline` is on time.monotonic. The answer's bytes, or an exception, come to `reply`."""
         waiting: Waiting[asyncio.Future[Message]] = Waiting(
-            job, deadline, time.monotonic_ns(), self._loop.create_future(), form=form
+            job, deadline, time.monotonic_ns(), self._loop.create_future(), form=form, sharer=sharer
         )
         self.submit_all((waiting,))
         return waiting
 
+    def require_time(self, message_bytes: int, sharer: Sharer, deadline: float) -> None:
+        """Before a message is read. Raises Overloaded where what is in line leaves it no time."""
+        if self._batcher:
+            self._batcher.require_time(message_bytes, sharer, deadline - time.monotonic())
+
     def submit_all(self, line: Sequence[Waiting[Any]]) -> None:
         """Puts jobs in line, so that small ones make one batch. Answers may come before this returns."""
+        now = time.monotonic() if self._batcher else -inf
         for waiting in line:
             try:
-                self._batcher.put(waiting)
-            except Exception as error:  # a huge job's gradients have no room
-                _answer(waiting, shortage(error) or error)
+                self._batcher.put(waiting, now)
+            except Exception as error:  # the line is too long, or a huge job's gradients have no room
+                give_reply(waiting, shortage(error) or error)
         if not self._gathering:
             if self.arriving or self._delivering:  # or called by who was given an answer: not deeper and deeper
                 self._gathering = True
@@ -142,13 +146,13 @@ class Worker:
         else:
             batch, late = self._batcher.take(now)
         for waiting in late:
-            _answer(waiting, deadline_over())
+            give_reply(waiting, deadline_over())
         if batch is None:
             return
         if batch.cost_ns <= (self._inline_ns if batch.waiting[0].carry is None else self._inline_part_ns):
             self._deliver(batch, self._outcomes(batch))
         else:
-            self._busy = True
+            self._busy, self._busy_since_s = True, now
             self._batches.put(batch)
         if self._batcher and not self._gathering:
             self._gathering = True
@@ -178,13 +182,16 @@ class Worker:
                 outcomes = compute(self._backend, batch)
             else:
                 outcomes = [compute_parts(self._backend, batch.waiting[0], cut, lambda: bool(self._batcher))]
-            void_failed(batch, outcomes)
+                batch.start_ns, batch.took_ns = cut.started_ns, cut.compute_ns
+            void_failed(batch.jobs, outcomes)
         except Exception as error:
             return [shortage(error) or error] * len(batch.waiting)
         return outcomes
 
     def _done(self, batch: Batch[Reply], outcomes: list[Outcome]) -> None:
-        self._busy = False
+        now = time.monotonic()
+        self._busy, self._busy_s = False, self._busy_s + now - self._busy_since_s
+        self._batcher.ran(batch, now)
         if outcomes == [None]:
             self._batcher.put_back(batch.waiting[0])
         else:
@@ -192,14 +199,13 @@ class Worker:
         self._flush()
 
     def _deliver(self, batch: Batch[Reply], outcomes: list[Outcome]) -> None:
-        self.batches += 1
-        self.rows += batch.rows
+        self._counts.count(batch)
         self._delivering = True
         if any(isinstance(outcome, GoingAway) and outcome.reason == DEVICE_LOST for outcome in outcomes):
             self.lost.set()
         try:
             for waiting, outcome in zip(batch.waiting, outcomes, strict=True):
-                _answer(waiting, outcome)
+                give_reply(waiting, outcome)
         finally:
             self._delivering = False
 
@@ -215,6 +221,7 @@ def compute(backend: Backend, batch: Batch[Reply]) -> list[Outcome]:
     try:
         answers = evaluate(backend, batch.jobs, [waiting.carry for waiting in batch.waiting])
         took_ns = time.monotonic_ns() - start_ns
+        batch.start_ns, batch.took_ns = start_ns, took_ns
         requests, rows = batch.requests, batch.rows
         return [
             answer
@@ -226,7 +233,9 @@ def compute(backend: Backend, batch: Batch[Reply]) -> list[Outcome]:
         return [device_gone(error)] * len(batch.jobs)
     except Exception as error:
         if len(batch.jobs) > 1:
-            return [compute(backend, alone)[0] for alone in batch.one_by_one()]
+            outcomes = [compute(backend, alone)[0] for alone in batch.one_by_one()]
+            batch.start_ns, batch.took_ns = start_ns, time.monotonic_ns() - start_ns
+            return outcomes
         return [shortage(error) or error]
 
 
@@ -266,34 +275,3 @@ def _next_part(backend: Backend, cut: ChunkedJob) -> ServerError | None:
         return moved(answer, cut.first)
     cut.add(answer)
     return None
-
-
-def void_failed(batch: Batch[Any], outcomes: Sequence[Outcome]) -> None:
-    """What a failed job has already written of its gradients into its client's memory becomes NaN."""
-    for job, outcome in zip(batch.jobs, outcomes, strict=True):
-        if job.places and isinstance(outcome, Exception):
-            void(job)
-
-
-def _answer(waiting: Waiting[Reply], outcome: Outcome) -> None:
-    waiting.abandon()  # lets go of the job
-    reply = waiting.reply
-    if reply.done():  # cancelled while it was computed
-        return
-    try:
-        if isinstance(outcome, Exception):
-            reply.set_exception(outcome)
-        else:
-            reply.set_result(outcome)
-    except MemoryError:  # the others of its batch have their answers
-        log.warning("no memory to give an answer")
-        if not reply.done():
-            reply.set_exception(out_of_memory())
-
-
-def deadline_over() -> DeadlineOver:
-    return DeadlineOver("the call's time was over before it was computed", reason="DEADLINE_EXCEEDED")
-
-
-def device_gone(error: DeviceLost) -> GoingAway:
-    return GoingAway(f"the server's device is lost: {error}", reason=DEVICE_LOST, retry_after_s=DEVICE_LOST_RETRY_S)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lossd_server.backends import Backend, PreparedRoom
+from lossd_server.engine.batch_counts import BatchCounts
 from lossd_server.fast_path.passage import ROOM, STATE, enter, leave
 from lossd_server.fast_path.plan import ANSWERS_BYTES, WORK_BYTES, Plan
 from lossd_server.tensors.array import address_of
@@ -27,10 +28,9 @@ def address_of_bytes(body: bytes) -> int:
 
 
 class Burst:
-    """Belongs to one thread. launches, rows: how often it has launched a kernel, and what for."""
+    """Belongs to one thread. counts: of its launches and answers; None: nobody counts."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.launches = self.rows = 0
+    def __init__(self, backend: Backend, counts: BatchCounts | None = None) -> None:
         self._room = backend.room(MOST)
         self._asked = np.zeros(2 * MOST, np.int64)
         self._places = np.zeros(2 * MOST, np.int64)
@@ -44,6 +44,8 @@ class Burst:
         rooms["states"] = address_of(self._states)
         rooms["work"], rooms["work_bytes"] = address_of(self._work), WORK_BYTES
         rooms["answers"], rooms["answers_bytes"] = address_of(np.frombuffer(self._answers, np.uint8)), ANSWERS_BYTES
+        self._counts = None if counts is None else counts.row  # compiled code has its address
+        rooms["counts"] = 0 if self._counts is None else address_of(self._counts)
         # The same as objects that Python reads and writes the fastest.
         self._asked_words, self._places_words = self._asked.data, self._places.data
         self._answer_bytes = memoryview(self._answers)
@@ -77,12 +79,10 @@ class Burst:
             words[2 * i] = plan.address
         start_ns = monotonic_ns()
         plain = enter(self._room_at, len(places))
-        count, rows = self._done
+        count, _ = self._done
         if plain:
             prepared = planned[places[0]][0].prepared
             room.run(prepared.kernel, prepared.zero, plain)
-            self.launches += 1
-            self.rows += rows
             leave(self._room_at, plain, monotonic_ns() - start_ns)
             answers, said = self._answer_bytes, self._places_words
             for i in range(count):

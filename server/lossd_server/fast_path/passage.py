@@ -21,6 +21,7 @@ from lossd_server.backends.numba.simd.memory import (
     untyped_pointer,
     zero_bytes,
 )
+from lossd_server.engine.batch_counts import counts_at, observe_batch, observe_planned
 from lossd_server.fast_path.protobuf_fields import double_field, loss_of, message_field_header, varint_field
 from lossd_server.jobs.jit import device_function, njit
 from lossd_server.jobs.reduction import MOST_FLOAT32, kept_classes, ordered_sum, whole
@@ -85,13 +86,14 @@ PLAN = np.dtype(
             "answer",
             "count",
             "batch_rows",
+            "loss",  # its place among the losses that metrics tell apart
         )
     ]
     + [("part_at", np.int64, (PARTS,)), ("part_bytes", np.int64, (PARTS,))]
     + [(name, np.float64) for name in ("upstream", "log_base", "weight_sum", "divisor")]
 )
 # Of a burst: addresses and sizes of its memory. `asked` has (plan, request) a request, `places` (begin, bytes); `count`
-# and `rows` are what was brought in.
+# and `rows` are what was brought in. counts: a row of `batch_counts.COUNTS`, 0 where nobody counts.
 ROOM = np.dtype(
     [
         (name, np.int64)
@@ -105,6 +107,7 @@ ROOM = np.dtype(
             "work_bytes",
             "answers",
             "answers_bytes",
+            "counts",
             "count",
             "rows",
         )
@@ -232,8 +235,10 @@ def enter(room_at: int, count: int) -> Any:
 @njit
 def leave(room_at: int, plain: int, took_ns: int) -> None:
     """Writes what depends on the sums of losses, and the timing; and where each answer lies in the memory of answers,
-    of 0 bytes where there is none."""
+    of 0 bytes where there is none. Counts the batch, and what it answers."""
     room = carray(untyped_pointer(room_at), (1,), ROOM)[0]
+    if room.counts:
+        observe_batch(counts_at(room.counts), plain, room.rows)
     states = carray(untyped_pointer(room.states), (room.count,), STATE)
     pieces = carray(untyped_pointer(room.pieces), (room.count,), PIECE)
     for i in range(room.count):
@@ -242,6 +247,8 @@ def leave(room_at: int, plain: int, took_ns: int) -> None:
         if state.piece >= 0 and pieces[state.piece].fault < 0:
             plan = plan_at(load_one(room.asked + 16 * i, np.int64(0)))
             size = leave_one(plan, state, plain, room.rows, took_ns)
+            if room.counts:
+                observe_planned(counts_at(room.counts), plan.loss, took_ns)
         store_one(room.places + 16 * i, state.answer - room.answers)
         store_one(room.places + 16 * i + 8, size)
 

@@ -20,6 +20,7 @@ from lossd_server.backends import Backend, Prepared
 from lossd_server.fast_path.passage import BY_ROW, LOSSES, NO_LOSS, NOWHERE, PARTS, PLAN, SCALAR, SUMS
 from lossd_server.jobs.job import BadValue, Computed, Formula, Job, Launch, Reduction
 from lossd_server.jobs.reduction import BY_CLASS, denominator_of, gradient_scale, scale_fits, weights_of
+from lossd_server.metrics.methods import LOSS_PLACES, UNKNOWN_LOSS
 from lossd_server.tensors.array import STORAGE, address_of
 from lossd_server.wire import codec
 
@@ -33,10 +34,10 @@ class Plan:
     """How requests like one are answered. Nothing of it changes, so any number of them may use it at once.
 
     address: of its row of `passage.PLAN`. group: of plans with one kernel. response_bytes: no fewer than the answer
-    will have. cost_ns: about how long it takes.
+    will have. cost_ns: about how long it takes. rows: of the request; elements for elementwise losses.
     """
 
-    __slots__ = ("_keep", "address", "cost_ns", "group", "prepared", "response_bytes")
+    __slots__ = ("_keep", "address", "cost_ns", "group", "prepared", "response_bytes", "rows")
 
     def __init__(self, plan: npt.NDArray[Any], prepared: Prepared, cost_ns: float, keep: Any) -> None:
         self.cost_ns = cost_ns
@@ -44,6 +45,7 @@ class Plan:
         self.group = id(prepared.kernel), type(prepared.zero)
         self.prepared = prepared
         self.response_bytes = int(plan[0]["answer_bytes"])
+        self.rows = int(plan[0]["batch_rows"])
         self._keep = plan, keep  # it has their addresses
 
 
@@ -100,6 +102,7 @@ def plan_of(backend: Backend, job: Job, input_at: int, target_at: int, target_dt
         one["loss_kind"] = NO_LOSS if formula.elementwise or formula is Formula.KL_ROWS else BY_ROW
     one["single"] = job.compute == FLOAT32
     one["count"] = denominator.count
+    one["loss"] = LOSS_PLACES.get(job.rpc, UNKNOWN_LOSS)
     one["batch_rows"] = job.layout.elements if formula.elementwise else job.layout.rows
     one["upstream"] = reducing.upstream
     one["log_base"] = reducing.log_base

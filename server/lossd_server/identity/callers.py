@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 
 from lossd_server.call.contract import Metadata
 from lossd_server.call.identity import Identity
 from lossd_server.config.settings import Settings, SettingsError
 from lossd_server.errors import Unauthenticated
+from lossd_server.identity.file_stamp import file_stamp
 from lossd_server.identity.token_file import Tokens, read_tokens
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ class Callers:
 
         Raises SettingsError.
         """
-        self._path = tokens
-        self._stamp = _stamp(tokens)
+        self._paths = (tokens,) if tokens else ()
+        self._stamp = self._told = file_stamp(*self._paths)
         self._tokens = read_tokens(tokens) if tokens else None
         self._certificates = certificates
         self._known: dict[tuple[str | bytes, str], Identity] = {}
@@ -57,16 +57,22 @@ class Callers:
         return identity
 
     def look(self) -> None:
-        """Reads the file again if it has changed. One that cannot be read changes nothing."""
-        stamp = _stamp(self._path)
+        """Reads the file again if it has changed since it was taken. One that cannot be read changes nothing.
+
+        It is read again then at each look, and told of once: descriptors or memory may be short for a moment, and a
+        token that was taken away must not live on for that.
+        """
+        stamp = file_stamp(*self._paths)
         if stamp == self._stamp:
             return
-        self._stamp = stamp
         try:
-            self._tokens = read_tokens(self._path)
-        except SettingsError as error:
-            log.warning("tokens not taken: those before stay", extra={"error": str(error)})
+            self._tokens = read_tokens(*self._paths)
+        except (SettingsError, MemoryError) as error:
+            if stamp != self._told:
+                self._told = stamp
+                log.warning("tokens not taken: those before stay", extra={"error": str(error)})
             return
+        self._stamp = self._told = stamp
         self._known.clear()
         log.info("tokens taken", extra={"tokens": len(self._tokens.by_hash)})
 
@@ -101,13 +107,3 @@ def _wanted(tokens: Tokens | None, certificates: bool) -> str:
 
 def _refused(sentence: str, reason: str, **variables: object) -> Unauthenticated:
     return Unauthenticated(sentence, reason=reason, metadata=variables)
-
-
-def _stamp(path: str) -> object:
-    if not path:
-        return None
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        return error.errno
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -6,18 +6,17 @@ A connection keeps what it began with; each new one has what the files had when 
 from __future__ import annotations
 
 import logging
-import os
 import re
 import ssl
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lossd_server.config.settings import Settings, SettingsError
+from lossd_server.identity.certificate_expiry import earliest_end
+from lossd_server.identity.file_stamp import file_stamp
 
 log = logging.getLogger(__name__)
-
-# HTTP/2 over TLS (RFC 9113, 3.2).
-ALPN = ["h2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +36,24 @@ class CertificateFiles:
     def paths(self) -> tuple[str, ...]:
         return tuple(path for path in (self.cert, self.key, self.client_ca) if path)
 
-    def stamp(self) -> tuple[tuple[int, int, int, int], ...]:
-        """Changes when a file is written, or replaced. Raises OSError."""
-        found = [os.stat(path) for path in self.paths]
-        return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
-
     def read(self) -> tuple[bytes, bytes, bytes]:
         """What they hold: chain, key, authorities. Raises OSError."""
         chain, key = Path(self.cert).read_bytes(), Path(self.key).read_bytes()
         return chain, key, Path(self.client_ca).read_bytes() if self.client_ca else b""
 
-    def context(self) -> ssl.SSLContext:
-        """Of a server that speaks TLS 1.2 or later. Raises SettingsError."""
+    def context(self, alpn: Sequence[str] = (), demands: bool = True) -> ssl.SSLContext:
+        """Of a server that speaks TLS 1.2 or later. Raises SettingsError.
+
+        alpn: what it agrees on in it. demands: whether a client without a certificate is refused, where there are
+        authorities.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-        context.set_alpn_protocols(ALPN)  # OpenSSL asks the context that a connection was handed on to
+        # No tickets: whoever resumes a session shows no certificate, and that of the session may have expired since.
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
+        context.num_tickets = 0
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
         _check_file("tls_cert", self.cert, b"CERTIFICATE")
         _check_file("tls_key", self.key, b"PRIVATE KEY")
         try:
@@ -65,48 +66,60 @@ class CertificateFiles:
                 context.load_verify_locations(self.client_ca)
             except OSError as error:
                 raise SettingsError(f"tls_client_ca = {self.client_ca!r}: {_meaning(error)}") from None
-            context.verify_mode = ssl.CERT_REQUIRED
+            context.verify_mode = ssl.CERT_REQUIRED if demands else ssl.CERT_OPTIONAL
         return context
 
 
 class Certificates:
-    """The contexts of a server's new connections. Call `look` from time to time."""
+    """The contexts of a server's new connections. Call `look` from time to time.
 
-    def __init__(self, files: CertificateFiles) -> None:
-        """Raises SettingsError."""
+    pem: what the files held when they were last taken, for whoever makes contexts of his own. ends: when the first
+    certificate of each ends, in Unix seconds, by setting.
+    """
+
+    def __init__(self, files: CertificateFiles, alpn: Sequence[str] = (), demands: bool = True) -> None:
+        """alpn, demands: as of `CertificateFiles.context`. Raises SettingsError."""
         self.files = files
-        self._stamp: object = _stamp_of(files)
-        self._newest = files.context()
-        # The one that a listener holds. It hands each connection on to the newest, with SNI or without.
-        self.listening = files.context()
-        self.listening.sni_callback = self._switch
+        self._alpn = tuple(alpn)
+        self._demands = demands
+        self._stamp: object = file_stamp(*files.paths)
+        self._told: object = self._stamp  # those that cannot be used, and were told of
+        self._newest = files.context(alpn, demands)
+        self.pem = files.read()
+        self.ends = _ends(self.pem)
         self.changes = 0
 
+    def newest(self) -> ssl.SSLContext:
+        """That of the next connection. A new one knows no session of those before it: none can be resumed there."""
+        return self._newest
+
     def look(self) -> bool:
-        """Reads the files again if they have changed. True where new connections have something new."""
-        stamp = _stamp_of(self.files)
+        """Reads the files again if they have changed since they were taken. True where there is something new."""
+        stamp = file_stamp(*self.files.paths)
         if stamp == self._stamp:
             return False
-        self._stamp = stamp
         try:
-            self._newest = self.files.context()
-        except SettingsError as error:
-            # While they are being replaced they need not fit together; the last one to change makes them.
-            log.warning("certificates not taken: connections go on with those before", extra={"error": str(error)})
+            newest, pem = self.files.context(self._alpn, self._demands), self.files.read()
+        except (SettingsError, OSError, MemoryError) as error:
+            # While they are being replaced they need not fit together; the last one to change makes them. Descriptors
+            # or memory may be short, too, so that they are read again although they have not changed.
+            if stamp != self._told:
+                self._told = stamp
+                log.warning("certificates not taken: connections go on with those before", extra={"error": str(error)})
             return False
+        if file_stamp(*self.files.paths) != stamp:
+            return False  # they were replaced between the two: the next look reads them again
+        self._stamp = self._told = stamp
+        self._newest, self.pem, self.ends = newest, pem, _ends(pem)
         self.changes += 1
         log.info("certificates taken for new connections")
         return True
 
-    def _switch(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _of: ssl.SSLContext) -> None:
-        connection.context = self._newest
 
-
-def _stamp_of(files: CertificateFiles) -> object:
-    try:
-        return files.stamp()
-    except OSError as error:
-        return error.errno
+def _ends(pem: tuple[bytes, bytes, bytes]) -> Mapping[str, float]:
+    chain, _, authorities = pem
+    ends = {"tls_cert": earliest_end(chain), "tls_client_ca": earliest_end(authorities)}
+    return {setting: end for setting, end in ends.items() if end is not None}
 
 
 def _no_password() -> str:

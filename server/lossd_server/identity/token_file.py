@@ -12,7 +12,7 @@ A name may have several lines, so that a token can be replaced without a gap; it
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from hmac import compare_digest
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from lossd_server.config.settings import SettingsError
 
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 CERTIFICATE = "certificate"
-LIMITS = tuple(one.name for one in fields(Identity) if one.name != "name")
+LIMITS = "max_inflight_requests", "max_inflight_bytes", "max_streams"
 # Lines with a token: each is compared with every token that was not seen before.
 MOST_TOKENS = 10_000
 
@@ -89,4 +89,5 @@ def _read_line(words: list[str]) -> tuple[Identity, bytes | None]:
         if not value.isascii() or not value.isdecimal() or not 0 < int(value) < 1 << 31:
             raise ValueError(f"{key} = {value!r} must be a number above 0")
         bounds[key] = int(value)
-    return Identity(checked_name(name[:-1]), **bounds), bytes.fromhex(match[1]) if match else None
+    requests, size, streams = (bounds.get(limit, 0) for limit in LIMITS)
+    return Identity(checked_name(name[:-1]), requests, size, streams), bytes.fromhex(match[1]) if match else None

@@ -32,6 +32,7 @@ MAX_BESIDE_BYTES = 1 << 16
 MAX_SEGMENTS = 64
 MAX_INTEGERS = 1 << 14
 LONGEST_INTEGER = 10  # bytes
+LONGEST_LENGTH = 5  # bytes of a length, or of a field's number: the class reads no more, zeros or not
 
 # Where typed elements lie, by dtype, and how they are written there.
 TYPED: dict[int, tuple[str, int, int]] = {
@@ -200,13 +201,13 @@ def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
     at, end = 0, len(view)
     while at < end:
         first = at
-        key, at = _varint(view, at, end)
+        key, at = _varint(view, at, end, LONGEST_LENGTH)
         kind = key & 7
         if kind == LENGTH_DELIMITED:
-            size, at = _varint(view, at, end)
+            size, at = _varint(view, at, end, LONGEST_LENGTH)
             after = at + size
         elif kind == VARINT:
-            after = _varint(view, at, end)[1]
+            after = _varint(view, at, end, LONGEST_INTEGER)[1]
         elif kind == FIXED64:
             after = at + 8
         elif kind == FIXED32:
@@ -219,9 +220,9 @@ def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
         at = after
 
 
-def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
+def _varint(view: memoryview, at: int, end: int, longest: int) -> tuple[int, int]:
     value = shift = 0
-    while at < end and shift < 70:
+    while at < end and shift < 7 * longest:
         group = view[at]
         at += 1
         value |= (group & 0x7F) << shift

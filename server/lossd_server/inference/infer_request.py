@@ -24,7 +24,7 @@ def tensor_fields(request: SplitRequest, model: Model) -> tuple[Fields, int]:
     for place, sent in enumerate(inputs):
         name = sent.name
         if name not in model.inputs:
-            raise unknown_name("input", name, model, model.inputs)
+            raise unknown_name("UNKNOWN_INPUT", name, model, model.inputs)
         if name in fields:
             raise invalid(f"{name} is there twice", "DUPLICATE_INPUT", name, name=name)
         if sent.parameters:
@@ -64,7 +64,7 @@ def read_outputs_asked(outputs: Sequence[Any], model: Model, fields: Fields) -> 
     for output in outputs:
         name = output.name
         if name not in model.outputs and name not in GRADIENTS:
-            raise unknown_name("output", name, model, model.outputs)
+            raise unknown_name("UNKNOWN_OUTPUT", name, model, model.outputs)
         if name in names:
             raise invalid(f"output {name} is asked for twice", "DUPLICATE_OUTPUT", "outputs", name=name)
         if output.parameters:

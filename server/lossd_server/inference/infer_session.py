@@ -13,8 +13,9 @@ from typing import Any
 
 from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES
 from lossd_server.admission.stream_budget import Reservation
-from lossd_server.call.contract import Body, Message, message_bytes
+from lossd_server.call.contract import Body, Message, ServerCall, message_bytes
 from lossd_server.engine.batcher import Waiting
+from lossd_server.engine.timed_form import timed
 from lossd_server.errors import ServerError
 from lossd_server.inference.infer_response import stream_error
 from lossd_server.inference.inference import Inference
@@ -36,7 +37,7 @@ class InferSession:
         intake: Intake,
         send: Callable[[Message, Reservation | None], None],
         max_response_bytes: int | None,
-        until: float,
+        call: ServerCall,
         end: Callable[[ServerError], None],
         go_on_with: Callable[[Iterator[None]], None],
     ) -> None:
@@ -45,7 +46,8 @@ class InferSession:
         self._statistics = statistics
         self._send = send
         self._max_response_bytes = max_response_bytes
-        self._until = until
+        self.call = call
+        self._until = call.deadline
         self._line: deque[StreamedInference] = deque()
 
     @property
@@ -85,20 +87,25 @@ class InferSession:
     def _submit(self, one: StreamedInference, body: Body, charge: Reservation, now: float) -> None:
         intake = self.intake
         intake.require_open()
+        record = self.call.record
+        began_ns = 0 if record is None else time.monotonic_ns()
         checked = one.inference.read(body, self._max_response_bytes)
         if not isinstance(checked, CheckedRequest):
-            one.set_result(checked)
+            if record is not None:
+                record.answered_at_once("", 0, began_ns)
+            one.send(checked)
             return
         intake.require_fits(checked.answer_bytes, self._max_response_bytes)
         answer_bytes = checked.answer_bytes if checked.answer_bytes >= LARGE_ANSWER_BYTES else 0
         charge.grow(answer_bytes + checked.job.copied_bytes)
         until = intake.deadline(min(self._until, now + checked.timeout_s), now)
-        one.waiting = Waiting(checked.job, until, time.monotonic_ns(), one, form=checked.form)
+        form = timed(record, checked.job, checked.form)
+        one.waiting = Waiting(checked.job, until, time.monotonic_ns(), one, form=form, sharer=charge.sharer)
         intake.submit((one.waiting,))
 
 
 class StreamedInference:
-    """One request of the stream: what its answer is given to (`worker.Reply`). answer: once it is known."""
+    """One request of the stream: what its answer is given to (`replies.Reply`). answer: once it is known."""
 
     __slots__ = ("_over", "_session", "answer", "charge", "inference", "waiting")
 
@@ -114,11 +121,18 @@ class StreamedInference:
         return self._over
 
     def set_result(self, result: Message, /) -> None:
-        self._session.intake.counts.completed += 1
+        self._session.intake.metrics.completed(self.inference.loss)
+        self.send(result)
+
+    def send(self, result: Message) -> None:
+        """The same of one that was answered by a plan, which has counted it."""
         self._ended(True, result)
 
     def set_exception(self, exception: Exception, /) -> None:
-        said = self._session.intake.refused(RPC, exception)
+        call = self._session.call
+        said = self._session.intake.failed_alone(RPC, exception, call, self.inference.loss)
+        if call.record is not None:
+            call.record.evaluation_failed(said.reason)
         self._ended(False, stream_error(self.inference.model_name, self.inference.id, said))
 
     def abandon(self) -> None:

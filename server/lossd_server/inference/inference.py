@@ -65,6 +65,11 @@ class Inference:
         self._batch_requests = 1
         self.model_name = self.id = ""
 
+    @property
+    def loss(self) -> str:
+        """The RPC of its model, once that is known; else ""."""
+        return "" if self._model is None else self._model.rpc
+
     def read(self, body: Body, max_response_bytes: int | None) -> CheckedRequest | Message:
         """The request as what is computed, by the loss's own checks; its response where it is known at once.
 

@@ -132,12 +132,13 @@ def model_of(name: str, version: str, field: str = "name") -> Model:
     return model
 
 
-def unknown_name(what: str, name: str, model: Model, known: Iterable[str]) -> InvalidRequest:
-    """The refusal of an input, output or parameter that the model does not have."""
+def unknown_name(reason: str, name: str, model: Model, known: Iterable[str]) -> InvalidRequest:
+    """The refusal of an input, output or parameter that the model does not have: UNKNOWN_INPUT, …"""
+    what = reason.removeprefix("UNKNOWN_").lower()
     shown, taken = shorten(name, SHOWN_BYTES), ", ".join(known)
     return invalid(
         f"{model.name} has no {what} {shown!r}; it has {taken}",
-        f"UNKNOWN_{what.upper()}",
+        reason,
         f"{what}s",
         name=shown,
         model=model.name,

@@ -65,7 +65,7 @@ def read_parameters(parameters: Mapping[str, Any], model: Model, fields: Fields)
                 f"{name} is not taken: {NOT_TAKEN[name]}", "OPTION_NOT_TAKEN", "parameters", name=name, model=model.name
             )
         else:
-            raise unknown_name("parameter", name, model, model.options)
+            raise unknown_name("UNKNOWN_PARAMETER", name, model, model.options)
     return CallParameters(timeout_s, final)
 
 

@@ -84,7 +84,7 @@ class InferenceService:
     async def _infer(self, source: ServerCall) -> Message:
         inference = Inference(self._intake, self._templates, self._statistics)
         try:
-            answer = await self._evaluations.evaluate("ModelInfer", source, inference.read)
+            answer = await self._evaluations.evaluate("ModelInfer", source, inference.read, lambda: inference.loss)
         except ServerError:
             inference.ended(False)
             raise

@@ -8,15 +8,17 @@ from typing import Any
 
 from lossd_server.backends import Backend
 from lossd_server.call.contract import Body
+from lossd_server.call.record import NamedCall
 from lossd_server.config.settings import Settings
+from lossd_server.engine.batch_counts import BatchCounts
 from lossd_server.engine.batcher import Waiting
 from lossd_server.engine.worker import Worker
-from lossd_server.errors import GoingAway, ServerError, TooLarge
+from lossd_server.errors import GoingAway, Overloaded, ServerError, TooLarge
 from lossd_server.fast_path.burst import Burst, Planned
 from lossd_server.fast_path.plan import Plan, plan_of
 from lossd_server.fast_path.recall import Recall, Recalled
 from lossd_server.jobs.job import Job
-from lossd_server.metrics import EvaluationCounts
+from lossd_server.metrics.worker_metrics import WorkerMetrics
 from lossd_server.shared_memory.registry import RegionRegistry
 from lossd_server.tensors.request_fields import Fields
 from lossd_server.wire import codec
@@ -26,7 +28,7 @@ GOING_AWAY_RETRY_S = 1.0
 
 
 class Intake:
-    """Of one server. closing: whether new evaluations are refused."""
+    """Of one server. closing: whether new evaluations are refused. metrics: what counts those that end."""
 
     def __init__(
         self,
@@ -34,16 +36,16 @@ class Intake:
         backend: Backend,
         worker: Worker,
         regions: RegionRegistry,
-        counts: EvaluationCounts,
+        metrics: WorkerMetrics,
     ) -> None:
         self.closing = False
         self.max_message_bytes = settings.max_message_bytes
-        self.counts = counts
+        self.metrics = metrics
         self._max_deadline_s = settings.max_deadline_s
         self._worker = worker
         self._regions = regions
         self._recall = Recall(regions.job, partial(plan_of, backend))
-        self._burst = Burst(backend)
+        self._burst = Burst(backend, BatchCounts(metrics))
 
     def require_open(self) -> None:
         """Raises GoingAway once the server takes no more evaluations."""
@@ -61,14 +63,14 @@ class Intake:
             return None
         return plan
 
+    def rows_of(self, rpc: str, body: Body) -> int:
+        """Rows of a request that has a plan, elements for elementwise losses; 0 of any other."""
+        known = self.recalled(rpc, body) if isinstance(body, bytes) else None
+        return 0 if known is None or known.plan is None else known.plan.rows
+
     def answer_at_once(self, planned: Sequence[Planned]) -> list[bytes | None]:
-        """The responses to requests that have a plan; None for those that have to be submitted."""
-        burst, worker = self._burst, self._worker
-        launches, rows = burst.launches, burst.rows
-        answers = burst.answer(planned)
-        worker.batches += burst.launches - launches
-        worker.rows += burst.rows - rows
-        return answers
+        """The responses to requests that have a plan, counted; None for those that have to be submitted."""
+        return self._burst.answer(planned)
 
     def check_body(self, rpc: str, body: Body, known: Recalled | None = None) -> Job:
         """The validated job of a request. known: what was recalled of its bytes. Raises InvalidRequest, NotServed."""
@@ -97,7 +99,8 @@ class Intake:
         assert bound is not None
         if size > bound:
             raise TooLarge(
-                f"the answer would have {size} bytes, {'the client takes' if theirs else 'this server sends'} {bound}",
+                f"the answer would have {size} bytes, {'the client takes' if theirs else 'this server sends'} {bound}:"
+                " ask for fewer rows or gradients at a time",
                 reason="RESPONSE_TOO_LARGE",
                 metadata={"size_bytes": size, "max_response_bytes": bound},
             )
@@ -110,10 +113,16 @@ class Intake:
         """Puts jobs in line together."""
         self._worker.submit_all(line)
 
-    def refused(self, rpc: str, error: Exception) -> ServerError:
-        """Counts an evaluation that fails with `error`; what its caller is told."""
-        self.counts.failed += 1
-        return told(rpc, error)
+    def refused(self, rpc: str, error: Exception, call: NamedCall, loss: str = "") -> ServerError:
+        """Counts an evaluation that fails with `error`, which ends its `call`; what its caller is told."""
+        self.metrics.failed(loss)
+        return told(rpc, error, call)
+
+    def failed_alone(self, rpc: str, error: Exception, call: NamedCall, loss: str = "") -> ServerError:
+        """The same of one that fails alone, in a stream that goes on."""
+        said = self.refused(rpc, error, call, loss)
+        self.metrics.refused(said.reason, isinstance(said, Overloaded))
+        return said
 
 
 def going_away() -> GoingAway:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +37,13 @@ def void(job: Job) -> None:
         dtype = gradient_dtype(dtypes[name])
         if dtype in FLOATS:
             job.placed[name][:] = narrowed(NAN, dtype).astype(STORAGE[dtype])
+
+
+def void_failed(jobs: Sequence[Job], outcomes: Sequence[object]) -> None:
+    """What a failed job has already written of its gradients into its client's memory becomes NaN."""
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        if job.places and isinstance(outcome, Exception):
+            void(job)
 
 
 def _at(place: npt.NDArray[Any] | None, gradient: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:

@@ -10,9 +10,10 @@ import hashlib
 import logging
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
 
 log = logging.getLogger(__name__)
 
@@ -20,30 +21,64 @@ log = logging.getLogger(__name__)
 on_miss: list[Callable[[str], None]] = []
 
 
-class KernelCache(FunctionCache):  # type: ignore[misc]  # numba has no types
-    """Of one function."""
+class FixedLocator(_CacheLocator):  # type: ignore[misc]  # numba has no types
+    """For what numba asks of a function's place: nothing here depends on where a source lies or when it was written,
+    since the cache's folder is named after what the sources say.
+    """
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, line: int) -> None:
+        self._line = line
+
+    def get_cache_path(self) -> str:
+        return ""
+
+    def get_source_stamp(self) -> str:
+        return ""
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    def ensure_cache_path(self) -> None:
+        """It was made before."""
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> FixedLocator:
+        return cls(py_func.__code__.co_firstlineno)
+
+
+class FixedPlace(CompileResultCacheImpl):  # type: ignore[misc]  # numba has no types
+    _locator_classes = (FixedLocator,)
+
+
+class KernelCache(FunctionCache):  # type: ignore[misc]  # numba has no types
+    """Of one function. folder: where it is read and written; shipped: where it is read before that."""
+
+    _impl_class = FixedPlace
+
+    def __init__(self, function: Any, folder: Path | None, shipped: Path | None) -> None:
         super().__init__(function)
         self._function = function.__name__
-        self._cache_file = CheckedFile(
-            cache_path=self._cache_path,
-            filename_base=self._impl.filename_base,
-            source_stamp=self._impl.locator.get_source_stamp(),
-        )
+        name = self._impl.filename_base
+        self._files = [CheckedFile(str(place), name, "") for place in (shipped, folder) if place is not None]
+        self._cache_file = self._files[-1]
+        self._written = folder is not None
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            found = super().load_overload(sig, target_context)
-        except Exception as error:
-            log.warning("kernel cache not read", extra={"function": self._function, "error": repr(error)})
-            found = None
+        found = None
+        for file in self._files:
+            self._cache_file = file  # the last one is written to
+            try:
+                found = found or super().load_overload(sig, target_context)
+            except Exception as error:
+                log.warning("kernel cache not read", extra={"function": self._function, "error": repr(error)})
         if found is None:
             for listener in on_miss:
                 listener(self._function)
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
+        if not self._written:
+            return
         try:
             super().save_overload(sig, data)
         except OSError as error:  # a full disk; the next process compiles once more

@@ -1,6 +1,7 @@
 """Memory allocator: glibc's, told that messages of megabytes come and go and must not cost page faults.
 
-What it keeps for the next ones is given back once there have been none for a while.
+What it keeps for the next ones is given back once there have been none for a while; and what has gathered between
+those that are held, now and then while they go on coming: a heap gives back its end alone by itself.
 
 By default each message's memory is given back to the kernel when it is freed and faulted in again for the next one:
 a third of the server's time while blocks of 2 MiB streamed through it.
@@ -10,7 +11,9 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import threading
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 # Numbers of mallopt's parameters, from malloc.h.
@@ -18,6 +21,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 MMAP_BYTES = 32 << 20  # the most that glibc takes: below it memory comes from a heap, and goes back to it
 TRIM_BYTES = 64 << 20  # what a heap keeps at its end
 IDLE_S = 5.0
+BUSY_S = 30.0  # between two times under load: both it and the page faults that follow are milliseconds
 ARENAS = 4  # each keeps that much: gRPC's threads and ours would have eight a core
 
 
@@ -42,11 +46,20 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-class IdleMemory:
-    """release: called in turn, once after each time of work, when nothing has happened for IDLE_S."""
+def give_back_beside() -> None:
+    """The same by a thread of its own, while others go on."""
+    if _kept:
+        threading.Thread(target=give_back, name="lossd-give-back", daemon=True).start()
 
-    def __init__(self, release: Sequence[Callable[[], object]]) -> None:
+
+class SpareMemory:
+    """release: called in turn, once after each time of work, when nothing has happened for IDLE_S. under_load: the
+    same every BUSY_S of unbroken work."""
+
+    def __init__(self, release: Sequence[Callable[[], object]], under_load: Sequence[Callable[[], object]]) -> None:
         self._release = release
+        self._under_load = under_load
+        self._busy_since = -inf
         self._state: Any = None
         self._since = 0.0
         self._released = True
@@ -54,7 +67,13 @@ class IdleMemory:
     def check(self, now: float, busy: bool, state: Any) -> None:
         """For a timer to call. state: something else whenever anything was done; busy: something is under way."""
         if busy or state != self._state:
-            self._state, self._since, self._released = state, now, False
+            self._state, self._since = state, now
+            if self._released:
+                self._released, self._busy_since = False, now
+            elif self._busy_since + BUSY_S <= now:
+                self._busy_since = now
+                for give_back in self._under_load:
+                    give_back()
         elif not self._released and self._since + IDLE_S <= now:
             self._released = True
             for give_back in self._release:

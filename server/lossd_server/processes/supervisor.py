@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import signal
 import socket
 import time
@@ -20,10 +19,11 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, cast
 
 from lossd_server.config.address import reserve
-from lossd_server.config.machine import machine_bytes
 from lossd_server.config.settings import Settings
-from lossd_server.processes import shared_counters
+from lossd_server.metrics import memory
+from lossd_server.processes.readiness import Phase, Readiness
 from lossd_server.processes.restart_backoff import RestartBackoff
+from lossd_server.processes.start_words import StartWord, receive_word
 
 # Beyond drain_s, for what a worker does after its last answer.
 STOP_MARGIN_S = 5.0
@@ -35,6 +35,9 @@ START_TRIES = 5
 # SIGHUP: a terminal that is closed.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+# Where all workers compute once the first has found out, by its backend: one that starts later takes no other kind.
+DEVICES = {"numba": "cpu", "triton": "cuda"}
+
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +48,8 @@ class StartFailed(Exception):
 class WorkerProcess:
     """One worker's place: the process that holds it now, or when the next one may start.
 
-    ready: whether it has said that it answers; beat, beat_at: what it last published, and when that changed.
+    ready: whether it has said that it answers; device: as the last one there said. beat, beat_at: what it last
+    published, and when that changed.
     """
 
     def __init__(self, index: int) -> None:
@@ -56,42 +60,54 @@ class WorkerProcess:
         self.restart_at = inf
         self.backoff = RestartBackoff()
         self.ready = False
+        self.device = ""
         self.beat = 0
         self.beat_at = inf
 
 
 class Supervisor:
-    """Starts, watches and stops the workers. `entry(settings, index, memory, pipe)` is a worker's main function.
+    """Starts, watches and stops the workers. `entry(settings, index, memory, pipe, calls)` is a worker's main function.
 
-    Through its pipe a worker says ("ready", device, backend) or ("failed", sentence), once.
+    Through its pipe a worker says a StartWord, once. calls: of each worker, where it takes the HTTP port's calls.
     """
 
-    def __init__(self, settings: Settings, entry: Any) -> None:
+    def __init__(self, settings: Settings, entry: Any, calls: Sequence[str] = ()) -> None:
         self._stack = ExitStack()
         listen = tuple(reserve(address, self._stack) for address in settings.listen)
         self.settings = replace(settings, listen=listen)
         self._entry = entry
-        self._memory = shared_counters.shared(settings.workers)
+        self._calls = calls or [""] * settings.workers
+        self._memory = memory.shared(settings.workers)
+        self.metrics = memory.words_of(self._memory)
+        self.readiness = Readiness(self.metrics)
         self._spawn = multiprocessing.get_context("spawn")
         self._workers = [WorkerProcess(index) for index in range(settings.workers)]
         self._stopping = False
         self._looked_at = 0.0
         self._woken, self._waker = socket.socketpair()
 
-    def start(self) -> tuple[str, str]:
-        """Returns when all answer, or a signal came: their device and backend. Raises StartFailed.
+    def start(self) -> tuple[list[str], str]:
+        """Returns when all answer, or a signal came: each one's device, and their backend. Raises StartFailed.
 
-        The first goes alone: where no kernel is cached it compiles them for all. One that says why it cannot start ends
+        The first goes alone: where no kernel is cached it compiles them for all, and with "auto" it finds out on which
+        kind of device they compute. One that says why it cannot start ends
         the start; one that is lost while it starts is started again, a few times.
         """
         self._take_signals()
-        said = ("", "")
+        devices: list[str] = []
+        backend = ""
         for group in (self._workers[:1], self._workers[1:]):
             for worker in group:
                 self._begin(worker)
             for worker in group:
-                said = self._first_word(worker) or said
-        return said
+                word = self._first_word(worker)
+                if word is not None:
+                    devices.append(word.device)
+                    backend = word.backend
+                    self.settings = replace(self.settings, device=DEVICES.get(backend, self.settings.device))
+        if not self._stopping:
+            self.readiness.phase = Phase.SERVING
+        return devices, backend
 
     def run(self) -> None:
         """Watches until a signal says stop, then until all have ended."""
@@ -122,12 +138,15 @@ class Supervisor:
 
     def _note(self, *_: object) -> None:
         self._stopping = True
+        self.readiness.phase = Phase.STOPPING
 
     def _begin(self, worker: WorkerProcess) -> None:
         """Starts a process in the worker's place; later, where there is no room for one now."""
         now = time.monotonic()
         try:
             worker.pipe, worker.process = self._spawned(worker.index)
+            if worker.started_at:
+                memory.count_restart(self.metrics)
         except (OSError, MemoryError) as error:  # no descriptors, no processes, no memory
             self._later(worker, 0.0, {"error": str(error)}, "worker not started")
             return
@@ -140,7 +159,7 @@ class Supervisor:
         try:
             process = self._spawn.Process(
                 target=self._entry,
-                args=(self.settings, index, self._memory, theirs),
+                args=(self.settings, index, self._memory, theirs, self._calls[index]),
                 name=f"lossd-worker-{index}",
                 daemon=True,
             )
@@ -152,7 +171,7 @@ class Supervisor:
             theirs.close()
         return ours, process
 
-    def _first_word(self, worker: WorkerProcess) -> tuple[str, str] | None:
+    def _first_word(self, worker: WorkerProcess) -> StartWord | None:
         """What a worker says of its start; None where a signal came first."""
         tries = 0
         while not self._stopping:
@@ -167,26 +186,29 @@ class Supervisor:
             if not self._wait_for(worker.pipe):
                 continue
             try:
-                word = worker.pipe.recv()
-            except EOFError:
+                word = receive_word(worker.pipe)
+            except (EOFError, OSError):
                 self._ended(worker)
                 continue
-            if word[0] == "failed":
-                raise StartFailed(word[1])
-            self._answers(worker)
-            return word[1], word[2]
+            if word.failed:
+                raise StartFailed(word.failed)
+            self._answers(worker, word)
+            return word
         return None
 
     def _wait_for(self, awaited: Any, until: float = inf) -> bool:
-        """Waits for `awaited`, a signal, or a time; whether it was `awaited`."""
-        found = wait([awaited, self._woken], None if until == inf else max(0.0, until - time.monotonic()))
+        """Waits for `awaited`, which may be `_woken`, a signal, or a time; whether it was `awaited`."""
+        found = wait({awaited, self._woken}, None if until == inf else max(0.0, until - time.monotonic()))
         if self._woken in found:
             self._woken.recv(64)
         return awaited in found
 
-    def _answers(self, worker: WorkerProcess) -> None:
+    def _answers(self, worker: WorkerProcess, word: StartWord) -> None:
         worker.ready = True
-        worker.beat = shared_counters.beat_of(self._memory, worker.index)
+        worker.device = word.device
+        pid = worker.process and worker.process.pid
+        log.info("worker answers", extra={"worker": worker.index, "pid": pid, "device": worker.device})
+        worker.beat = memory.beat_of(self.metrics, worker.index)
         worker.beat_at = time.monotonic()
 
     def _watch(self) -> None:
@@ -213,13 +235,13 @@ class Supervisor:
         """A worker that was started again says that it answers, or why it cannot: then its end follows."""
         if worker.pipe is not None and worker.process is not None:
             try:
-                word = worker.pipe.recv()
-            except EOFError:
+                word = receive_word(worker.pipe)
+            except (EOFError, OSError):
                 return self._ended(worker)
-            if word[0] == "ready":
-                self._answers(worker)
+            if word.failed:
+                self._ended(worker, word.failed)
             else:
-                self._ended(worker, str(word[1]))
+                self._answers(worker, word)
         return None
 
     def _look(self, now: float) -> None:
@@ -231,7 +253,7 @@ class Supervisor:
         for worker in self._workers:
             if not worker.ready or worker.process is None:
                 continue
-            beat = shared_counters.beat_of(self._memory, worker.index)
+            beat = memory.beat_of(self.metrics, worker.index)
             if beat != worker.beat:
                 worker.beat, worker.beat_at = beat, now
             elif now - worker.beat_at > STALLED_S:
@@ -245,7 +267,9 @@ class Supervisor:
         if process is None or self._stopping:
             return
         process.join()
+        memory.clear_gauges(self.metrics, worker.index)
         fields = {"pid": process.pid, "exit": process.exitcode, "said": said or last_words(pipe)}
+        fields["device"] = worker.device
         if pipe is not None:
             pipe.close()
         self._later(worker, time.monotonic() - worker.started_at, fields, "worker ended")
@@ -261,25 +285,6 @@ def last_words(pipe: Connection | None) -> str:
     """Why a worker could not start, where that is how it ended."""
     with suppress(EOFError, OSError):
         while pipe is not None and pipe.poll():
-            word = pipe.recv()
-            if word[0] == "failed":
-                return str(word[1])
+            if word := receive_word(pipe).failed:
+                return word
     return ""
-
-
-def share(settings: Settings, index: int) -> Settings:
-    """A worker's part of the limits that were given for the whole."""
-    count = settings.workers
-    if settings.device == "cuda":  # before anything of CUDA is imported
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(index))
-    threads = settings.threads or len(os.sched_getaffinity(0))
-    return replace(
-        settings,
-        workers=1,
-        threads=max(1, threads // count),
-        max_inflight_bytes=settings.max_inflight_bytes // count,
-        max_inflight_requests=max(1, settings.max_inflight_requests // count),
-        max_connections=max(1, settings.max_connections // count),
-        max_shared_memory_bytes=(settings.max_shared_memory_bytes or machine_bytes() // 4) // count,
-        shared_memory_socket=settings.shared_memory_socket.replace("{worker}", str(index)),
-    )

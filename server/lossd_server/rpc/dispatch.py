@@ -55,8 +55,9 @@ def _answered(method: ServiceMethod) -> Handler:
 def _refused(call: ServerCall, error: Exception) -> Status:
     """Nothing but a ServerError's own words reaches the wire."""
     if isinstance(error, ServerError) and log.isEnabledFor(logging.DEBUG):
-        log.debug("refused", extra={"rpc": call.method, "peer": call.peer, "reason": error.reason})
-    return status_of(told(call.method.rpartition("/")[2], error))
+        fields = {"rpc": call.method, "peer": call.peer, "reason": error.reason, "request_id": call.request_id}
+        log.debug("refused", extra=fields)
+    return status_of(told(call.method.rpartition("/")[2], error, call), call)
 
 
 async def _unknown(call: ServerCall) -> None:

@@ -15,6 +15,7 @@ from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES, Admission
 from lossd_server.call.contract import Body, Message, ServerCall
 from lossd_server.config.settings import Settings
 from lossd_server.engine.batcher import Form
+from lossd_server.engine.timed_form import timed
 from lossd_server.engine.worker import Worker
 from lossd_server.errors import DeadlineOver, ServerError
 from lossd_server.intake.intake import Intake
@@ -63,6 +64,11 @@ class UnaryEvaluations:
         self._idle = asyncio.Event()  # set when the last call has ended while closing
         self._idle.set()
 
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for room."""
+        return self._bodies.waiting
+
     async def drain(self) -> None:
         """The intake is closed: waits for the calls that were accepted."""
         if self._calls:
@@ -78,31 +84,40 @@ class UnaryEvaluations:
         """Something was given back: whoever waits for it has another look."""
         self._bodies.wake()
 
-    async def evaluate(self, rpc: str, source: ServerCall, read: ReadRequest) -> Message:
-        """The call's answer. rpc: for the log. Raises ServerError, counted; CancelledError where the client left."""
+    async def evaluate(
+        self, rpc: str, source: ServerCall, read: ReadRequest, loss: Callable[[], str] | None = None
+    ) -> Message:
+        """The call's answer. rpc: for the log. loss: tells what was asked for, once that is known; None: `rpc`.
+
+        Raises ServerError, counted; CancelledError where the client left.
+        """
         call = None
         try:
             call = self._open(source)
-            body = await self._answer(source, call, read)
+            return await self._answer(rpc, source, call, read)
         except asyncio.CancelledError:
             if call is None or not call.given_up():
                 raise
-            raise self.intake.refused(rpc, self._time_over(call)) from None
+            raise self.intake.refused(rpc, self._time_over(call), source, loss() if loss else rpc) from None
         except Exception as error:
-            raise self.intake.refused(rpc, error) from None
-        self.intake.counts.completed += 1
-        return body
+            raise self.intake.refused(rpc, error, source, loss() if loss else rpc) from None
 
-    async def _answer(self, source: ServerCall, call: UnaryCall, read: ReadRequest) -> Message:
+    async def _answer(self, rpc: str, source: ServerCall, call: UnaryCall, read: ReadRequest) -> Message:
         announced, max_response_bytes = metadata.sizes(source.metadata)
-        await source.next_size()  # a call that sends nothing keeps no batch waiting
+        size = await source.next_size()  # a call that sends nothing keeps no batch waiting
+        self._worker.require_time(size or announced or 0, call.sharer, source.deadline)
         call.arriving = True
         self._worker.arriving += 1
         body = await self._bodies.read(call, source, announced)
         call.reading = call.arriving = False
         self._worker.arriving -= 1
+        record = source.record
+        began_ns = 0 if record is None else time.monotonic_ns()
         checked = read(body, max_response_bytes)
         if not isinstance(checked, CheckedRequest):
+            if record is not None:
+                rows = self.intake.rows_of(rpc, body)
+                record.answered_at_once(rpc if rows else "", rows, began_ns)
             call.until = inf
             return checked
         job = checked.job
@@ -110,9 +125,11 @@ class UnaryEvaluations:
         self._charge(call, len(body) + job.copied_bytes, checked.answer_bytes)
         now = time.monotonic()
         call.until = self.intake.deadline(min(source.deadline, now + checked.timeout_s), now)
-        call.waiting = self._worker.submit(job, call.until, checked.form)
+        call.waiting = self._worker.submit(job, call.until, timed(record, job, checked.form), call.sharer)
+        asked = job.rpc
         del job, body, checked  # the worker lets go of them first
         answer = await call.waiting.reply
+        self.intake.metrics.completed(asked)
         call.until = inf
         return answer
 
@@ -130,7 +147,7 @@ class UnaryEvaluations:
         self.intake.require_open()
         task = asyncio.current_task()
         assert task is not None
-        call = UnaryCall(task, source, time.monotonic(), self._settings.max_body_s)
+        call = UnaryCall(task, source, time.monotonic(), self._settings.max_body_s, self._admission.callers)
         self._calls.add(call)
 
         def close() -> None:

@@ -2,27 +2,44 @@
 
 Where the front tells a message's size before it lets it in, the caller waits for room, with nothing of it here. Where
 it cannot, the size that was announced is charged at once or refused, and the largest is reserved where none was. Calls
-that wait for their own client, of a connection that holds more than its share, make room for other connections.
+that wait for their own client, of a caller that holds more than its share, make room for others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
-from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES, RETRY_AFTER_S, Admission
+from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES, Admission
+from lossd_server.admission.fair_line import FairLine
 from lossd_server.admission.fair_shares import FairShares, HeldCall
 from lossd_server.admission.shared_places import SharedPlaces
-from lossd_server.admission.waiting_line import WaitingLine
 from lossd_server.call.contract import Body, ServerCall
-from lossd_server.errors import InvalidRequest, Overloaded, invalid, no_message
+from lossd_server.call.identity import Sharer
+from lossd_server.errors import RETRY_AFTER_S, InvalidRequest, Overloaded, invalid, no_message
 from lossd_server.rpc.unary_call import UnaryCall
 from lossd_server.wire.metadata import REQUEST_BYTES
 
 # For a client to go on, before its call makes room for another connection: beyond a round trip, and well within
 # `max_admission_wait_s`.
 PATIENCE_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class WantedCharge:
+    """What a call waits for (`fair_line.Attempt`). charge: charges it if there is room; raises Overloaded."""
+
+    size: int
+    charge: Callable[[], bool]
+    is_held_back: bool = False  # it is refused instead
+
+    def take(self) -> bool | None:
+        return self.charge() or None
+
+    def take_little(self) -> None:
+        return None
 
 
 class BodyReader:
@@ -35,7 +52,7 @@ class BodyReader:
         self._admission = admission
         self._wait_s = wait_s
         self._calls = calls
-        self._line = WaitingLine(SharedPlaces(admission.max_requests, "requests that wait"))
+        self._line = FairLine[bool](SharedPlaces(admission.max_requests, "requests that wait"))
         self._timer: asyncio.TimerHandle | None = None  # while somebody waits
 
     async def read(self, call: UnaryCall, source: ServerCall, announced: int | None) -> Body:
@@ -47,7 +64,7 @@ class BodyReader:
         if size is not None and announced is not None and size > announced:
             raise _mismatch(announced, size)
         if expected is None:
-            await self._reserve(call, source)
+            await self._reserve(call)
         elif expected > admission.max_message_bytes:
             raise admission.too_large(expected)
         else:
@@ -69,6 +86,11 @@ class BodyReader:
             raise invalid("the call has a second message, exactly one is expected", "MANY_MESSAGES")
         return body
 
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for room."""
+        return len(self._line)
+
     def wake(self) -> None:
         """Lets those in who wait, where something was given back."""
         self._line.wake()
@@ -82,67 +104,71 @@ class BodyReader:
         admission = self._admission
         whole = 2 * size if waits and size >= LARGE_ANSWER_BYTES else size
 
-        def take() -> bool | None:
+        def charge() -> bool:
+            call.caller.require(whole)
             if not admission.has_room(whole):
-                return None
+                return False
             call.charge(admission, whole)
             return True
 
-        if self._line.at_once(take) if waits else take():
+        wanted = WantedCharge(whole, charge)
+        if self._line.at_once(wanted) if waits else charge():
             return
-        if not waits and not self._make_room((source.connection, whole)):
+        call.caller.require(whole)
+        if not waits and not self._make_room((call.sharer, whole)):
             raise admission.overloaded(size)
         try:
             async with asyncio.timeout(min(self._wait_s, source.deadline - time.monotonic())):
-                await self._enter(take, source.connection, whole)
+                await self._enter(call, wanted)
         except TimeoutError:
             raise admission.overloaded(size) from None
 
-    async def _reserve(self, call: UnaryCall, source: ServerCall) -> None:
+    async def _reserve(self, call: UnaryCall) -> None:
         """Charges the largest message. What was charged is given back when the call is over, whatever its end."""
         admission = self._admission
+        size = admission.max_message_bytes
 
-        def take() -> bool | None:
-            return call.reserve(admission) or None
+        def charge() -> bool:
+            return call.reserve(admission)
 
         try:
-            if self._line.at_once(take):
+            if self._line.at_once(WantedCharge(size, charge)):
                 return
         except Overloaded:
-            if not self._make_room((source.connection, admission.max_message_bytes)):
+            if not self._make_room((call.sharer, size)):
                 raise
 
-        def take_patiently() -> bool | None:
+        def charge_patiently() -> bool:
             try:
-                return take()
+                return charge()
             except Overloaded:  # what was pushed out has not given back yet what it holds
-                return None
+                return False
 
-        await self._enter(take_patiently, source.connection, admission.max_message_bytes)
+        await self._enter(call, WantedCharge(size, charge_patiently))
 
-    async def _enter(self, take: Callable[[], bool | None], connection: Hashable, size: int) -> None:
-        """Waits for its turn. Raises what `take` raises, and Overloaded where too many wait."""
+    async def _enter(self, call: UnaryCall, wanted: WantedCharge) -> None:
+        """Waits for its turn. Raises what charging raises, and Overloaded where too many wait."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._look_again)
-        await self._line.enter(take, give_back=lambda _: None, connection=connection, size=size)
+        await self._line.enter(call.sharer, wanted, give_back=lambda _: None)
 
     def _look_again(self) -> None:
         """Somebody has waited for a while, perhaps for room that others hold beyond their share."""
         self._timer = None
         if len(self._line):
-            self._make_room()
             self._timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._look_again)
+            self._make_room()
 
-    def _make_room(self, *newcomer: tuple[Hashable, int]) -> bool:
+    def _make_room(self, *newcomer: tuple[Sharer, int]) -> bool:
         """Pushes calls out for those that wait, or come, and are below their share. Whether any had to go."""
         admission, now = self._admission, time.monotonic()
         shares = FairShares(
             admission.max_bytes,
             admission.max_requests,
-            (HeldCall(one, one.connection, one.charged, one.stalled_since) for one in self._calls if one.charged >= 0),
-            (*self._line.first(), *newcomer),
+            (HeldCall(one, one.sharer, one.charged, one.stalled_since) for one in self._calls if one.charged >= 0),
+            (*self._line.first_of_each(), *newcomer),
         )
-        self._line.prefer(connection for connection, _ in shares.entitled())
+        self._line.prefer(sharer for sharer, _ in shares.entitled())
         calls = shares.to_push_out(
             admission.max_bytes - admission.bytes, admission.max_requests - admission.requests, now - PATIENCE_S
         )
@@ -152,8 +178,8 @@ class BodyReader:
 
 def _pushed_out() -> Overloaded:
     return Overloaded(
-        f"other connections need the room that this one holds beyond its share, and the call has waited for its client"
-        f" for {PATIENCE_S:g} s",
+        f"others need the room that this caller holds beyond its share, and the call has waited for its client for"
+        f" {PATIENCE_S:g} s",
         reason="OVERLOADED",
         metadata={"patience_s": PATIENCE_S},
         retry_after_s=RETRY_AFTER_S,

@@ -112,7 +112,6 @@ class LossService:
             answers = intake.answer_at_once(planned)
             for (place, _, finish), answer in zip(finishes, answers, strict=True):
                 found[place] = answer if answer is None or finish is None else finish(answer)
-            intake.counts.completed += len(answers) - answers.count(None)
         return found
 
     async def drain(self, timeout_s: float) -> bool:
@@ -155,6 +154,6 @@ class LossService:
         self.evaluations.wake()
         self.streams.wake()
 
-    async def _server_info(self, _: ServerCall) -> bytes:
+    async def _server_info(self, call: ServerCall) -> bytes:
         """Exempt from admission: its message says nothing and is not read."""
-        return self._info.response()
+        return self._info.response(call.peer)

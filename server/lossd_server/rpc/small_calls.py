@@ -10,6 +10,7 @@ from google.protobuf.message import Message as ProtobufMessage
 
 from lossd_server.admission.shared_places import SharedPlaces
 from lossd_server.call.contract import Body, Message, ServerCall
+from lossd_server.call.identity import sharer_of
 from lossd_server.errors import DeadlineOver, Overloaded, TooLarge, malformed, no_message
 from lossd_server.rpc.dispatch import ServiceMethod
 
@@ -37,9 +38,9 @@ class SmallCalls:
                 pushed_out.append(error)
                 task.cancel()
 
-            connection = call.connection
-            self._places.enter(connection, call, give_up)
-            call.on_close(lambda: self._places.leave(connection, call))
+            sharer = sharer_of(call)
+            self._places.enter(sharer, call, give_up)
+            call.on_close(lambda: self._places.leave(sharer, call))
             try:
                 return await method(call)
             except asyncio.CancelledError:

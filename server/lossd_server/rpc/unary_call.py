@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
 from math import inf
 
 from lossd_server.admission.byte_budget import Admission
+from lossd_server.admission.caller_holdings import CallerHoldings
 from lossd_server.call.contract import Message, ServerCall
+from lossd_server.call.identity import sharer_of
 from lossd_server.engine.batcher import Waiting
 from lossd_server.errors import Overloaded
 
@@ -21,12 +22,22 @@ class UnaryCall:
     """
 
     __slots__ = (
-        "_opened_s", "_source", "arriving", "charged", "error", "expired", "reading", "reserved", "task", "until",
-        "waiting",
+        "_opened_s", "_source", "arriving", "caller", "charged", "error", "expired", "reading", "reserved", "sharer",
+        "task", "until", "waiting",
     )  # fmt: skip
 
-    def __init__(self, task: asyncio.Task[object], source: ServerCall, opened_s: float, max_body_s: float) -> None:
+    def __init__(
+        self,
+        task: asyncio.Task[object],
+        source: ServerCall,
+        opened_s: float,
+        max_body_s: float,
+        callers: CallerHoldings,
+    ) -> None:
+        """Made in the call's own task."""
         self.task = task
+        self.sharer = sharer_of(source)
+        self.caller = callers.of_call(source.peer)
         self.until = opened_s + max_body_s
         self.expired = False
         self.error: Overloaded | None = None
@@ -39,37 +50,33 @@ class UnaryCall:
         self.waiting: Waiting[asyncio.Future[Message]] | None = None
 
     def reserve(self, admission: Admission) -> bool:
-        if not admission.reserve():
+        if not admission.reserve(self.caller):
             return False
         self.charged = admission.max_message_bytes
         self.reserved = True
         return True
 
     def settle(self, admission: Admission, size: int) -> None:
-        admission.settle(size)
+        admission.settle(size, self.caller)
         self.charged = size
         self.reserved = False
 
     def charge(self, admission: Admission, size: int) -> None:
         """For a request for which there is room."""
-        admission.charge(size)
+        admission.charge(size, self.caller)
         self.charged = size
 
     def stands_at(self, admission: Admission, size: int) -> None:
         """What it holds is known now: the charge becomes that. Raises Overloaded."""
-        admission.grow(size - self.charged)
+        admission.grow(size - self.charged, self.charged, self.caller)
         self.charged = size
 
     def release(self, admission: Admission) -> None:
         if self.reserved:
             self.settle(admission, 0)
         if self.charged >= 0:
-            admission.release(self.charged)
+            admission.release(self.charged, self.caller)
             self.charged = -1
-
-    @property
-    def connection(self) -> Hashable:
-        return self._source.connection
 
     @property
     def stalled_since(self) -> float:

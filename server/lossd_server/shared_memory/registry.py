@@ -118,6 +118,7 @@ class RegionRegistry:
 
     def job(self, rpc: str, fields: Fields) -> Job:
         """The validated job of a request whose tensors may lie here: `losses.check` between `resolve` and `place`."""
+        placements_of(fields)
         here = self.resolve(fields)
         if here is fields:
             return self.place(losses.check(rpc, fields), fields)
@@ -144,13 +145,9 @@ class RegionRegistry:
 
     def place(self, job: Job, fields: Fields) -> Job:
         """The job with its gradients placed as `placements` says. Raises NotFound and InvalidRequest."""
-        placements: Sequence[pb.Placement] = fields.get("placements", ())
+        placements = placements_of(fields)
         if not placements:
             return job
-        if len(placements) > MAX_PLACEMENTS:
-            raise _refused(
-                f"placements has {len(placements)} entries, at most {MAX_PLACEMENTS} are taken", "OPTION_OUT_OF_RANGE"
-            )
         taken = [
             (self._range(sent.place), name)
             for name, sent in fields.items()
@@ -229,9 +226,19 @@ class RegionRegistry:
     def _region(self, token: bytes) -> MappedRegion:
         region = self._regions.get(token)
         # Guessed, another server's, ended, another identity's: nobody learns which.
-        if region is None or self._callers.setdefault(token, CALLER.get()) != CALLER.get():
-            raise NotFound("there is no such region of shared memory", reason=socket_protocol.UNKNOWN_REGION)
+        if region is None or self._callers.setdefault(token, _shown_identity()) != _shown_identity():
+            raise NotFound(
+                "there is no such region of shared memory: register the memory, and use its token while the connection"
+                " lasts",
+                reason=socket_protocol.UNKNOWN_REGION,
+            )
         return region
+
+
+def _shown_identity() -> str | None:
+    """The name of who makes the call that runs, where that was asked for: its limits may change."""
+    identity = CALLER.get()
+    return identity.name if identity is not None and identity.verified else None
 
 
 def bounds(offset: int, length: int, size: int) -> bool:
@@ -244,6 +251,16 @@ def copied_here(fields: Fields) -> int:
     tensors = ((name, sent) for name, sent in fields.items() if isinstance(sent, WireTensor))
     there = ((name, sent.dtype, sent.place.length if sent.place is not None else 0) for name, sent in tensors)
     return copied_bytes(there, fields.get("target_kind") == pb.KIND_COUNTS)
+
+
+def placements_of(fields: Fields) -> Sequence[pb.Placement]:
+    """The request's placements, counted before anything is done about them. Raises InvalidRequest."""
+    found: Sequence[pb.Placement] = fields.get("placements", ())
+    if len(found) > MAX_PLACEMENTS:
+        raise _refused(
+            f"placements has {len(found)} entries, at most {MAX_PLACEMENTS} are taken", "OPTION_OUT_OF_RANGE"
+        )
+    return found
 
 
 def _wanted(job: Job, gradient: int, field: str) -> tuple[str, int, int]:

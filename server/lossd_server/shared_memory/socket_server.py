@@ -1,8 +1,7 @@
 """Socket server where clients register memory: a connection's rules, and the thin I/O around them.
 
-`SocketSession` decides and does no I/O. `SocketServer` reads one record at a time, so that a busy client takes turns
-with everything else on the loop. Whatever is not said as `lossd.shared_memory.socket_protocol` says it ends that
-connection and nothing else.
+`SocketSession` decides and does no I/O. `SocketServer` reads one record at a time: a busy client takes turns with all
+else on the loop. What is not said as `lossd.shared_memory.socket_protocol` says it ends that connection alone.
 """
 
 from __future__ import annotations
@@ -244,9 +243,7 @@ class SocketServer:
         unmap(regions)
 
     def _aside(self, work: Callable[[Any], None], of: Any, connection: socket.socket | None = None) -> None:
-        """In a thread: pages are mapped and unmapped at 0.05 s for a GB. The connection is not read meanwhile, so that
-        a client which ends a region has its room in the next record.
-        """
+        """In a thread: 0.05 s for a GB. The connection is not read meanwhile: who ended a region has its room next."""
 
         def run() -> None:
             try:
@@ -262,7 +259,11 @@ class SocketServer:
         # Not asyncio's executor, which takes nothing once the interpreter begins to end.
         thread = Thread(target=run, name="lossd-regions", daemon=True)
         self._threads.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError):  # no room for its stack: the loop waits
+            self._threads.discard(thread)
+            run()
 
     def _resume(self, connection: socket.socket) -> None:
         if connection in self._connections:

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any, Protocol
 
 from lossd_server.admission.stream_budget import Reservation
-from lossd_server.call.contract import Message, message_bytes, whole_message
-from lossd_server.engine.batcher import Waiting
+from lossd_server.call.contract import Message, ServerCall, message_bytes, whole_message
+from lossd_server.engine.batcher import Form, Waiting
+from lossd_server.engine.timed_form import timed
 from lossd_server.errors import ServerError, out_of_memory
 from lossd_server.fast_path.recall import RECALLED_BYTES, TARGETED, recallable
 from lossd_server.jobs.job import Answer, Job
@@ -16,18 +17,20 @@ from lossd_server.jobs.stacks import stackable, stacked
 from lossd_server.streaming import responses
 from lossd_server.streaming.time_slices import CLOCK_EACH, TimeSlices
 from lossd_server.wire import codec
-from lossd_server.wire.status import told
 
 # An evaluation that reads and writes more has a message of its own: it would keep smaller ones waiting.
 OWN_BYTES = 1 << 17
 
 
 class CompleteOwner(Protocol):
-    """The session, as those here see it. max_results_bytes: of a message of several results."""
+    """The session, as those here see it. max_results_bytes: of a message of several results. call: its stream's."""
 
     max_results_bytes: int
+    call: ServerCall
 
-    def ended(self, evaluation_id: int, completed: bool) -> None: ...
+    def ended(self, evaluation_id: int, loss: str) -> None: ...
+
+    def failed(self, evaluation_id: int, loss: str, error: Exception) -> ServerError: ...
 
     def send(self, body: Message, charge: Reservation | None) -> None: ...
 
@@ -80,7 +83,9 @@ class MessageGroup:
                     yield
                 if one is not None:
                     evaluation_id, found = one
-                    results.append(found if isinstance(found, bytes) else responses.failed_result(evaluation_id, found))
+                    if not isinstance(found, bytes):
+                        found = responses.failed_result(evaluation_id, found, session.call)
+                    results.append(found)
             for body in responses.results(results, session.max_results_bytes):
                 session.send(body, self.charge)
         except MemoryError:  # nobody else would tell of them
@@ -90,14 +95,15 @@ class MessageGroup:
 
 
 class CompleteEvaluation:
-    """An evaluation that is complete in itself: what its answer is given to (`worker.Reply`)."""
+    """An evaluation that is complete in itself: what its answer is given to (`replies.Reply`). loss: once known."""
 
-    __slots__ = ("_over", "group", "id", "own", "place", "waiting")
+    __slots__ = ("_over", "group", "id", "loss", "own", "place", "waiting")
 
-    def __init__(self, group: MessageGroup, place: int, evaluation_id: int) -> None:
+    def __init__(self, group: MessageGroup, place: int, evaluation_id: int, loss: str = "") -> None:
         self.group = group
         self.place = place
         self.id = evaluation_id
+        self.loss = loss
         self.own = group.alone
         self.waiting: Waiting[Any] | None = None
         self._over = False
@@ -109,7 +115,7 @@ class CompleteEvaluation:
         """The EvaluationResult; a StreamResponse where it has a message of its own."""
         self._over = True
         group = self.group
-        group.session.ended(self.id, completed=True)
+        group.session.ended(self.id, self.loss)
         if self.own:
             if group.alone:
                 group.charge.settle(message_bytes(result))  # its request is let go
@@ -119,18 +125,16 @@ class CompleteEvaluation:
             group.put(self.place, self.id, whole_message(result))
 
     def set_exception(self, exception: Exception, /) -> None:
-        self.group.session.ended(self.id, completed=False)
-        self.fail(exception)
+        self.fail(self.group.session.failed(self.id, self.loss, exception))
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, said: ServerError) -> None:
         """Its Failure is sent as its result would have been."""
         self._over = True
-        said = told("Stream", error)
         group = self.group
+        call = group.session.call
         if group.alone:
-            group.session.send(
-                responses.stream_response(responses.FAILURE, [responses.failure(self.id, said)]), group.charge
-            )
+            failure = responses.failure(self.id, said, call)
+            group.session.send(responses.stream_response(responses.FAILURE, [failure]), group.charge)
             group.none(self.place)
         else:
             # Kept for a while, and with it every frame that it came through: of thousands, a long collection.
@@ -187,12 +191,14 @@ class AlikeEvaluations:
         made = stacked(job, self.inputs, self.targets, self.request.target.dtype if targeted else 0)
         if made is None:
             return None
-        form = partial(responses.stacked_results, [whole.id for whole in self.wholes], self.number)
-        return Waiting(made[0], deadline, now_ns, None, made[1], form, len(self.wholes))
+        form: Form = partial(responses.stacked_results, [whole.id for whole in self.wholes], self.number)
+        group = self.wholes[0].group
+        timed_form = timed(group.session.call.record, made[0], form)
+        return Waiting(made[0], deadline, now_ns, None, made[1], timed_form, len(self.wholes), group.charge.sharer)
 
 
 class StackReply:
-    """Evaluations that are computed as one: what their answers are given to (`worker.Reply`)."""
+    """Evaluations that are computed as one: what their answers are given to (`replies.Reply`)."""
 
     __slots__ = ("_like", "_over", "_owner", "_waiting")
 

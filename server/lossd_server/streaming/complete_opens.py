@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from lossd.v1 import service_pb2 as pb
 from lossd_server.admission.stream_budget import Reservation
 from lossd_server.engine.batcher import Waiting
+from lossd_server.engine.timed_form import timed
 from lossd_server.intake.intake import Intake
 from lossd_server.jobs.job import Job
 from lossd_server.streaming.complete_evaluations import (
@@ -77,6 +78,7 @@ class CompleteOpens:
             try:
                 session.require_room()
                 rpc, number, request = request_of(one)
+                whole.loss = rpc
             except Exception as error:
                 whole.set_exception(error)
                 continue
@@ -151,7 +153,8 @@ class CompleteOpens:
 
     def _waiting(self, whole: CompleteEvaluation, number: int, job: Job) -> Waiting[Any]:
         own = whole.group.alone or job.work_bytes > OWN_BYTES
-        form = partial(whole_form, whole.id, number, own)
+        form = timed(self._session.call.record, job, partial(whole_form, whole.id, number, own))
         whole.own = own
-        whole.waiting = Waiting(job, self._session.deadline(), time.monotonic_ns(), whole, None, form)
+        sharer = whole.group.charge.sharer
+        whole.waiting = Waiting(job, self._session.deadline(), time.monotonic_ns(), whole, None, form, sharer=sharer)
         return whole.waiting

@@ -19,6 +19,7 @@ FIRST, LAST = min(REQUESTS), max(REQUESTS)
 MOST_SHIFT = 56  # of a varint: numbers beyond 62 bits are left to the generated class
 ID, NUMBER, BEGIN, END = range(4)  # of a row: the evaluation, the field of its request, where that lies
 NOT_PLAIN = -1
+LONGEST_LENGTH = 5  # bytes: the generated class reads no more, zeros or not
 
 
 @device_function
@@ -47,7 +48,7 @@ def field_at(at: int, end: int, tag: int) -> tuple[int, int]:
     if at >= end or byte_at(at) != tag:
         return at, -1
     size, begin = varint_at(at + 1, end)
-    if begin < 0 or size > end - begin:
+    if begin < 0 or size > end - begin or begin - at > 1 + LONGEST_LENGTH:
         return at, -1
     return begin, begin + size
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from time import monotonic_ns
 
 import numpy as np
 
 from lossd.wire import message_field, varint
 from lossd_server.call.contract import Body
+from lossd_server.call.record import CallRecord
 from lossd_server.fast_path.burst import Planned, address_of_bytes
 from lossd_server.fast_path.recall import RECALLED_BYTES
 from lossd_server.intake.intake import Intake
@@ -23,9 +25,12 @@ RPCS = {number: rpc for rpc, number in REQUESTS.values()}
 
 class PlannedOpens:
     """Of one stream. most: Opens of a message that are looked at; max_response_bytes: of one answer, as the client
-    says."""
+    says. record: the stream's, where somebody looks on."""
 
-    def __init__(self, intake: Intake, most: int, max_response_bytes: int | None) -> None:
+    def __init__(
+        self, intake: Intake, most: int, max_response_bytes: int | None, record: CallRecord | None = None
+    ) -> None:
+        self._record = record
         self._intake = intake
         self._most = most
         self._max_response_bytes = max_response_bytes
@@ -62,9 +67,14 @@ class PlannedOpens:
                 cost_ns += plan.cost_ns
                 planned.append((plan, first + begin))
                 places.append(place)
-        for place, answer in zip(places, intake.answer_at_once(planned), strict=True):
+        began_ns = 0 if self._record is None else monotonic_ns()
+        answers = intake.answer_at_once(planned)
+        if self._record is not None and planned:
+            losses = {RPCS[opens[place][1]] for place in places}
+            loss = losses.pop() if len(losses) == 1 else ""
+            self._record.answered_at_once(loss, sum(plan.rows for plan, _ in planned), began_ns)
+        for place, answer in zip(places, answers, strict=True):
             if answer is not None:
-                intake.counts.completed += 1
                 evaluation_id, number = opens[place][:2]
                 found[place] = b"".join((EVALUATION_ID, varint(evaluation_id), message_field(number, answer)))
         return found

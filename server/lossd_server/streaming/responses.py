@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lossd.v1 import loss_pb2
 from lossd.v1 import service_pb2 as pb
 from lossd.wire import message_field, tag, varint
-from lossd_server.call.contract import Message
+from lossd_server.call.contract import Message, ServerCall
 from lossd_server.errors import ServerError
 from lossd_server.jobs.job import Answer, Job, Reduction
 from lossd_server.jobs.stacks import StackSums
@@ -101,17 +101,20 @@ def _bytes_of(column: memoryview) -> npt.NDArray[np.uint8]:
     return np.asarray(column).reshape(-1).view(np.uint8)
 
 
-def failure(evaluation_id: int, error: ServerError) -> bytes:
-    """A Failure: what a unary call's status would have said."""
-    said = status.status(error)
+def failure(evaluation_id: int, error: ServerError, call: ServerCall) -> bytes:
+    """A Failure: what a unary call's status would have said. call: the stream's, in whose record it is noted."""
+    if call.record is not None:
+        call.record.evaluation_failed(error.reason)
+    said = status.status(error, call.request_id)
     return pb.Failure(
         evaluation_id=evaluation_id, code=said.code, message=said.message, details=said.details
     ).SerializeToString()
 
 
-def failed_result(evaluation_id: int, error: ServerError) -> bytes:
+def failed_result(evaluation_id: int, error: ServerError, call: ServerCall) -> bytes:
     """An EvaluationResult that says so."""
-    return b"".join([EVALUATION_ID, varint(evaluation_id), message_field(FAILED, failure(evaluation_id, error))])
+    said = failure(evaluation_id, error, call)
+    return b"".join([EVALUATION_ID, varint(evaluation_id), message_field(FAILED, said)])
 
 
 def stream_response(number: int, pieces: list[Any]) -> Message:

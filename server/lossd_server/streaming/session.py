@@ -14,8 +14,9 @@ from lossd.v1 import service_pb2 as pb
 from lossd.wire import Path
 from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES
 from lossd_server.admission.stream_budget import Reservation
-from lossd_server.call.contract import Body, Message, message_bytes
+from lossd_server.call.contract import Body, Message, ServerCall, message_bytes
 from lossd_server.engine.batcher import Waiting
+from lossd_server.engine.timed_form import timed
 from lossd_server.errors import InvalidRequest, ServerError
 from lossd_server.intake.intake import Intake
 from lossd_server.jobs.partial_results import moved
@@ -44,7 +45,7 @@ MAX_OPEN = 4096
 
 class Session:
     """send: puts a message in line for the client, and drops the charge when it is written. max_response_bytes: of one
-    message, as the client says. until: the call's own deadline, on time.monotonic. end: ends the stream.
+    message, as the client says. call: the stream's. end: ends the stream.
     go_on_with: takes the steps that are left of something, with turns of others between them."""
 
     def __init__(
@@ -52,7 +53,7 @@ class Session:
         intake: Intake,
         send: Callable[[Message, Reservation | None], None],
         max_response_bytes: int | None,
-        until: float,
+        call: ServerCall,
         end: Callable[[ServerError], None],
         go_on_with: Callable[[Iterator[None]], None],
     ) -> None:
@@ -60,14 +61,13 @@ class Session:
         self._send = send
         self.max_results_bytes = min(max_response_bytes or intake.max_message_bytes, intake.max_message_bytes)
         self._max_response_bytes = max_response_bytes
-        self._until = until
-        self.end_stream = end
-        self.go_on_with = go_on_with
+        self.call = call
+        self.end_stream, self.go_on_with = end, go_on_with
         self._charge: Reservation | None = None  # of the message that is being received
         self._live: dict[int, StreamedEvaluation | CompleteEvaluation] = {}
         self._failed: dict[int, None] = {}  # in the order in which they failed
         self._complete = CompleteOpens(self, intake)
-        self._planned = PlannedOpens(intake, MAX_OPEN, max_response_bytes)
+        self._planned = PlannedOpens(intake, MAX_OPEN, max_response_bytes, call.record)
 
     @property
     def live(self) -> int:
@@ -155,16 +155,17 @@ class Session:
         return size if size >= LARGE_ANSWER_BYTES else 0
 
     def deadline(self) -> float:
-        return self._intake.deadline(self._until, time.monotonic())
+        return self._intake.deadline(self.call.deadline, time.monotonic())
 
-    def ended(self, evaluation_id: int, completed: bool) -> None:
-        """An evaluation complete in itself has its result, or what it failed with."""
+    def ended(self, evaluation_id: int, loss: str) -> None:
         del self._live[evaluation_id]
-        if completed:
-            self._intake.counts.completed += 1
-        else:
-            self._intake.counts.failed += 1
-            self._remember(evaluation_id)
+        self._intake.metrics.completed(loss)
+
+    def failed(self, evaluation_id: int, loss: str, error: Exception) -> ServerError:
+        """One has failed: what is told of it."""
+        del self._live[evaluation_id]
+        self._remember(evaluation_id)
+        return self._intake.failed_alone("Stream", error, self.call, loss)
 
     def send(self, body: Message, charge: Reservation | None) -> None:
         """charge: of the message that it answers."""
@@ -207,8 +208,9 @@ class Session:
     def _open(self, one: pb.Open, views: Mapping[Path, memoryview], charge: Reservation, now: float) -> None:
         evaluation_id = one.evaluation_id
         if not self.allowed(evaluation_id, Event.OPEN):
-            return
+            return None
         self._failed.pop(evaluation_id, None)
+        rpc = ""
         try:
             self.require_room()
             rpc, number, request = request_of(one)
@@ -217,16 +219,14 @@ class Session:
                 opened = open_request(rpc, self._intake.resolve(fields), self._intake.max_message_bytes)
                 charge.grow(copied_here(fields))
                 charge.leave()
-                self.admit(evaluation_id, StreamedEvaluation(evaluation_id, number, opened, charge.hold(), now))
-                return
+                return self.admit(evaluation_id, StreamedEvaluation(evaluation_id, number, opened, charge.hold(), now))
             job = self._intake.check_fields(rpc, fields) if views else self._intake.check_message(rpc, request)
             charge.grow(self.require_fits(codec.response_bytes(job)) + job.copied_bytes)
         except Exception as error:
-            self._fail(evaluation_id, error)
-            return
-        whole = CompleteEvaluation(MessageGroup(self, 1, charge, alone=True), 0, evaluation_id)
+            return self._fail(evaluation_id, error, loss=rpc)
+        whole = CompleteEvaluation(MessageGroup(self, 1, charge, alone=True), 0, evaluation_id, rpc)
         self.admit(evaluation_id, whole)
-        self._complete.submit(whole, number, job)
+        return self._complete.submit(whole, number, job)
 
     def _block(self, block: pb.Block, views: Mapping[Path, memoryview], charge: Reservation, now: float) -> None:
         if not self.allowed(block.evaluation_id, Event.BLOCK):
@@ -247,15 +247,14 @@ class Session:
 
     def _end(self, evaluation_id: int, now: float) -> None:
         if not self.allowed(evaluation_id, Event.END):
-            return
+            return None
         evaluation = cast("StreamedEvaluation", self._live[evaluation_id])
         evaluation.at = now
         try:
             evaluation.end()
         except InvalidRequest as error:
-            self._fail(evaluation_id, error)
-            return
-        self._advance(evaluation)
+            return self._fail(evaluation_id, error)
+        return self._advance(evaluation)
 
     def _advance(self, evaluation: StreamedEvaluation) -> None:
         """Has the next block computed, or answers the End. What goes wrong here is the evaluation's alone."""
@@ -267,9 +266,9 @@ class Session:
     def _go_on(self, evaluation: StreamedEvaluation) -> None:
         block = evaluation.start()
         if block is not None:
-            form = partial(block_form, evaluation.id, block.first)
-            reply, deadline = BlockReply(self, evaluation, block), self.deadline()
-            evaluation.waiting = Waiting(block.job, deadline, time.monotonic_ns(), reply, evaluation.carry, form)
+            form = timed(self.call.record, block.job, partial(block_form, evaluation.id, block.first))
+            reply, now_ns, sharer = BlockReply(self, evaluation, block), time.monotonic_ns(), evaluation.charge.sharer
+            evaluation.waiting = Waiting(block.job, self.deadline(), now_ns, reply, evaluation.carry, form, 1, sharer)
             self._intake.submit([evaluation.waiting])
         elif evaluation.finished:
             answer, queue_ns, compute_ns, rows = evaluation.answer()
@@ -277,20 +276,20 @@ class Session:
             fields = responses.result_fields(evaluation.id, evaluation.number, response)
             body = responses.stream_response(responses.RESULT, fields)
             del self._live[evaluation.id]
-            self._intake.counts.completed += 1
+            self._intake.metrics.completed(evaluation.loss)
             self.send(body, evaluation.charge)
             evaluation.abandon()
 
-    def _fail(self, evaluation_id: int, error: Exception, first_item: int = 0) -> None:
+    def _fail(self, evaluation_id: int, error: Exception, first_item: int = 0, loss: str = "") -> None:
         """The evaluation fails alone. first_item: of the block that an index in the sentence counts from."""
         one = self._live.pop(evaluation_id, None)
-        said = moved(self._intake.refused("Stream", error), first_item)
+        said = moved(self._intake.failed_alone("Stream", error, self.call, one.loss if one else loss), first_item)
         self._remember(evaluation_id)
         if isinstance(one, CompleteEvaluation):
             one.fail(said)
             return
-        failure = responses.stream_response(responses.FAILURE, [responses.failure(evaluation_id, said)])
-        self.send(failure, self._charge if one is None else one.charge)
+        failure = responses.failure(evaluation_id, said, self.call)
+        self.send(responses.stream_response(responses.FAILURE, [failure]), self._charge if one is None else one.charge)
         if one is not None:
             one.abandon()
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import TypeAlias
 
-from lossd_server.admission.byte_budget import RETRY_AFTER_S
-from lossd_server.errors import InvalidRequest, Overloaded, invalid
+from lossd_server.errors import RETRY_AFTER_S, InvalidRequest, Overloaded, invalid
 
 
 class State(Enum):

@@ -9,14 +9,15 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import TypeVar
 
-from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES, RETRY_AFTER_S, Admission
+from lossd_server.admission.byte_budget import LARGE_ANSWER_BYTES, Admission
 from lossd_server.admission.fair_line import FairLine
 from lossd_server.admission.stream_budget import Reservation, StreamBudget, WantedRoom
 from lossd_server.admission.stream_shares import ConnectionShare, StreamsBudget
 from lossd_server.call.contract import Message, ServerCall, message_bytes
-from lossd_server.errors import Overloaded, ServerError, TooLarge, shortage
+from lossd_server.call.identity import sharer_of
+from lossd_server.errors import ServerError, TooLarge, shortage
 from lossd_server.intake.intake import Intake, going_away
-from lossd_server.streaming.stream_places import has_place, makes_room
+from lossd_server.streaming.stream_places import has_place, makes_room, no_stream_place
 from lossd_server.streaming.stream_session import MakeSession
 from lossd_server.streaming.stream_times import NOT_READ, StreamTimes, idle
 from lossd_server.streaming.time_slices import StepRunner, all_of
@@ -28,14 +29,13 @@ from lossd_server.wire.status import told
 WINDOW_MESSAGES, WINDOW_BYTES, MOST_MESSAGES = 2, 8 << 20, 64
 # Streams at once: each may have one message, the one that waits for room, beyond what admission allows.
 MAX_STREAMS = 256
-# For the message that is being written when a stream fails: a client that reads has taken it by then.
-LAST_MESSAGE_S = 1.0
+LAST_MESSAGE_S = 1.0  # for the one being written when a stream fails: a client that reads has taken it by then
 
 T = TypeVar("T")
 
 
 class Streams:
-    """All streams of a server. given_back: called when a stream gave something back, for others that wait for it."""
+    """All streams of a server; open: those there are. given_back: called when a stream gave something back."""
 
     def __init__(self, admission: Admission, intake: Intake, idle_s: float, given_back: Callable[[], object]) -> None:
         self._given_back = given_back
@@ -44,7 +44,7 @@ class Streams:
         self.intake = intake
         self._idle_s = idle_s
         self._room = StreamsBudget(admission)
-        self._streams: set[Stream] = set()
+        self.open: set[Stream] = set()
         self._none_left = asyncio.Event()
 
     async def handle(self, rpc: str, make_session: MakeSession, call: ServerCall) -> None:
@@ -55,14 +55,15 @@ class Streams:
             await stream.serve()
         except asyncio.CancelledError:
             if stream is None or stream.error is None:
+                call.settled = stream is not None and stream.is_settled
                 raise
             stream.task.uncancel()
             await stream.finish_message()
-            raise self.intake.refused(rpc, stream.error) from None
+            raise self.intake.refused(rpc, stream.error, call) from None
         except Exception as error:
             if stream is not None:
                 await stream.finish_message()
-            raise self.intake.refused(rpc, error) from None
+            raise self.intake.refused(rpc, error, call) from None
         finally:
             if stream is not None:
                 stream.close()
@@ -73,6 +74,7 @@ class Streams:
     def wake(self) -> None:
         """Something was given back."""
         self.line.wake()
+        self.line.wake_little()
 
     def gave_back(self) -> None:
         """A stream gave something back."""
@@ -82,46 +84,39 @@ class Streams:
     def expire(self, now: float) -> None:
         """Gives up, at `now` on time.monotonic, what has not gone on for too long. For a timer to call."""
         self.wake()
-        for stream in list(self._streams):
+        for stream in list(self.open):
             stream.expire(now, self._idle_s, bool(self.line) and self._room.is_above(stream.share))
 
     async def drain(self) -> None:
         """The intake is closed: waits until the evaluations that are open have ended."""
-        for stream in list(self._streams):
+        for stream in list(self.open):
             stream.end_if_drained()
-        if self._streams:
+        if self.open:
             await self._none_left.wait()
 
     def _enter(self, call: ServerCall, make_session: MakeSession) -> Stream:
         self.intake.require_open()
-        share = self._room.begin(call.connection)
-        own, taken = share.streams - 1, len(self._streams)
-        if not has_place(own, taken, MAX_STREAMS) and not self._make_room(own):
+        share, taken = self._room.begin(sharer_of(call), self._admission.callers.of_call(call.peer)), len(self.open)
+        if not has_place(share, taken, MAX_STREAMS) and not self._make_room(share):
             self._room.end(share)
-            raise Overloaded(
-                f"the server has {taken} streams, of at most {MAX_STREAMS}, {own} of them on this connection, which may"
-                " have three quarters of what others leave",
-                reason="OVERLOADED",
-                metadata={"streams": taken, "connection_streams": own, "bound": MAX_STREAMS},
-                retry_after_s=RETRY_AFTER_S,
-            )
+            raise no_stream_place(share, taken, MAX_STREAMS)
         stream = Stream(self, self._room, share, call, make_session)
-        self._streams.add(stream)
+        self.open.add(stream)
         self._none_left.clear()
         call.on_close(lambda: self._leave(stream))
         return stream
 
-    def _make_room(self, own: int) -> bool:
-        """Ends a stream that is silent, for one of a connection that has `own` others."""
+    def _make_room(self, share: ConnectionShare) -> bool:
+        """Ends a stream that is silent, for the newest of `share`."""
         now = time.monotonic()
-        if (silent := makes_room(self._streams, own, now, self._idle_s)) is not None:
+        if (silent := makes_room(self.open, share, now, self._idle_s)) is not None:
             silent.make_room(now)
         return silent is not None
 
     def _leave(self, stream: Stream) -> None:
         stream.stop_writing()
-        self._streams.discard(stream)
-        if not self._streams:
+        self.open.discard(stream)
+        if not self.open:
             self._none_left.set()
 
 
@@ -139,9 +134,9 @@ class Stream:
         self._intake = intake = streams.intake
         self._call = call
         self.share = share
-        self._account = StreamBudget(room, share, self._changed)
+        self.account = StreamBudget(room, share, self._changed)
         self._steps, most = StepRunner(self._steps_ended), metadata.sizes(call.metadata)[1]
-        self._session = make(intake, self._send, most, call.deadline, self._end, self._steps.go_on_with)
+        self._session = make(intake, self._send, most, call, self._end, self._steps.go_on_with)
         self._out: deque[tuple[Message, Reservation | None]] = deque()
         self._wanted = asyncio.Event()  # there is something to write
         self._given_back = asyncio.Event()
@@ -153,7 +148,7 @@ class Stream:
 
     async def serve(self) -> None:
         """Reads until the client has sent all, then waits until all of it is answered."""
-        call, account, session, times = self._call, self._account, self._session, self._times
+        call, account, session, times = self._call, self.account, self._session, self._times
         while True:
             while (account.messages >= WINDOW_MESSAGES and account.bytes >= WINDOW_BYTES) or (
                 account.messages >= MOST_MESSAGES
@@ -180,17 +175,17 @@ class Stream:
     def _steps_ended(self, error: Exception | None) -> None:
         self._given_back.set()
         if error is not None:
-            self._end(told("Stream", error))
+            self._end(told("Stream", error, self._call))
 
     async def _charge(self, size: int) -> Reservation:
         """The charge of a message, as soon as there is room for it and, where it is large, for an answer as large."""
         if size > self._intake.max_message_bytes:
             raise self._streams.too_large(size)
-        wanted = WantedRoom(self._account, size, size if size < LARGE_ANSWER_BYTES else 2 * size)
+        wanted = WantedRoom(self.account, size, size if size < LARGE_ANSWER_BYTES else 2 * size)
         line = self._streams.line
         charge = line.at_once(wanted)
         if charge is None:
-            charge = await self._held_up(line.enter(self.share, wanted, Reservation.drop))
+            charge = await self._held_up(line.enter(self.share.sharer, wanted, Reservation.drop))
         return charge
 
     def expire(self, now: float, idle_s: float, contended: bool) -> None:
@@ -203,7 +198,12 @@ class Stream:
     @property
     def _is_busy(self) -> bool:
         """Whether anything is open, or has not left."""
-        return bool(self._session.live or self._steps) or not self._written.is_set()
+        return not (self.is_settled and self._written.is_set())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is open."""
+        return not (self._session.live or self._steps)
 
     @property
     def silent_since(self) -> float:
@@ -220,8 +220,7 @@ class Stream:
             self._end(going_away())
 
     async def finish_message(self) -> None:
-        """Waits for the message that is being written, behind which a status is read: not for long, and not for a
-        client that does not read."""
+        """Waits for the message being written, behind which a status is read: not for long, nor for an idle reader."""
         self._over = True
         self._session.abandon()
         self._out.clear()
@@ -235,7 +234,7 @@ class Stream:
             self._writer.cancel()
         self._session.abandon()
         self._steps.cancel()
-        self._account.close()
+        self.account.close()
         self._out.clear()
 
     def stop_writing(self) -> None:

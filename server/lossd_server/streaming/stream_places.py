@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 from lossd_server.admission.fair_share import within
 from lossd_server.admission.stream_shares import ConnectionShare
+from lossd_server.errors import RETRY_AFTER_S, Overloaded
 
 
 class Placed(Protocol):
@@ -24,18 +25,39 @@ class Placed(Protocol):
 S = TypeVar("S", bound=Placed)
 
 
-def has_place(own: int, taken: int, most: int) -> bool:
-    """Whether a connection that has `own` of the `taken` places may have one more, of `most`: it leaves a quarter of
-    what is there beside the others'."""
-    return taken < most and (not own or within(own, taken - own, most))
+def has_place(share: ConnectionShare, taken: int, most: int) -> bool:
+    """Whether the newest stream of `share` may have a place, of `most` of which `taken` are others': its connection
+    leaves a quarter of what is there beside the other connections', and so does its caller beside other callers'."""
+    own, callers = share.streams - 1, share.caller.streams - 1
+    return taken < most and all(not had or within(had, taken - had, most) for had in (own, callers))
 
 
-def makes_room(streams: Iterable[S], own: int, now: float, idle_s: float) -> S | None:
-    """The stream whose place goes to a connection that has `own`: the one that has been silent for longest, where that
-    is `idle_s`, or where its connection has more places than the other will have then."""
+def no_stream_place(share: ConnectionShare, taken: int, most: int) -> Overloaded:
+    """share: without the stream that is refused."""
+    own, callers = share.streams, share.caller.streams
+    return Overloaded(
+        f"the server has {taken} streams, of at most {most}, {callers} of them of this caller and {own} on this"
+        " connection, each of which may have three quarters of what others leave",
+        reason="OVERLOADED",
+        metadata={"streams": taken, "caller_streams": callers, "connection_streams": own, "bound": most},
+        retry_after_s=RETRY_AFTER_S,
+    )
+
+
+def makes_room(streams: Iterable[S], share: ConnectionShare, now: float, idle_s: float) -> S | None:
+    """The stream whose place goes to the newest of `share`: the one that has been silent for longest, where that is
+    `idle_s`, or where its caller has more places than the other's with that one, or its connection than another of the
+    same caller."""
     silent = [
         one
         for one in streams
-        if one.silent_since + idle_s <= now or (one.silent_since <= now and one.share.streams > own + 1)
+        if one.silent_since + idle_s <= now or (one.silent_since <= now and _has_more(one.share, share))
     ]
     return min(silent, key=lambda one: one.silent_since, default=None)
+
+
+def _has_more(one: ConnectionShare, newest: ConnectionShare) -> bool:
+    """Whether `one` would still have as much without one of its streams as `newest` has with its own."""
+    if one.caller is newest.caller:
+        return one.streams > newest.streams
+    return one.caller.streams > newest.caller.streams

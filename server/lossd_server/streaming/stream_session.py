@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from lossd_server.admission.stream_budget import Reservation
-from lossd_server.call.contract import Body, Message
+from lossd_server.call.contract import Body, Message, ServerCall
 from lossd_server.errors import ServerError
 from lossd_server.intake.intake import Intake
 
@@ -39,10 +39,10 @@ class MakeSession(Protocol):
         intake: Intake,
         send: Callable[[Message, Reservation | None], None],
         max_response_bytes: int | None,
-        until: float,
+        call: ServerCall,
         end: Callable[[ServerError], None],
         go_on_with: Callable[[Iterator[None]], None],
         /,
     ) -> StreamSession:
-        """send: puts a message in line for the client, and drops the charge when it is written. until: the call's own
-        deadline, on time.monotonic. end: ends the stream. go_on_with: takes steps, with turns of others between."""
+        """send: puts a message in line for the client, and drops the charge when it is written. call: the stream's.
+        end: ends the stream. go_on_with: takes steps, with turns of others between."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from lossd_server.admission.byte_budget import RETRY_AFTER_S
-from lossd_server.errors import DeadlineOver, GoingAway, ServerError
+from lossd_server.errors import RETRY_AFTER_S, DeadlineOver, GoingAway, ServerError
 
 # While others wait for the memory that it holds, a client that holds more than its share has this long for a message,
 # and as long again as the message takes at this rate. One that is only slow is faster, one that stands still is not.

@@ -82,6 +82,11 @@ class StreamedEvaluation:
         """Whether all has been computed, and the End is there."""
         return self.ended and self.block is None and not self.blocks
 
+    @property
+    def loss(self) -> str:
+        """The RPC that it would be alone."""
+        return self.opening.template.rpc
+
     def receive(self, first: int, fields: Fields) -> Job:
         """The next block's Job. Raises InvalidRequest."""
         if first != self._received:
@@ -151,7 +156,7 @@ def stalled(max_stream_idle_s: float) -> DeadlineOver:
 
 
 class BlockReply:
-    """A block that is being computed: what its outcome is given to (`worker.Reply`)."""
+    """A block that is being computed: what its outcome is given to (`replies.Reply`)."""
 
     __slots__ = ("_block", "_evaluation", "_session")
 

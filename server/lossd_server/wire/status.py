@@ -6,7 +6,6 @@ Nothing but a ServerError's own words reaches it.
 from __future__ import annotations
 
 import logging
-import secrets
 from typing import Protocol
 
 from google.protobuf import any_pb2
@@ -14,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
 from lossd_server.call.contract import Status
+from lossd_server.call.record import NamedCall
 from lossd_server.errors import (
     DeadlineOver,
     GoingAway,
@@ -50,14 +50,14 @@ class _Message(Protocol):
     def SerializeToString(self) -> bytes: ...
 
 
-def told(rpc: str, error: Exception) -> ServerError:
-    """What the caller is told of `error`: its own words, or for a bug of ours a request id that the log has too."""
+def told(rpc: str, error: Exception, call: NamedCall) -> ServerError:
+    """What the caller is told of `error`: its own words, or for a bug of ours the request id, which the log has too."""
     if isinstance(error, ServerError):
         return error
     short = shortage(error)
     if short is not None:
         return short
-    request_id = secrets.token_hex(8)
+    request_id = call.request_id
     log.error("internal error", exc_info=error, extra={"request_id": request_id, "rpc": rpc})
     return ServerError(
         f"the server failed; its log tells more under request id {request_id}",
@@ -71,23 +71,24 @@ def status_code(error: ServerError) -> StatusCode:
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
 
 
-def status(error: ServerError) -> status_pb2.Status:
+def status(error: ServerError, request_id: str = "") -> status_pb2.Status:
     """The google.rpc.Status of `error`: under 4 KiB, long values shortened."""
     for limit in (512, 128, 32):
-        answer = _status(error, limit)
+        answer = _status(error, limit, request_id)
         if answer.ByteSize() < MAX_DETAILS_BYTES:
             break
     return answer
 
 
-def status_of(error: ServerError) -> Status:
+def status_of(error: ServerError, call: NamedCall) -> Status:
     """How a call ends that is refused with `error`."""
-    return Status(status_code(error).value[0], status_message(error), trailers(error))
+    code, shed = status_code(error).value[0], isinstance(error, Overloaded)
+    return Status(code, status_message(error), trailers(error, call.request_id), error.reason, shed)
 
 
-def trailers(error: ServerError) -> tuple[tuple[str, str | bytes], ...]:
+def trailers(error: ServerError, request_id: str = "") -> tuple[tuple[str, str | bytes], ...]:
     """The trailing metadata that carry the details, and tell a client's own retries how long to wait."""
-    details = ("grpc-status-details-bin", status(error).SerializeToString())
+    details = ("grpc-status-details-bin", status(error, request_id).SerializeToString())
     if error.retry_after_s is None:
         return (details,)
     return (details, ("grpc-retry-pushback-ms", str(max(1, round(error.retry_after_s * 1000)))))
@@ -105,7 +106,7 @@ def shorten(text: str, limit: int) -> str:
     return raw[: limit - 3].decode("utf-8", "ignore") + "…"
 
 
-def _status(error: ServerError, limit: int) -> status_pb2.Status:
+def _status(error: ServerError, limit: int, request_id: str) -> status_pb2.Status:
     """Values of at most `limit` bytes."""
     variables = {
         shorten(key, 64): shorten(value, limit) for key, value in list(error.metadata.items())[:_MAX_VARIABLES]
@@ -121,6 +122,8 @@ def _status(error: ServerError, limit: int) -> status_pb2.Status:
         wait = error_details_pb2.RetryInfo()
         wait.retry_delay.FromNanoseconds(round(error.retry_after_s * 1e9))
         details.append(_packed(wait, "RetryInfo"))
+    if request_id:
+        details.append(_packed(error_details_pb2.RequestInfo(request_id=request_id), "RequestInfo"))
     return status_pb2.Status(code=status_code(error).value[0], message=status_message(error), details=details)
 
 

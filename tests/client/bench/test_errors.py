@@ -24,7 +24,7 @@ from lossd.bench.tally import Tally
 from lossd.bench.windows import Verdict
 from lossd.bench.workload import Mix
 from lossd.extras import install_hint
-from lossd.info import Limits, ServerInfo, Statistics
+from lossd.info import CallerLimits, Limits, ServerInfo, Statistics
 from lossd_server.embedded import EmbeddedServer
 from lossd_server.errors import InvalidRequest
 from tests.client.programs import run
@@ -198,7 +198,8 @@ def report(**changes: Any) -> BenchReport:
     """Of one steady level at rest."""
     tally = Tally(seconds=1.0, cpu_s=0.5)
     level = Measured(load=Load(concurrency=4), verdict=Verdict.STEADY, elapsed_s=1.0, tally=tally)
-    limits, statistics = Limits(*[0] * len(Limits.__slots__)), Statistics(*[0] * len(Statistics.__slots__))
+    zeros = dict.fromkeys(Limits.__slots__, 0) | {"caller": CallerLimits("", 0, 0, 0)}
+    limits, statistics = Limits(**zeros), Statistics(*[0] * len(Statistics.__slots__))  # type: ignore[arg-type]
     server = ServerInfo("1.0", "", "cpu", ("numba",), (), (), limits, "", 0, statistics, 1)
     return replace(BenchReport(mix=Mix(), how="client", address="h:1", server=server, levels=[level]), **changes)
 

@@ -188,7 +188,7 @@ def test_a_copy_has_the_address_and_the_options(server: StandIn, way: str, kind:
     else:
         use_blocking()
     assert type(fresh) is kind
-    assert fresh.__getstate__() == (server.address, 7.0, 3.0, 1 << 20, Credentials(token="t"), False)
+    assert fresh.__getstate__() == (server.address, 7.0, 3.0, 1 << 20, Credentials(token="t"), True, False)
 
 
 @pytest.mark.parametrize("way", COPIES)

@@ -245,7 +245,7 @@ def test_a_port_of_another_program_is_said(speaker: str) -> None:
 
     assert str(error) == (
         f"{address} can be connected to, but it does not answer as a gRPC server: is it lossd's port, and does it want"
-        " TLS (tls=True, or ca=FILE) or a client's certificate (cert=FILE, key=FILE)?"
+        " TLS (tls=True, or ca=FILE)?"
     )
     assert error.reason == "NOT_A_SERVER"
 

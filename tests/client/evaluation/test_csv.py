@@ -78,6 +78,48 @@ def test_the_flags_decide(flag: str, rows: int, first: str, evaluated: Evaluated
     assert (found["shape"], found["header"]) == ([rows, 2], flag == "--header")
 
 
+SEPARATED = [
+    ("x.csv", ";", ";"), ("x.csv", "\t", "tab"), ("x.tsv", "\t", None), ("x.TSV", "\t", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, separator, shown", SEPARATED)
+@pytest.mark.parametrize("header", [True, False])
+def test_semicolons_and_tabs_are_seen(
+    name: str, separator: str, shown: str | None, header: bool, evaluated: Evaluated, tmp_path: Path
+) -> None:
+    """The table and the JSON object say so where it is not the file's usual one."""
+    rows = [*(["a", '"b c"'] if header else [".5", ".5"],), [".2", ".8"]]
+    (tmp_path / name).write_text("\n".join(separator.join(row) for row in rows) + "\n")
+
+    table = evaluated("entropy", "--input", name).out
+    found = json.loads(evaluated("entropy", "--input", name, "--json").out)["files"]["input"]
+
+    assert found["shape"] == [1 if header else 2, 2]
+    assert found["separator"] == separator
+    assert [line.split()[1] for line in table.splitlines() if "separator" in line] == ([shown] if shown else [])
+
+
+@pytest.mark.parametrize("given, separator", [("|", "|"), ("tab", "\t"), ("\\t", "\t"), ("space", " "), (",", ",")])
+def test_a_separator_that_is_given_is_taken(given: str, separator: str, evaluated: Evaluated, tmp_path: Path) -> None:
+    """Whatever the first row looks like."""
+    (tmp_path / "x.tsv").write_text(separator.join(["a;b", "c"]) + "\n" + separator.join([".5", ".5"]) + "\n")
+
+    found = json.loads(evaluated("entropy", "--input", "x.tsv", "--separator", given, "--json").out)["files"]["input"]
+
+    assert found["shape"] == [1, 2]
+
+
+def test_a_tsv_file_with_commas_is_asked_about(evaluated: Evaluated, tmp_path: Path) -> None:
+    """A column's name may have commas in it."""
+    (tmp_path / "x.tsv").write_text("a,b\n.5,.5\n")
+
+    assert (
+        "x.tsv: its columns look as if separated by commas: give --separator ','"
+        in evaluated("entropy", "--input", "x.tsv").err
+    )
+
+
 def test_a_column_may_have_any_name(evaluated: Evaluated, tmp_path: Path) -> None:
     """One that looks like several columns is taken where a flag says that it is a name."""
     (tmp_path / "x.csv").write_text("p(y|x)\n0.5\n0.5\n")
@@ -112,10 +154,11 @@ WRONG = {
     "a,b\n": "has a header and no rows",
     "a,b": "has a header and no rows",
     "a,b\n\n\n": "has a header and no rows",
-    "a;b\n.5;.5\n": "separated by semicolons",
-    "a\tb\n.5\t.5\n": "separated by tabs",
-    ".5\t.5\n": "separated by tabs",
+    "a|b\n.5|.5\n": "look as if separated by vertical bars: give --separator '|'",
     ".5 .5\n.5 .5\n": "separated by spaces",
+    "0,5;0,5\n": "has decimal commas (row 0: '0,5')",
+    "a;b\n0,5;0,5\n": "column a has decimal commas (row 0: '0,5'); write decimal points",
+    "a,b\n.5,.5\n.5,x\n": "column b holds values of type string, not numbers (row 1: 'x')",
     '"a\nb",c\n.5,.5\n': "a column's name has a line break",
     "a,b,note\n.5,.5,x\n": "name those with numbers, as in x.csv:a,b",
     "\0": "is not a text file",
@@ -140,6 +183,13 @@ def test_a_column_without_a_name_is_not_left_out(text: str, evaluated: Evaluated
     (tmp_path / "x.csv").write_text(text)
 
     assert "has no name in the header" in evaluated("entropy", "--input", "x.csv", "--header").err
+
+
+def test_the_last_byte_may_be_any(evaluated: Evaluated, tmp_path: Path) -> None:
+    """Of a letter beyond ASCII, without a line's end."""
+    (tmp_path / "x.csv").write_text("a,b,note\n.5,.5,naïveté", encoding="utf-8")
+
+    assert evaluated("entropy", "--input", "x.csv:a,b").status == 0
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "", "\n\n\n"])

@@ -134,7 +134,11 @@ ODD: list[tuple[str, bytes, str]] = [
     ("ragged.parquet", parquet({"x": [HALVES, [1.0]]}), "the lists of column x have 1 to 2 entries"),
     ("ragged_deep.parquet", parquet({"x": [[HALVES, [1.0]]]}), "the lists of column x have 1 to 2 entries"),
     ("ragged_groups.parquet", parquet({"x": [HALVES]}, {"x": [[0.2, 0.3, 0.5]]}), "2 entries in row 0 and 3 in row 1"),
-    ("words.parquet", parquet({"a": ["u", "v"]}), "column a holds values of type string, not numbers; convert it"),
+    (
+        "words.parquet",
+        parquet({"a": ["u", "v"]}),
+        "column a holds values of type string, not numbers (row 0: 'u'); convert it",
+    ),
     ("beside.parquet", parquet({"a": HALVES, "b": HALVES, "note": ["u", "v"]}), "as in beside.parquet:a,b"),
     ("categories.parquet", parquet({"a": pa.array(["u", "v"]).dictionary_encode()}), "column a holds values of type d"),
     ("decimals.parquet", parquet({"a": [Decimal("0.5")]}), "column a holds values of type decimal128(1, 1)"),
@@ -148,7 +152,7 @@ ODD: list[tuple[str, bytes, str]] = [
     ("zipped.csv", gzip.compress(b"a,b\n.5,.5\n"), "is not a text file"),
     ("utf16.csv", "a,b\n.5,.5\n".encode("utf-16"), "is not a text file"),
     ("packed.csv.gz", gzip.compress(b"a,b\n.5,.5\n"), "decompress it first"),
-    ("x.tsv", b"a\tb\n.5\t.5\n", "unsupported file type"),
+    ("x.txt", b"a\tb\n.5\t.5\n", "unsupported file type"),
 ]
 
 
@@ -211,10 +215,13 @@ def test_text_beside_a_target_is_not_blamed_on_it(evaluated: Evaluated, tmp_path
     ended = evaluated("cross_entropy", "--input", "x.parquet", "--target", "x.parquet:label")
     wrong = evaluated("cross_entropy", "--input", "x.parquet:a,b", "--target", "x.parquet:note")
 
-    assert "column note holds values of type string, not numbers; --input x.parquet takes every column" in ended.err
+    assert (
+        "column note holds values of type string, not numbers (row 0: 'u'); --input x.parquet takes every column"
+        in ended.err
+    )
     assert "as in x.parquet:a,b" in ended.err
     assert "class indices" not in ended.err
-    assert "column note holds values of type string, not numbers; class indices are integers" in wrong.err
+    assert "column note holds values of type string, not numbers (row 0: 'u'); class indices are integers" in wrong.err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import lossd
 from lossd.command_line.make_certificates import make_certificates
 from lossd.rpc.credentials import PLAIN, VARIABLES, Credentials, credentials
+from lossd.rpc.mounted_token import MountedToken
 
 HERE, ELSEWHERE, SOCKET = ("127.0.0.1:1", True), ("lossd.example:1", False), ("unix:/run/lossd", True)
 TOKEN = "a-token_1.2~3"
@@ -25,7 +26,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_given_is_a_plain_connection() -> None:
     """Without a word about it, nothing is shown."""
     assert credentials(*ELSEWHERE) == PLAIN == Credentials()
-    assert PLAIN.authorization == ()
+    assert PLAIN.authorization() == ()
 
 
 @pytest.mark.parametrize("given", [{"ca": "a"}, {"cert": "c", "key": "k"}, {"tls": True}])
@@ -37,11 +38,27 @@ def test_a_ca_or_a_certificate_is_tls(given: dict[str, Any]) -> None:
 def test_what_is_not_given_is_asked_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each by its variable; an argument comes before it."""
     for name, variable in VARIABLES.items():
-        monkeypatch.setenv(variable, f"{name}-of-environment")
+        if name != "token_file":
+            monkeypatch.setenv(variable, f"{name}-of-environment")
 
     assert credentials(*ELSEWHERE, ca=Path("given")) == Credentials(
         True, "given", "cert-of-environment", "key-of-environment", "token-of-environment"
     )
+
+
+def test_either_way_to_give_a_token_stands_before_both_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which do not stand beside each other either."""
+    monkeypatch.setenv("LOSSD_TOKEN_FILE", "file-of-environment")
+
+    assert credentials(*HERE) == Credentials(token_file=MountedToken("file-of-environment"))
+    assert credentials(*HERE, token=TOKEN) == Credentials(token=TOKEN)
+    assert credentials(*HERE, token="") == PLAIN
+
+    monkeypatch.setenv("LOSSD_TOKEN", TOKEN)
+
+    assert credentials(*HERE, token_file=Path("given")) == Credentials(token_file=MountedToken("given"))
+    with pytest.raises(lossd.InvalidArgument, match="LOSSD_TOKEN or LOSSD_TOKEN_FILE"):
+        credentials(*HERE)
 
 
 def test_files_of_the_environment_are_not_for_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +75,9 @@ REFUSED: dict[str, tuple[tuple[str, bool], dict[str, Any]]] = {
     "the same, on purpose": (ELSEWHERE, {"token": TOKEN, "tls": False}),
     "a token with a line end in the middle": (HERE, {"token": "a\nb"}),
     "a token that is no text": (HERE, {"token": b"bytes"}),
+    "a token and its file": (HERE, {"token": TOKEN, "token_file": "f"}),
+    "the file of a token that everybody could read": (ELSEWHERE, {"token_file": "f"}),
+    "a path of a token that is none": (HERE, {"token_file": 7}),
     "a key alone": (HERE, {"key": "k"}),
     "a certificate alone": (HERE, {"cert": "c"}),
     "an authority without TLS": (HERE, {"ca": "a", "tls": False}),
@@ -85,7 +105,7 @@ def test_a_token_is_not_shown() -> None:
     """By no repr, of the credentials or of a client."""
     shown = credentials(*HERE, token=f" {TOKEN}\n")
 
-    assert shown.authorization == (("authorization", f"Bearer {TOKEN}"),)
+    assert shown.authorization() == (("authorization", f"Bearer {TOKEN}"),)
     with lossd.Client("127.0.0.1:1", token=TOKEN) as client:
         assert TOKEN not in repr(shown) + repr(client)
 

@@ -41,6 +41,14 @@ def test_waits_grow_to_their_longest() -> None:
     assert waits == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
 
 
+def test_another_server_is_not_waited_for() -> None:
+    """What one that goes away asks for is no reason to wait where others serve; what one that is full asks for is."""
+    attempts = retry.Retry(1000.0, Lifetime(several=True), clock=Clock(), uniform=lambda low, high: 1.0)
+
+    assert attempts.wait_s(lossd.Unavailable("away", retry_after_s=3.0)) == 0.05
+    assert attempts.wait_s(lossd.Overloaded("full", retry_after_s=3.0)) == 3.0
+
+
 def test_waits_are_jittered() -> None:
     """The draw is from 20 % either side, and multiplies the wait."""
     drawn = []
@@ -262,3 +270,12 @@ def test_a_short_deadline_comes_before_the_connect_timeout() -> None:
     attempts = retry.Retry(2.0, Lifetime(connect_timeout_s=5.0), clock=clock)
 
     assert attempts.remaining_s() == 2.0
+
+
+def test_what_is_unavailable_may_be_anothers_affair() -> None:
+    """It is raised at once where the caller has another server; one that is full is still waited for."""
+    attempts = retry.Retry(1000.0, Lifetime(repeats=False), clock=Clock(), uniform=lambda low, high: 1.0)
+
+    with pytest.raises(lossd.Unavailable):
+        attempts.wait_s(lossd.Unavailable("away"))
+    assert attempts.wait_s(lossd.Overloaded("full", retry_after_s=3.0)) == 3.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from lossd_server.front.grpcio import channel_options
         ("10.0.0.1:50051", False),
         ("losses.example:50051", False),
         ("dns:///losses.example:50051", False),
+        ("ray://127.0.0.1:8000", False),
+        ("127.0.0.1:1,[::1]:2,localhost:3", True),
+        ("127.0.0.1:1,10.0.0.1:2", False),
     ],
 )
 def test_an_address_says_whether_it_is_local(address: str, local: bool) -> None:
@@ -51,10 +55,14 @@ def test_core_gives_up_connecting_before_the_client_does(seconds: float, ms: int
     assert ("grpc.min_reconnect_backoff_ms", ms) in arguments
 
 
-def test_dns_addresses_are_balanced() -> None:
-    """Round robin over what the name resolves to."""
-    assert ("grpc.lb_policy_name", "round_robin") in channel.target("dns:///a:1").arguments(1)
-    assert ("grpc.lb_policy_name", "round_robin") not in channel.target("a:1").arguments(1)
+@pytest.mark.parametrize("address", ["dns:///a:1", "a:1,b:2"])
+def test_several_servers_are_balanced(address: str) -> None:
+    """By what they tell of their load, or in turn where gRPC knows no such policy."""
+    (config,) = [value for name, value in channel.target(address).arguments(1) if name == "grpc.service_config"]
+    policies = json.loads(str(config))["loadBalancingConfig"]
+
+    assert [list(policy) for policy in policies] == [["weighted_round_robin"], ["round_robin"]]
+    assert ("grpc.service_config", config) not in channel.target("a:1").arguments(1)
 
 
 def test_core_knows_every_argument() -> None:

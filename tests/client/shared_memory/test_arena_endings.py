@@ -14,6 +14,7 @@ import pytest
 
 from lossd.errors import Overloaded, TooLarge, Unavailable
 from lossd.shared_memory.arena import SLAB_BYTES, Arena
+from lossd.shared_memory.socket_protocol import FULL_RETRY_AFTER_S
 from tests.client import programs
 from tests.client.shared_memory.sharing import LARGE, opened, serving
 
@@ -37,8 +38,9 @@ def test_the_server_is_full() -> None:
         del idle
         gc.collect()
         whole = regions.empty((4 * LARGE,), np.uint8)
-        with pytest.raises(Overloaded, match="does not fit"):
+        with pytest.raises(Overloaded, match="does not fit") as caught:
             regions.empty((LARGE,), np.uint8)
+        assert caught.value.retry_after_s == FULL_RETRY_AFTER_S
 
         assert regions.find(whole) is not None
         regions.close()

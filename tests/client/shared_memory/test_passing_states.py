@@ -195,7 +195,7 @@ def test_room_that_does_not_come_is_unavailable(evaluate: Evaluate, monkeypatch:
 
 def test_one_answer_seen_twice_is_not_said_twice() -> None:
     """Calls that share what a server said of itself do not take it for a second answer: only that is the last word."""
-    sharing = SharedMemorySession(round_robin=False)
+    sharing = SharedMemorySession(balanced=False)
     said = [
         service_pb2.GetServerInfoResponse(
             instance_id="A",

@@ -21,6 +21,7 @@ from lossd.v1 import service_pb2, tensor_pb2
 from lossd_server.call.contract import whole_message
 from lossd_server.streaming import responses
 from lossd_server.streaming.session_rules import end_missing
+from tests.server.memory_front import MemoryCall
 
 X = np.arange(40, dtype=np.float32).reshape(10, 4)
 
@@ -109,7 +110,9 @@ def test_an_evaluation_without_its_End_is_an_invalid_argument() -> None:
     one = Exchange(0, [evaluation])
     said(one)
     refusal = end_missing(1)
-    answer = responses.stream_response(responses.FAILURE, [responses.failure(1, refusal)])
+    answer = responses.stream_response(
+        responses.FAILURE, [responses.failure(1, refusal, MemoryCall("/lossd.v1.LossService/Stream"))]
+    )
     one.receive(whole_message(answer), 1.0)
 
     with pytest.raises(lossd.InvalidArgument, match="its End is missing") as caught:

@@ -11,6 +11,7 @@ import pytest
 
 import lossd
 from lossd.rpc import protocol
+from lossd.rpc.target import target
 from lossd.streaming.map_window import WINDOW_BYTES
 from lossd_server.errors import InvalidRequest, Overloaded
 from tests.client.stand_in import StandIn
@@ -131,7 +132,7 @@ def test_a_stream_that_was_not_read_is_opened_again(server: StandIn) -> None:
     """A caller may take its time: the server lets the stream go, which is no failure of the call's."""
     ended = lossd.DeadlineExceeded("the client has not read for 60 s", reason="STREAM_NOT_READ")
 
-    error = protocol.explained(ended, protocol.Lifetime(), lambda: True, server.address)
+    error = protocol.explained(ended, protocol.Lifetime(), lambda: True, target(server.address))
 
     assert type(error) is lossd.Unavailable
 

@@ -6,19 +6,25 @@ from collections.abc import Sequence
 from math import inf
 
 from lossd_server.admission.fair_shares import FairShares, HeldCall
+from lossd_server.call.identity import Sharer
 
 MOST_BYTES, MOST_REQUESTS = 1000, 10
 NOW = 100.0
 Call = HeldCall[str]
 
 
-def calls(connection: str, *sizes: int, since: float = 0.0) -> list[Call]:
+def sharer(name: str) -> Sharer:
+    """Of the caller that the first letter names."""
+    return Sharer(name[0], name)
+
+
+def calls(name: str, *sizes: int, since: float = 0.0) -> list[Call]:
     """Named a0, a1, … ; each has waited for its client a little longer than the next."""
-    return [HeldCall(f"{connection}{at}", connection, size, since + at) for at, size in enumerate(sizes)]
+    return [HeldCall(f"{name}{at}", sharer(name), size, since + at) for at, size in enumerate(sizes)]
 
 
 def pushed_out(held: Sequence[Call], *waiting: tuple[str, int]) -> list[str]:
-    shares = FairShares(MOST_BYTES, MOST_REQUESTS, held, waiting)
+    shares = FairShares(MOST_BYTES, MOST_REQUESTS, held, [(sharer(name), size) for name, size in waiting])
     free_bytes = MOST_BYTES - sum(one.bytes for one in held)
     return shares.to_push_out(free_bytes, MOST_REQUESTS - len(held), NOW)
 
@@ -55,7 +61,7 @@ def test_nobody_goes_below_its_share() -> None:
 
 def test_calls_that_are_computed_stay() -> None:
     """So do those whose client was not given its time yet."""
-    assert pushed_out([HeldCall("computed", "a", 600, inf), *calls("a", 400)], ("b", 10)) == ["a0"]
+    assert pushed_out([HeldCall("computed", sharer("a"), 600, inf), *calls("a", 400)], ("b", 10)) == ["a0"]
     assert pushed_out(calls("a", 600, 400, since=inf), ("b", 10)) == []
     assert pushed_out(calls("a", 600, 400, since=NOW + 1), ("b", 10)) == []
 
@@ -64,3 +70,17 @@ def test_requests_are_shared_as_bytes_are() -> None:
     """Ten small ones of one connection make room for one of another."""
     assert pushed_out(calls("a", *[1] * 10), ("b", 1)) == ["a0"]
     assert pushed_out([*calls("a", *[1] * 5), *calls("b", *[1] * 5)], ("b", 1)) == []
+
+
+def test_callers_share_before_their_connections_do() -> None:
+    """Nine connections of one caller have half of all there is together, where another caller asks."""
+    nine = [call for n in range(9) for call in calls(f"a{n}", 110, since=n)]
+    assert pushed_out(nine, ("b", 500)) == [f"a{n}0" for n in range(5)]
+    assert pushed_out(nine, ("b", 501)) == []
+
+
+def test_a_caller_below_its_share_makes_no_room_for_another() -> None:
+    """However much one of its connections has of that; its own other connections have their part of it."""
+    held = [*calls("a1", 400), *calls("b", 590)]
+    assert pushed_out(held, ("a2", 100)) == ["b0"]
+    assert pushed_out([*calls("a1", 500), *calls("b", 500)], ("a2", 100)) == ["a10"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lossd_server.admission.shared_places import SharedPlaces
+from lossd_server.call.identity import Sharer
 from lossd_server.errors import Overloaded
 
 MOST = 6
@@ -18,18 +19,22 @@ class Hall:
         self.of: dict[int, str] = {}
         self._next = 0
 
-    def enter(self, connection: str) -> int:
-        """The call that took a place. Raises Overloaded."""
+    def enter(self, name: str) -> int:
+        """The call that took a place. name: of a caller, and of its connection. Raises Overloaded."""
         call, self._next = self._next, self._next + 1
-        self.places.enter(connection, call, lambda _: self.of.pop(call))
-        self.of[call] = connection
+        self.places.enter(sharer(name), call, lambda _: self.of.pop(call))
+        self.of[call] = name
         return call
 
     def leave(self, call: int) -> None:
-        self.places.leave(self.of.pop(call), call)
+        self.places.leave(sharer(self.of.pop(call)), call)
 
-    def count(self, connection: str) -> int:
-        return list(self.of.values()).count(connection)
+    def count(self, name: str) -> int:
+        return sum(one.startswith(name) for one in self.of.values())
+
+
+def sharer(name: str) -> Sharer:
+    return Sharer(name[0], name)
 
 
 def test_alone_a_connection_has_every_place() -> None:
@@ -66,11 +71,36 @@ def test_what_is_given_back_is_free_again() -> None:
     hall = Hall()
     calls = [hall.enter("a") for _ in range(MOST)]
     hall.enter("b")
-    hall.places.leave("a", calls[-1])
+    hall.places.leave(sharer("a"), calls[-1])
     hall.leave(calls[0])
-    hall.places.leave("a", calls[0])
+    hall.places.leave(sharer("a"), calls[0])
     hall.enter("c")
 
     assert len(hall.of) == MOST
     with pytest.raises(Overloaded):
         hall.enter("a")
+
+
+def test_a_caller_has_one_share_whatever_its_connections() -> None:
+    """Another has as many places as all of them together, and within them its connections share alike."""
+    hall = Hall()
+    for connection in ("a1", "a1", "a1", "a2", "a3", "a4"):
+        hall.enter(connection)
+    for _ in range(3):
+        hall.enter("b")
+    with pytest.raises(Overloaded):
+        hall.enter("b")
+
+    assert [hall.count(one) for one in ("a", "b")] == [3, 3]
+    with pytest.raises(Overloaded):
+        hall.enter("a5")
+
+
+def test_connections_of_one_caller_share_its_places() -> None:
+    """The newest of the one that has most makes room, though its caller is alone."""
+    hall = Hall()
+    for _ in range(MOST):
+        hall.enter("a1")
+    hall.enter("a2")
+
+    assert [hall.count(one) for one in ("a1", "a2")] == [5, 1]

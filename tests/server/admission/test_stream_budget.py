@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossd_server.admission.byte_budget import Admission
+from lossd_server.admission.caller_holdings import CallerHoldings
 from lossd_server.admission.stream_budget import Reservation, StreamBudget
-from lossd_server.admission.stream_shares import EVALUATION_BYTES, StreamsBudget
+from lossd_server.admission.stream_shares import EVALUATION_BYTES, ConnectionShare, StreamsBudget
+from lossd_server.call.identity import Identity, Sharer
 from lossd_server.errors import Overloaded
 
 MIB = 1 << 20
@@ -19,8 +21,17 @@ def rooms(max_bytes: int = 16 * MIB, max_message_bytes: int = 4 * MIB) -> tuple[
     return admission, StreamsBudget(admission)
 
 
-def account_of(room: StreamsBudget, connection: int = 0) -> StreamBudget:
-    return StreamBudget(room, room.begin(connection), lambda: None)
+CALLERS = CallerHoldings()
+
+
+def share_of(room: StreamsBudget, connection: int = 0, caller: str = "") -> ConnectionShare:
+    """Of a caller of its own, where none is named."""
+    sharer = Sharer(caller or connection, connection)
+    return room.begin(sharer, CALLERS.of(Identity(f"{sharer.caller}")))
+
+
+def account_of(room: StreamsBudget, connection: int = 0, caller: str = "") -> StreamBudget:
+    return StreamBudget(room, share_of(room, connection, caller), lambda: None)
 
 
 def taken(account: StreamBudget, size: int) -> Reservation:
@@ -62,7 +73,7 @@ def test_a_quarter_is_left_to_unary_calls() -> None:
 def test_one_message_is_always_taken() -> None:
     """However much unary calls hold, one message of streams goes on: nobody waits in a circle."""
     admission, room = rooms()
-    admission.charge(4 * MIB)
+    admission.charge(4 * MIB, CALLERS.of(Identity("unary")))
     admission.bytes = 16 * MIB
     account = account_of(room)
 
@@ -89,7 +100,7 @@ def test_closing_gives_everything_back_once() -> None:
     """A stream that is over holds nothing, whatever is dropped later."""
     admission, room = rooms()
     given: list[None] = []
-    account = StreamBudget(room, room.begin(0), lambda: given.append(None))
+    account = StreamBudget(room, share_of(room), lambda: given.append(None))
     left, in_work = taken(account, 1000), taken(account, 10)
     left.leave()
     account.close()
@@ -167,7 +178,7 @@ def test_a_connection_alone_leaves_all_that_streams_may() -> None:
 def test_whose_share_is_exceeded() -> None:
     """A connection is above its share that holds more than it would if all connections held alike."""
     _, room = rooms(16 * MIB)
-    shares = [room.begin(connection) for connection in range(4)]
+    shares = [share_of(room, connection) for connection in range(4)]
     StreamBudget(room, shares[0], lambda: None).take(4 * MIB)
     StreamBudget(room, shares[1], lambda: None).take(2 * MIB)
 
@@ -178,7 +189,7 @@ def test_an_answer_is_charged_in_advance() -> None:
     """A charge is of what may be held until it is known what is: then what is too much is given back."""
     admission, room = rooms()
     changes: list[None] = []
-    account = StreamBudget(room, room.begin(0), lambda: changes.append(None))
+    account = StreamBudget(room, share_of(room), lambda: changes.append(None))
     charge = account.take(200, 100)
     assert charge is not None
     charge.grow(60)

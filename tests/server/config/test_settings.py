@@ -39,7 +39,10 @@ def test_every_field_is_a_flag_and_a_variable() -> None:
         "reflection": "off",
         "log_level": "debug",
         "log_format": "json",
+        "access_log": "refused",
+        "traces": "otlp",
         "listen": "unix:/a",
+        "http": "9464",
     }
     texts |= {"workers": "2"}
     for one in fields(Settings):

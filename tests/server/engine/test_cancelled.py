@@ -19,6 +19,7 @@ from lossd_server.engine.worker import Worker
 from lossd_server.jobs.job import Computed, Job, Launch
 from lossd_server.jobs.partial_results import Carry
 from lossd_server.jobs.slicing import items
+from lossd_server.metrics.worker_metrics import WorkerMetrics
 from lossd_server.wire import codec
 from tests.losses.checked import check
 from tests.server.edge import EdgeBackend
@@ -51,7 +52,7 @@ class Counting(NumbaBackend):
 async def runs_after_cancelling(of: Job, carry: Carry | None) -> tuple[int, int]:
     """Runs of a job that is cancelled while the first of them is computed; and of one that is not."""
     backend = Counting()
-    worker = Worker(backend, 64 << 20, 1 << 24, piece_bytes=of.work_bytes // 5)
+    worker = Worker(backend, 64 << 20, 1 << 24, WorkerMetrics(), piece_bytes=of.work_bytes // 5)
     loop = asyncio.get_running_loop()
     found = []
     try:

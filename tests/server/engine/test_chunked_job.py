@@ -21,6 +21,7 @@ from lossd_server.engine.worker import Worker
 from lossd_server.errors import DeadlineOver, InvalidRequest, Overloaded
 from lossd_server.jobs.job import Answer
 from lossd_server.losses import check
+from lossd_server.metrics.worker_metrics import WorkerMetrics
 from lossd_server.wire import codec
 from tests.losses.messages import tensor
 from tests.server.edge import GLUTTON, POISON, EdgeBackend
@@ -32,9 +33,9 @@ HUGE = 64, 1 << 10  # 256 KiB of input
 
 
 @asynccontextmanager
-async def working(backend: Backend) -> AsyncIterator[Worker]:
+async def working(backend: Backend, metrics: WorkerMetrics | None = None) -> AsyncIterator[Worker]:
     """A worker whose pieces are of 64 KiB."""
-    worker = Worker(backend, 64 * KIB, 1 << 24, piece_bytes=64 * KIB)
+    worker = Worker(backend, 64 * KIB, 1 << 24, metrics or WorkerMetrics(), piece_bytes=64 * KIB)
     try:
         yield worker
     finally:
@@ -80,9 +81,10 @@ def test_pieces_have_the_answer_of_the_whole(numba: Backend, gradient: bool) -> 
     assert isinstance(answer, Answer)
 
     async def run() -> Any:
-        async with working(numba) as worker:
+        metrics = WorkerMetrics()
+        async with working(numba, metrics) as worker:
             found = pb.CrossEntropyResponse.FromString(whole_message(await worker.submit(whole, NEVER).reply))
-            assert worker.batches == 1
+            assert metrics.batches()[0] == 1
             return found
 
     found = asyncio.run(run())

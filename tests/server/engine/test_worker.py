@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -15,9 +16,11 @@ from lossd_server.engine import evaluate
 from lossd_server.engine.batcher import Waiting
 from lossd_server.engine.job_cost import INLINE_PART_NS, job_ns
 from lossd_server.engine.worker import Worker
+from lossd_server.errors import Overloaded
 from lossd_server.jobs.job import Computed, Job, Launch
 from lossd_server.jobs.partial_results import Carry
 from lossd_server.losses import conversion
+from lossd_server.metrics.worker_metrics import WorkerMetrics
 from lossd_server.wire import codec
 from tests.losses.checked import check
 from tests.losses.requests import rpc
@@ -42,9 +45,22 @@ class Watched(NumbaBackend):
         return super().run(launches)
 
 
+class Held(Watched):
+    """entered: a batch has begun; it goes on once it is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.released = threading.Event(), threading.Event()
+
+    def run(self, launches: Sequence[Launch]) -> list[Computed]:
+        self.entered.set()
+        self.released.wait()
+        return super().run(launches)
+
+
 @asynccontextmanager
 async def working(backend: Backend) -> AsyncIterator[Worker]:
-    worker = Worker(backend, 64 << 20, 1 << 24)
+    worker = Worker(backend, 64 << 20, 1 << 24, WorkerMetrics())
     try:
         yield worker
     finally:
@@ -108,28 +124,41 @@ def test_a_batch_whose_callers_are_gone_is_not_computed(numba: Backend) -> None:
     """Cancelled between the line and the thread, a batch costs nothing."""
 
     async def run() -> None:
-        backend = Watched()
-        held = threading.Event()
+        backend = Held()
         async with working(backend) as worker:
-            run, entered = backend.run, threading.Event()
-
-            def waits(launches: Sequence[Launch]) -> list[Computed]:
-                entered.set()
-                held.wait()
-                return run(launches)
-
-            backend.run = waits  # type: ignore[method-assign]
             large = [job for name, job in jobs(*LARGE) if name.startswith("bce")][:3]
             first = worker.submit(large[0], NEVER)
-            await asyncio.to_thread(entered.wait)
+            await asyncio.to_thread(backend.entered.wait)
             gone = [worker.submit(job, NEVER) for job in large[1:]]
             for one in gone:
                 one.reply.cancel()
                 one.abandon()
-            held.set()
+            backend.released.set()
             await first.reply
             await worker.submit(large[0], NEVER).reply
 
             assert backend.jobs == 2
+
+    asyncio.run(run())
+
+
+def test_what_cannot_be_answered_in_time_is_refused_when_it_comes(numba: Backend) -> None:
+    """While the thread is held, a line of long jobs grows; one that has less time than the line takes is told so at
+    once and costs nothing, and the others are computed."""
+
+    async def run() -> None:
+        backend = Held()
+        async with working(backend) as worker:
+            job = next(job for name, job in jobs(*LARGE) if name.startswith("cross_entropy"))
+            line = [worker.submit(job, NEVER)]
+            await asyncio.to_thread(backend.entered.wait)
+            line += [worker.submit(job, NEVER) for _ in range(100)]
+            hurried = worker.submit(job, time.monotonic() + 1e-4)
+            with pytest.raises(Overloaded, match="what is in line before"):
+                await hurried.reply
+            backend.released.set()
+            await asyncio.gather(*(one.reply for one in line))
+
+            assert backend.jobs == 101
 
     asyncio.run(run())

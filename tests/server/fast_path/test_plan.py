@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from functools import partial
 from typing import Any
 
@@ -14,11 +16,14 @@ from lossd.request import build as requests
 from lossd.v1 import service_pb2 as pb
 from lossd_server import losses
 from lossd_server.backends import Backend
+from lossd_server.engine.batch_counts import BatchCounts
 from lossd_server.engine.evaluate import evaluate
 from lossd_server.fast_path.burst import Burst, address_of_bytes
 from lossd_server.fast_path.plan import Plan, plan_of
 from lossd_server.fast_path.recall import Recall
 from lossd_server.jobs.job import Answer
+from lossd_server.metrics import layout
+from lossd_server.metrics.worker_metrics import WorkerMetrics
 from lossd_server.tensors import request_fields
 from lossd_server.tensors.array import STORAGE
 from lossd_server.wire import codec
@@ -101,6 +106,26 @@ def test_planned_answers_are_the_same_bytes(numba: Backend, loss: str) -> None:
     cases = [*grid(loss, "plain"), *every_option(loss)]
 
     assert [one.name for one in cases if agree(numba, one)] == [one.name for one in cases if has_plan(one)]
+
+
+def test_a_burst_keeps_what_it_counts_into(numba: Backend) -> None:
+    """Whoever made the counts may let go of them: compiled code has their address."""
+    request = cross_entropy()
+    plan = planned(numba, "CrossEntropy", request)
+    assert plan is not None
+    metrics = WorkerMetrics()
+    memory = weakref.ref(metrics.all.obj)
+    burst = Burst(numba, BatchCounts(metrics))
+    del metrics
+    gc.collect()
+    body: bytes = request.SerializeToString()
+    assert burst.answer([(plan, address_of_bytes(body))] * 3).count(None) == 0
+
+    words: Any = memory()
+    assert words[layout.BATCH_ROWS + layout.histogram_words(layout.ROWS) - 1] == 3 * plan.rows
+    del burst, words
+    gc.collect()
+    assert memory() is None
 
 
 EXTREMES = {

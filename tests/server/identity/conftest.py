@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import grpc
-import grpc.aio
 import pytest
 
-from lossd.command_line.make_certificates import make_certificates
-from lossd.command_line.token_line import add_token
-
-
-@dataclass(frozen=True, slots=True)
-class Pki:
-    """What `lossd certificates` writes, for a client called client-7."""
-
-    folder: Path
-
-    def __getattr__(self, name: str) -> str:
-        """pki.server_pem: the path of server.pem."""
-        return str(self.folder / name.replace("_", "."))
-
-    def renew(self) -> None:
-        """Another authority, and certificates of it, in the place of those before."""
-        make_certificates(self.folder, [], "client-7", days=1)
-
-    @property
-    def serving(self) -> dict[str, str]:
-        """Settings of a server with TLS."""
-        return {"tls_cert": self.server_pem, "tls_key": self.server_key}
-
-    def channel(self, address: str, client: Pki | None = None) -> grpc.aio.Channel:
-        """To a server with this authority's certificate. client: whose certificate is shown, if any."""
-        shown = () if client is None else (Path(client.client_key).read_bytes(), Path(client.client_pem).read_bytes())
-        credentials = grpc.ssl_channel_credentials(Path(self.ca_pem).read_bytes(), *shown)
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        return grpc.aio.secure_channel(address, credentials, options=options)
+from tests.credentials import Pki, TokenFile
 
 
 @pytest.fixture
@@ -55,14 +28,20 @@ def another_pki(tmp_path: Path) -> Pki:
     return made
 
 
-@dataclass(frozen=True, slots=True)
-class TokenFile:
-    path: str
-    token: str
-
-
 @pytest.fixture
 def tokens(tmp_path: Path) -> TokenFile:
     """One for a caller named trainer."""
-    path = tmp_path / "tokens"
-    return TokenFile(str(path), add_token("trainer", path))
+    return TokenFile.made(tmp_path / "tokens")
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Inside, this process can open nothing."""
+    next_one = os.open("/dev/null", os.O_RDONLY)
+    os.close(next_one)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -17,8 +17,9 @@ from lossd import cli
 from lossd_server.config.settings import FRONTS, Settings, SettingsError
 from lossd_server.identity.certificates import CertificateFiles, Certificates
 from lossd_server.server import Server
+from tests.credentials import Pki
 from tests.server.edge import EdgeBackend
-from tests.server.identity.conftest import Pki
+from tests.server.identity.conftest import no_descriptors
 from tests.server.server_process import run
 from tests.waiting import until_awaited
 
@@ -82,6 +83,29 @@ def test_files_that_do_not_fit_together_change_nothing(pki: Pki, another_pki: Pk
 
     assert certificates.look()
     assert certificates.changes == 1
+
+
+def test_files_that_change_while_descriptors_are_short(pki: Pki, caplog: pytest.LogCaptureFixture) -> None:
+    """What could not be read is read again at each look, though the files have not changed since, and told of once."""
+    certificates = Certificates(CertificateFiles(pki.server_pem, pki.server_key, pki.ca_pem))
+    pki.renew()
+    with no_descriptors():
+        for _ in range(3):
+            assert not certificates.look()
+
+    assert certificates.look()
+    assert not certificates.look()
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["certificates not taken"]
+
+
+def test_what_was_taken_is_kept(pki: Pki, another_pki: Pki) -> None:
+    """Contexts that are made later, as gRPC's library does, have what fitted, whatever the files hold by then."""
+    before = [Path(path).read_bytes() for path in (pki.server_pem, pki.server_key, pki.ca_pem)]
+    certificates = Certificates(CertificateFiles(pki.server_pem, pki.server_key, pki.ca_pem))
+    shutil.copy(another_pki.server_key, pki.server_key)
+    certificates.look()
+
+    assert list(certificates.pem) == before
 
 
 def test_old_versions_of_tls_are_refused(pki: Pki) -> None:

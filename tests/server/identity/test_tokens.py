@@ -15,6 +15,7 @@ from lossd_server.config.settings import SettingsError
 from lossd_server.errors import Unauthenticated
 from lossd_server.identity.callers import REMEMBERED, Callers
 from lossd_server.identity.token_file import read_tokens
+from tests.server.identity.conftest import no_descriptors
 
 HASH = "sha256:" + "a" * 64
 
@@ -114,6 +115,21 @@ def test_a_file_that_changes(tmp_path: Path) -> None:
     assert callers.identify(bearer(new), "") == Identity("b")
     with pytest.raises(Unauthenticated):
         callers.identify(bearer(old), "")
+
+
+def test_a_file_that_changes_while_descriptors_are_short(tmp_path: Path) -> None:
+    """A token that is taken away while nothing can be opened has ended as soon as something can."""
+    path = tmp_path / "tokens"
+    gone = add_token("a", path)
+    callers = Callers(str(path), certificates=False)
+    path.write_text(token_line("b", "another") + "\n")
+    with no_descriptors():
+        callers.look()
+        assert callers.identify(bearer(gone), "") == Identity("a")
+    callers.look()
+
+    with pytest.raises(Unauthenticated):
+        callers.identify(bearer(gone), "")
 
 
 def test_what_is_remembered_is_bounded(tmp_path: Path) -> None:

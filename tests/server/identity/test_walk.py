@@ -15,8 +15,8 @@ import pytest
 from lossd_server.call.contract import Routes, Status, WholeCall
 from lossd_server.config.settings import FRONTS, Settings
 from lossd_server.server import Server
+from tests.credentials import Pki, TokenFile
 from tests.server.edge import EdgeBackend
-from tests.server.identity.conftest import Pki, TokenFile
 from tests.server.memory_front import MemoryCall, handled, reasons
 from tests.server.messages import cross_entropy
 from tests.server.running import details

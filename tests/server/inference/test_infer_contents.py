@@ -11,7 +11,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lossd.wire import varint
+from lossd.wire import tag, varint
 from lossd_server.backends import Backend
 from lossd_server.errors import InvalidRequest
 from lossd_server.inference import contents
@@ -186,6 +186,20 @@ def test_a_large_message_means_what_the_class_reads(data: st.DataObject) -> None
     else:
         assert expected is not None
         assert found.SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("zeros", [3, 4, 5, 8])
+@pytest.mark.parametrize("field", [tag(contents.RAW), tag(contents.INPUTS)])
+def test_a_length_of_more_bytes_than_the_class_reads(field: bytes, zeros: int) -> None:
+    """A number may be written with zeros behind it; five bytes of a length are the most."""
+    body = varint(1 << 3 | 2) + varint(COUNTED_BYTES) + b"m" * COUNTED_BYTES + field + b"\x80" * zeros + b"\x00"
+    if zeros < 5:
+        assert put_back(contents.split_request(body)) == ModelInferRequest.FromString(body)
+    else:
+        with pytest.raises(DecodeError):
+            ModelInferRequest.FromString(body)
+        with pytest.raises(InvalidRequest, match=r"is no inference\.ModelInferRequest"):
+            contents.split_request(body)
 
 
 def has_groups(message: Any) -> bool:

@@ -113,7 +113,7 @@ def test_statistics(numba: Backend) -> None:
         assert took.success.ns >= took.compute_infer.ns > 0
         assert (idle.last_inference, idle.inference_count) == (0, 0)
         assert one.last_inference > 1_700_000_000_000
-        assert (server.service._intake.counts.completed, server.service._intake.counts.failed) == (5, 3)
+        assert server.metrics.evaluations() == (5, 3)
 
     with_server(numba, body)
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from lossd_server.processes.malloc import IDLE_S, IdleMemory
+from lossd_server.processes.malloc import BUSY_S, IDLE_S, SpareMemory
 from tests.server.server_process import environment
 
 PROGRAM = """
@@ -23,6 +23,25 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 print(malloc.keep(), faults())
+"""
+
+
+SCATTERED = """
+from lossd_server.processes import malloc
+
+def resident():
+    return int(open("/proc/self/status").read().split("RssAnon:")[1].split()[0]) >> 10
+
+malloc.keep()
+held = [bytes(1 << 20) + b"1" for _ in range(300)]
+whole = resident()
+del held[::2], held[:140]
+scattered = resident()
+malloc.give_back_beside()
+for thread in __import__("threading").enumerate():
+    if thread.name == "lossd-give-back":
+        thread.join()
+print(whole, scattered, resident(), len(held))
 """
 
 
@@ -42,7 +61,7 @@ def test_memory_is_given_back_once_after_work() -> None:
     """When nothing has happened for a while; and again after the next work."""
     released: list[float] = []
     now = 0.0
-    memory = IdleMemory([lambda: released.append(now)])
+    memory = SpareMemory([lambda: released.append(now)], [])
     for now, busy, state in [
         (1.0, False, 1),  # something was done
         (1.0 + IDLE_S / 2, False, 2),  # and more
@@ -56,3 +75,26 @@ def test_memory_is_given_back_once_after_work() -> None:
         memory.check(now, busy, state)
 
     assert released == [2.0 + 2 * IDLE_S, 6.0 + 5 * IDLE_S]
+
+
+def test_memory_is_given_back_under_load() -> None:
+    """Every so often, where work goes on and on; not in the first moments of it."""
+    given_back: list[float] = []
+    memory = SpareMemory([], [lambda: given_back.append(now)])
+    for step in range(int(3.5 * BUSY_S)):
+        now = 100.0 + step
+        memory.check(now, False, step)
+
+    assert given_back == [100.0 + BUSY_S, 100.0 + 2 * BUSY_S, 100.0 + 3 * BUSY_S]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_what_lies_between_held_ones_is_given_back() -> None:
+    """Of memory whose end is still held, which stays resident by itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCATTERED], env=environment(), capture_output=True, text=True, check=True, timeout=60
+    )
+    whole, scattered, after, held = map(int, done.stdout.split())
+
+    assert scattered > whole - 50
+    assert after < whole - (300 - held) + 50

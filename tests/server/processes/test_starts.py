@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -173,7 +172,7 @@ def test_a_signal_while_kernels_are_compiled(tmp_path: Path, number: signal.Sign
     ended = child.wait(WAIT_S)
     child.stderr.close()
 
-    line = rf"lossd: compiling kernels, once for this machine, about 30 s \[1/15\] \({re.escape(str(tmp_path))}"
+    line = rf"lossd: compiling kernels, once for this machine, about 30 s \[1/\d+\] \({re.escape(str(tmp_path))}"
     assert re.match(line, first)
     assert ended == status
     until(lambda: not any(alive(one) for one in others), "nobody compiles any more")
@@ -195,67 +194,6 @@ def test_a_terminal_that_is_closed(tmp_path: Path) -> None:
 
         assert child.returncode == 0
         assert b"event=stopped" in said
-
-
-# A server of two workers whose supervisor looks often, and cannot start the first worker that it starts again.
-IMPATIENT = """
-import sys
-
-from lossd_server import serve
-from lossd_server.processes import supervisor
-
-supervisor.LOOK_S, supervisor.STALLED_S = 0.1, 2.0
-spawned = supervisor.Supervisor._spawned
-starts = []
-
-
-def failing_once(self, index):
-    starts.append(index)
-    if len(starts) == 3:
-        raise OSError(24, "Too many open files")
-    return spawned(self, index)
-
-
-supervisor.Supervisor._spawned = failing_once
-if __name__ == "__main__":
-    sys.exit(serve.main(["--device", "cpu", "--listen", "127.0.0.1:0", "--workers", "2", "--drain-s", "5"]))
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_worker_that_is_lost_or_stands_still(tmp_path: Path, number: signal.Signals) -> None:
-    """It is replaced, though a first try finds no room for it; meanwhile the other one answers."""
-    program = tmp_path / "impatient.py"
-    program.write_text(IMPATIENT)
-    child = subprocess.Popen(
-        [sys.executable, str(program)], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    assert child.stderr is not None
-    address = child.stdout.readline().removeprefix("listening on ").strip()
-    lines: list[str] = []
-    reading = threading.Thread(target=lambda: lines.extend(child.stderr or ()), daemon=True)
-    reading.start()
-    workers = [
-        int(one)
-        for one in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-        if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()
-    ]
-    os.kill(workers[0], number)
-    until(lambda: any("worker not started" in line for line in lines), "the first try fails")
-    until(lambda: not alive(workers[0]), "the worker is gone")
-    first = answers(address)
-    other = alive(workers[1])
-    child.terminate()
-    status = child.wait(WAIT_S)
-    reading.join(WAIT_S)
-    child.stdout.close()
-    child.stderr.close()
-
-    assert first
-    assert other
-    assert status == 0
-    assert any("Too many open files" in line for line in lines)
 
 
 def test_libraries_that_are_not_there(tmp_path: Path) -> None:

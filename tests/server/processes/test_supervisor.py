@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import select
 import signal
 import socket
@@ -19,10 +20,10 @@ from lossd.shared_memory import socket_protocol
 from lossd.v1.service_pb2_grpc import LossServiceStub
 from lossd_server.config.address import check_free, reserve
 from lossd_server.config.settings import Settings, SettingsError
-from lossd_server.processes import shared_counters
 from lossd_server.processes.restart_backoff import FIRST_S, LONGEST_S, WELL_S, RestartBackoff
-from lossd_server.processes.shared_counters import SharedCounters
-from lossd_server.processes.supervisor import last_words, share
+from lossd_server.processes.start_words import StartWord, receive_word, send_word
+from lossd_server.processes.supervisor import last_words
+from lossd_server.processes.worker_share import share
 from tests.server.messages import cross_entropy
 from tests.server.processes.worker_processes import CHANNEL, answering, children, info, instances, two_workers
 from tests.server.server_process import environment
@@ -137,14 +138,36 @@ def test_settings_that_cannot_be(settings: dict[str, object], sentence: str) -> 
 def test_last_words() -> None:
     """Why a successor could not start is known from its pipe; one that was ready, or killed, said nothing of it."""
     found = []
-    for words in ([("failed", "no such device")], [("ready", "CPU", "numba")], []):
+    for words in ([StartWord("no such device")], [StartWord(device="CPU", backend="numba")], []):
         ours, theirs = multiprocessing.Pipe(duplex=False)
         for word in words:
-            theirs.send(word)
+            send_word(theirs, word)
         theirs.close()
         found.append(last_words(ours))
 
     assert found == ["no such device", "", ""]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [pickle.dumps(("failed", "sentence")), b"", b"[1, 2, 3]", b'["a"]', b'{"failed": "x"}', b"[" * 50_000],
+    ids=["a pickle", "nothing", "numbers", "one text", "an object", "nested"],
+)
+def test_what_is_no_word_of_a_start_is_an_end(said: bytes) -> None:
+    """Nothing that a worker sends is unpickled, and nothing else of it is taken for a word."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    theirs.send_bytes(said)
+
+    with pytest.raises(OSError, match="no word of its start"):
+        receive_word(ours)
+
+
+def test_of_a_long_sentence_the_beginning_is_said() -> None:
+    """Whatever characters it has."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    send_word(theirs, StartWord("\U0001f600" * 9000))
+
+    assert receive_word(ours).failed == "\U0001f600" * 2048
 
 
 def test_shares() -> None:
@@ -162,25 +185,6 @@ def test_the_wait_before_a_restart() -> None:
     assert waits[:3] == [FIRST_S, 2 * FIRST_S, 4 * FIRST_S]
     assert waits[-1] == LONGEST_S
     assert backoff.wait_s(WELL_S) == FIRST_S
-
-
-def test_counters_of_all() -> None:
-    """Totals are over all slots; a successor counts on from what its slot says, and what is held now starts anew."""
-    memory = shared_counters.shared(2)
-    first, second = SharedCounters(0, memory), SharedCounters(1, memory)
-    first.publish((5, 1, 3, 40, 100, 2))
-    second.publish((7, 0, 2, 10, 50, 1))
-    successor = SharedCounters(0, memory)
-    successor.publish((1, 0, 1, 8, 0, 0))
-
-    assert successor.totals() == {
-        "completed": 13,
-        "failed": 1,
-        "batches": 6,
-        "rows": 58,
-        "inflight_bytes": 50,
-        "inflight_requests": 1,
-    }
 
 
 def test_a_reserved_port_is_not_free() -> None:

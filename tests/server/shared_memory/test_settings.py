@@ -14,7 +14,7 @@ import pytest
 
 from lossd.v1.service_pb2 import GetServerInfoRequest
 from lossd_server.config.settings import Settings, SettingsError
-from lossd_server.processes.supervisor import share
+from lossd_server.processes.worker_share import share
 from lossd_server.server import Server
 from lossd_server.shared_memory.socket_server import SocketServer
 from tests.server.edge import EdgeBackend

@@ -10,6 +10,7 @@ import os
 import socket
 import stat
 import subprocess
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,6 +64,31 @@ def test_an_end_of_another_client() -> None:
     file = memfd(MOST)
     against(talk)
     os.close(file)
+
+
+def test_no_room_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a thread cannot be started, for its stack finds no memory, regions begin and end all the same."""
+    gc.collect()
+    before = descriptors(), mappings()
+    start = threading.Thread.start
+
+    def short(thread: threading.Thread) -> None:
+        if thread.name == "lossd-regions":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", short)
+
+    def talk(path: str) -> None:
+        with connected(path) as peer:
+            for _ in range(3):
+                peer.socket.send(socket_protocol.end_region(peer.give(MOST)))
+            peer.give(MOST)
+
+    against(talk)
+    gc.collect()
+
+    assert (descriptors(), mappings()) == before
 
 
 def test_cycles_leave_nothing() -> None:

@@ -77,9 +77,9 @@ class Talk:
         return found
 
 
-async def converse(channel: grpc.aio.Channel, of: Iterable[Any]) -> list[Any]:
+async def converse(channel: grpc.aio.Channel, of: Iterable[Any], **options: Any) -> list[Any]:
     """The responses of a stream of these messages, read while they are sent."""
-    talk = Talk(channel)
+    talk = Talk(channel, **options)
     found = []
 
     async def read() -> None:

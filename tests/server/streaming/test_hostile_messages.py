@@ -211,3 +211,21 @@ def test_a_message_that_says_nothing(numba: Backend) -> None:
             assert await held(channel) == (0, 0)
 
     asyncio.run(run())
+
+
+def test_failed_evaluations_are_remembered_up_to_a_bound(numba: Backend) -> None:
+    """A stream that fails without end remembers its latest: of those before them a block is that of a stranger."""
+    opens = [pb.Open(evaluation_id=number) for number in range(MAX_OPEN + 8)]
+    sent = [pb.StreamRequest(opens=pb.Opens(opens=opens[first : first + 1024])) for first in range(0, len(opens), 1024)]
+    asked = [pb.StreamRequest(end=pb.End(evaluation_id=number)) for number in (0, len(opens) - 1)]
+
+    async def run() -> None:
+        async with serving(numba) as (_, channel):
+            responses = await converse(channel, [*sent, *asked])
+
+            last = [one.failure for one in responses if one.HasField("failure")]
+            assert [(one.evaluation_id, reason(one)) for one in last] == [(0, "NO_SUCH_EVALUATION")]
+            assert len(failures(responses)) == len(opens)
+            assert await held(channel) == (0, 0)
+
+    asyncio.run(run())

@@ -65,7 +65,7 @@ def test_among_others(numba: Backend, ids: tuple[int, ...]) -> None:
             bad.target.data = b"\x63" + bytes(23)
             for _ in range(2):
                 await converse(channel, [together(opened(known, 1))])
-            before = server.service._intake.counts.completed
+            before = server.metrics.evaluations()[0]
             message = together(*(opened(one, n) for n, one in zip(ids, (known, known, known, bad, new), strict=True)))
             (response,) = await converse(channel, [message])
 
@@ -74,7 +74,7 @@ def test_among_others(numba: Backend, ids: tuple[int, ...]) -> None:
             assert wrong == {ids[3]: "CLASS_OUT_OF_RANGE"} | twice
             completed = [one.evaluation_id for one in response.results.results if not one.HasField("failure")]
             assert completed == [n for n in ids if n not in wrong]
-            assert server.service._intake.counts.completed == before + len(completed)
+            assert server.metrics.evaluations()[0] == before + len(completed)
 
     asyncio.run(run())
 

@@ -144,7 +144,7 @@ def test_small_evaluations_are_one_batch(numba: Backend) -> None:
             (response,) = await converse(channel, [pb.StreamRequest(opens=opens)])
 
             assert {one.entropy.timing.batch_requests for one in response.results.results} == {64}
-            assert server._worker.batches == 1
+            assert server.metrics.batches()[0] == 1
 
     asyncio.run(run())
 

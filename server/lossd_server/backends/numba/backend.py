@@ -201,6 +201,9 @@ class NumbaBackend:
     def trim(self) -> None:
         self._memory.trim()
 
+    def age(self) -> None:
+        self._memory.age()
+
     def close(self) -> None:
         """Stops the threads."""
         if self._team is not None:

@@ -42,6 +42,7 @@ class Pool:
     def __init__(self, idle_bytes: int = IDLE_BYTES) -> None:
         self._limit = idle_bytes
         self._idle: list[npt.NDArray[np.uint8]] = []
+        self._untouched: set[int] = set()  # of those, by id, that have been idle since `age`
         self._lock = threading.RLock()  # a lease may end while this very thread is in here
 
     def empty(self, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -55,6 +56,7 @@ class Pool:
             found = min(fitting, key=lambda raw: raw.nbytes, default=None)
             if found is not None:
                 self._idle = [raw for raw in self._idle if raw is not found]
+                self._untouched.discard(id(found))
         raw = np.empty(wanted, np.uint8) if found is None else found
         return np.asarray(Lease(self, raw, size)).view(dtype)
 
@@ -62,9 +64,17 @@ class Pool:
         """Lets go of all that is idle."""
         with self._lock:
             self._idle.clear()
+            self._untouched.clear()
+
+    def age(self) -> None:
+        """Lets go of what nobody has taken since the last time: under load that never ends, sizes of other days would
+        be kept for ever."""
+        with self._lock:
+            self._idle = [raw for raw in self._idle if id(raw) not in self._untouched]
+            self._untouched = set(map(id, self._idle))
 
     def give_back(self, raw: npt.NDArray[np.uint8]) -> None:
         with self._lock:
             self._idle.append(raw)
             while sum(kept.nbytes for kept in self._idle) > self._limit:
-                self._idle.pop(0)
+                self._untouched.discard(id(self._idle.pop(0)))

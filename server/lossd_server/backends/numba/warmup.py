@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.jobs.jit import CACHE
+from lossd_server.jobs.jit import CACHE, SHIPPED
 from lossd_server.jobs.job import Formula, Job, Layout
 from lossd_server.tensors.array import Array
 
@@ -46,7 +46,8 @@ def rehearsal(compute: str) -> Iterator[Job]:
 
 def compiling(compute: str) -> subprocess.Popen[bytes] | None:
     """A process that compiles one type's kernels into the cache; None where there is no cache, or something in it."""
-    if CACHE is None or not sys.executable or any(CACHE.glob("*softmax_rows*")):
+    there = any(next(folder.glob("*softmax_rows*"), None) for folder in (SHIPPED, CACHE) if folder is not None)
+    if CACHE is None or not sys.executable or there:
         return None
     command = [sys.executable, "-m", "lossd_server.backends.numba", compute]
     try:

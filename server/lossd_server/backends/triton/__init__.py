@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from ctypes import CDLL
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from lossd.extras import install_hint
+from lossd_server.config import gpus
 
 if TYPE_CHECKING:
     from lossd_server.backends.triton.backend import TritonBackend as TritonBackend
@@ -23,15 +25,17 @@ def missing() -> str | None:
         if find_spec(package) is None:
             return f"the package {package} is not installed ({install_hint('gpu')})"
     try:
-        CDLL("libcuda.so.1")
+        CDLL(gpus.DRIVER)
     except OSError:
-        return "there is no CUDA device: the driver library libcuda.so.1 cannot be loaded"
+        return f"there is no CUDA device: the driver library {gpus.DRIVER} cannot be loaded"
     import torch
 
     if torch.version.cuda is None:
         return f"torch {torch.__version__} was built without CUDA"
     if not torch.cuda.is_available():
-        return "there is no CUDA device that torch can use"
+        chosen = os.environ.get(gpus.VISIBLE)
+        among = "" if chosen is None else f", with {gpus.VISIBLE}={chosen}"
+        return f"there is no CUDA device that torch can use{among}"
     return None
 
 

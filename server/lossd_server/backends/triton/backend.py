@@ -27,13 +27,13 @@ class TritonBackend:
     inline_ns = 0.0  # a batch always waits for the device: never on the caller's thread
     warm_up_steps = sum(1 for _ in warmup_launches())
 
-    def __init__(self, worker: int = 0) -> None:
-        """worker: the number of the GPU, among those that the process sees."""
+    def __init__(self) -> None:
         interpreted = not isinstance(softmax_general_kernel, triton.JITFunction)
         if not interpreted and not torch.cuda.is_available():
             raise RuntimeError("there is no CUDA device, and Triton's interpreter is off (TRITON_INTERPRET=1)")
-        self._device: Device = Interpreter() if interpreted else Cuda(worker)
+        self._device: Device = Interpreter() if interpreted else Cuda()
         self._pinned = PinnedRegions(self._device)
+        self.transferred: Callable[[int], object] = lambda took_ns: None
         self.device = self._device.description
 
     def warm_up(self, report: Callable[[str], None]) -> None:
@@ -47,7 +47,7 @@ class TritonBackend:
         device cannot be used any more.
         """
         with self._pinned.reading():
-            return run_launches(self._device, launches, self._pinned.holds)
+            return run_launches(self._device, launches, self._pinned.holds, self.transferred)
 
     def kernel_ns(self, job: Job) -> float:
         """Of copying it to the device and back."""
@@ -67,8 +67,15 @@ class TritonBackend:
         """Unpins the region at `address`, before it is unmapped."""
         self._pinned.remove(address)
 
+    def device_memory(self) -> tuple[int, int] | None:
+        """Bytes in use on the device, and all of it; None under the interpreter, and from a device that is lost."""
+        return self._device.memory()
+
     def trim(self) -> None:
         """Nothing: pinned memory is costly to have again."""
+
+    def age(self) -> None:
+        """Nothing, as `trim`."""
 
     def close(self) -> None:
         """Gives cached device memory back."""

@@ -27,6 +27,8 @@ ITEM: int = descriptor.ITEM.value
 FAULTS: int = descriptor.FAULTS.value
 NO_FAULT: int = descriptor.NO_FAULT.value
 FLOAT64 = np.dtype(np.float64)
+# Kernels count the words of a work list in int32. So many work items are 16 GiB of them.
+MOST_ITEMS = 2**31 // ITEM - 1
 
 
 class VariantLaunch(NamedTuple):
@@ -60,6 +62,8 @@ class DeviceBatch:
                 self._ranges.append((variant, items, tiles))
                 items += tiles.count
             self.launches.append(VariantLaunch(variant, begin, items - begin))
+        if items > MOST_ITEMS:
+            raise MemoryError(f"a batch of {items} work items is more than a launch can have")
         self.items = items
         self.work_list = len(self.jobs) * WORDS
         self._work_list_end = self.work_list + ITEM * items

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +16,13 @@ import numpy.typing as npt
 import torch
 
 from lossd_server.backends import DeviceLost
+from lossd_server.config import gpus
 
 # Batches in flight: one is packed and copied over, one computed, one copied back.
 STREAMS = 3
 # Of the device's memory, what this process may take: beyond it a batch is refused, and nobody else is harmed.
 MEMORY_SHARE = 0.9
+NUMBER = 0  # of those that this process sees: a worker of several sees one
 PORTABLE = 1  # cudaHostRegisterPortable: pinned for every stream and context
 
 
@@ -49,28 +53,33 @@ class Device(Protocol):
     def wait(self, event: object) -> None:
         """Returns when everything before the event is done."""
 
+    def elapsed_ns(self, before: object, after: object) -> int:
+        """Between two events of one stream that are done."""
+
     def pin(self, address: int, size: int) -> None:
         """Pins host memory that was allocated elsewhere, so that copies can read it directly."""
 
     def unpin(self, address: int) -> None:
         """Unpins it."""
 
+    def memory(self) -> tuple[int, int] | None:
+        """Bytes in use, and all there are; None where it cannot be told."""
+
     def close(self) -> None:
         """Gives cached memory back."""
 
 
 class Cuda:
-    """A CUDA device. torch's allocators are the pools: they keep what is freed, by stream."""
+    """The first CUDA device that this process sees. torch's allocators are its pools: they keep what is freed, by
+    stream.
+    """
 
-    def __init__(self, number: int = 0) -> None:
-        count = torch.cuda.device_count()
-        if number >= count:
-            raise RuntimeError(f"worker {number} has no GPU of its own: there are {count} (--workers is at most that)")
-        self._number = number
-        properties = torch.cuda.get_device_properties(number)
-        self.description = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
-        torch.cuda.set_per_process_memory_fraction(MEMORY_SHARE, number)
-        streams = [torch.cuda.Stream(number) for _ in range(STREAMS)]  # type: ignore[no-untyped-call] # annotated in part
+    def __init__(self) -> None:
+        properties = torch.cuda.get_device_properties(NUMBER)
+        words = (properties.name, f"{properties.total_memory / 2**30:.0f} GiB", gpus.name_of_first(os.environ))
+        self.description = ", ".join(filter(None, words))
+        torch.cuda.set_per_process_memory_fraction(MEMORY_SHARE, NUMBER)
+        streams = [torch.cuda.Stream(NUMBER) for _ in range(STREAMS)]  # type: ignore[no-untyped-call] # annotated in part
         self._streams = itertools.cycle(streams)
         self._lock = Lock()
 
@@ -94,7 +103,7 @@ class Cuda:
         return self.allocate_staging(source.numel()).copy_(source, non_blocking=True)
 
     def record_event(self) -> object:
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
 
@@ -102,15 +111,27 @@ class Cuda:
         assert isinstance(event, torch.cuda.Event)
         event.synchronize()
 
+    def elapsed_ns(self, before: object, after: object) -> int:
+        assert isinstance(before, torch.cuda.Event)
+        assert isinstance(after, torch.cuda.Event)
+        return int(before.elapsed_time(after) * 1e6)
+
     def pin(self, address: int, size: int) -> None:
-        with torch.cuda.device(self._number):  # not in a context on another one
+        with torch.cuda.device(NUMBER):  # not in a context on another one
             runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
             torch.cuda.check_error(runtime.cudaHostRegister(address, size, PORTABLE))
 
     def unpin(self, address: int) -> None:
-        with torch.cuda.device(self._number):
+        with torch.cuda.device(NUMBER):
             runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
             torch.cuda.check_error(runtime.cudaHostUnregister(address))
+
+    def memory(self) -> tuple[int, int] | None:
+        try:
+            free, total = torch.cuda.mem_get_info(NUMBER)
+        except RuntimeError:  # torch's errors are; whoever computes finds out what is wrong
+            return None
+        return total - free, total
 
     def close(self) -> None:
         torch.cuda.empty_cache()
@@ -143,16 +164,24 @@ class Interpreter:
         return source
 
     def record_event(self) -> object:
-        return None
+        return time.monotonic_ns()
 
     def wait(self, event: object) -> None:
         pass
+
+    def elapsed_ns(self, before: object, after: object) -> int:
+        assert isinstance(before, int)
+        assert isinstance(after, int)
+        return after - before
 
     def pin(self, address: int, size: int) -> None:
         pass
 
     def unpin(self, address: int) -> None:
         pass
+
+    def memory(self) -> None:
+        """The machine's own."""
 
     def close(self) -> None:
         pass

@@ -35,11 +35,15 @@ class LaunchSlice:
 
 @dataclass(frozen=True, slots=True)
 class BatchInFlight:
-    """A batch that the device has begun. event: when its results are there. buffers: what is still read until then."""
+    """A batch that the device has begun. event: when its results are there; those before: when its copies over began,
+    when they were there, and when it was computed. buffers: what is still read until then."""
 
     slices: list[LaunchSlice]
     batch: DeviceBatch
     results: torch.Tensor
+    begun: object
+    uploaded: object
+    computed: object
     event: object
     buffers: tuple[torch.Tensor, ...]
 
@@ -66,9 +70,13 @@ def make_batches(launches: Sequence[Launch], budget: int = BATCH_BYTES) -> Itera
 
 
 def run_launches(
-    device: Device, launches: Sequence[Launch], direct: Callable[[npt.NDArray[Any]], bool]
+    device: Device,
+    launches: Sequence[Launch],
+    direct: Callable[[npt.NDArray[Any]], bool],
+    transferred: Callable[[int], object],
 ) -> list[Computed]:
-    """Computes every launch, in order. direct: whether the device may copy an operand from where it lies.
+    """Computes every launch, in order. direct: whether the device may copy an operand from where it lies. transferred:
+    told how many nanoseconds each batch was copied over and back.
 
     Raises as `Backend.run`.
     """
@@ -79,6 +87,8 @@ def run_launches(
     def finish_oldest() -> None:
         oldest = in_flight.popleft()
         device.wait(oldest.event)
+        over = device.elapsed_ns(oldest.begun, oldest.uploaded)
+        transferred(over + device.elapsed_ns(oldest.computed, oldest.event))
         for part, computed in zip(oldest.slices, oldest.batch.results(oldest.results.numpy()), strict=True):
             found[part.number].append((part, computed))
 
@@ -106,6 +116,7 @@ def _begin(device: Device, slices: list[LaunchSlice], batch: DeviceBatch) -> Bat
     staged = device.allocate_staging(batch.staged_words)
     batch.fill(staged.numpy())
     memory = device.allocate(batch.words)
+    begun = device.record_event()
     device.upload(staged, memory[: batch.staged_words])
     raw = memory.view(torch.uint8)
     for operand in batch.direct:
@@ -115,11 +126,14 @@ def _begin(device: Device, slices: list[LaunchSlice], batch: DeviceBatch) -> Bat
             target = target.view(-1, operand.pitch_bytes)[:, : operand.row_bytes]
             source = source.view(-1, operand.row_bytes)
         device.upload(source, target)
+    uploaded = device.record_event()
     out = device.allocate(batch.result_words)
     for variant, first_item, count in batch.launches:
         launch_variant(variant, memory, out, first_item, count, batch.work_list)
+    computed = device.record_event()
     results = device.download(out)
-    return BatchInFlight(slices, batch, results, device.record_event(), (staged, memory, out))
+    buffers = staged, memory, out
+    return BatchInFlight(slices, batch, results, begun, uploaded, computed, device.record_event(), buffers)
 
 
 def _join_slices(parts: list[tuple[LaunchSlice, Computed]]) -> Computed:

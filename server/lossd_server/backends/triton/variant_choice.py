@@ -27,6 +27,9 @@ class TileShape(NamedTuple):
 
 
 ANY_NUMBER = 2**63
+# Classes of a row are int32 in kernels whose tile is in registers, up to a whole vector and a whole block beyond the
+# last; longer rows are computed by the general kernels, whose numbers are int64.
+MOST_CLASSES_INT32 = 2**31 - 1 - 2**15
 # Rows in registers: 32 entries a lane, so that the gradient's exponentials stay there and several programs share a
 # multiprocessor.
 REGISTER_TILES = (
@@ -129,7 +132,7 @@ def _variant_of(key: VariantKey) -> KernelVariant:
         return KernelVariant("elementwise_general", key.compute, 1, RUN, ELEMENTWISE_WARPS)
     if key.formula in SOFTMAX:
         # An activation's gradient takes a view of any strides.
-        short = key.classes < 2**31 and not (key.formula.activation and key.graded)
+        short = key.classes <= MOST_CLASSES_INT32 and not (key.formula.activation and key.graded)
         if key.plain and key.compute == "float32" and short:
             return _softmax_tile(key)
     kernel = "softmax_general" if key.formula in SOFTMAX else "distributions"

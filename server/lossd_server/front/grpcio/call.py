@@ -8,11 +8,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from typing import TypeAlias
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
 
 from lossd_server.call.contract import Message, Metadata, Status, whole_message
+from lossd_server.call.load_report import LoadReport
+from lossd_server.call.request_id import request_id_of
 
 Context: TypeAlias = "grpc.aio.ServicerContext[object, bytes]"
 
@@ -23,11 +26,15 @@ ABORT_S = 1.0  # a client that reads nothing does not read its status either
 class GrpcioCall:
     """`lossd_server.call.contract.ServerCall` by grpc.aio."""
 
-    __slots__ = ("_context", "_written", "method")
+    __slots__ = ("_context", "_load", "_request_id", "_written", "messages_in", "messages_out", "method", "settled")
 
-    def __init__(self, method: str, context: Context) -> None:
+    def __init__(self, method: str, context: Context, load: LoadReport) -> None:
         self.method = method
+        self.messages_in = self.messages_out = 0
+        self.settled = False
         self._context = context
+        self._load = load
+        self._request_id = ""
         self._written: asyncio.Event | None = None  # set, where a message is being written, when it has been
 
     @property
@@ -42,13 +49,24 @@ class GrpcioCall:
 
     @property
     def peer(self) -> str:
-        return self._context.peer()
+        """As the other front writes it: core's is "ipv6:%5B::1%5D:50051"."""
+        kind, _, where = unquote(self._context.peer()).partition(":")
+        return where.replace("[", "").replace("]", "") if kind in ("ipv4", "ipv6") else kind
 
     @property
     def subject(self) -> str:
         """Core has verified what it names here: it asks for no certificate otherwise."""
         names = self._context.auth_context().get("x509_common_name", ())
         return next(iter(names)).decode("utf-8", "replace") if names else ""
+
+    @property
+    def record(self) -> None:
+        """None: whoever looks on has calls of its own around these."""
+
+    @property
+    def request_id(self) -> str:
+        self._request_id = self._request_id or request_id_of(self.metadata)
+        return self._request_id
 
     @property
     def connection(self) -> str:
@@ -60,10 +78,14 @@ class GrpcioCall:
 
     async def read(self) -> bytes | None:
         body = await self._context.read()
-        return body if isinstance(body, bytes) else None
+        if not isinstance(body, bytes):
+            return None
+        self.messages_in += 1
+        return body
 
     async def write(self, message: Message) -> None:
         self._written = written = asyncio.Event()
+        self.messages_out += 1
         try:
             await self._context.write(whole_message(message))
         finally:
@@ -90,4 +112,6 @@ class GrpcioCall:
             await asyncio.wait_for(self.abort(status), ABORT_S)
 
     async def abort(self, status: Status) -> None:
-        await self._context.abort(CODES[status.code], status.message, status.trailers)
+        await self._context.abort(
+            CODES[status.code], status.message, (*status.trailers, *self._load.trailers(status.code))
+        )

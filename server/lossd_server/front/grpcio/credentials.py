@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import grpc
-
-log = logging.getLogger(__name__)
 
 # Chain, key and authorities of clients, in PEM; the last empty where no client needs a certificate.
 Pem = tuple[bytes, bytes, bytes]
 
 
 def server_credentials(read: Callable[[], Pem], changes: Callable[[], int], demands: bool) -> grpc.ServerCredentials:
-    """read: the files, as they are when they were last found to fit. changes: how often that has changed.
+    """read: what the files held when they were last found to fit. changes: how often that has changed.
 
     demands: whether each client needs a certificate. Core asks before each handshake, in a thread of its own.
     """
@@ -25,12 +22,9 @@ def server_credentials(read: Callable[[], Pem], changes: Callable[[], int], dema
         now = changes()
         if now == taken:
             return None
+        found = _configuration(read())
         taken = now
-        try:
-            return _configuration(read())
-        except (OSError, ValueError) as error:
-            log.warning("certificates not taken", extra={"error": str(error)})
-            return None
+        return found
 
     return grpc.dynamic_ssl_server_credentials(_configuration(read()), fetch, demands)  # type: ignore[arg-type]  # None: no change
 

@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 
 from lossd_server.call.contract import Handler, Routes, RpcMethod, Status, whole_message
+from lossd_server.call.load_report import LoadReport
 from lossd_server.config.settings import Settings
 from lossd_server.front.grpcio import channel_options
 from lossd_server.front.grpcio.call import Context, GrpcioCall
@@ -45,6 +46,10 @@ class GrpcioFront:
             return self._server.add_insecure_port(address)
         return self._server.add_secure_port(address, self._tls)
 
+    @property
+    def connections(self) -> None:
+        """Core does not tell."""
+
     async def stop(self, grace_s: float | None) -> None:
         await self._server.stop(grace=grace_s)
 
@@ -53,27 +58,29 @@ class _EveryMethod(grpc.GenericRpcHandler):
     """One generic handler: core keeps a pending accept for it, and not one for each method."""
 
     def __init__(self, routes: Routes) -> None:
-        self._handlers = {path: _rpc_handler(path, method) for path, method in routes.methods.items()}
+        self._load = routes.load
+        self._handlers = {path: _rpc_handler(path, method, routes.load) for path, method in routes.methods.items()}
         self._unknown = routes.unknown
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
         path = handler_call_details.method
-        return self._handlers.get(path) or _rpc_handler(path, self._unknown)
+        return self._handlers.get(path) or _rpc_handler(path, self._unknown, self._load)
 
 
-def _rpc_handler(path: str, method: RpcMethod) -> grpc.RpcMethodHandler[bytes, bytes]:
+def _rpc_handler(path: str, method: RpcMethod, load: LoadReport) -> grpc.RpcMethodHandler[bytes, bytes]:
     """For requests as streams in either case: a client that sends one message works unchanged, and a message that is
     read by hand can be refused before it is there."""
     if method.streams:
-        return grpc.stream_stream_rpc_method_handler(_streaming(path, method.handler))
-    return grpc.stream_unary_rpc_method_handler(_unary(path, method.handler))
+        return grpc.stream_stream_rpc_method_handler(_streaming(path, method.handler, load))
+    return grpc.stream_unary_rpc_method_handler(_unary(path, method.handler, load))
 
 
-def _unary(path: str, handler: Handler):  # type: ignore[no-untyped-def]  # grpc's types know no aio handler
+def _unary(path: str, handler: Handler, load: LoadReport):  # type: ignore[no-untyped-def]  # grpc's types know no aio handler
     async def handle(_: AsyncIterable[bytes], context: Context) -> bytes:
-        call = GrpcioCall(path, context)
+        call = GrpcioCall(path, context, load)
         answer = await handler(call)
         if not isinstance(answer, Status):
+            context.set_trailing_metadata(load.trailers())
             return whole_message(answer)
         await call.abort(answer)
         raise AssertionError("an abort raises")
@@ -81,13 +88,14 @@ def _unary(path: str, handler: Handler):  # type: ignore[no-untyped-def]  # grpc
     return handle
 
 
-def _streaming(path: str, handler: Handler):  # type: ignore[no-untyped-def]  # grpc's types know no aio handler
+def _streaming(path: str, handler: Handler, load: LoadReport):  # type: ignore[no-untyped-def]  # grpc's types know no aio handler
     async def handle(_: AsyncIterable[bytes], context: Context) -> None:
-        call = GrpcioCall(path, context)
+        call = GrpcioCall(path, context, load)
         answer = await handler(call)
         if not isinstance(answer, Status):
             await call.write(answer)
         elif answer.code:
             await call.end(answer)
+        context.set_trailing_metadata(load.trailers())
 
     return handle

@@ -9,6 +9,7 @@ from math import inf
 from typing import Protocol
 
 from lossd_server.call.contract import Body, Message, Metadata
+from lossd_server.call.request_id import request_id_of
 from lossd_server.errors import InvalidRequest
 from lossd_server.front.http2.call_stream import CallStream
 from lossd_server.front.http2.headers.request_head import RequestHead
@@ -34,21 +35,26 @@ class Http2Call:
         "_fault",
         "_moved",
         "_reader",
+        "_request_id",
         "_still_s",
         "_stream",
         "_writer",
         "connection",
         "deadline",
         "expired",
+        "messages_in",
+        "messages_out",
         "metadata",
         "method",
         "moved_s",
         "peer",
         "reset",
+        "settled",
         "stream_id",
         "subject",
         "task",
     )
+    _request_id: str
 
     def __init__(
         self, carrier: CallCarrier, stream_id: int, stream: CallStream, head: RequestHead, peer: str, subject: str = ""
@@ -61,7 +67,8 @@ class Http2Call:
         self.subject = subject
         self.connection: Hashable = carrier
         self.task: asyncio.Task[None] | None = None
-        self.expired = self.reset = False
+        self.expired = self.reset = self.settled = False
+        self.messages_in = self.messages_out = 0
         self.moved_s = 0.0
         self._carrier = carrier
         self._stream = stream
@@ -70,6 +77,18 @@ class Http2Call:
         self._fault = ""
         self._moved, self._still_s = (-1, 0.0), 0.0
         self._closed: list[Callable[[], object]] | None = []
+
+    @property
+    def record(self) -> None:
+        """None: whoever looks on has calls of its own around these."""
+
+    @property
+    def request_id(self) -> str:
+        try:
+            return self._request_id
+        except AttributeError:  # few are asked for theirs
+            self._request_id = request_id_of(self.metadata)
+            return self._request_id
 
     async def next_size(self) -> int | None:
         reader = self._stream.reader
@@ -92,10 +111,12 @@ class Http2Call:
             self._carrier.want(self.stream_id)
             await self._arrival()
             body = reader.take()
+        self.messages_in += 1
         return body
 
     async def write(self, message: Message) -> None:
         stream = self._stream
+        self.messages_out += 1
         self._carrier.send(stream, message)
         while stream.sender.queued:
             self._writer = asyncio.get_running_loop().create_future()

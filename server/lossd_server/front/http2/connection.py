@@ -13,7 +13,7 @@ from lossd_server.front.http2.events import CallBegun, CallReset, Event, Message
 from lossd_server.front.http2.frame_reader import Frame, FrameReader, Preface
 from lossd_server.front.http2.frames import ConnectionFault, ErrorCode, StreamFault
 from lossd_server.front.http2.headers.assembly import HeaderAssembly, HeaderBlock
-from lossd_server.front.http2.headers.blocks import HeaderDecoder, Heads
+from lossd_server.front.http2.headers.blocks import HeaderDecoder, Heads, TrailerBlocks
 from lossd_server.front.http2.headers.request_head import MalformedHead
 from lossd_server.front.http2.limits import Http2Limits
 from lossd_server.front.http2.message_reader import OWN_MEMORY_BYTES, MalformedMessage, MessageReader
@@ -27,14 +27,14 @@ from lossd_server.front.http2.windows.unclaimed import UnclaimedBytes
 class Http2Connection:
     """`receive` takes bytes, `events` has what they meant, `outgoing` what is to be sent.
 
-    heads: requests' heads that are remembered, for all connections. now_s: any steady clock's time. closed: a fault has
-    ended it, and GOAWAY is the last that is sent.
+    heads, trailers: requests' heads that are remembered, and how calls end, for all connections. now_s: any steady
+    clock's time. closed: a fault has ended it, and GOAWAY is the last that is sent.
     """
 
-    def __init__(self, limits: Http2Limits, heads: Heads) -> None:
+    def __init__(self, limits: Http2Limits, heads: Heads, trailers: TrailerBlocks | None = None) -> None:
         self._limits = limits
         self.events: list[Event] = []
-        self.outgoing = Outgoing(self.events)
+        self.outgoing = Outgoing(self.events, trailers or TrailerBlocks())
         self.streams: dict[int, CallStream] = {}
         self._numbers = StreamNumbers()
         self._preface = Preface()

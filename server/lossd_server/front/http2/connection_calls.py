@@ -14,10 +14,10 @@ from lossd_server.front.http2.call_stream import CallStream
 from lossd_server.front.http2.connection import Http2Connection
 from lossd_server.front.http2.events import CallBegun, CallReset, CallSent, MessagesCame, PingAnswered, RoomMade
 from lossd_server.front.http2.frames import ErrorCode
-from lossd_server.front.http2.headers.blocks import ACCEPT_ENCODING, OK_TRAILERS, http_head, trailer_block
+from lossd_server.front.http2.headers.blocks import ACCEPT_ENCODING, http_head
 from lossd_server.front.http2.headers.request_head import RequestHead
 from lossd_server.front.http2.whole_calls import WholeCalls, most_answer
-from lossd_server.wire.status import status_of, told
+from lossd_server.wire.status import status_of
 
 ANSWERED = RequestHead("")  # of a call of which nothing but its answer is left
 PLAIN_TEXT = b"This is a gRPC server: POST gRPC messages (content-type: application/grpc) over HTTP/2.\n"
@@ -139,8 +139,10 @@ class ConnectionCalls:
             outgoing.end(stream.sender, b"")
             return
         if head.error is not None:
-            status = status_of(told(head.method.rpartition("/")[2], head.error))
-            outgoing.end(stream.sender, ACCEPT_ENCODING + trailer_block(status))
+            call = Http2Call(self, stream_id, stream, head, self.peer, self.subject)
+            status = status_of(head.error, call)
+            self._routes.refused(call, status)
+            outgoing.end(stream.sender, ACCEPT_ENCODING + outgoing.trailers.of(status))
             return
         if stream.reader.only is not None or not stream.reader.has_begun:
             self._whole_calls.add(self, stream, head)
@@ -190,7 +192,7 @@ class ConnectionCalls:
                     return
                 self.give_up(call)
                 raise
-            answer = status_of(DeadlineOver("the call's time is over", reason="DEADLINE_EXCEEDED"))
+            answer = status_of(DeadlineOver("the call's time is over", reason="DEADLINE_EXCEEDED"), call)
         if call.reset:
             call.close()
             return
@@ -198,14 +200,14 @@ class ConnectionCalls:
         call.moved_s = time.monotonic()
         if answer == OK:
             outgoing.head(stream.sender)
-            outgoing.end(stream.sender, OK_TRAILERS)
+            outgoing.end(stream.sender, outgoing.trailers.ok)
         elif isinstance(answer, Status):
-            if not outgoing.fail(stream.sender, trailer_block(answer)):
+            if not outgoing.fail(stream.sender, outgoing.trailers.of(answer)):
                 self.give_up(call)
         elif stream.sender.begun or not isinstance(answer, bytes):
             outgoing.head(stream.sender)
             outgoing.message(stream.sender, answer)
-            outgoing.end(stream.sender, OK_TRAILERS)
+            outgoing.end(stream.sender, outgoing.trailers.ok)
         else:
             outgoing.answer(stream.sender, answer)
         self.handle_events()

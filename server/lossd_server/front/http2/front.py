@@ -15,7 +15,8 @@ from lossd_server.config.address import split
 from lossd_server.config.settings import Settings
 from lossd_server.front.http2.connection_clock import ANNOUNCE_S
 from lossd_server.front.http2.limits import Http2Limits
-from lossd_server.front.http2.protocol import ALPN, REFUSED_S, Http2Protocol, Shared
+from lossd_server.front.http2.protocol import REFUSED_S, Http2Protocol, Shared
+from lossd_server.front.http2.tls_listener import MOST_HANDSHAKES, TlsListener
 
 # How late a deadline is noticed here; a client's own is its own to keep.
 SWEEP_S = 0.25
@@ -23,21 +24,21 @@ SWEEP_S = 0.25
 BACKLOG = 1024
 # For clients to take what was written to them last.
 LAST_WRITE_S = 0.1
-# For a client's part of TLS, before it is a connection.
-HANDSHAKE_S = 10.0
 
 
 class Http2Front:
     """`lossd_server.call.contract.Front`. shares_port: with other processes of this server.
 
-    tls: of its TCP ports; ALPN is set here. A Unix socket is plain.
+    tls: gives the context of each connection to its TCP ports, which agrees on ALPN. A Unix socket is plain.
     """
 
     def __init__(
-        self, routes: Routes, settings: Settings, shares_port: bool = False, tls: ssl.SSLContext | None = None
+        self,
+        routes: Routes,
+        settings: Settings,
+        shares_port: bool = False,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
-        if tls is not None:
-            tls.set_alpn_protocols([ALPN])
         self._tls = tls
         limits = Http2Limits(
             answer_timeout_s=settings.max_body_s,
@@ -47,7 +48,7 @@ class Http2Front:
         )
         self._shared = Shared(routes, limits, settings.max_connections)
         self._shares_port = shares_port
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsListener] = []
         self._paths: list[str] = []
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -74,17 +75,21 @@ class Http2Front:
             self._paths.append(path)
             return address
         host, port = split(address)
-        server = await loop.create_server(
-            protocol,
-            host,
-            port,
-            reuse_port=self._shares_port or None,
-            backlog=BACKLOG,
-            ssl=self._tls,
-            ssl_handshake_timeout=HANDSHAKE_S if self._tls is not None else None,
-        )
-        self._servers.append(server)
-        return f"{address.rpartition(':')[0]}:{server.sockets[0].getsockname()[1]}"
+        if self._tls is not None:
+            listener = TlsListener(protocol, self._tls, min(MOST_HANDSHAKES, self._shared.max_connections))
+            port = await listener.listen(host, port, self._shares_port, BACKLOG)
+            self._servers.append(listener)
+        else:
+            server = await loop.create_server(
+                protocol, host, port, reuse_port=self._shares_port or None, backlog=BACKLOG
+            )
+            port = server.sockets[0].getsockname()[1]
+            self._servers.append(server)
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    @property
+    def connections(self) -> int:
+        return len(self._shared.connections)
 
     async def stop(self, grace_s: float | None) -> None:
         shared = self._shared
@@ -107,6 +112,9 @@ class Http2Front:
         if self._sweeper is not None:
             self._sweeper.cancel()
         shared.closed = True
+        for server in self._servers:
+            if isinstance(server, TlsListener):
+                await server.end_handshakes()
         for connection in list(shared.connections):
             connection.close()
         await self._until(lambda: not shared.connections, LAST_WRITE_S)
@@ -123,8 +131,9 @@ class Http2Front:
             await asyncio.sleep(0.01)
 
     def _sweep(self) -> None:
+        # First of all: whatever fails in this one, there is a next.
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
         now_s = time.monotonic()
         for connection in list(self._shared.connections):
             connection.expire(now_s)
         self._shared.close_refused(now_s - REFUSED_S)
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)

@@ -11,28 +11,29 @@ from lossd_server.call.contract import Message
 from lossd_server.front.http2 import frames
 from lossd_server.front.http2.events import CallSent, Event, RoomMade
 from lossd_server.front.http2.frames import ConnectionFault, ErrorCode
-from lossd_server.front.http2.headers.blocks import NO_TABLE, OK_TRAILERS, RESPONSE_HEAD
+from lossd_server.front.http2.headers.blocks import NO_TABLE, RESPONSE_HEAD, TrailerBlocks
 from lossd_server.front.http2.message_reader import PREFIX_BYTES
 from lossd_server.front.http2.send_stream import Part, SendStream
 
 # The largest frame that we send, whatever the peer takes: between two of them other streams have their turn.
 FRAME_BYTES = 1 << 18
 # What is put together at once: it is written before there is more, and the transport says what it takes.
-MOST_AT_ONCE_BYTES = 4 * FRAME_BYTES
+MOST_AT_ONCE_BYTES = 2 * FRAME_BYTES
 _HEAD = len(RESPONSE_HEAD)
-# Of an answer in one go, beside its message.
-_ANSWER_BYTES = 3 * frames.HEADER_BYTES + _HEAD + PREFIX_BYTES + len(OK_TRAILERS)
+# Of an answer in one go, beside its message and its trailers.
+_ANSWER_BYTES = 3 * frames.HEADER_BYTES + _HEAD + PREFIX_BYTES
 _ENDS = frames.END_HEADERS | frames.END_STREAM
 
 
 class Outgoing:
-    """events: where what was sent is told. paused: the transport takes nothing for now; what is queued waits.
-
-    unread: bytes of frames that no window holds back, written since it takes nothing. data_frames: sent so far.
+    """events: where what was sent is told. trailers: of all connections. paused: the transport takes nothing for now;
+    what is queued waits. unread: bytes of frames that no window holds back, written since it takes nothing.
+    data_frames: sent so far.
     """
 
-    def __init__(self, events: list[Event]) -> None:
+    def __init__(self, events: list[Event], trailers: TrailerBlocks) -> None:
         self._events = events
+        self.trailers = trailers
         self._parts: list[Part] = []
         self._size = 0  # of the parts
         self._window = self.first_window = frames.FIRST_WINDOW_BYTES
@@ -70,24 +71,24 @@ class Outgoing:
 
     def answer(self, sender: SendStream, message: bytes) -> None:
         """The only message of a call that ends well: head, message and trailers in one go, where the windows allow."""
-        size = len(message) + PREFIX_BYTES
+        size, ok = len(message) + PREFIX_BYTES, self.trailers.ok
         at_once = size <= self._window and size <= sender.window and size <= self.frame_bytes
         if not at_once or self.paused or sender.queued or not self._table_announced:
             self.head(sender)
             self.message(sender, message)
-            self.end(sender, OK_TRAILERS)
+            self.end(sender, ok)
             return
         self._window -= size
         self.data_frames += 1
         stream_id = sender.stream_id
-        self._size += _ANSWER_BYTES + len(message)
+        self._size += _ANSWER_BYTES + len(message) + len(ok)
         self._parts += (
             frames.frame_head(_HEAD, frames.HEADERS, frames.END_HEADERS, stream_id) + RESPONSE_HEAD,
             frames.frame_head(size, frames.DATA, 0, stream_id) + b"\0" + len(message).to_bytes(4, "big"),
             message,
-            frames.frame_head(len(OK_TRAILERS), frames.HEADERS, _ENDS, stream_id) + OK_TRAILERS,
+            frames.frame_head(len(ok), frames.HEADERS, _ENDS, stream_id) + ok,
         )
-        sender.trailers = OK_TRAILERS
+        sender.trailers = ok
         self._events.append(CallSent(stream_id))
 
     def head(self, sender: SendStream, block: bytes = RESPONSE_HEAD) -> None:

@@ -11,12 +11,13 @@ from random import random
 from typing import cast
 
 from lossd_server.call.contract import Routes
+from lossd_server.call.identity import peer_host, subject_of
 from lossd_server.front.http2 import frames
 from lossd_server.front.http2.connection import Http2Connection
 from lossd_server.front.http2.connection_calls import ConnectionCalls
 from lossd_server.front.http2.connection_clock import ConnectionClock, Due
 from lossd_server.front.http2.frames import ErrorCode
-from lossd_server.front.http2.headers.blocks import Heads
+from lossd_server.front.http2.headers.blocks import Heads, TrailerBlocks
 from lossd_server.front.http2.limits import Http2Limits
 from lossd_server.front.http2.send_stream import Part
 from lossd_server.front.http2.whole_calls import WholeCalls
@@ -29,6 +30,8 @@ SCRATCH_BYTES = 1 << 15
 # A read that begins more calls than this is followed by small ones, between which other connections have their turn,
 # until one begins few: thousands of calls that are sent at once take seconds to be answered, or refused.
 MANY_CALLS, FEW_CALLS, SMALL_READ_BYTES = 64, 32, 1 << 13
+# After so many bytes in, or out, a connection lets the others have their turn: a small call waits about 0.2 ms for it.
+TURN_BYTES = 1 << 19
 # Parts of less than this in all are joined: one buffer is written faster than many.
 JOINED_BYTES = 1 << 16
 # HTTP/2 over TLS (RFC 9113, 3.2), and what a client is told that agreed on nothing, which is HTTP/1.1.
@@ -52,6 +55,8 @@ class Shared:
         self.limits = limits
         self.max_connections = max_connections
         self.heads: Heads = {}
+        self.trailers = TrailerBlocks()
+        routes.load.follow(self.trailers.tell)
         self.unclaimed = UnclaimedSum(limits.unclaimed_bytes)
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
         self.connections: set[Http2Protocol] = set()
@@ -72,7 +77,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._connection = Http2Connection(shared.limits, shared.heads)
+        self._connection = Http2Connection(shared.limits, shared.heads, shared.trailers)
         self._loop = asyncio.get_running_loop()
         self._calls = ConnectionCalls(
             self._connection, shared.routes, shared.whole_calls, self._flush, self._flush_soon, self._pong
@@ -80,6 +85,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
         self._flushing = False
         self._direct = False  # what is received lies in a message's own memory
         self._crowded = True  # the last read began many calls, or there was none yet
+        self._turn_left = TURN_BYTES  # to be read
         self._clock = ConnectionClock(shared.limits, time.monotonic(), random())
         self._unsent, self._unsent_since = 0, 0.0  # in the transport, and since when it has been so much
 
@@ -104,7 +110,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=shared.limits.unsent_bytes)
         where = transport.get_extra_info("peername")
         self._calls.peer = f"{where[0]}:{where[1]}" if isinstance(where, tuple) else "unix"
-        self._calls.subject = _subject_of(transport.get_extra_info("peercert")) if tls is not None else ""
+        self._calls.subject = subject_of(transport.get_extra_info("peercert")) if tls is not None else ""
         self._flush()
 
     def _refuse(self) -> None:
@@ -122,7 +128,7 @@ class Http2Protocol(asyncio.BufferedProtocol):
         memory = self._connection.own_memory()
         self._direct = memory is not None
         if memory is not None:
-            return memory
+            return memory[: self._turn_left]
         return self._shared.scratch[:SMALL_READ_BYTES] if self._crowded else self._shared.scratch
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -133,7 +139,9 @@ class Http2Protocol(asyncio.BufferedProtocol):
             self._connection.receive(bytes(self._shared.scratch[:nbytes]), now_s)
         begun = self._calls.handle_events()
         self._crowded = begun > (FEW_CALLS if self._crowded else MANY_CALLS)
-        if self._crowded:
+        self._turn_left -= nbytes
+        if self._crowded or self._turn_left <= 0:
+            self._turn_left = TURN_BYTES
             self._transport.pause_reading()  # else a loop may read on until the socket is empty
             self._loop.call_soon(self._read_on)
         if begun or self._calls:
@@ -170,6 +178,11 @@ class Http2Protocol(asyncio.BufferedProtocol):
         self._calls.abandon()
 
     # For the bound of what all connections let in.
+
+    @property
+    def caller(self) -> str:
+        """Whose the connection is, as far as it tells: with whom it shares."""
+        return self._calls.subject or peer_host(self._calls.peer)
 
     @property
     def unclaimed_bytes(self) -> int:
@@ -259,23 +272,23 @@ class Http2Protocol(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         self._flushing = False
-        outgoing = self._connection.outgoing
+        outgoing, left = self._connection.outgoing, TURN_BYTES
         while outgoing.has_parts and not self._transport.is_closing():
-            self._write(outgoing.take())
+            if left <= 0:
+                self._flush_soon()
+                break
+            left -= self._write(outgoing.take())
             outgoing.pump()
             self._calls.handle_events()
         if not outgoing.paused:
             self._calls.release()
         self._say_unclaimed()
 
-    def _write(self, parts: list[Part]) -> None:
-        if len(parts) < 64 and sum(map(len, parts)) > JOINED_BYTES:
+    def _write(self, parts: list[Part]) -> int:
+        """How many bytes that were."""
+        size = sum(map(len, parts))
+        if len(parts) < 64 and size > JOINED_BYTES:
             self._transport.writelines(parts)
         else:
             self._transport.write(b"".join(parts))
-
-
-def _subject_of(certificate: object) -> str:
-    """The common name of a verified certificate, as `getpeercert` gives it; "" where there is none."""
-    fields = certificate.get("subject", ()) if isinstance(certificate, dict) else ()
-    return next((value for field in fields for key, value in field if key == "commonName"), "")
+        return size

@@ -34,9 +34,10 @@ async def echo_all(call: ServerCall) -> None:
 
 
 class MemoryTransport:
-    """Takes everything, or pauses when it is told to."""
+    """Takes everything, or pauses when it is told to. info: asyncio's, of the connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, info: Mapping[str, Any] | None = None) -> None:
+        self._info = info or {}
         self.written = bytearray()
         self.closed = False
         self.reading = True
@@ -72,8 +73,8 @@ class MemoryTransport:
     def is_reading(self) -> bool:
         return self.reading and not self.closed
 
-    def get_extra_info(self, _: str) -> Any:
-        return None
+    def get_extra_info(self, name: str) -> Any:
+        return self._info.get(name)
 
 
 def shares(
@@ -100,9 +101,10 @@ class DrivenConnection:
         limits: Http2Limits | None = None,
         methods: Mapping[str, ServiceMethod] | None = None,
         shared: Shared | None = None,
+        info: Mapping[str, Any] | None = None,
     ) -> None:
-        """shared: with other connections, in place of limits and methods."""
-        self.transport = MemoryTransport()
+        """shared: with other connections, in place of limits and methods. info: as of `MemoryTransport`."""
+        self.transport = MemoryTransport(info)
         self.protocol = Http2Protocol(shared or shares(limits, methods))
         self.protocol.connection_made(cast("asyncio.Transport", self.transport))
 

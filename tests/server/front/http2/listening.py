@@ -30,7 +30,7 @@ async def listening(
     dispatcher = Dispatcher()
     for name, method in {"Echo": echo, "EchoAll": echo_all, **(methods or {})}.items():
         dispatcher.add("test", name, method)
-    front = Http2Front(dispatcher.routes(), Settings(**settings), tls=tls)
+    front = Http2Front(dispatcher.routes(), Settings(**settings), tls=None if tls is None else lambda: tls)
     opened = await front.start(["127.0.0.1:0", f"unix:{folder / 'socket'}"])
     try:
         yield front, dict(zip(KINDS, opened, strict=True))
@@ -62,6 +62,15 @@ class RawClient:
     async def send(self, data: bytes) -> None:
         with suppress(ConnectionError):
             await asyncio.get_running_loop().sock_sendall(self._socket, data)
+
+    def send_now(self, data: bytes) -> None:
+        """What a socket takes without waiting."""
+        assert self._socket.send(data) == len(data)
+
+    async def another(self) -> RawClient:
+        """A connection to the same server."""
+        host, port = self._socket.getpeername()
+        return await self.connect(f"{host}:{port}")
 
     async def turn(self) -> None:
         """Receives all that the server sends before it answers a PING, or until it closes the connection."""

@@ -135,6 +135,24 @@ def test_pings_for_bandwidth(beside: Callable[[int], bytes]) -> None:
     assert ended(connection) == "ENHANCE_YOUR_CALM"
 
 
+def test_window_updates_of_many_answers() -> None:
+    """Two for each answer are no flood, as fast as calls come; as many more as are one without calls are."""
+    connection = opened(OPEN)
+    for stream_id in range(3, 2 * int(LIMITS.window_updates[0]), 2):
+        connection.receive(wire.call(stream_id, b"x"), 0.0)
+        connection.events.clear()
+        connection.outgoing.answer(connection.streams[stream_id].sender, b"y")
+        connection.ended(stream_id)
+        connection.outgoing.take()
+        connection.receive(wire.window_update(0, 6) + wire.window_update(stream_id, 6), 0.0)
+
+    assert not connection.closed
+
+    connection.receive(wire.window_update(0, 1) * (int(LIMITS.window_updates[0]) + 50), 0.0)
+
+    assert ended(connection) == "ENHANCE_YOUR_CALM"
+
+
 def test_pings_beside_a_large_answer() -> None:
     """Two PINGs for each DATA frame of an answer are no flood either; a third is."""
     connection = opened(OPEN, wire.window_update(0, 1 << 30), wire.window_update(1, 1 << 30))

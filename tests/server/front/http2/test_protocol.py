@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from lossd_server.front.http2.limits import Http2Limits
+from lossd_server.front.http2.outgoing import MOST_AT_ONCE_BYTES
+from lossd_server.front.http2.protocol import TURN_BYTES
 from tests.server.front.http2 import wire
 from tests.server.front.http2.driven import DrivenConnection, exchanged
 from tests.server.front.http2.wire import Received
@@ -195,3 +197,37 @@ def test_smaller_table(size: int) -> None:
 
     assert [block[:1] == b"\x20" for block in blocks] == [size < 4096, False, False, False]
     assert shrunk.answers[3].status == 0
+
+
+def test_a_large_message_leaves_the_loop_to_others() -> None:
+    """Neither what comes in nor what goes out is carried in one go: after some bytes reading stops until the loop's
+    next turn, and what is to be written waits for it."""
+    size, wide = 8 * TURN_BYTES, (1 << 31) - 1 - 65535
+    body = wire.message(bytes(size))
+    frames = b"".join(wire.data(1, body[at : at + 16_384]) for at in range(0, len(body), 16_384))
+
+    async def run() -> tuple[list[int], list[int]]:
+        """Bytes of each turn that came in, and that went out."""
+        connection = DrivenConnection(Http2Limits(initial_window_bytes=wide, connection_window_bytes=wide))
+        peer = wire.HANDSHAKE + window(wide) + wire.window_update(0, wide)
+        await connection.exchange(peer, wire.headers(1, wire.request(), wire.END_HEADERS))
+        rest, came, left = memoryview(frames + wire.data(1, ends=True)), [], []
+        for _ in range(1000):
+            came.append(0)
+            while rest and connection.transport.reading:
+                buffer = memoryview(connection.protocol.get_buffer(len(rest)))
+                count = min(len(buffer), len(rest))
+                buffer[:count] = rest[:count]
+                connection.protocol.buffer_updated(count)
+                rest = rest[count:]
+                came[-1] += count
+            before = len(connection.transport.written)
+            await asyncio.sleep(0)
+            left.append(len(connection.transport.written) - before)
+        assert connection.answers[1].messages == [bytes(size)]
+        return came, left
+
+    came, left = asyncio.run(run())
+    assert max(came) <= TURN_BYTES + 16_384
+    assert max(left) <= TURN_BYTES + MOST_AT_ONCE_BYTES
+    assert len([count for count in left if count > 16_384]) >= 4

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import ssl
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,11 @@ import grpc.aio
 import pytest
 import uvloop
 
+from lossd_server.front.http2 import tls_listener
+from lossd_server.front.http2.protocol import ALPN
+from lossd_server.front.http2.tls_listener import TlsListener
 from tests.server.front.http2.listening import listening
+from tests.waiting import until_awaited
 
 UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 LARGE = bytes(range(256)) * (1 << 16)  # 16 MiB
@@ -43,6 +49,7 @@ def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
     """The server's."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
+    context.set_alpn_protocols([ALPN])
     return context
 
 
@@ -116,5 +123,106 @@ def test_plain_bytes_on_a_port_with_tls(tls: ssl.SSLContext, certificate: tuple[
             writer.close()
             async with secure(addresses["tcp"], certificate) as channel:
                 assert await channel.unary_unary("/test/Echo")(b"hello") == b"hello"
+
+    run(body, asyncio.new_event_loop)
+
+
+@LOOPS
+def test_a_handshake_that_does_not_come(
+    loop: Loop, tls: ssl.SSLContext, certificate: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that connects and says nothing, or half of a greeting, is closed when its time is over; others go on."""
+    monkeypatch.setattr(tls_listener, "HANDSHAKE_S", 0.2)
+
+    async def body() -> None:
+        async with listening(tmp_path, tls=tls) as (_, addresses):
+            host, _, port = addresses["tcp"].rpartition(":")
+            for begun in (b"", b"\x16\x03\x01\x02\x00\x01"):
+                reader, writer = await asyncio.open_connection(host, int(port))
+                writer.write(begun)
+                with suppress(ConnectionError):
+                    assert await reader.read() == b""
+                writer.close()
+            async with secure(addresses["tcp"], certificate) as channel:
+                assert await channel.unary_unary("/test/Echo")(b"hello") == b"hello"
+
+    run(body, loop)
+
+
+async def greeted(address: str, context: ssl.SSLContext) -> bool:
+    """Whether a client that means it is served."""
+    host, _, port = address.rpartition(":")
+    _, writer = await asyncio.open_connection(host, int(port), ssl=context)
+    found: bool = writer.get_extra_info("ssl_object").selected_alpn_protocol() == ALPN
+    writer.close()
+    return found
+
+
+@LOOPS
+def test_handshakes_that_are_never_finished(
+    loop: Loop, tls: ssl.SSLContext, certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Are bounded in number: the oldest gives way, and whoever finishes theirs is served while a flood goes on."""
+    most = 8
+
+    async def body() -> None:
+        context = ssl.create_default_context(cafile=certificate[0])
+        context.set_alpn_protocols([ALPN])
+        async with listening(tmp_path, tls=tls, max_connections=most) as (front, addresses):
+            (listener,) = (one for one in front._servers if isinstance(one, TlsListener))
+            host, _, port = addresses["tcp"].rpartition(":")
+            held = []
+            for number in range(5 * most):
+                held.append(await asyncio.open_connection(host, int(port)))
+                if number % most == 0:
+                    assert await greeted(addresses["tcp"], context)
+                assert listener.unfinished <= most
+            # The first of them was ended, the last one not.
+            assert await held[0][0].read() == b""
+            assert not held[-1][0].at_eof()
+            for _, writer in held:
+                writer.close()
+
+    run(body, loop)
+
+
+@LOOPS
+def test_handshakes_that_fail_hold_nothing(
+    loop: Loop, tls: ssl.SSLContext, certificate: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A client that goes in the middle, or speaks something else, is forgotten at once, its descriptor too."""
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    async def body() -> None:
+        async with listening(tmp_path, tls=tls) as (front, addresses):
+            (listener,) = (one for one in front._servers if isinstance(one, TlsListener))
+            host, _, port = addresses["tcp"].rpartition(":")
+            before = descriptors()
+            for said in (b"", b"nonsense\n" * 10, b"\x16\x03\x01\x02\x00") * 3:
+                _, writer = await asyncio.open_connection(host, int(port))
+                writer.write(said)
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+                await until_awaited(lambda: listener.unfinished == 0, "its handshake is forgotten")
+            await until_awaited(lambda: descriptors() == before, "its descriptor is closed")
+
+    run(body, loop)
+
+
+def test_a_listener_that_closes_in_a_handshake(tls: ssl.SSLContext, tmp_path: Path) -> None:
+    """Ends it: nothing of it is left to the loop."""
+
+    async def body() -> None:
+        async with listening(tmp_path, tls=tls) as (front, addresses):
+            (listener,) = (one for one in front._servers if isinstance(one, TlsListener))
+            host, _, port = addresses["tcp"].rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            await until_awaited(lambda: listener.unfinished == 1, "the handshake has begun")
+        assert listener.unfinished == 0
+        assert await reader.read() == b""
+        writer.close()
 
     run(body, asyncio.new_event_loop)

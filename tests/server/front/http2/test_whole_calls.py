@@ -74,7 +74,7 @@ def test_one_launch(numba: Backend) -> None:
     async def run() -> None:
         async with connected(numba) as (server, client):
             shapes = [2 + place % 8 for place in range(40)]
-            before = server._worker.batches
+            before = server.metrics.batches()[0]
             calls = [
                 called(2 * place + 1, "CrossEntropy", cross_entropy(rows).SerializeToString())
                 for place, rows in enumerate(shapes)
@@ -85,7 +85,7 @@ def test_one_launch(numba: Backend) -> None:
             assert [one.summary.count for one in responses] == shapes
             assert {one.timing.batch_requests for one in responses} == {40}
             assert {one.timing.batch_rows for one in responses} == {sum(shapes)}
-            assert server._worker.batches == before + 1
+            assert server.metrics.batches()[0] == before + 1
 
     asyncio.run(run())
 
@@ -95,7 +95,7 @@ def test_heads_first(numba: Backend) -> None:
 
     async def run() -> None:
         async with connected(numba) as (server, client):
-            before = server._worker.batches
+            before = server.metrics.batches()[0]
             body = cross_entropy(3).SerializeToString()
             numbers = range(1, 41, 2)
             head = wire.request(PATH + b"CrossEntropy")
@@ -105,7 +105,7 @@ def test_heads_first(numba: Backend) -> None:
             responses = [pb.CrossEntropyResponse.FromString(one.messages[0]) for one in found.values()]
 
             assert {one.timing.batch_requests for one in responses} == {len(numbers)}
-            assert server._worker.batches == before + 1
+            assert server.metrics.batches()[0] == before + 1
 
     asyncio.run(run())
 
@@ -121,6 +121,27 @@ def test_more_than_a_turn(numba: Backend) -> None:
             found = await answered(client, calls, count)
 
             assert [one.status for one in found.values()] == [0] * count
+
+    asyncio.run(run())
+
+
+def test_connections_take_turns(numba: Backend) -> None:
+    """One that sends more calls than a turn answers leaves another's to the first turn."""
+
+    async def run() -> None:
+        async with connected(numba) as (_, flood):
+            other = await flood.another()
+            await other.send(wire.HANDSHAKE)
+            await other.turn()
+            body = cross_entropy(2).SerializeToString()
+            calls = b"".join(called(2 * place + 1, "CrossEntropy", body) for place in range(MOST_CALLS + 36))
+            flood.send_now(calls)
+            other.send_now(called(1, "CrossEntropy", body))
+            await answered(flood, b"", MOST_CALLS + 36)
+            answer = (await answered(other, b"", 1))[1]
+            other.close()
+
+            assert pb.CrossEntropyResponse.FromString(answer.messages[0]).timing.batch_requests == MOST_CALLS
 
     asyncio.run(run())
 
@@ -145,8 +166,7 @@ def test_each_fails_alone(numba: Backend) -> None:
                 ("CrossEntropy", cross_entropy(3, 5).SerializeToString(), [], ""),
                 ("CrossEntropy", right, [(b"lossd-request-bytes", b"99999")], ""),
             ]
-            counts = server.service._intake.counts
-            before = counts.completed, counts.failed
+            before = server.metrics.evaluations()
             calls = [called(2 * at + 1, rpc, body, extra) for at, (rpc, body, extra, _) in enumerate(cases)]
             found = await answered(client, b"".join(calls), len(cases))
 
@@ -154,8 +174,9 @@ def test_each_fails_alone(numba: Backend) -> None:
                 answer = found[2 * at + 1]
                 assert (reason(answer) if answer.status else "") == expected
             right_ones = sum(not expected for *_, expected in cases)
-            assert counts.completed - before[0] == right_ones
-            assert counts.failed - before[1] == len(cases) - right_ones - 1  # an unknown method is no evaluation
+            completed, failed = server.metrics.evaluations()
+            assert completed - before[0] == right_ones
+            assert failed - before[1] == len(cases) - right_ones - 1  # an unknown method is no evaluation
 
     asyncio.run(run())
 

@@ -13,7 +13,9 @@ from lossd_server.backends.numba.elementwise.formulas import log_quotient
 from lossd_server.backends.numba.layout.blocks import GROUP
 from lossd_server.backends.numba.layout.scratch import INPUT, MIXED, SINGLE, SLOPES, TARGET_OUT, UPSTREAM
 from lossd_server.backends.numba.layout.weights import optional_number
-from lossd_server.backends.numba.simd.math import exp, exp_gap, log, log_ratio, product
+from lossd_server.backends.numba.simd.exponential import exp_scale, scaled_exp
+from lossd_server.backends.numba.simd.logarithm import log
+from lossd_server.backends.numba.simd.math import exp, log_ratio, product
 from lossd_server.backends.numba.simd.memory import cast, load, load_one, store, store_one
 from lossd_server.backends.numba.simd.operations import splat, total, widen_sum, width
 from lossd_server.backends.numba.simd.vector import BYTES
@@ -56,13 +58,13 @@ def write_logarithms(kind: int, at_input: int, to: int, state: Any, vectors: int
 @device_function
 def write_probabilities(row: int, kind: int, state: Any, vectors: int, zero: Any) -> None:
     """t in the place of a target that was given as logits or logarithms."""
-    refs = splat(cast(state.ref, zero))
-    inverse = splat(cast(1.0 / (1.0 + state.rest), zero))
     if kind == PROBABILITIES:
         return
+    by = exp_scale(splat(cast(state.ref, zero)))
+    inverse = splat(cast(1.0 / ((1.0 + state.rest) * state.unit) if kind == LOGITS else 0.0, zero))
     for j in range(vectors):
         t = load(row + MIXED + j * BYTES, zero)
-        store(row + MIXED + j * BYTES, exp_gap(t, refs) * inverse if kind == LOGITS else exp(t))
+        store(row + MIXED + j * BYTES, scaled_exp(t, by) * inverse if kind == LOGITS else exp(t))
 
 
 @device_function
@@ -133,8 +135,8 @@ def write_slopes(
     """
     factor = splat(cast(state.factor, zero))
     mass = state.upstream_mass
-    refs = splat(cast(state.ref, zero))
-    norm = 1.0 + state.rest if kinds.input == LOGITS else state.mass
+    by = exp_scale(splat(cast(state.ref, zero)))
+    norm = (1.0 + state.rest) * state.unit if kinds.input == LOGITS else state.mass
     # Where the factor, or what it multiplies, is infinite it comes last: a difference of infinities says nothing.
     late = not (abs(state.factor) < INFINITY and abs(mass) < INFINITY)
     of_all = splat(cast(mass / norm if late else state.factor * (mass / norm), zero))
@@ -151,7 +153,7 @@ def write_slopes(
         s = load(here + UPSTREAM, zero) if weighted else one
         a = product(s, t)
         if kinds.input == LOGITS:
-            slope = product(exp_gap(x, refs), of_all) - product(a, early)
+            slope = product(scaled_exp(x, by), of_all) - product(a, early)
         elif kinds.input == LOG_PROBABILITIES:
             slope = product(a, early) * -1.0
         else:

@@ -11,7 +11,8 @@ from lossd_server.backends.numba.layout.pieces import for_each_piece
 from lossd_server.backends.numba.layout.row_tiles import RowTile, entry, for_each_tile, load_tile, store_tile
 from lossd_server.backends.numba.layout.scratch import INPUT, STAGED
 from lossd_server.backends.numba.layout.weights import gradient_factor, optional_number
-from lossd_server.backends.numba.simd.math import log, log_ratio, product, times
+from lossd_server.backends.numba.simd.logarithm import log
+from lossd_server.backends.numba.simd.math import log_ratio, product, times
 from lossd_server.backends.numba.simd.memory import cast, load, load_one, store, store_one
 from lossd_server.backends.numba.simd.operations import any_of, splat, total, widen_sum, width
 from lossd_server.backends.numba.simd.vector import BYTES

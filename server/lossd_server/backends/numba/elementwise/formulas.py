@@ -1,6 +1,7 @@
 """Elementwise formulas: losses and activations of a vector, as (value, d value / d input, d value / d target).
 
-Each has a line in `element` and in `padding`. Weights, scales, reductions, dtypes and layouts are the kernel's.
+Each has a function of its own, a run in `runs` and a line in `padding`. Weights, scales, reductions, dtypes and layouts
+are the kernel's.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from lossd_server.backends.numba.batch_table import (
     LOG_PROBABILITIES,
     PROBABILITIES,
     SELF_INFORMATION,
-    SIGMOID,
 )
-from lossd_server.backends.numba.simd.math import exp, exp_of_sum, log, log1p, log_ratio, product, times
+from lossd_server.backends.numba.simd.exponential import falling_exp
+from lossd_server.backends.numba.simd.logarithm import log
+from lossd_server.backends.numba.simd.math import exp, log1p, log1p_of_share, log_ratio, product, times
 from lossd_server.backends.numba.simd.operations import absolute, larger, select
-from lossd_server.jobs.jit import device_function
+from lossd_server.jobs.jit import device_function, llvm_inlined
 
 INFINITY = float("inf")
 
 
-@device_function
+@llvm_inlined
 def bce(p: Any, t: Any) -> Any:
     """−[t·max(ln p, −100) + (1 − t)·max(ln(1 − p), −100)], as torch.nn.functional.binary_cross_entropy."""
     hit = larger(log(p), p * 0.0 - 100.0)
@@ -33,17 +35,17 @@ def bce(p: Any, t: Any) -> Any:
     return loss, (p - t) / larger(p * (1.0 - p), p * 0.0 + 1e-12), miss - hit
 
 
-@device_function
+@llvm_inlined
 def sides(x: Any) -> Any:
     """σ(x), σ(−x) and log1p(exp(−|x|)): nothing cancels."""
-    e = exp_of_sum(absolute(x) * -1.0, 0.0)
+    e = falling_exp(absolute(x) * -1.0)
     near = 1.0 / (e + 1.0)
     far = e * near
     right = x >= 0.0
-    return select(right, near, far), select(right, far, near), log1p(e)
+    return select(right, near, far), select(right, far, near), log1p_of_share(e)
 
 
-@device_function
+@llvm_inlined
 def bce_with_logits(x: Any, t: Any, positive: Any, weighted: bool) -> Any:
     """pw·t·sp(−x) + (1 − t)·sp(x), sp(v) = max(v, 0) + log1p(exp(−|v|)): both terms ≥ 0, nothing cancels."""
     right, left, tail = sides(x)
@@ -59,13 +61,13 @@ def bce_with_logits(x: Any, t: Any, positive: Any, weighted: bool) -> Any:
     return loss, slope, (product(positive, below) - above) + product(positive - 1.0, tail)
 
 
-@device_function
+@llvm_inlined
 def log_quotient(v: Any, u: Any) -> Any:
     """v − u of two logarithms, +∞ where both are −∞: what a target of 0 then annihilates, and its slope's limit."""
     return select((v == -INFINITY) & (u == -INFINITY), INFINITY, v - u)
 
 
-@device_function
+@llvm_inlined
 def kl(x: Any, t: Any, input_kind: int, target_kind: int) -> Any:
     """t·(ln t − ln q), either operand as probabilities or their logarithms."""
     of_probabilities = input_kind == PROBABILITIES
@@ -88,21 +90,38 @@ def kl(x: Any, t: Any, input_kind: int, target_kind: int) -> Any:
     return times(p, gap), slope, target_slope
 
 
-@device_function
-def element(job: Any, x: Any, t: Any, positive: Any) -> Any:
-    """A job's formula; t is 0 where there is no target."""
-    formula = job.formula
-    if formula == BCE:
-        return bce(x, t)
-    if formula == BCE_WITH_LOGITS:
-        return bce_with_logits(x, t, positive, job.pos_weight != 0)
-    if formula == KL:
-        return kl(x, t, job.input_kind, job.target_kind)
-    if formula == SELF_INFORMATION:
-        return 0.0 - log(x), -1.0 / x, t
-    right, left, tail = sides(x)
-    if formula == SIGMOID:
-        return right, right * left, t
+# Each as a run calls it: compute(job, x, t, positive weight); t is 0 where there is no target.
+
+
+@llvm_inlined
+def bce_element(job: Any, x: Any, t: Any, positive: Any) -> Any:
+    return bce(x, t)
+
+
+@llvm_inlined
+def bce_with_logits_element(job: Any, x: Any, t: Any, positive: Any) -> Any:
+    return bce_with_logits(x, t, positive, job.pos_weight != 0)
+
+
+@llvm_inlined
+def kl_element(job: Any, x: Any, t: Any, positive: Any) -> Any:
+    return kl(x, t, job.input_kind, job.target_kind)
+
+
+@llvm_inlined
+def self_information_element(job: Any, x: Any, t: Any, positive: Any) -> Any:
+    return 0.0 - log(x), -1.0 / x, t
+
+
+@llvm_inlined
+def sigmoid_element(job: Any, x: Any, t: Any, positive: Any) -> Any:
+    right, left, _ = sides(x)
+    return right, right * left, t
+
+
+@llvm_inlined
+def log_sigmoid_element(job: Any, x: Any, t: Any, positive: Any) -> Any:
+    _, left, tail = sides(x)
     return 0.0 - (larger(x * -1.0, t) + tail), left, t
 
 
@@ -116,7 +135,7 @@ def padding(job: Any) -> tuple[float, float]:
     return (1.0 if job.formula == SELF_INFORMATION else 0.0), 0.0
 
 
-@device_function
+@llvm_inlined
 def outside(job: Any, x: Any, t: Any) -> Any:
     """Lanes whose values the formula does not take: p or t of BCE outside [0, 1], or NaN."""
     if job.formula == BCE:

@@ -56,7 +56,21 @@ POLYNOMIALS: dict[str, dict[str, list[float]]] = {
     "float32": {
         "exp": [0.5, 0.16666576845976, 0.04166655443768594, 0.008363203, 0.00139262134663],
         "log": [0.66666685095429069, 0.39988757716604847, 0.29580985929974422],
+        "log1p": [
+            -0.5,
+            0.3333320915699005,
+            -0.24999891221523285,
+            0.20094247162342072,
+            -0.16749142110347748,
+        ],  # (ln(1 + r) − r) / r² for |r| ≤ 0.0725
         "tanh": [-0.33333317216921687, 0.13328689912035325, -0.051973005357985198],
+        "atanh": [
+            0.33333333660263706234,
+            0.19999853165964858701,
+            0.14296178997151418861,
+            0.10853287900440186323,
+            0.11612164612011674416,
+        ],
     },
     "float64": {
         "exp": [
@@ -80,6 +94,19 @@ POLYNOMIALS: dict[str, dict[str, list[float]]] = {
             0.15331611722055007885,
             0.14617807153417324964,
         ],
+        "log1p": [
+            -0.5,
+            0.3333333333333367,
+            -0.2500000000000031,
+            0.1999999999872287,
+            -0.1666666666548062,
+            0.14285715645569586,
+            -0.12500001262865312,
+            0.11110520466610073,
+            -0.09999451488691972,
+            0.09202991306657046,
+            -0.08437417684825975,
+        ],
         "tanh": [
             -0.33333333333333308588,
             0.13333333333294560698,
@@ -88,6 +115,18 @@ POLYNOMIALS: dict[str, dict[str, list[float]]] = {
             -0.0088627974763828955118,
             0.0035817718262982391955,
             -0.0013333127470637830668,
+        ],
+        "atanh": [
+            0.33333333333333329281,
+            0.20000000000007291337,
+            0.14285714283554378581,
+            0.11111111358713931495,
+            0.090908947180664290846,
+            0.076927850324793115517,
+            0.066570721048274680752,
+            0.060005364047953562676,
+            0.044003692430723369411,
+            0.080820228059717661105,
         ],
     },
 }
@@ -141,14 +180,6 @@ def exp_of_sum(high: Any, low: Any) -> Any:
 
 
 @device_function
-def exp_gap(x: Any, m: Any) -> Any:
-    """exp(x − m) for x ≤ m: the difference is kept in two parts, so that its rounding costs nothing."""
-    high = x - m
-    back = high - x
-    return exp_of_sum(high, (x - (high - back)) - (m + back))
-
-
-@device_function
 def log_with(x: Any, correction: Any) -> Any:
     """ln x + correction, for a correction below an ulp of 1."""
     small = x < constant(x, "least_normal")
@@ -169,17 +200,20 @@ def log_with(x: Any, correction: Any) -> Any:
 
 
 @device_function
-def log(x: Any) -> Any:
-    """ln x: −∞ at 0, NaN below."""
-    return log_with(x, x * 0.0)
-
-
-@device_function
 def log1p(y: Any) -> Any:
     """ln(1 + y) for −1 ≤ y ≤ 1: the rounding of 1 + y is put back."""
     u = y + 1.0
     lost = y - (u - 1.0)
     return log_with(u, select(u == 0.0, 0.0, lost / u))
+
+
+@device_function
+def log1p_of_share(y: Any) -> Any:
+    """ln(1 + y) for 0 ≤ y ≤ 1 as 2·atanh(y / (2 + y)): s ≤ ⅓, and (atanh s − s) / s³ is a polynomial of s²."""
+    s = y / (y + 2.0)
+    z = s * s
+    double = s + s
+    return fma(double * z, polynomial(z, "atanh"), double)
 
 
 @device_function

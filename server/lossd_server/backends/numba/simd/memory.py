@@ -1,6 +1,5 @@
 """Vector loads and stores at raw addresses: numbers of every float dtype as vectors of the compute type.
 
-numba has no float16 and no bfloat16: their bits are converted by integer arithmetic, to nearest even, NaN kept NaN.
 Blocks go through padded scratch, so that a tail takes the same path as everything else.
 """
 
@@ -14,6 +13,7 @@ from numba.core.types.misc import CPointer
 from numba.extending import intrinsic
 
 from lossd.v1 import tensor_pb2 as pb
+from lossd_server.backends.numba.simd.half import narrow_bfloat16, narrow_float16, widen_bfloat16, widen_float16
 from lossd_server.backends.numba.simd.vector import ELEMENTS, I32, Vec, lanes_of
 from lossd_server.jobs.jit import device_function
 
@@ -175,66 +175,6 @@ def next_piece(typing: Any, at: Any) -> Any:
     return types.int64(at), build
 
 
-def constant_vector(builder: Any, lanes: int, bits: int, value: int) -> Any:
-    return ir.Constant(ir.VectorType(ir.IntType(bits), lanes), [value] * lanes)
-
-
-def widen_float16(builder: Any, stored: Any) -> Any:
-    """float16 bits to float32: the exponent is moved by a multiplication, which also normalises subnormals."""
-    n = stored.type.count
-    wide = builder.zext(stored, ir.VectorType(I32, n))
-    sign = builder.shl(builder.and_(wide, constant_vector(builder, n, 32, 0x8000)), constant_vector(builder, n, 32, 16))
-    magnitude = builder.shl(
-        builder.and_(wide, constant_vector(builder, n, 32, 0x7FFF)), constant_vector(builder, n, 32, 13)
-    )
-    f32 = ir.VectorType(ir.FloatType(), n)
-    scaled = builder.fmul(builder.bitcast(magnitude, f32), ir.Constant(f32, [2.0**112] * n))
-    finite = builder.bitcast(scaled, magnitude.type)
-    special = builder.icmp_unsigned(">=", magnitude, constant_vector(builder, n, 32, 0x0F800000))
-    value = builder.select(special, builder.or_(magnitude, constant_vector(builder, n, 32, 0x7F800000)), finite)
-    return builder.bitcast(builder.or_(value, sign), f32)
-
-
-def widen_bfloat16(builder: Any, stored: Any) -> Any:
-    n = stored.type.count
-    wide = builder.shl(builder.zext(stored, ir.VectorType(I32, n)), constant_vector(builder, n, 32, 16))
-    return builder.bitcast(wide, ir.VectorType(ir.FloatType(), n))
-
-
-def narrow_bfloat16(builder: Any, value: Any) -> Any:
-    """float32 to bfloat16 bits, to nearest even; NaN stays NaN."""
-    n = value.type.count
-    word = builder.bitcast(value, ir.VectorType(I32, n))
-    odd = builder.and_(builder.lshr(word, constant_vector(builder, n, 32, 16)), constant_vector(builder, n, 32, 1))
-    rounded = builder.add(builder.add(word, constant_vector(builder, n, 32, 0x7FFF)), odd)
-    nan = builder.fcmp_unordered("uno", value, value)
-    chosen = builder.select(nan, builder.or_(word, constant_vector(builder, n, 32, 0x00400000)), rounded)
-    return builder.trunc(builder.lshr(chosen, constant_vector(builder, n, 32, 16)), ir.VectorType(ir.IntType(16), n))
-
-
-def narrow_float16(builder: Any, value: Any) -> Any:
-    """float32 to float16 bits, to nearest even; subnormals are rounded by adding ½ in float32."""
-    n = value.type.count
-    f32, i32 = value.type, ir.VectorType(I32, n)
-    word = builder.bitcast(value, i32)
-    sign = builder.and_(
-        builder.lshr(word, constant_vector(builder, n, 32, 16)), constant_vector(builder, n, 32, 0x8000)
-    )
-    magnitude = builder.and_(word, constant_vector(builder, n, 32, 0x7FFFFFFF))
-    shifted = builder.fadd(builder.bitcast(magnitude, f32), ir.Constant(f32, [0.5] * n))
-    subnormal = builder.sub(builder.bitcast(shifted, i32), constant_vector(builder, n, 32, 0x3F000000))
-    odd = builder.and_(builder.lshr(magnitude, constant_vector(builder, n, 32, 13)), constant_vector(builder, n, 32, 1))
-    rounded = builder.add(builder.add(magnitude, constant_vector(builder, n, 32, 0xC8000FFF)), odd)
-    normal = builder.lshr(rounded, constant_vector(builder, n, 32, 13))
-    is_small = builder.icmp_unsigned("<", magnitude, constant_vector(builder, n, 32, 0x38800000))
-    is_large = builder.icmp_unsigned(">=", magnitude, constant_vector(builder, n, 32, 0x47800000))
-    is_nan = builder.icmp_unsigned(">", magnitude, constant_vector(builder, n, 32, 0x7F800000))
-    half = builder.select(is_small, subnormal, normal)
-    large = builder.select(is_nan, constant_vector(builder, n, 32, 0x7E00), constant_vector(builder, n, 32, 0x7C00))
-    chosen = builder.or_(builder.select(is_large, large, half), sign)
-    return builder.trunc(chosen, ir.VectorType(ir.IntType(16), n))
-
-
 def load_widened(builder: Any, at: Any, kind: Vec, dtype: int) -> Any:
     """Loads `kind.lanes` elements of `dtype` and makes them floats of `kind`."""
     n = kind.lanes
@@ -271,6 +211,18 @@ def load_as(typing: Any, at: Any, like: Any, dtype: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
+def load_one_as(typing: Any, at: Any, like: Any, dtype: Any) -> Any:
+    """The number of `dtype`, a literal DataType, at an address, as one of `like`'s type."""
+    single = Vec(like.name, 1)
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value = load_widened(builder, args[0], single, dtype.literal_value)
+        return builder.extract_element(value, ir.Constant(I32, 0))
+
+    return like(at, like, dtype), build
+
+
+@intrinsic(prefer_literal=True)
 def store_as(typing: Any, at: Any, value: Any, dtype: Any) -> Any:
     """Rounds a vector to `dtype`, a literal DataType, and stores it."""
 
@@ -288,3 +240,13 @@ def size_of(dtype: int) -> int:
     if dtype == FLOAT16 or dtype == BFLOAT16:
         return 2
     return 4 if dtype == FLOAT32 else 8
+
+
+@device_function
+def load_number(at: int, dtype: int, like: Any) -> Any:
+    """The number of `dtype` at an address, which is the compute type or narrower."""
+    if dtype == BFLOAT16:
+        return load_one_as(at, like, BFLOAT16)
+    if dtype == FLOAT16:
+        return load_one_as(at, like, FLOAT16)
+    return load_one(at, like)

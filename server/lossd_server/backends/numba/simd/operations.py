@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
@@ -78,6 +78,19 @@ def any_of(typing: Any, mask: Any) -> Any:
 
 
 @intrinsic
+def count_of(typing: Any, mask: Any) -> Any:
+    """How many lanes are true."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word = ir.IntType(mask.lanes)
+        function = ir.FunctionType(word, [word])
+        counted = cgutils.get_or_insert_function(builder.module, function, f"llvm.ctpop.i{mask.lanes}")
+        return builder.zext(builder.call(counted, [builder.bitcast(args[0], word)]), ir.IntType(64))
+
+    return types.int64(mask), build
+
+
+@intrinsic
 def bits(typing: Any, a: Any) -> Any:
     """The float's bits as signed integers."""
     kind = Vec(a.element.replace("float", "int"), a.lanes)
@@ -134,6 +147,12 @@ def total(typing: Any, a: Any) -> Any:
 
 
 @intrinsic
+def first_lane(typing: Any, a: Any) -> Any:
+    """The number in lane 0."""
+    return a.scalar(a), lambda context, builder, sig, args: builder.extract_element(args[0], ir.Constant(I32, 0))
+
+
+@intrinsic
 def greatest(typing: Any, a: Any) -> Any:
     """The greatest lane, of lanes without NaN."""
 
@@ -163,6 +182,13 @@ def rounded(typing: Any, a: Any, like: Any) -> Any:
         return args[0] if a == kind else builder.fptrunc(args[0], kind.llvm)
 
     return kind(a, like), build
+
+
+@intrinsic
+def integers_as(typing: Any, a: Any, like: Any) -> Any:
+    """Signed integers as floats of `like`'s type, lane for lane."""
+    kind = Vec(like.name, a.lanes)
+    return kind(a, like), lambda context, builder, sig, args: builder.sitofp(args[0], kind.llvm)
 
 
 @intrinsic

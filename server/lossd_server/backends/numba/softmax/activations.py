@@ -13,7 +13,8 @@ from lossd_server.backends.numba.batch_table import SOFTMAX
 from lossd_server.backends.numba.layout.blocks import BLOCK, PITCH, RowBlock, row_of, vector_address
 from lossd_server.backends.numba.layout.row_tiles import RowTile, load_tile, store_tile
 from lossd_server.backends.numba.layout.scratch import MIXED, STAGED, TARGET_OUT, UPSTREAM
-from lossd_server.backends.numba.simd.math import exp_gap, product, times
+from lossd_server.backends.numba.simd.exponential import exp_scale, scaled_exp
+from lossd_server.backends.numba.simd.math import product, times
 from lossd_server.backends.numba.simd.memory import cast, load, load_one, store, store_one
 from lossd_server.backends.numba.simd.operations import splat, total, widen_sum, width
 from lossd_server.backends.numba.simd.vector import BYTES
@@ -32,13 +33,13 @@ def sum_upstream(state: Any, block: RowBlock, g: int, begin: int, n: int, softma
         own = load_one(at, zero)
         state.own = own
         store_one(at, zero)
-    refs = splat(cast(state.ref, zero))
-    inverse = splat(cast(1.0 / (1.0 + state.rest), zero))
+    by = exp_scale(splat(cast(state.ref, zero)))
+    inverse = splat(cast(1.0 / ((1.0 + state.rest) * state.unit), zero))
     wide = widen_sum(splat(zero))
     for j in range(block.vectors):
         term = load(g + j * BYTES, zero)
         if softmax:
-            term = times(exp_gap(load(vector_address(block, j), zero), refs) * inverse, term)
+            term = times(scaled_exp(load(vector_address(block, j), zero), by) * inverse, term)
         wide = wide + widen_sum(term)
     state.others += total(wide)
     if inside:
@@ -52,7 +53,8 @@ def write_row(
     """A block's values, and where wanted its gradient; g: where the upstream gradient lies, or 0 for ones."""
     d = 1.0 + state.rest
     refs = splat(cast(state.ref, zero))
-    inverse = splat(cast(1.0 / d, zero))
+    by = exp_scale(refs)
+    inverse = splat(cast(1.0 / (d * state.unit), zero))
     log_rest = splat(cast(state.log_rest, zero))
     total_upstream = state.others + (state.own / d if softmax else state.own)
     if softmax and not g:
@@ -62,7 +64,7 @@ def write_row(
     ones = splat(cast(1.0, zero))
     for j in range(block.vectors):
         x = load(vector_address(block, j), zero)
-        p = exp_gap(x, refs) * inverse
+        p = scaled_exp(x, by) * inverse
         if gradient:
             upstream = load(g + j * BYTES, zero) if g else ones
             slope = times(p, upstream - sums) if softmax else upstream - times(p, sums)

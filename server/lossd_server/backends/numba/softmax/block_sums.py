@@ -11,9 +11,21 @@ from __future__ import annotations
 from typing import Any
 
 from lossd_server.backends.numba.layout.blocks import GROUP, RowBlock, vector_address
-from lossd_server.backends.numba.simd.math import exp_gap, product, summand, times
+from lossd_server.backends.numba.simd.exponential import ExpScale, exp_scale, near_exp, scaled_exp
+from lossd_server.backends.numba.simd.math import product, summand, times
 from lossd_server.backends.numba.simd.memory import load, load_one, prefetch, store, store_past_cache
-from lossd_server.backends.numba.simd.operations import any_of, greatest, larger, select, splat, total, widen_sum, width
+from lossd_server.backends.numba.simd.operations import (
+    any_of,
+    count_of,
+    first_lane,
+    greatest,
+    larger,
+    select,
+    splat,
+    total,
+    widen_sum,
+    width,
+)
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.jobs.jit import device_function
 
@@ -49,16 +61,19 @@ def first_equal(block: RowBlock, value: Any, zero: Any) -> int:
 
 
 @device_function
-def exp_sums(block: RowBlock, ref: Any, keep: int, ahead: int, vector_bytes: int, zero: Any) -> tuple[float, float]:
-    """(Σ exp(x − ref) over x < ref, number of x = ref). Where `keep` is an address the exponentials are left there.
+def exp_sums(
+    block: RowBlock, ref: Any, by: ExpScale, keep: int, ahead: int, vector_bytes: int, zero: Any
+) -> tuple[float, float]:
+    """(Σ exp(x − ref)·unit over x < ref, number of x = ref). Where `keep` is an address the terms are left there.
 
     The next block, at `ahead`, `vector_bytes` a vector, is prefetched while this one is computed: without it a loss
     whose rows come from memory took the time of reading plus the time of computing. 0: nothing is prefetched.
     """
     refs = splat(ref)
-    ties = splat(zero)
-    wide = widen_sum(ties)
+    ties = 0
+    wide = widen_sum(splat(zero))
     vectors = block.vectors
+    near = first_lane(by.shift) == 0
     for group in range(0, vectors, GROUP):
         narrow = splat(zero)
         for j in range(group, min(group + GROUP, vectors)):
@@ -67,29 +82,35 @@ def exp_sums(block: RowBlock, ref: Any, keep: int, ahead: int, vector_bytes: int
                 if vector_bytes > 64:
                     prefetch(ahead + j * vector_bytes + 64)
             x = load(vector_address(block, j), zero)
-            e = exp_gap(x, refs)
+            e = near_exp(x, by) if near else scaled_exp(x, by)
             if keep:
                 store(keep + j * BYTES, e)
-            top = x == refs
-            narrow = narrow + select(top, 0.0, e)
-            ties = select(top, ties + 1.0, ties)
+            ties += count_of(x == refs)
+            narrow = select(x == refs, narrow, narrow + e)
         wide = wide + widen_sum(narrow)
-    return total(wide), total(widen_sum(ties))
+    return total(wide), float(ties)
 
 
 @device_function
-def entropy_sum(block: RowBlock, ref: Any, zero: Any) -> float:
-    """Σ (ref − x)·exp(x − ref)."""
+def exponential(block: RowBlock, kept: int, j: int, by: ExpScale, zero: Any) -> Any:
+    """exp(x − ref)·unit of vector j: the one that `exp_sums` left at `kept`, or computed again, to the same bits."""
+    return load(kept + j * BYTES, zero) if kept else scaled_exp(load(vector_address(block, j), zero), by)
+
+
+@device_function
+def entropy_sum(block: RowBlock, kept: int, ref: Any, zero: Any) -> float:
+    """Σ (ref − x)·exp(x − ref). kept: see `exponential`."""
     refs = splat(ref)
+    by = exp_scale(refs)
     wide = widen_sum(splat(zero))
     vectors = block.vectors
     for group in range(0, vectors, GROUP):
         narrow = splat(zero)
         for j in range(group, min(group + GROUP, vectors)):
             x = load(vector_address(block, j), zero)
-            narrow = narrow + times(exp_gap(x, refs), refs - x)
+            narrow = narrow + times(exponential(block, kept, j, by, zero), refs - x)
         wide = wide + widen_sum(narrow)
-    return total(wide)
+    return total(wide) / float(first_lane(by.unit))
 
 
 @device_function
@@ -125,17 +146,11 @@ def store_vector(to: int, value: Any, past_cache: bool) -> None:
 
 
 @device_function
-def exponential(block: RowBlock, kept: int, j: int, refs: Any, zero: Any) -> Any:
-    """exp(x − ref) of vector j: the one that `exp_sums` left, or computed again, to the same bits."""
-    return load(kept + j * BYTES, zero) if kept else exp_gap(load(vector_address(block, j), zero), refs)
-
-
-@device_function
 def infinite_gradient(block: RowBlock, kept: int, out: RowBlock, weights: int, ref: Any, ratio: Any, s: Any) -> None:
-    """out = s·(ratio·exp(x − ref) − v): `softmax_gradient` where a factor is infinite, which a 0 annihilates."""
-    refs, ratios, ss = splat(ref), splat(ratio), splat(s)
+    """out = s·(ratio·exp(x − ref)·unit − v): `softmax_gradient` where a factor is infinite, which a 0 annihilates."""
+    by, ratios, ss = exp_scale(splat(ref)), splat(ratio), splat(s)
     for j in range(block.vectors):
-        slope = product(exponential(block, kept, j, refs, s), ratios)
+        slope = product(exponential(block, kept, j, by, s), ratios)
         if weights:
             slope = slope - load(weights + j * BYTES, s)
         store(vector_address(out, j), product(slope, ss))
@@ -145,33 +160,34 @@ def infinite_gradient(block: RowBlock, kept: int, out: RowBlock, weights: int, r
 def softmax_gradient(
     block: RowBlock, kept: int, out: RowBlock, weights: int, ref: Any, q: Any, s: Any, past: bool, near: int, other: int
 ) -> None:
-    """out = q·exp(x − ref) − s·v (v = 0 where `weights` is no address).
+    """out = q·exp(x − ref)·unit − s·v (v = 0 where `weights` is no address).
 
     past: stored past the cache, but for the vectors `near` and `other`, which are written to again at once: a line that
     has left for memory would be waited for, 450 ns a row.
     """
-    refs = splat(ref)
+    by = exp_scale(splat(ref))
     qs = splat(q)
     if weights:
         ss = splat(s)
         for j in range(block.vectors):
-            e = exponential(block, kept, j, refs, q)
+            e = exponential(block, kept, j, by, q)
             away = past and j < out.full and j != near and j != other
             store_vector(vector_address(out, j), e * qs - times(load(weights + j * BYTES, q), ss), away)
     else:
         for j in range(block.vectors):
             away = past and j < out.full and j != near
-            store_vector(vector_address(out, j), exponential(block, kept, j, refs, q) * qs, away)
+            store_vector(vector_address(out, j), exponential(block, kept, j, by, q) * qs, away)
 
 
 @device_function
-def entropy_gradient(block: RowBlock, out: RowBlock, ref: Any, q: Any, mean_gap: Any, past: bool) -> None:
-    """out = q·exp(x − ref)·((ref − x) − mean_gap)."""
+def entropy_gradient(block: RowBlock, kept: int, out: RowBlock, ref: Any, q: Any, mean_gap: Any, past: bool) -> None:
+    """out = q·exp(x − ref)·unit·((ref − x) − mean_gap)."""
     refs = splat(ref)
+    by = exp_scale(refs)
     qs = splat(q)
     for j in range(block.vectors):
         x = load(vector_address(block, j), q)
-        slope = times(exp_gap(x, refs), (refs - x) - mean_gap)
+        slope = times(exponential(block, kept, j, by, q), (refs - x) - mean_gap)
         store_vector(vector_address(out, j), times(slope, qs), past and j < out.full)
 
 

@@ -15,7 +15,8 @@ from lossd_server.backends.numba.layout.blocks import PITCH, load_block, vector_
 from lossd_server.backends.numba.layout.pieces import for_each_piece
 from lossd_server.backends.numba.layout.row_tiles import RowTile, load_tile, tile_at
 from lossd_server.backends.numba.layout.scratch import EXPONENTIALS, INPUT, MIXED, SLOPES, STAGED
-from lossd_server.backends.numba.simd.math import log, log_ratio, product
+from lossd_server.backends.numba.simd.logarithm import log
+from lossd_server.backends.numba.simd.math import log_ratio, product
 from lossd_server.backends.numba.simd.memory import FLOAT64, copy_bytes, load, load_one, store
 from lossd_server.backends.numba.simd.operations import splat
 from lossd_server.backends.numba.simd.vector import BYTES

@@ -37,7 +37,7 @@ PAST_CACHE_ROW = 1 << 14  # where a row has as many bytes: in shorter ones it co
 
 
 class KeptExponentials(NamedTuple):
-    """A block's exponentials: where they are kept, or 0, and what makes them relative to the row's maximum."""
+    """A block's exponentials: where they are kept, or 0, and what makes them relative to the row's maximum and unit."""
 
     address: int
     rescale: float
@@ -141,15 +141,17 @@ def row_input_gradient(
     s = state.factor
     d = 1.0 + state.rest
     if job.formula == ENTROPY_LOGITS:
-        entropy_gradient(block, out, ref, cast(s / d, zero), cast(state.gaps / d, zero), past)
+        q, gap = cast(s / (d * state.unit), zero), cast(state.gaps / d, zero)
+        entropy_gradient(block, kept.address, out, ref, q, gap, past)
     else:
         pull = state.share + state.mass + state.z_mass
-        q = cast(kept.rescale * (s * pull / d), zero)
+        rescale = kept.rescale / state.unit
+        q = cast(rescale * (s * pull / d), zero)
         y, first = state.target - begin, state.first - begin if v else -1
         if abs(s) < math.inf and abs(pull) < math.inf and abs(q) < math.inf:
             softmax_gradient(block, kept.address, out, v, ref, q, cast(s, zero), past, y // lanes, first // lanes)
         else:
-            ratio = cast(kept.rescale * (pull / d), zero)
+            ratio = cast(rescale * (pull / d), zero)
             infinite_gradient(block, kept.address, out, v, ref, ratio, cast(s, zero))
         exact_entries(job, state, out, begin, n, v, zero)
     if job.softcap != 0.0:

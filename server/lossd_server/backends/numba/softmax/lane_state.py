@@ -33,6 +33,7 @@ class LaneSums(NamedTuple):
 
     top: Any  # the greatest logit
     ref: Any  # what exponents are relative to: the same, 0 while that is −∞
+    unit: Any  # what the exponentials in scratch have for 1
     below: Any  # Σ exp(x − ref) over x < ref
     rest: Any  # Σ exp(x − max), the first maximum left out; NaN where there is no finite maximum
     log_rest: Any  # ln(1 + rest)

@@ -10,7 +10,9 @@ import math
 from typing import Any
 
 from lossd_server.backends.numba.layout.blocks import RowBlock
+from lossd_server.backends.numba.simd.exponential import exp_scale
 from lossd_server.backends.numba.simd.memory import cast
+from lossd_server.backends.numba.simd.operations import first_lane, splat
 from lossd_server.backends.numba.softmax.block_sums import exp_sums, largest
 from lossd_server.jobs.jit import device_function, inlined
 from lossd_server.jobs.reduction import annihilate
@@ -39,8 +41,11 @@ def add_exponentials(state: Any, block: RowBlock, keep: int, ahead: int, vector_
     raised = top > state.maximum
     if raised:
         raise_maximum(state, float(top))
-    below, ties = exp_sums(block, cast(state.ref, zero), keep, ahead, vector_bytes, zero)
-    state.below += below
+    ref = cast(state.ref, zero)
+    by = exp_scale(splat(ref))
+    below, ties = exp_sums(block, ref, by, keep, ahead, vector_bytes, zero)
+    state.unit = float(first_lane(by.unit))
+    state.below += below / state.unit
     state.ties += ties
     return raised
 

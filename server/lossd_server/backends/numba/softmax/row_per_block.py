@@ -41,6 +41,7 @@ from lossd_server.backends.numba.softmax.gradients import KeptExponentials, writ
 from lossd_server.backends.numba.softmax.lane_state import MOST_LANE_CLASSES
 from lossd_server.backends.numba.softmax.logits import logit, read_block
 from lossd_server.backends.numba.softmax.online_softmax import add_exponentials, finish_softmax
+from lossd_server.backends.numba.softmax.row_groups import FEWEST_GROUP_CLASSES, group_rows, grouped
 from lossd_server.backends.numba.softmax.row_per_lane import lane_rows
 from lossd_server.backends.numba.softmax.row_state import empty_state, row_state
 from lossd_server.backends.numba.softmax.target_mix import has_target_mix, mix
@@ -73,8 +74,8 @@ def start_row(job: Any, tile: RowTile, r: int, scratch: int, zero: Any) -> bool:
 
 @device_function
 def room_for_exponentials(job: Any, tile: RowTile, mixed: bool, scratch: int, zero: Any) -> int:
-    """Where a row's exponentials are kept for its gradient; 0 where they are computed again."""
-    if tile.stride > 1 or not job.input_gradient:
+    """Where a row's exponentials are kept for its entropy and its gradient; 0 where they are computed again."""
+    if tile.stride > 1 or not (job.input_gradient or job.formula == ENTROPY_LOGITS or job.entropy):
         return 0
     if tile.classes <= BLOCK:
         return scratch + EXPONENTIALS
@@ -114,13 +115,15 @@ def read_rows(job: Any, tile: RowTile, mixed: bool, kept: int, scratch: int, zer
                 state.first = begin + first_equal(own, cast(state.maximum, zero), zero)
             ref = cast(state.ref, zero)
             if gaps:
-                state.gaps += entropy_sum(own, ref, zero)
+                state.gaps += entropy_sum(own, keep, ref, zero)
             if mixed:
                 v = scratch + MIXED + r * PITCH
                 state.weighted += gap_sum(own, v, ref, zero)
                 state.mass += plain_sum(v, own.vectors, zero)
         if kept and tile.classes > BLOCK:
-            store_one(scratch + SINGLE + begin // BLOCK * 8, row_state(scratch, 0).ref)
+            state = row_state(scratch, 0)
+            store_one(scratch + SINGLE + begin // BLOCK * 16, state.ref)
+            store_one(scratch + SINGLE + begin // BLOCK * 16 + 8, state.unit)
     return block
 
 
@@ -201,8 +204,11 @@ def differentiate_rows(
         n = min(BLOCK, tile.classes - begin)
         exponentials = KeptExponentials(kept, 1.0)
         if kept and tile.classes > BLOCK:
-            ref = load_one(scratch + SINGLE + begin // BLOCK * 8, 0.0)
-            exponentials = KeptExponentials(kept + begin * width(zero), math.exp(ref - row_state(scratch, 0).ref))
+            state = row_state(scratch, 0)
+            ref = load_one(scratch + SINGLE + begin // BLOCK * 16, 0.0)
+            unit = load_one(scratch + SINGLE + begin // BLOCK * 16 + 8, 0.0)
+            rescale = math.exp(ref - state.ref) * (state.unit / unit)
+            exponentials = KeptExponentials(kept + begin * width(zero), rescale)
             block = in_scratch(0, vector_count(n, width(zero)))
         elif tile.classes > BLOCK:
             block = read_block(job, tile, begin, n, scratch, zero)
@@ -236,7 +242,9 @@ def softmax_tile(job: Any, tile: RowTile, scratch: int, zero: Any) -> tuple[int,
 
 @inlined
 def softmax_piece(job: Any, begin: int, end: int, scratch: int, zero: Any) -> tuple[int, int]:
-    """Rows begin … end − 1 of a job, in lanes where they are short; (fault, index)."""
+    """Rows begin … end − 1 of a job: in lanes where they are short, in groups up to a block; (fault, index)."""
+    if FEWEST_GROUP_CLASSES <= job.classes <= BLOCK and grouped(job):
+        return group_rows(job, begin, end, scratch, zero)
     if job.classes <= MOST_LANE_CLASSES and job.formula != SOFTMAX and job.formula != LOG_SOFTMAX:
         return lane_rows(job, begin, end, scratch, zero)
     return for_each_tile(softmax_tile, job, begin, end, scratch, zero)

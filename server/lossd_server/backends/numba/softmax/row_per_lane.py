@@ -10,67 +10,35 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from lossd_server.backends.numba.batch_table import (
     CLASS_OUT_OF_RANGE,
     CROSS_ENTROPY_DISTRIBUTION,
     CROSS_ENTROPY_INDEX,
     ENTROPY_LOGITS,
 )
-from lossd_server.backends.numba.layout.blocks import GROUP
+from lossd_server.backends.numba.layout.blocks import GROUP, dtype_of
 from lossd_server.backends.numba.layout.lane_tiles import LaneTile, lane_tile_at, load_classes
-from lossd_server.backends.numba.layout.weights import gradient_factor, optional_number
-from lossd_server.backends.numba.simd.math import exp_gap, log1p_any, product, summand, times
-from lossd_server.backends.numba.simd.memory import cast, load, load_one, load_wide, store, store_one
-from lossd_server.backends.numba.simd.operations import larger, select, splat, to_float64, width
+from lossd_server.backends.numba.simd.exponential import ExpScale, exp_scale, near_exp, scaled_exp
+from lossd_server.backends.numba.simd.math import log1p_any, product, summand, times
+from lossd_server.backends.numba.simd.memory import cast, load, load_one, load_wide, prefetch, size_of, store
+from lossd_server.backends.numba.simd.operations import any_of, larger, select, splat, to_float64, width
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.backends.numba.softmax.lane_state import (
     CLASSES,
     EXPONENTIALS,
-    FACTORS,
-    KEPT,
     LINEAR,
-    LOSSES,
     MIXED,
     PICKED,
     SHARES,
     SLOPES,
-    TARGETS,
     LaneSums,
 )
+from lossd_server.backends.numba.softmax.lane_targets import look_up, write_lane_losses
 from lossd_server.backends.numba.softmax.row_per_lane_gradients import write_lane_gradients
 from lossd_server.backends.numba.softmax.row_per_lane_outputs import keep_finished, write_measures
 from lossd_server.backends.numba.softmax.softcap import cap
 from lossd_server.backends.numba.softmax.target_mix import has_target_mix
 from lossd_server.jobs.jit import device_function, inlined
-from lossd_server.jobs.reduction import annihilate
-
-
-@device_function
-def look_up(job: Any, tile: LaneTile, scratch: int, zero: Any) -> int:
-    """Lays the rows' targets, shares and factors in scratch; the first row whose target is no class, or −1."""
-    size = width(zero)
-    for r in range(tile.rows):
-        row = tile.row + r
-        kept = 1.0
-        if job.formula == CROSS_ENTROPY_INDEX:
-            y = load_one(job.target + 8 * row, np.int64(0))
-            if y == job.ignore_index:
-                y = np.int64(-1)
-                kept = 0.0
-            elif y < 0 or y >= tile.classes:
-                return row
-            picked = load_one(scratch + CLASSES + max(y, 0) * BYTES + r * size, zero)
-            store_one(scratch + PICKED + r * size, picked)
-            share = kept * (1.0 - job.label_smoothing)
-            if kept:
-                share = annihilate(share, optional_number(job.class_weight, y, zero))
-            store_one(scratch + SHARES + r * 8, share)
-            store_one(scratch + TARGETS + r * size, cast(y, zero))
-        store_one(scratch + KEPT + r * size, cast(kept, zero))
-        store_one(scratch + FACTORS + r * 8, gradient_factor(job, row))
-    return -1
 
 
 @device_function
@@ -104,26 +72,36 @@ def greatest_logits(classes: int, scratch: int, zero: Any) -> Any:
 
 
 @inlined
-def exponential_sums(classes: int, ref: Any, scratch: int, zero: Any) -> Any:
-    """(Σ exp(x − ref) over x < ref, number of x = ref) of every row; the exponentials are left in scratch."""
+def exponential_sums(
+    classes: int, ref: Any, by: ExpScale, near: bool, keep: bool, ahead: int, step: int, scratch: int, zero: Any
+) -> Any:
+    """(Σ exp(x − ref)·unit over x < ref, number of x = ref) of every row. keep: the terms are left in scratch. near: no
+    row has a shift. ahead: where the next tile lies, which is prefetched, `step` bytes a class; or 0.
+    """
     zeros = splat(zero)
-    ties = zeros
+    others = zeros
     below = to_float64(zeros)
     for group in range(0, classes, GROUP):
         narrow = zeros
         for c in range(group, min(group + GROUP, classes)):
             x = load(scratch + CLASSES + c * BYTES, zero)
-            e = exp_gap(x, ref)
-            store(scratch + EXPONENTIALS + c * BYTES, e)
-            narrow = narrow + select(x == ref, 0.0, e)
-            ties = select(x == ref, ties + 1.0, ties)
+            if ahead:
+                prefetch(ahead + c * step)
+                if step > 64:
+                    prefetch(ahead + c * step + 64)
+            e = near_exp(x, by) if near else scaled_exp(x, by)
+            if keep:
+                store(scratch + EXPONENTIALS + c * BYTES, e)
+            other = x != ref
+            narrow = select(other, narrow + e, narrow)
+            others = select(other, others + 1.0, others)
         below = below + to_float64(narrow)
-    return below, ties
+    return below, cast(classes, zero) - others
 
 
 @device_function
 def entropy_sums(classes: int, ref: Any, scratch: int, zero: Any) -> Any:
-    """Σ (ref − x)·exp(x − ref) of every row."""
+    """Σ (ref − x)·exp(x − ref)·unit of every row."""
     wide = to_float64(splat(zero))
     for group in range(0, classes, GROUP):
         narrow = splat(zero)
@@ -155,24 +133,32 @@ def weighted_sums(classes: int, ref: Any, scratch: int, zero: Any) -> Any:
 
 
 @inlined
-def reduce_lanes(job: Any, classes: int, mixed: bool, scratch: int, zero: Any) -> LaneSums:
+def reduce_lanes(job: Any, classes: int, mixed: bool, ahead: int, step: int, scratch: int, zero: Any) -> LaneSums:
     """The sums of a tile that lies in scratch. One loop a sum, so that what one needs does not push the other's out of
-    the registers.
+    the registers. ahead, step: see `exponential_sums`.
     """
     zeros = splat(zero)
     top = greatest_logits(classes, scratch, zero)
     ref = select(top > -math.inf, top, zeros)
-    below, ties = exponential_sums(classes, ref, scratch, zero)
+    by = exp_scale(ref)
+    entropy = job.formula == ENTROPY_LOGITS or job.entropy != 0
+    keep = entropy or job.input_gradient != 0
+    if any_of(by.shift != 0.0):
+        below, ties = exponential_sums(classes, ref, by, False, keep, ahead, step, scratch, zero)
+    else:
+        below, ties = exponential_sums(classes, ref, by, True, keep, ahead, step, scratch, zero)
+    unit = to_float64(by.unit)
+    below = below / unit
     gaps = to_float64(zeros)
-    if job.formula == ENTROPY_LOGITS or job.entropy:
-        gaps = entropy_sums(classes, ref, scratch, zero)
+    if entropy:
+        gaps = entropy_sums(classes, ref, scratch, zero) / unit
     first, mass, weighted = zeros - 1.0, to_float64(zeros), to_float64(zeros)
     if mixed:
         first, mass, weighted = weighted_sums(classes, ref, scratch, zero)
     rest = below + (to_float64(ties) - 1.0)
     # No finite maximum, no softmax: all −∞, or +∞ among them.
     rest = select(to_float64(top - top) == 0.0, rest, math.nan)
-    return LaneSums(top, ref, below, rest, log1p_any(rest), gaps, first, mass, weighted)
+    return LaneSums(top, ref, unit, below, rest, log1p_any(rest), gaps, first, mass, weighted)
 
 
 @inlined
@@ -192,35 +178,28 @@ def lane_losses(job: Any, sums: LaneSums, scratch: int, zero: Any) -> Any:
     return loss
 
 
-@inlined
-def write_lane_losses(job: Any, tile: LaneTile, sums: LaneSums, scratch: int, zero: Any) -> None:
-    """The tile's losses: 0 for ignored rows, times the row's weight for others."""
-    kept = load(scratch + KEPT, zero) > 0.0
-    store(scratch + LOSSES, select(kept, lane_losses(job, sums, scratch, zero), 0.0))
-    for r in range(tile.rows):
-        loss = load_one(scratch + LOSSES + 8 * r, 0.0)
-        weight = optional_number(job.row_weight, tile.row + r, 0.0)
-        store_one(job.losses + 8 * (tile.row + r), annihilate(weight, loss))
-
-
 @device_function
-def lane_tile(job: Any, tile: LaneTile, scratch: int, zero: Any) -> int:
-    """Losses and gradients of a tile; the first row whose target is no class, or −1."""
+def lane_tile(job: Any, tile: LaneTile, end: int, scratch: int, zero: Any) -> int:
+    """Losses and gradients of a tile; the first row whose target is no class, or −1. end: of the rows to compute."""
     load_classes(scratch + CLASSES, job.input, job.input_dtype, tile, scratch + LINEAR, zero)
     if job.softcap != 0.0:
         cap(scratch + CLASSES, scratch + SLOPES, tile.classes, job.softcap, zero)
-    invalid = look_up(job, tile, scratch, zero)
+    invalid = look_up(job, tile, scratch + CLASSES, BYTES, width(zero), dtype_of(zero), scratch, zero)
     if invalid >= 0:
         return invalid
     mixed = has_target_mix(job)
     if mixed:
         mix_classes(job, tile, scratch, zero)
-    sums = reduce_lanes(job, tile.classes, mixed, scratch, zero)
+    ahead = 0
+    step = tile.rows * size_of(job.input_dtype)
+    if tile.inner == 1 and tile.row + 2 * tile.rows <= end:
+        ahead = job.input + (tile.row + tile.rows) * tile.classes * size_of(job.input_dtype)
+    sums = reduce_lanes(job, tile.classes, mixed, ahead, step, scratch, zero)
     if job.lse or job.entropy or job.argmax or job.correct:
         write_measures(job, tile, sums, scratch, zero)
     if job.finished:
         keep_finished(job, tile, sums, scratch, zero)
-    write_lane_losses(job, tile, sums, scratch, zero)
+    write_lane_losses(job, tile, lane_losses(job, sums, scratch, zero), scratch, zero)
     if job.input_gradient or job.target_gradient:
         write_lane_gradients(job, tile, sums, mixed, scratch, zero)
     return -1
@@ -232,7 +211,7 @@ def lane_rows(job: Any, begin: int, end: int, scratch: int, zero: Any) -> tuple[
     row = begin
     while row < end:
         tile = lane_tile_at(job, row, end, zero)
-        invalid = lane_tile(job, tile, scratch, zero)
+        invalid = lane_tile(job, tile, end, scratch, zero)
         if invalid >= 0:
             return CLASS_OUT_OF_RANGE, invalid
         row += tile.rows

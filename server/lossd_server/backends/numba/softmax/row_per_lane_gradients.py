@@ -36,7 +36,7 @@ class Coefficients(NamedTuple):
     s: Any  # the gradient's factor; 1 where it, or what it multiplies, is not finite
     late: Any  # the factor, by which the finished gradient of those is multiplied
     apart: Any  # 1 for those lanes, else 0
-    q: Any  # of exp(x − ref): s·(S + V + Z) / d
+    q: Any  # of exp(x − ref)·unit: s·(S + V + Z) / (d·unit)
     mean_gap: Any  # of the entropy: Σ (ref − x)·p
     target: Any  # the target's class, or −1
     at_target: Any  # s·S, taken away there
@@ -76,13 +76,14 @@ def coefficients(job: Any, classes: int, sums: LaneSums, mixed: bool, scratch: i
     if job.z_loss != 0.0:
         z = (to_float64(sums.top) + sums.log_rest) * (2.0 * job.z_loss)
     pull = share + sums.mass + z
-    early = rounded(whole * pull / d, zero)
+    e_sum = d * sums.unit
+    early = rounded(whole * pull / e_sum, zero)
     finite = absolute(early) < math.inf  # and with it what it was made of
     wide = absolute(to_float64(early)) < math.inf
     factor = select(wide, whole, 1.0)
-    q = select(finite, early, rounded(pull / d, zero))
+    q = select(finite, early, rounded(pull / e_sum, zero))
     if job.formula == ENTROPY_LOGITS:
-        q = rounded(factor / d, zero)
+        q = rounded(factor / e_sum, zero)
     at_first = rounded(factor * (z / d - product(share, sums.rest / d)), zero)
     if mixed:
         at_first = gradient_at_first(classes, sums, share, z, factor, target, scratch, zero)

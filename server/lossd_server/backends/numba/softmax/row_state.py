@@ -24,6 +24,7 @@ ROW_STATE = np.dtype(
         ("kept", np.int64),  # 0 where the row is ignored
         ("maximum", np.float64),  # the greatest logit so far
         ("ref", np.float64),  # what exponents are relative to: the same, 0 while that is −∞
+        ("unit", np.float64),  # what the exponentials as they are kept have for 1: see `ExpScale`
         ("below", np.float64),  # Σ exp(x − ref) over x < ref
         ("ties", np.float64),  # number of x = ref
         ("gaps", np.float64),  # Σ (ref − x)·exp(x − ref)

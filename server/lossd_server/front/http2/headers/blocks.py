@@ -15,6 +15,7 @@ from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hpack.hpack import Decoder
 
 from lossd_server.call.contract import Status
+from lossd_server.call.load_report import KEY, STRANGER
 from lossd_server.front.http2.frames import ConnectionFault, ErrorCode
 from lossd_server.front.http2.headers.request_head import (
     MalformedHead,
@@ -135,6 +136,20 @@ ACCEPT_ENCODING = literal(b"grpc-accept-encoding", b"identity")
 OK_TRAILERS = literal(b"grpc-status", b"0")
 
 
+class TrailerBlocks:
+    """What calls end with: `ok` for those that end well, `of` for any other."""
+
+    def __init__(self) -> None:
+        self.tell(b"")
+
+    def tell(self, load_report: bytes) -> None:
+        self._load = literal(KEY.encode(), _base64(load_report)) if load_report else b""
+        self.ok = OK_TRAILERS + self._load
+
+    def of(self, status: Status) -> bytes:
+        return trailer_block(status) + (b"" if status.code == STRANGER else self._load)
+
+
 def trailer_block(status: Status) -> bytes:
     """The block after the last message."""
     if not status.code and not status.message and not status.trailers:
@@ -143,7 +158,7 @@ def trailer_block(status: Status) -> bytes:
     if status.message:
         parts.append(literal(b"grpc-message", _percent(status.message)))
     for key, value in status.trailers:
-        written = base64.b64encode(value).rstrip(b"=") if isinstance(value, bytes) else value.encode("ascii", "replace")
+        written = _base64(value) if isinstance(value, bytes) else value.encode("ascii", "replace")
         parts.append(literal(key.encode("ascii"), written))
     return b"".join(parts)
 
@@ -155,6 +170,10 @@ def http_head(http_status: int, length: int) -> bytes:
         + literal(b"content-type", b"text/plain; charset=utf-8")
         + literal(b"content-length", str(length).encode())
     )  # fmt: skip
+
+
+def _base64(value: bytes) -> bytes:
+    return base64.b64encode(value).rstrip(b"=")
 
 
 def _percent(message: str) -> bytes:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import inf
 
 from lossd_server.call.contract import Metadata
+from lossd_server.call.request_id import REQUEST_ID
 from lossd_server.errors import InvalidRequest, NotServed, ServerError, TooLarge
 
 Fields = Iterable[tuple[bytes, bytes]]
@@ -24,6 +25,7 @@ _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
 _OF_GRPC = frozenset(
     {b"te", b"content-type", b"content-length", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding"}
 )
+_REQUEST_ID = REQUEST_ID.encode()
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _BAD_VALUE = re.compile(rb"[\0\r\n]|\A[ \t]|[ \t]\Z")
 _TIMEOUT = re.compile(rb"[0-9]{1,8}[HMSmun]")
@@ -98,8 +100,9 @@ def _head(pseudo: dict[bytes, bytes], plain: list[tuple[bytes, bytes]]) -> Reque
         return RequestHead(method, length=length, http_status=415)
     try:
         return RequestHead(method, tuple(_metadata(plain)), _timeout_s(once), length, error=_encoding(once))
-    except ServerError as error:
-        return RequestHead(method, length=length, error=error)
+    except ServerError as error:  # of its metadata there is but what names it in logs
+        named = tuple((REQUEST_ID, value.decode("ascii", "replace")) for name, value in plain if name == _REQUEST_ID)
+        return RequestHead(method, named, length=length, error=error)
 
 
 def _length(plain: list[tuple[bytes, bytes]]) -> int | None:

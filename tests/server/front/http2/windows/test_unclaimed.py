@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from lossd_server.call.contract import ServerCall
 from lossd_server.front.http2.limits import Http2Limits
+from lossd_server.front.http2.protocol import ALPN
 from lossd_server.front.http2.windows.unclaimed import UnclaimedSum
 from tests.server.front.http2 import wire
-from tests.server.front.http2.driven import DrivenConnection, connected
+from tests.server.front.http2.driven import DrivenConnection, connected, shares
 
 LIMITS = Http2Limits(unclaimed_bytes=400_000, silent_stream_bytes=1000)
 WINDOW = 65_535
@@ -183,14 +187,89 @@ def test_what_a_client_is_told() -> None:
     asyncio.run(run())
 
 
+class Tls:
+    """What ssl says of a connection."""
+
+    def selected_alpn_protocol(self) -> str:
+        return ALPN
+
+
+def seen_from(host: str) -> dict[str, Any]:
+    return {"peername": (host, 1234)}
+
+
+def shown(subject: str) -> dict[str, Any]:
+    certificate = {"subject": ((("commonName", subject),),)}
+    return {**seen_from("10.0.0.1"), "ssl_object": Tls(), "peercert": certificate}
+
+
+@pytest.mark.parametrize("one, other", [(seen_from("10.0.0.1"), seen_from("10.0.0.2")), (shown("one"), shown("other"))])
+def test_callers_of_connections(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """By their certificates, else by their hosts: one's flood from many connections takes nothing of another's."""
+
+    async def run() -> None:
+        shared = shares(LIMITS, METHODS, max_connections=50)
+        quiet = DrivenConnection(shared=shared, info=other)
+        await quiet.exchange(wire.HANDSHAKE, *(silent(stream_id, sent=60_000) for stream_id in (1, 3)))
+        flood = [DrivenConnection(shared=shared, info=one) for _ in range(30)]
+        for connection in flood:
+            await connection.exchange(wire.HANDSHAKE, silent(1, sent=30_000))
+
+        assert quiet.protocol.unclaimed_bytes > 120_000
+        assert sum(connection.protocol.unclaimed_bytes for connection in flood) <= MOST - 120_000
+        assert any(connection.answers[1].reset for connection in flood if 1 in connection.answers)
+        for connection in (quiet, *flood):
+            connection.lose()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+
+
 class Holding:
     """A holder of the sum's."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, caller: str = "") -> None:
         self.unclaimed_bytes = size
+        self.caller = caller
 
     def shed(self, most_bytes: int) -> None:
         self.unclaimed_bytes = min(self.unclaimed_bytes, most_bytes)
+
+
+def held_after(*holders: Holding, most: int = 1000) -> list[int]:
+    """What each holds after too much was said."""
+    bound = UnclaimedSum(most)
+    said = [bound.say(holder, holder.unclaimed_bytes) for holder in holders]
+    assert not said[-1]
+    bound.relieve()
+    return [one.unclaimed_bytes for one in holders]
+
+
+def test_connections_share_what_is_their_callers() -> None:
+    """One caller's many connections have no more of it together than another's one."""
+    one, many = [Holding(300, "one")], [Holding(90, "many") for _ in range(10)]
+
+    assert held_after(*one, *many) == [300, *[37] * 9, 90]
+    # A caller with little keeps it, however many connections the others have.
+    assert held_after(Holding(10, "little"), *[Holding(30, f"caller {n % 3}") for n in range(60)])[0] == 10
+    # Whoever holds most of a caller's loses first.
+    assert held_after(Holding(300, "one"), Holding(700, "two"), Holding(50, "two")) == [300, 187, 50]
+
+
+@given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 4)), min_size=1, max_size=40))
+def test_nobody_loses_within_its_share(holders: list[tuple[int, int]]) -> None:
+    """Whoever loses is above its connection's share, of a caller above its own; what is left is within the bound."""
+    most = 1000
+    assume(sum(size for size, _ in holders) > most)
+    by_caller = {caller: [size for size, of in holders if of == caller and size] for size, caller in holders if size}
+    after = held_after(*(Holding(size, str(caller)) for size, caller in sorted(holders)), most=most)
+
+    assert sum(after) <= most
+    share = most // 4 * 3 // len(by_caller)
+    for (size, caller), left in zip(sorted(holders), after, strict=True):
+        if left < size:
+            assert sum(by_caller[caller]) > share
+            assert left == share // len(by_caller[caller])
 
 
 def test_shares_of_the_sum() -> None:

@@ -1,0 +1,1 @@
+"""Files as arrays that are read by ranges of rows."""

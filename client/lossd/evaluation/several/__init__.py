@@ -1,0 +1,1 @@
+"""Several servers that compute the blocks of one evaluation."""

@@ -1,0 +1,1 @@
+"""Telemetry: who looks on while calls are served."""
