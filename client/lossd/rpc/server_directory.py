@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from threading import Lock, Thread
 from typing import NamedTuple
 
 from lossd.errors import Error, Unavailable, shown_value
+from lossd.json_text import read_json
 from lossd.rpc.address import RAY, checked_address
 
 TIMEOUT_S = 5.0
@@ -117,12 +117,12 @@ def read_listing(address: str, body: bytes) -> Listing:
     try:
         if len(body) > MOST_BYTES:
             raise ValueError
-        told = json.loads(body)
+        told = read_json(body)
         servers = tuple(sorted({_checked(one) for one in told["servers"]}))
         again_s = float(told["again_s"])
         if again_s != again_s:  # JSON has no NaN; Python's reader takes it
             raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         raise none_known(address, f"it answers {shown_value(body[:100])}, which is no list of servers") from None
     return Listing(servers, min(max(again_s, LEAST_AGAIN_S), MOST_AGAIN_S))
 

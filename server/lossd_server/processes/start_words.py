@@ -6,6 +6,8 @@ import json
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
+from lossd.json_text import read_json
+
 MOST_TEXT = 2048
 MOST_BYTES = 1 << 17  # of three such texts, each character escaped
 
@@ -26,8 +28,8 @@ def send_word(pipe: Connection, word: StartWord) -> None:
 def receive_word(pipe: Connection) -> StartWord:
     """The word that has come. EOFError where the worker ended without one, OSError where it is none."""
     try:
-        found = json.loads(pipe.recv_bytes(MOST_BYTES))
+        found = read_json(pipe.recv_bytes(MOST_BYTES))
         failed, device, backend = (text for text in found if isinstance(text, str))
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise OSError("the worker said what is no word of its start") from error
     return StartWord(failed, device, backend)

@@ -7,6 +7,7 @@ from asyncio import IncompleteReadError, StreamReader
 from base64 import b64decode, b64encode
 from typing import Any, NamedTuple
 
+from lossd.json_text import read_json
 from lossd_server.call.contract import Metadata, Status
 
 MOST_HEAD = 1 << 20
@@ -62,7 +63,7 @@ async def _read(reader: StreamReader, count: int) -> list[Any]:
         length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES))
         if length > MOST_HEAD:
             raise OSError(f"a head of {length} bytes")
-        fields = json.loads(await reader.readexactly(length))
+        fields = read_json(await reader.readexactly(length))
     except (IncompleteReadError, ValueError) as error:
         raise OSError("the other side has ended") from error
     if not isinstance(fields, list) or len(fields) != count:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from google.protobuf.descriptor import FieldDescriptor
 
 from lossd.contract import value_names
+from lossd.json_text import read_json
 from lossd.v1 import loss_pb2
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.errors import InvalidRequest, TooLarge, invalid
@@ -110,11 +111,9 @@ def _object(body: bytes) -> Mapping[str, Any]:
             metadata={"entries": entries, "bound": MOST_ENTRIES},
         )
     try:
-        given = json.loads(body, object_pairs_hook=_pairs, parse_constant=_no_constant)
+        given = read_json(body, _pairs, _no_constant)
     except InvalidRequest:
         raise
-    except RecursionError:
-        raise _not_json("it is nested too deeply", len(body)) from None
     except ValueError as error:  # UnicodeDecodeError and a number of thousands of digits too
         raise _not_json(shorten(str(error), SHOWN_BYTES), len(body)) from None
     if not isinstance(given, dict):
