@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,9 +135,9 @@ def ragged(what: str, asked: float, figures: Figures) -> Reading:
     return times(found["ratio"], asked)
 
 
-def narrow(shape: str, asked: float, figures: Figures) -> Reading:
-    """16 bits over float32 at a shape, the least of loss and of loss and gradient."""
-    names = [f"cross-entropy {shape} {dtype}" for dtype in ("bfloat16", "float16")]
+def narrow(shape: str, dtypes: Sequence[str], asked: float, figures: Figures) -> Reading:
+    """Narrow floats over float32 at a shape, the least of loss and of loss and gradient."""
+    names = [f"cross-entropy {shape} {dtype}" for dtype in dtypes]
     ratios = [f["ratio"] for f in figures["figures"] if f["case"] in names]
     return Reading(f"{min(ratios):.2f}× to {max(ratios):.2f}×", min(ratios) >= asked)
 
@@ -281,13 +281,18 @@ GOALS = (
     ),
     *(
         Goal(
-            f"narrow-{classes}",
-            f"bfloat16 and float16 on the CPU, {shape}: against float32 per element",
+            f"{name}-{classes}",
+            f"{' and '.join(dtypes)} on the CPU, (4096, {classes}): against float32 per element",
             f"≥ {asked:g}×",
             "kernels",
-            of(narrow, shape, asked),
+            of(narrow, f"(4096, {classes})", dtypes, asked),
         )
-        for classes, shape, asked in ((1000, "(4096, 1000)", 1.0), (32000, "(4096, 32000)", 1.3))
+        for name, dtypes, classes, asked in (
+            ("narrow", ("bfloat16", "float16"), 1000, 1.0),
+            ("narrow", ("bfloat16", "float16"), 32000, 1.3),
+            ("float8", ("float8_e4m3fn", "float8_e5m2"), 1000, 1.0),
+            ("float8", ("float8_e4m3fn", "float8_e5m2"), 32000, 1.0),
+        )
     ),
     Goal("memory", "server memory while 20 GB stream through", "flat, < 300 MB above idle", "memory", flat),
     Goal("batch", "cost of a request as its batch grows", "linear or better", "batch", linear_batch),

@@ -17,11 +17,21 @@ DTYPES = {
     torch.float32: pb.DATA_TYPE_FLOAT32,
     torch.float16: pb.DATA_TYPE_FLOAT16,
     torch.bfloat16: pb.DATA_TYPE_BFLOAT16,
+    torch.float8_e4m3fn: pb.DATA_TYPE_FLOAT8_E4M3FN,
+    torch.float8_e5m2: pb.DATA_TYPE_FLOAT8_E5M2,
     torch.int64: pb.DATA_TYPE_INT64,
 }
 # Relative error of the loss; error of a gradient over its greatest entry (16-bit gradients: half an ulp, and rounding).
 LOSS_TOLERANCE = 1e-6
-GRADIENT_TOLERANCE = {torch.float32: 1e-6, torch.float16: 2**-10, torch.bfloat16: 2**-7}
+GRADIENT_TOLERANCE = {torch.float16: 2**-10, torch.bfloat16: 2**-7}  # others are float32
+FLOAT32_TOLERANCE = 1e-6
+# How a dtype that numpy has not lies in memory.
+STORED = {
+    torch.float16: torch.uint16,
+    torch.bfloat16: torch.uint16,
+    torch.float8_e4m3fn: torch.uint8,
+    torch.float8_e5m2: torch.uint8,
+}
 CHECKED_ROWS = 256
 
 Loss = Callable[..., torch.Tensor]  # of input, target and reduction
@@ -56,7 +66,7 @@ LOSSES = {
 def array(tensor: torch.Tensor) -> Array:
     """The tensor's own memory as an operand."""
     flat = tensor.reshape(-1)
-    values = flat.view(torch.uint16) if flat.dtype in (torch.float16, torch.bfloat16) else flat
+    values = flat.view(STORED.get(flat.dtype, flat.dtype))
     return Array(values.numpy(), DTYPES[tensor.dtype], tuple(tensor.shape))
 
 
@@ -87,7 +97,8 @@ class Case:
         """Bytes that cannot be avoided: inputs and targets read once; with gradients, those written once."""
         inputs = sum(x.numel() * x.element_size() for x, _ in self.tensors)
         targets = sum(t.numel() * t.element_size() for _, t in self.tensors)
-        return inputs + targets, 2 * inputs + targets
+        gradients = sum(x.numel() * (4 if x.element_size() == 1 else x.element_size()) for x, _ in self.tensors)
+        return inputs + targets, inputs + gradients + targets
 
     def jobs(self, gradient: bool) -> list[Job]:
         loss = LOSSES[self.formula]
@@ -146,7 +157,8 @@ class Case:
             off = abs(float(answer.loss) - total) / abs(total)
             assert off <= LOSS_TOLERANCE, f"{self.name}: the loss is off by {off:.1e}"
             off = error / largest
-            assert off <= GRADIENT_TOLERANCE[x.dtype], f"{self.name}: the gradient is off by {off:.1e}"
+            tolerance = GRADIENT_TOLERANCE.get(x.dtype, FLOAT32_TOLERANCE)
+            assert off <= tolerance, f"{self.name}: the gradient is off by {off:.1e}"
 
 
 def rows_of(random: torch.Generator, *shape: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -191,6 +203,6 @@ def cases(scale: float = 1.0) -> list[Case]:
 
 
 def narrowed(case: Case, dtype: torch.dtype) -> Case:
-    """The case with its inputs rounded to a 16-bit dtype."""
+    """The case with its inputs rounded to a dtype of 16 or 8 bits."""
     name = str(dtype).removeprefix("torch.")
     return replace(case, name=f"{case.name} {name}", tensors=[(x.to(dtype), t) for x, t in case.tensors])

@@ -23,8 +23,17 @@ MAX_RANK = 8
 # The kernel maps the pages of 64 KiB around one that is read, writable too: 12 times as fast as one by one.
 FAULT_AROUND = 1 << 16
 
-# Floats that kernels read where they lie; 8-bit ones are widened first.
-READ_IN_PLACE = frozenset({pb.DATA_TYPE_FLOAT16, pb.DATA_TYPE_BFLOAT16, pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64})
+# Floats, which kernels read where they lie.
+READ_IN_PLACE = frozenset(
+    {
+        pb.DATA_TYPE_FLOAT8_E4M3FN,
+        pb.DATA_TYPE_FLOAT8_E5M2,
+        pb.DATA_TYPE_FLOAT16,
+        pb.DATA_TYPE_BFLOAT16,
+        pb.DATA_TYPE_FLOAT32,
+        pb.DATA_TYPE_FLOAT64,
+    }
+)
 # What the numbers of a tensor may mean, by request and option, in the users' words.
 _OF_INPUT = ("logits", "log_probabilities", "probabilities", "counts")
 KINDS: Mapping[tuple[str, str], tuple[str, ...]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from lossd.v1 import tensor_pb2 as pb
 from lossd_server.backends import Backend
 from lossd_server.jobs.job import Formula, Job, Layout, Reducing, Reduction
 from lossd_server.tensors.array import Array, View
+from lossd_server.tensors.dtypes import float8_values
 from tests.backends.expected import DTYPES, exact, expected
 from tests.backends.triton_jobs import alone, array, assert_close, assert_relative, rows_job
 
@@ -44,14 +47,26 @@ def test_distribution_of_16_bits(triton: Backend, dtype: int) -> None:
     assert_close(computed.target_gradient, wanted.target_gradient)
 
 
-def test_8_bit_logits(triton: Backend) -> None:
-    """8-bit floats are computed in float32 and have float32 gradients."""
-    x = array(np.random.default_rng(3).normal(size=(5, 9, 1)), pb.DATA_TYPE_FLOAT8_E5M2)
-    job = rows_job(Formula.ENTROPY_LOGITS, x)
-    computed, wanted = alone(triton, job), expected(job, 1.0)
+@pytest.mark.parametrize("dtype", [pb.DATA_TYPE_FLOAT8_E4M3FN, pb.DATA_TYPE_FLOAT8_E5M2])
+def test_8_bit_floats(triton: Backend, dtype: int) -> None:
+    """All 256 bytes are read as the numbers that they stand for, by rows and by elements; gradients are float32."""
+    values = float8_values(dtype)
+    x = Array(np.arange(256, dtype=np.uint8), dtype, (16, 16, 1))
+    wide = Array(values, pb.DATA_TYPE_FLOAT32, x.shape)
+    for formula in (Formula.LOG_SOFTMAX, Formula.ENTROPY_LOGITS, Formula.SIGMOID):
+        job = rows_job(formula, x)
+        computed, wanted = alone(triton, job), alone(triton, replace(job, input=wide))
 
-    assert_relative(computed.losses, wanted.losses, rtol=1e-6)
-    assert_close(computed.input_gradient, wanted.input_gradient)
+        for found, expected_values in (
+            (computed.losses, wanted.losses),
+            (computed.values, wanted.values),
+            (computed.input_gradient, wanted.input_gradient),
+        ):
+            assert (found is None) == (expected_values is None)
+            if found is not None and expected_values is not None:
+                assert found.dtype == expected_values.dtype
+                largest = np.abs(expected_values[np.isfinite(expected_values)]).max()
+                np.testing.assert_allclose(found, expected_values, rtol=1e-6, atol=1e-6 * largest)
 
 
 def test_counts_keep_the_digits_of_a_nearly_certain_row(triton: Backend) -> None:

@@ -17,8 +17,8 @@ from lossd_server.errors import InvalidRequest
 from lossd_server.jobs.conversion_cost import COPIES_BYTES
 from lossd_server.jobs.job import Job
 from lossd_server.jobs.slicing import slice_job
-from lossd_server.losses.conversion import TAKEN, convert
-from lossd_server.tensors.array import STORAGE
+from lossd_server.losses.conversion import convert
+from lossd_server.tensors.array import FLOATS, STORAGE
 from tests.losses.checked import check
 from tests.losses.jobs import Recording, answer, refusal
 from tests.losses.messages import tensor
@@ -31,10 +31,6 @@ LOGITS = tensor(RNG.normal(size=(ROWS, CLASSES)))
 ONES = RNG.integers(0, 2, (ROWS, CLASSES))
 COUNTS = RNG.integers(1, 9, (ROWS, CLASSES))
 SHARES = COUNTS / COUNTS.sum(1, keepdims=True)
-EIGHTS = pb.Tensor(  # 8-bit floats 1.0 and 2.0
-    dtype=pb.DATA_TYPE_FLOAT8_E4M3FN, shape=[ROWS, CLASSES], data=np.where(ONES, 0x40, 0x38).astype(np.uint8).tobytes()
-)
-POWERS = tensor(np.where(ONES, 2.0, 1.0))
 
 # A request, and one that says the same in numbers that kernels take.
 SAME: dict[str, tuple[Any, Any]] = {
@@ -57,10 +53,6 @@ SAME: dict[str, tuple[Any, Any]] = {
     "counts": (
         service.EntropyRequest(input=tensor(COUNTS, "uint8"), kind=loss.KIND_COUNTS),
         service.EntropyRequest(input=tensor(COUNTS), kind=loss.KIND_COUNTS),
-    ),
-    "8-bit floats": (
-        service.ActivationRequest(input=EIGHTS, gradients=[1]),  # type: ignore[list-item]
-        service.ActivationRequest(input=POWERS, gradients=[1]),  # type: ignore[list-item]
     ),
 }
 
@@ -94,8 +86,8 @@ def test_a_small_request_is_made_ready_at_once(kind: str) -> None:
     job = check(rpc(request), request)
 
     assert not job.raw
-    assert job.input.dtype in TAKEN
-    assert job.target is None or job.target.dtype in TAKEN
+    assert job.input.dtype in FLOATS
+    assert job.target is None or job.target.dtype in FLOATS
 
 
 def bools_with_a_two() -> Job:
@@ -145,16 +137,17 @@ def test_a_part_of_a_large_request_is_made_ready_alone() -> None:
     assert "target[50, 3] = 2 is not a bool" in second.message
 
 
-def eights(*shape: int) -> Job:
-    data = np.full(shape, 0x38, np.uint8).tobytes()
-    return check(
-        "Entropy", service.EntropyRequest(input=pb.Tensor(dtype=pb.DATA_TYPE_FLOAT8_E5M2, shape=shape, data=data))
-    )
+def bools(*shape: int) -> Job:
+    """Targets that are converted, of logits that are not."""
+    data = np.ones(shape, np.uint8).tobytes()
+    logits = pb.Tensor(dtype=pb.DATA_TYPE_FLOAT8_E5M2, shape=shape, data=data)
+    target = pb.Tensor(dtype=pb.DATA_TYPE_BOOL, shape=shape, data=data)
+    return check("BCEWithLogits", service.BCEWithLogitsRequest(input=logits, target=target))
 
 
 def test_copies_are_charged() -> None:
     """A job is charged with what its conversion holds at once: a part's copies, or all where it has no parts."""
-    small, large, row = eights(ROWS, CLASSES), eights(4 * COPIES_BYTES // 1000, 1000), eights(1, 4 * COPIES_BYTES)
+    small, large, row = bools(ROWS, CLASSES), bools(4 * COPIES_BYTES // 1000, 1000), bools(1, 4 * COPIES_BYTES)
 
     assert small.copied_bytes == small.converted_bytes == 4 * ROWS * CLASSES
     assert large.copied_bytes == COPIES_BYTES < large.converted_bytes

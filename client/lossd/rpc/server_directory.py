@@ -12,8 +12,8 @@ from threading import Lock, Thread
 from typing import NamedTuple
 
 from lossd.errors import Error, Unavailable, shown_value
-from lossd.json_text import read_json
 from lossd.rpc.address import RAY, checked_address
+from lossd.rpc.json_text import read_json
 
 TIMEOUT_S = 5.0
 # Of an answer; some ten thousand servers.

@@ -175,9 +175,9 @@ class Job:
     @property
     def work_bytes(self) -> int:
         """Bytes read and written, roughly, and those of conversion's copies: what a batch's budget counts."""
-        size = self.converted_bytes + self.input.values.nbytes * (1 + self.input_gradient)
+        size = self.converted_bytes + self.input.computed_bytes * (1 + self.input_gradient)
         if self.target is not None:
-            size += self.target.values.nbytes * (1 + self.target_gradient)
+            size += self.target.computed_bytes * (1 + self.target_gradient)
         return size
 
 
@@ -224,7 +224,7 @@ class Computed:
         Elementwise formulas: `layout.elements` entries of dtype `compute` where `job.keep_losses`, else None.
         KL_ROWS: the sum of each row in `losses`; each element's loss in `values` where `job.keep_losses`.
         Activations: None.
-    values: activations: `layout.elements` entries, STORAGE of the input's dtype; KL_ROWS: of dtype `compute`.
+    values: activations: `layout.elements` entries, STORAGE dtype of `gradient_dtype`; KL_ROWS: of dtype `compute`.
     outputs: by name, one entry a row: "lse" and "entropy" float64 (nats, after softcap), "argmax" int64 (first of
         equals, −1 where the row has NaN), "correct" uint8 (0 for ignored rows).
     weight_gradient: float64, `layout.classes` entries: Σ over rows in index order of row factor · t' · (−log p).
@@ -258,8 +258,8 @@ class JobSummary:
 class Answer:
     """A Job's finished result: what the response carries. Of a part (`partial_results`): its items', and the carry.
 
-    loss: of dtype `job.compute` and shape () or `job.loss_shape`; an activation's values, flat, of the input's STORAGE.
-    Gradients: flat, STORAGE dtype of `gradient_dtype`.
+    loss: of dtype `job.compute` and shape () or `job.loss_shape`.
+    An activation's values and gradients: flat, STORAGE dtype of `gradient_dtype`.
     """
 
     job: Job

@@ -1,4 +1,4 @@
-"""Conversion of operands to what kernels take: floats of 16 bits and more, indices of 64 bits, weights as computed in.
+"""Conversion of operands to what kernels take: floats of every size, indices of 64 bits, weights as computed in.
 
 That takes as long as a kernel does. So a check does it for small requests only; large ones are left `raw`, and
 `evaluate` converts them, where they are computed and part by part.
@@ -18,10 +18,9 @@ from lossd_server.jobs.job import BadValue, Fault, Job, Kind, Layout
 from lossd_server.jobs.reduction import BY_CLASS, divided_by_sums, read_only
 from lossd_server.jobs.slicing import items
 from lossd_server.losses.value_errors import value_error
-from lossd_server.tensors.array import FLOATS, FLOATS8, Array, View
-from lossd_server.tensors.dtypes import DATA_TYPE, FLOAT32, FLOAT64, widen, widened
+from lossd_server.tensors.array import FLOATS, Array, View
+from lossd_server.tensors.dtypes import DATA_TYPE, FLOAT64, widen, widened
 
-TAKEN = FLOATS - FLOATS8
 # What a check converts at once: about what handing the job to another thread costs.
 QUICK_NS = 15_000.0
 
@@ -102,12 +101,12 @@ def convert_denominator(job: Job) -> Job:
 
 def _is_ready(job: Job) -> bool:
     target = job.target
-    if job.input.dtype not in TAKEN or job.sent_dtypes:
+    if job.input.dtype not in FLOATS or job.sent_dtypes:
         return False
     if target is not None and not (
         target.dtype == pb.DATA_TYPE_INT64
         if job.formula in BY_CLASS
-        else target.dtype in TAKEN and job.target_kind is not Kind.COUNTS
+        else target.dtype in FLOATS and job.target_kind is not Kind.COUNTS
     ):
         return False
     dtype = DATA_TYPE[job.compute]
@@ -117,16 +116,16 @@ def _is_ready(job: Job) -> bool:
 def conversion_cost(job: Job) -> ConversionCost:
     """What converting the job takes."""
     cost, compute, target = ConversionCost(), job.compute, job.target
-    if job.input.dtype not in TAKEN:
-        cost.widen(job.input.values, job.input.dtype, _number_dtype(job, job.input))
+    if job.input.dtype not in FLOATS:
+        cost.widen(job.input.values, job.input.dtype, compute)
     if target is not None:
         if job.formula in BY_CLASS:
             if target.dtype != pb.DATA_TYPE_INT64:
                 cost.widen(target.values, target.dtype, INT64)
         elif job.target_kind is Kind.COUNTS:
             cost.divide(target.values, target.dtype, compute)
-        elif target.dtype not in TAKEN:
-            cost.widen(target.values, target.dtype, _number_dtype(job, target))
+        elif target.dtype not in FLOATS:
+            cost.widen(target.values, target.dtype, compute)
     for view in (job.weight, job.pos_weight, job.upstream):
         if view is not None and view.dtype != DATA_TYPE[compute]:
             cost.widen(view.values, view.dtype, compute)
@@ -141,17 +140,12 @@ def _indices(target: Array) -> Array:
     return Array(target.values.astype(np.int64), pb.DATA_TYPE_INT64, target.shape)
 
 
-def _number_dtype(job: Job, operand: Array) -> np.dtype[Any]:
-    """8-bit floats, whose gradients are float32 too, become float32, integers and bools what is computed in."""
-    return FLOAT32 if operand.dtype in FLOATS8 else job.compute
-
-
 def _numbers(job: Job, operand: Array) -> Array:
-    if operand.dtype in TAKEN:
+    if operand.dtype in FLOATS:
         return operand
     if operand.dtype == pb.DATA_TYPE_BOOL and operand.values.size and operand.values.max() > 1:
         raise BadValue(Fault.TARGET_NOT_BOOL, int(np.argmax(operand.values > 1)))
-    return widened(operand, _number_dtype(job, operand))
+    return widened(operand, job.compute)
 
 
 def _weights(job: Job, name: str, to: np.dtype[Any]) -> npt.NDArray[Any] | None:

@@ -6,7 +6,7 @@ import json
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
-from lossd.json_text import read_json
+from lossd.rpc.json_text import read_json
 
 MOST_TEXT = 2048
 MOST_BYTES = 1 << 17  # of three such texts, each character escaped

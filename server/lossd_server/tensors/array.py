@@ -49,6 +49,11 @@ class Array:
     def size(self) -> int:
         return prod(self.shape)
 
+    @property
+    def computed_bytes(self) -> int:
+        """`values.nbytes`, of 8-bit floats those of float32: they take as long, and so large are their gradients."""
+        return self.values.nbytes * (4 if self.dtype in FLOATS8 else 1)
+
 
 @dataclass(frozen=True, slots=True)
 class View:

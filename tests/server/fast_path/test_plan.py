@@ -30,7 +30,6 @@ from lossd_server.wire import codec
 from tests.conformance.agreement import asked_gradients
 from tests.conformance.cases import Asked, Case, every_option, grid
 from tests.conformance.losses import LOSSES
-from tests.conformance.values import EIGHT_BITS
 from tests.server.messages import cross_entropy
 from tests.server.running import details, refused, serving, stub
 
@@ -86,13 +85,13 @@ def agree(backend: Backend, case: Case) -> bool:
 
 
 def has_plan(case: Case) -> bool:
-    """8-bit floats and targets of counts are converted when they are checked; by-products, the gradient of a class
-    weight, and a base whose elements come back are left to `evaluate`."""
+    """Targets of counts are converted when they are checked; by-products, the gradient of a class weight, and a base
+    whose elements come back are left to `evaluate`, and so is what has no row that counts."""
     options = case.asked.options
     elements = case.asked.method in ("kl_divergence", "self_information") and options.get("reduction") == "none"
     return not (
-        case.dtype in EIGHT_BITS
-        or options.get("target_kind") == "counts"
+        options.get("target_kind") == "counts"
+        or ("ignore_index" in options and np.all(case.asked.tensors[1] == options["ignore_index"]))
         or "outputs" in options
         or "weight" in asked_gradients(case.asked)
         or ("base" in options and elements)

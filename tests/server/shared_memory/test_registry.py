@@ -187,10 +187,12 @@ def test_caps() -> None:
     "request_fields",
     [
         lambda token: cross_entropy(there(token, 0, (4, 2)), there(token, 0, (700,), pb.DATA_TYPE_INT64)),
-        lambda token: cross_entropy(there(token, 0, (4200, 1), pb.DATA_TYPE_FLOAT8_E5M2)),
+        lambda token: cross_entropy(
+            there(token, 0, (4, 2100), pb.DATA_TYPE_FLOAT8_E5M2), weight=there(token, 0, (2100,), pb.DATA_TYPE_FLOAT16)
+        ),
         lambda token: cross_entropy(there(token, 0, (1, 2, 600)), zeros(1, 600, dtype=pb.DATA_TYPE_INT64)),
     ],
-    ids=["integers", "8-bit floats", "losses of one item's rows"],
+    ids=["integers", "weights of 16 bits", "losses of one item's rows"],
 )
 def test_copies_are_bounded(request_fields: Any) -> None:
     """What shared memory would cost in memory of the server itself is bounded as a message is."""

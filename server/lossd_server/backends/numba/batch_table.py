@@ -120,7 +120,7 @@ def allocate(job: Job, empty: Callable[[int, np.dtype[Any]], npt.NDArray[Any]]) 
     computed = Computed()
     rows, elements = job.layout.rows, job.layout.elements
     if job.formula.activation:
-        computed.values = empty(elements, STORAGE[job.input.dtype])
+        computed.values = empty(elements, STORAGE[gradient_dtype(job.input.dtype)])
     elif job.formula.elementwise:
         computed.chunk_sums = np.empty(job.layout.chunks, np.float64)
         if job.keep_losses:
@@ -195,7 +195,7 @@ def describe(launch: Launch, computed: Computed, finished: npt.NDArray[np.float6
         KINDS[job.input_kind],
         KINDS[job.target_kind],
         address_or_0(values),
-        input_dtype if job.formula.activation else COMPUTE_DTYPES[job.compute],
+        gradient_dtype(input_dtype) if job.formula.activation else COMPUTE_DTYPES[job.compute],
         COMPUTE_DTYPES[job.compute],
         *([address_or_0(outputs.get(name)) for name in OUTPUTS] if outputs else NO_OUTPUTS),
         address_or_0(finished),

@@ -98,6 +98,8 @@ PROBABILITIES = tl.constexpr(Kind.PROBABILITIES.value)
 COUNTS = tl.constexpr(Kind.COUNTS.value)
 
 # Element types that kernels load and store; the packer converts any other to the compute dtype.
+FLOAT8_E4M3FN = tl.constexpr(pb.DATA_TYPE_FLOAT8_E4M3FN)
+FLOAT8_E5M2 = tl.constexpr(pb.DATA_TYPE_FLOAT8_E5M2)
 FLOAT16 = tl.constexpr(pb.DATA_TYPE_FLOAT16)
 BFLOAT16 = tl.constexpr(pb.DATA_TYPE_BFLOAT16)
 FLOAT32 = tl.constexpr(pb.DATA_TYPE_FLOAT32)

@@ -1,4 +1,4 @@
-"""Conversion of operands to what kernels read: float16 to float64, broadcasts with at most three strides."""
+"""Conversion of operands to what kernels read: floats of 8 to 64 bits, broadcasts with at most three strides."""
 
 from __future__ import annotations
 
@@ -6,16 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.tensors.array import FLOATS8, View
-
-DIRECT = frozenset({pb.DATA_TYPE_FLOAT16, pb.DATA_TYPE_BFLOAT16, pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64})
-FLOATS8_OF_TORCH: dict[int, torch.dtype] = {
-    pb.DATA_TYPE_FLOAT8_E4M3FN: torch.float8_e4m3fn,
-    pb.DATA_TYPE_FLOAT8_E5M2: torch.float8_e5m2,
-}
+from lossd_server.tensors.array import FLOATS, View
 
 
 def dtype_code(compute: np.dtype[Any]) -> int:
@@ -25,16 +18,13 @@ def dtype_code(compute: np.dtype[Any]) -> int:
 
 def kernel_dtype(dtype: int, compute: np.dtype[Any]) -> int:
     """The dtype that kernels read an operand of `dtype` in."""
-    return dtype if dtype in DIRECT else dtype_code(compute)
+    return dtype if dtype in FLOATS else dtype_code(compute)
 
 
 def convert_operand(values: npt.NDArray[Any], dtype: int, compute: np.dtype[Any]) -> tuple[npt.NDArray[Any], int]:
-    """`values` and their dtype as kernels read them: bool, integers and 8-bit floats become `compute`."""
-    if dtype in DIRECT:
+    """`values` and their dtype as kernels read them: bool and integers become `compute`."""
+    if dtype in FLOATS:
         return values, dtype
-    if dtype in FLOATS8:
-        floats = torch.from_numpy(values.copy()).view(FLOATS8_OF_TORCH[dtype]).to(torch.float32).numpy()
-        return floats.astype(compute, copy=False), dtype_code(compute)
     return values.astype(compute), dtype_code(compute)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lossd.v1 import tensor_pb2 as pb
-from lossd_server.backends.triton.kernel_variants import SOFTMAX_TILES, KernelVariant
+from lossd_server.backends.triton.kernel_variants import SOFTMAX_TILES, TYPES, KernelVariant
 from lossd_server.backends.triton.operand_conversion import kernel_dtype
 from lossd_server.jobs.job import RUN, Formula, Job, Layout
 from lossd_server.tensors.array import STORAGE
@@ -126,14 +126,16 @@ def choose_variant(job: Job) -> KernelVariant:
 
 @lru_cache(4096)
 def _variant_of(key: VariantKey) -> KernelVariant:
+    # Others are read number by number: 8-bit floats are put together by hand.
+    typed = key.plain and key.compute == "float32" and key.dtype in TYPES and key.target_dtype in TYPES
     if key.formula.elementwise:
-        if key.plain and key.compute == "float32":
+        if typed:
             return _elementwise_in_registers(key)
         return KernelVariant("elementwise_general", key.compute, 1, RUN, ELEMENTWISE_WARPS)
     if key.formula in SOFTMAX:
         # An activation's gradient takes a view of any strides.
         short = key.classes <= MOST_CLASSES_INT32 and not (key.formula.activation and key.graded)
-        if key.plain and key.compute == "float32" and short:
+        if typed and short:
             return _softmax_tile(key)
     kernel = "softmax_general" if key.formula in SOFTMAX else "distributions"
     shape = _shape(GENERAL_TILES[kernel], key.classes)

@@ -7,7 +7,7 @@ from asyncio import IncompleteReadError, StreamReader
 from base64 import b64decode, b64encode
 from typing import Any, NamedTuple
 
-from lossd.json_text import read_json
+from lossd.rpc.json_text import read_json
 from lossd_server.call.contract import Metadata, Status
 
 MOST_HEAD = 1 << 20

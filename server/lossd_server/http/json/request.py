@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from google.protobuf.descriptor import FieldDescriptor
 
 from lossd.contract import value_names
-from lossd.json_text import read_json
+from lossd.rpc.json_text import read_json
 from lossd.v1 import loss_pb2
 from lossd.v1 import tensor_pb2 as pb
 from lossd_server.errors import InvalidRequest, TooLarge, invalid

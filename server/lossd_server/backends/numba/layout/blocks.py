@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from lossd_server.backends.numba.simd.memory import (
     BFLOAT16,
+    FLOAT8_E4M3FN,
+    FLOAT8_E5M2,
     FLOAT16,
     FLOAT32,
     FLOAT64,
@@ -94,6 +96,12 @@ def convert_vectors(to: int, at: int, vectors: int, dtype: int, like: Any) -> No
     elif dtype == FLOAT16:
         for i in range(vectors):
             store(to + i * BYTES, load_as(at + i * lanes * 2, like, FLOAT16))
+    elif dtype == FLOAT8_E4M3FN:
+        for i in range(vectors):
+            store(to + i * BYTES, load_as(at + i * lanes, like, FLOAT8_E4M3FN))
+    elif dtype == FLOAT8_E5M2:
+        for i in range(vectors):
+            store(to + i * BYTES, load_as(at + i * lanes, like, FLOAT8_E5M2))
     elif width(like) == 8:  # float64 is never computed in float32
         for i in range(vectors):
             store(to + i * BYTES, load_as(at + i * lanes * 8, like, FLOAT64))

@@ -13,12 +13,23 @@ from numba.core.types.misc import CPointer
 from numba.extending import intrinsic
 
 from lossd.v1 import tensor_pb2 as pb
+from lossd_server.backends.numba.simd.float8 import widen_e4m3fn, widen_e5m2
 from lossd_server.backends.numba.simd.half import narrow_bfloat16, narrow_float16, widen_bfloat16, widen_float16
 from lossd_server.backends.numba.simd.vector import ELEMENTS, I32, Vec, lanes_of
 from lossd_server.jobs.jit import device_function
 
+FLOAT8_E4M3FN, FLOAT8_E5M2 = int(pb.DATA_TYPE_FLOAT8_E4M3FN), int(pb.DATA_TYPE_FLOAT8_E5M2)
 FLOAT16, BFLOAT16 = int(pb.DATA_TYPE_FLOAT16), int(pb.DATA_TYPE_BFLOAT16)
 FLOAT32, FLOAT64 = int(pb.DATA_TYPE_FLOAT32), int(pb.DATA_TYPE_FLOAT64)
+
+
+# Of floats narrower than float32: bits, and how they become float32.
+NARROW = {
+    FLOAT8_E4M3FN: (8, widen_e4m3fn),
+    FLOAT8_E5M2: (8, widen_e5m2),
+    FLOAT16: (16, widen_float16),
+    BFLOAT16: (16, widen_bfloat16),
+}
 
 
 def address(builder: Any, value: Any, kind: Any) -> Any:
@@ -178,9 +189,9 @@ def next_piece(typing: Any, at: Any) -> Any:
 def load_widened(builder: Any, at: Any, kind: Vec, dtype: int) -> Any:
     """Loads `kind.lanes` elements of `dtype` and makes them floats of `kind`."""
     n = kind.lanes
-    if dtype in (FLOAT16, BFLOAT16):
-        stored = builder.load(address(builder, at, ir.VectorType(ir.IntType(16), n)), align=1)
-        value = widen_float16(builder, stored) if dtype == FLOAT16 else widen_bfloat16(builder, stored)
+    if dtype in NARROW:
+        bits, widen = NARROW[dtype]
+        value = widen(builder, builder.load(address(builder, at, ir.VectorType(ir.IntType(bits), n)), align=1))
         return value if kind.element == "float32" else builder.fpext(value, kind.llvm)
     element = ELEMENTS["float32" if dtype == FLOAT32 else "float64"]
     value = builder.load(address(builder, at, ir.VectorType(element, n)), align=1)
@@ -237,6 +248,8 @@ def store_as(typing: Any, at: Any, value: Any, dtype: Any) -> Any:
 @device_function
 def size_of(dtype: int) -> int:
     """Bytes an element."""
+    if dtype == FLOAT8_E4M3FN or dtype == FLOAT8_E5M2:
+        return 1
     if dtype == FLOAT16 or dtype == BFLOAT16:
         return 2
     return 4 if dtype == FLOAT32 else 8
@@ -249,4 +262,8 @@ def load_number(at: int, dtype: int, like: Any) -> Any:
         return load_one_as(at, like, BFLOAT16)
     if dtype == FLOAT16:
         return load_one_as(at, like, FLOAT16)
+    if dtype == FLOAT8_E4M3FN:
+        return load_one_as(at, like, FLOAT8_E4M3FN)
+    if dtype == FLOAT8_E5M2:
+        return load_one_as(at, like, FLOAT8_E5M2)
     return load_one(at, like)

@@ -8,12 +8,11 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from lossd_server.backends.numba.simd.half import widen_bfloat16, widen_float16
-from lossd_server.backends.numba.simd.memory import FLOAT16, address
+from lossd_server.backends.numba.simd.memory import NARROW, address
 from lossd_server.backends.numba.simd.operations import halves
 from lossd_server.backends.numba.simd.vector import I32, Vec, lanes_of, spread
 
-SHORT_NAMES = {"float": "f32", "double": "f64", "i64": "i64", "i16": "i16"}
+SHORT_NAMES = {"float": "f32", "double": "f64", "i64": "i64", "i16": "i16", "i8": "i8"}
 
 
 def first_lanes(builder: Any, count: Any, lanes: int) -> Any:
@@ -50,17 +49,17 @@ def load_first(typing: Any, at: Any, count: Any, pad: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
-def load_first_half_floats(typing: Any, at: Any, count: Any, pad: Any, dtype: Any) -> Any:
-    """`load_first` from numbers of 16 bits; dtype: which, a literal DataType."""
+def load_first_narrow(typing: Any, at: Any, count: Any, pad: Any, dtype: Any) -> Any:
+    """`load_first` from floats of 8 or 16 bits; dtype: which, a literal DataType."""
     kind = lanes_of(pad)
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        stored_kind = ir.VectorType(ir.IntType(16), kind.lanes)
+        bits, widen = NARROW[dtype.literal_value]
+        stored_kind = ir.VectorType(ir.IntType(bits), kind.lanes)
         mask = first_lanes(builder, args[1], kind.lanes)
         to = address(builder, args[0], stored_kind)
         nothing = ir.Constant(stored_kind, [0] * kind.lanes)
         stored = masked(builder, "load", stored_kind, stored_kind, [to, ir.Constant(I32, 1), mask, nothing])
-        widen = widen_float16 if dtype.literal_value == FLOAT16 else widen_bfloat16
         value = widen(builder, stored)
         if kind.element == "float64":
             value = builder.fpext(value, kind.llvm)

@@ -13,7 +13,7 @@ from lossd_server.backends.numba.layout.row_tiles import RowTile, load_tile, til
 from lossd_server.backends.numba.layout.scratch import STAGED, TARGET_OUT, UPSTREAM
 from lossd_server.backends.numba.simd.memory import BFLOAT16, FLOAT16, cast, load, load_as, size_of
 from lossd_server.backends.numba.simd.operations import width
-from lossd_server.backends.numba.simd.partial import load_first, load_first_half_floats
+from lossd_server.backends.numba.simd.partial import load_first, load_first_narrow
 from lossd_server.backends.numba.simd.transpose import SIDE_BYTES
 from lossd_server.backends.numba.simd.vector import BYTES
 from lossd_server.jobs.jit import device_function
@@ -99,7 +99,7 @@ def row_tail(rows: RowGroup, at: int, zero: Any) -> Any:
     if width(zero) == 4:
         tail = at + rows.whole * (BYTES // 2)
         if rows.dtype == BFLOAT16:
-            return load_first_half_floats(tail, rows.left, lowest, BFLOAT16)
+            return load_first_narrow(tail, rows.left, lowest, BFLOAT16)
         if rows.dtype == FLOAT16:
-            return load_first_half_floats(tail, rows.left, lowest, FLOAT16)
+            return load_first_narrow(tail, rows.left, lowest, FLOAT16)
     return load_first(at + rows.whole * BYTES, rows.left, lowest)

@@ -10,6 +10,8 @@ import triton.language as tl
 
 from lossd_server.backends.triton.descriptor import (
     BFLOAT16,
+    FLOAT8_E4M3FN,
+    FLOAT8_E5M2,
     FLOAT16,
     FLOAT32,
     VIEW_DTYPE,
@@ -34,6 +36,15 @@ def load(start: tl.tensor, index: tl.tensor, mask: tl.tensor, dtype: tl.tensor, 
         x = (bits << 16).to(tl.float32, bitcast=True).to(COMPUTE)
     elif dtype == FLOAT16:
         x = tl.load(start.to(tl.pointer_type(tl.float16)) + index, mask=mask, other=0.0).to(COMPUTE)
+    elif dtype == FLOAT8_E5M2:
+        bits = tl.load(start.to(tl.pointer_type(tl.uint8)) + index, mask=mask, other=0).to(tl.uint16)
+        x = (bits << 8).to(tl.float16, bitcast=True).to(COMPUTE)
+    elif dtype == FLOAT8_E4M3FN:
+        # In the place of a float16's bits, whose bias is 15 and not 7, it is the number over 256; NaN is all ones.
+        bits = tl.load(start.to(tl.pointer_type(tl.uint8)) + index, mask=mask, other=0).to(tl.uint16)
+        half = ((bits & 0x7F) << 7) | ((bits & 0x80) << 8)
+        x = (half.to(tl.float16, bitcast=True).to(tl.float32) * 256.0).to(COMPUTE)
+        x = tl.where((bits & 0x7F) == 0x7F, float("nan"), x)
     else:
         x = tl.load(start.to(tl.pointer_type(tl.float64)) + index, mask=mask, other=0.0).to(COMPUTE)
     return x

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossd.json_text import DEEPEST, read_json
+from lossd.rpc.json_text import DEEPEST, read_json
 
 TEXTS = st.text() | st.text(alphabet='[]{}"\\,: ')
 VALUES = st.recursive(
