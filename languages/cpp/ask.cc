@@ -1,5 +1,5 @@
 // One call, alone and in a stream, by whom and to whom the arguments or the environment say.
-// usage: ask ADDRESS [ca=FILE] [cert=FILE key=FILE] [token=TOKEN] [tls=true]
+// usage: ask ADDRESS [ca=FILE] [cert=FILE key=FILE] [token=TOKEN | token_file=FILE] [tls=true]
 #include <cstdio>
 
 #include "streams.h"
@@ -14,6 +14,7 @@ int main(int argc, char** argv) try {
     if (one.rfind("cert=", 0) == 0) identity.cert = value;
     if (one.rfind("key=", 0) == 0) identity.key = value;
     if (one.rfind("token=", 0) == 0) identity.token = value;
+    if (one.rfind("token_file=", 0) == 0) identity.token_file = value;
     if (one == "tls=true") identity.tls = true;
   }
   auto stub = v1::LossService::NewStub(connect(argc > 1 ? argv[1] : "127.0.0.1:50051", identity));

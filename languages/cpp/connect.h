@@ -3,10 +3,12 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/support/client_interceptor.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -15,17 +17,19 @@
 namespace lossd {
 
 // ca: the authorities that may have signed the server's certificate; cert, key: the client's own; files, PEM. token: shown with
-// every call. What is empty is LOSSD_CA, LOSSD_CERT, LOSSD_KEY and LOSSD_TOKEN. tls: true where there is a ca or a cert.
+// every call; token_file: in its place, the file that holds it, read for every call, so that it may be replaced. What is empty is
+// LOSSD_CA, LOSSD_CERT and LOSSD_KEY, and, where both are, LOSSD_TOKEN or LOSSD_TOKEN_FILE. tls: true where there is a ca or a cert.
 struct Identity {
-  std::string ca, cert, key, token;
+  std::string ca, cert, key, token, token_file;
   bool tls = false;
 };
 
 // What to give, where gRPC's words or the server's reason tell it: the end of a sentence.
 inline std::string advice(const std::string& words, const std::string& reason) {
   auto says = [&](const char* part) { return words.find(part) != std::string::npos; };
-  if (reason == "NO_CREDENTIALS") return ": give token (LOSSD_TOKEN), or cert and key";
-  if (reason == "UNKNOWN_TOKEN") return ": is token (LOSSD_TOKEN) what `lossd token` printed?";
+  if (reason == "NO_CREDENTIALS") return ": give token or token_file (LOSSD_TOKEN, LOSSD_TOKEN_FILE), or cert and key";
+  if (reason == "UNKNOWN_TOKEN")
+    return ": does token or token_file (LOSSD_TOKEN, LOSSD_TOKEN_FILE) hold what `lossd token` printed?";
   if (says("certificate verify failed")) return ": give ca (LOSSD_CA), the authority that signed the server's certificate";
   if (says("wrong version number")) return ": the server has no TLS, give neither tls, ca nor cert";
   if (says("is not in peer certificate")) return ": the server's certificate is for another host, use a name that it has";
@@ -56,21 +60,60 @@ inline bool is_local(const std::string& address) {
   return false;
 }
 
+// The token in a file. std::invalid_argument names the file, and not what it holds.
+inline std::string token_in(const std::string& path) {
+  auto refuse = [&](const char* what) { throw std::invalid_argument("token_file = " + path + what); };
+  const auto letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~+/-", blanks = " \t\r\n\f\v";
+  std::string content(16385, '\0');  // more is no token: a header would not take it
+  std::ifstream file(path, std::ios::binary);
+  file.read(content.data(), content.size());
+  if (!file.is_open() || file.bad()) refuse(" cannot be read");
+  content.resize(file.gcount());
+  auto first = content.find_first_not_of(blanks);
+  if (first == std::string::npos) refuse(" is empty");
+  auto token = content.substr(first, content.find_last_not_of(blanks) + 1 - first);
+  auto end = token.find_first_not_of(letters);  // then come = alone: RFC 6750, 2.1
+  if (content.size() > 16384 || end == 0 || token.find_first_not_of('=', std::min(end, token.size())) != std::string::npos)
+    refuse(" holds something else than one token");
+  return token;
+}
+
+// A token, or the file that holds it.
+class Token {
+ public:
+  Token(const std::string& token, std::string file) : file_(std::move(file)), last_(file_.empty() ? token : token_in(file_)) {}
+  // As the file has it now. To ask whether that has changed would be wrong where it does twice within the clock's tick.
+  std::string now() {
+    std::lock_guard lock(mutex_);
+    if (!file_.empty()) try {
+        last_ = token_in(file_);
+      } catch (const std::invalid_argument&) {
+        // It was read before: whoever replaces the file may leave it empty, or away, for a moment.
+      }
+    return last_;
+  }
+
+ private:
+  const std::string file_;
+  std::mutex mutex_;
+  std::string last_;
+};
+
 // Shows the token with every call, of a plain connection too: gRPC's own way is for TLS alone.
 class ShowToken : public grpc::experimental::Interceptor, public grpc::experimental::ClientInterceptorFactoryInterface {
  public:
-  explicit ShowToken(std::string token) : authorization_("Bearer " + std::move(token)) {}
+  explicit ShowToken(std::shared_ptr<Token> token) : token_(std::move(token)) {}
   grpc::experimental::Interceptor* CreateClientInterceptor(grpc::experimental::ClientRpcInfo*) override {
     return new ShowToken(*this);
   }
   void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
     if (methods->QueryInterceptionHookPoint(grpc::experimental::InterceptionHookPoints::PRE_SEND_INITIAL_METADATA))
-      methods->GetSendInitialMetadata()->emplace("authorization", authorization_);
+      methods->GetSendInitialMetadata()->emplace("authorization", "Bearer " + token_->now());
     methods->Proceed();
   }
 
  private:
-  std::string authorization_;
+  const std::shared_ptr<Token> token_;
 };
 
 }  // namespace internal
@@ -85,10 +128,16 @@ inline std::shared_ptr<grpc::Channel> connect(const std::string& address, Identi
   named(given.ca, "LOSSD_CA");
   named(given.cert, "LOSSD_CERT");
   named(given.key, "LOSSD_KEY");
-  given.token = internal::from_environment(given.token, "LOSSD_TOKEN");
+  if (given.token.empty() && given.token_file.empty()) {
+    given.token = internal::from_environment("", "LOSSD_TOKEN");
+    given.token_file = internal::from_environment("", "LOSSD_TOKEN_FILE");
+  }
+  bool shows = !given.token.empty() || !given.token_file.empty();
   given.tls = given.tls || !given.ca.empty() || !given.cert.empty();
   if (given.cert.empty() != given.key.empty()) throw std::invalid_argument("cert and key go together: give both");
-  if (!given.token.empty() && !given.tls && !internal::is_local(address))
+  if (!given.token.empty() && !given.token_file.empty())
+    throw std::invalid_argument("give token or token_file (LOSSD_TOKEN or LOSSD_TOKEN_FILE), not both");
+  if (shows && !given.tls && !internal::is_local(address))
     throw std::invalid_argument("a token goes to " + address + " by TLS only: give tls or ca");
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
@@ -99,7 +148,8 @@ inline std::shared_ptr<grpc::Channel> connect(const std::string& address, Identi
   if (given.tls)
     security = grpc::SslCredentials({internal::pem("ca", given.ca), internal::pem("key", given.key), internal::pem("cert", given.cert)});
   std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> shown;
-  if (!given.token.empty()) shown.push_back(std::make_unique<internal::ShowToken>(given.token));
+  if (shows)
+    shown.push_back(std::make_unique<internal::ShowToken>(std::make_shared<internal::Token>(given.token, given.token_file)));
   return grpc::experimental::CreateCustomChannelWithInterceptors(address, security, arguments, std::move(shown));
 }
 

@@ -1,5 +1,11 @@
-// Servers of the tests'.
+// Servers of the tests', and what else they need.
 #pragma once
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
 #include "lossd.h"
 
 namespace lossd {
@@ -47,6 +53,25 @@ struct Gone final : v1::LossService::Service {
   }
 };
 
+// A server that remembers what each call, and stream, showed of its caller.
+struct Showing final : v1::LossService::Service {
+  std::vector<std::string> shown;
+  void remember(const grpc::ServerContext& context) {
+    auto found = context.client_metadata().find("authorization");
+    shown.push_back(found == context.client_metadata().end() ? "" : std::string(found->second.data(), found->second.size()));
+  }
+  grpc::Status CrossEntropy(grpc::ServerContext* context, const v1::CrossEntropyRequest*, v1::CrossEntropyResponse*) override {
+    remember(*context);
+    return grpc::Status::OK;
+  }
+  grpc::Status Stream(grpc::ServerContext* context,
+                      grpc::ServerReaderWriter<v1::StreamResponse, v1::StreamRequest>* stream) override {
+    remember(*context);
+    for (v1::StreamRequest request; stream->Read(&request);) answer(request, *stream);
+    return grpc::Status::OK;
+  }
+};
+
 // A server that refuses the first two calls, streams after so many messages, and remembers what they announced.
 struct Refusing final : v1::LossService::Service {
   grpc::Status refusal;
@@ -71,6 +96,24 @@ struct Refusing final : v1::LossService::Service {
   }
 };
 
+// What `ask` gives of a stub of a server with that service. by: who asks.
+template <class Ask> auto served(grpc::Service& service, Ask ask, const Identity& by = {}) {
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&service);
+  auto server = builder.BuildAndStart();
+  auto other = v1::LossService::NewStub(connect("127.0.0.1:" + std::to_string(port), by));
+  return ask(*other);
+}
+
+// A file that is gone with it.
+struct TemporaryFile {
+  const std::string path = std::filesystem::temp_directory_path() / ("lossd-" + std::to_string(getpid()));
+  void write(const std::string& content) const { std::ofstream(path, std::ios::binary) << content; }
+  ~TemporaryFile() { std::filesystem::remove(path); }
+};
+
 // RESOURCE_EXHAUSTED; seconds below 0: for good.
 inline grpc::Status full(double seconds) {
   google::rpc::Status rich;
@@ -80,6 +123,23 @@ inline grpc::Status full(double seconds) {
     rich.add_details()->PackFrom(info);
   }
   return {grpc::StatusCode::RESOURCE_EXHAUSTED, "full", rich.SerializeAsString()};
+}
+
+// Why `connect` does not take it.
+inline std::string refusal_of(const Identity& identity) {
+  try {
+    connect("127.0.0.1:1", identity);
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+  return "";
+}
+
+inline std::string output_of(const std::string& command) {
+  std::string found;
+  FILE* pipe = popen(command.c_str(), "r");
+  for (int c; (c = std::fgetc(pipe)) != EOF;) found += char(c);
+  return pclose(pipe) == 0 ? found : "it failed: " + found;
 }
 
 }  // namespace lossd

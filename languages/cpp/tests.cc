@@ -8,6 +8,7 @@
 #include "streams.h"
 
 using namespace lossd;
+using namespace std::string_literals;
 using Stub = v1::LossService::Stub;
 using grpc::StatusCode;
 
@@ -61,17 +62,6 @@ v1::EvaluationResult in_blocks(int64_t wrong, const std::function<void(const v1:
   }, answered);
 }
 
-// What `ask` gives of a stub of a server with that service.
-template <class Ask> auto served(grpc::Service& service, Ask ask) {
-  int port = 0;
-  grpc::ServerBuilder builder;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
-  builder.RegisterService(&service);
-  auto server = builder.BuildAndStart();
-  auto other = v1::LossService::NewStub(connect("127.0.0.1:" + std::to_string(port)));
-  return ask(*other);
-}
-
 float ask_of(Refusing& service, std::chrono::milliseconds timeout = std::chrono::seconds(10)) {
   return served(service, [&](Stub& other) {
     return scalar(call(&Stub::CrossEntropy, other, zeros(1, 2), timeout).loss());
@@ -90,13 +80,6 @@ v1::EvaluationResult three_blocks_from(grpc::Service& service, std::vector<int64
     auto block = [&](v1::Block&, int64_t first, int64_t) { made.push_back(first); };
     return evaluate_in_blocks(other, v1::Open(), 3, 1, block, [](const v1::BlockResult&) {});
   });
-}
-
-std::string output_of(const std::string& command) {
-  std::string found;
-  FILE* pipe = popen(command.c_str(), "r");
-  for (int c; (c = std::fgetc(pipe)) != EOF;) found += char(c);
-  return pclose(pipe) == 0 ? found : "it failed: " + found;
 }
 
 int main(int, char** argv) {
@@ -171,6 +154,39 @@ int main(int, char** argv) {
     auto nobody = v1::LossService::NewStub(connect("127.0.0.1:1"));
     auto soon = std::chrono::milliseconds(300);
     return error_of([&] { call(&Stub::CrossEntropy, *nobody, zeros(1, 2), soon); }).code == StatusCode::UNAVAILABLE;
+  });
+  test("a call, and a stream, shows what the token's file holds then; one that holds none any more changes nothing", [] {
+    TemporaryFile file;
+    file.write("first\n");
+    Identity by;
+    by.token_file = file.path;
+    Showing service;
+    served(service, [&](Stub& other) {
+      for (auto content : {"first\n", "other", "", "one\ntwo", "/", " last==\r\n"}) {
+        if (content == "/"s) std::filesystem::remove(file.path);
+        else file.write(content);
+        call(&Stub::CrossEntropy, other, zeros(1, 2));
+        evaluate_many(other, 1, [](v1::Open& open, size_t) { *open.mutable_cross_entropy() = zeros(1, 2); });
+      }
+      return true;
+    }, by);
+    std::vector<std::string> expected;
+    for (auto one : {"first", "other", "other", "other", "other", "last=="}) expected.insert(expected.end(), 2, "Bearer "s + one);
+    return service.shown == expected;
+  });
+  test("a file that holds no token is named, and not what it holds; a token and its file are too many", [] {
+    TemporaryFile file;
+    Identity by;
+    by.token_file = file.path;
+    bool told = refusal_of(by) == "token_file = " + file.path + " cannot be read";
+    for (auto content : {""s, "\n"s, "secret\n2"s, "=secret"s, "secret\0"s, std::string(20000, 's')}) {
+      file.write(content);
+      auto what = content.size() < 2 ? " is empty" : " holds something else than one token";
+      told = told && refusal_of(by) == "token_file = " + file.path + what;
+    }
+    file.write("held");
+    by.token = "given";
+    return told && refusal_of(by).find("not both") != std::string::npos;
   });
   test("a server that is full for now, or going, is asked again, with the request's size", [] {
     for (auto refusal : {full(0.02), grpc::Status(StatusCode::UNAVAILABLE, "going away")}) {

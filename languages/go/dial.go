@@ -36,6 +36,9 @@ type Options struct {
 	Cert, Key string
 	// Token is sent with every call: only over TLS, to this host, or through a Unix socket.
 	Token string
+	// TokenFile holds it in its place, as secrets are mounted: the file is read for every call, so that a token that is
+	// replaced needs no new client. It must have one when Dial is called.
+	TokenFile string
 
 	// GRPC is for what is not here: interceptors, another keepalive.
 	GRPC []grpc.DialOption
@@ -62,7 +65,8 @@ const (
 
 // Dial makes a client of the server at "host:port", "host", "[IPv6]:port", "dns:///name:port" (every address of the name
 // in turn) or "unix:path"; of LOSSD_SERVER, or 127.0.0.1:50051, if address is "". It does not wait for the server: the
-// first call says if there is none. LOSSD_CA, LOSSD_CERT, LOSSD_KEY and LOSSD_TOKEN are options that are left out.
+// first call says if there is none. LOSSD_CA, LOSSD_CERT, LOSSD_KEY, LOSSD_TOKEN and LOSSD_TOKEN_FILE are options that are
+// left out; Token or TokenFile stands before both of its variables.
 func Dial(address string, options *Options) (*Client, error) {
 	if one := uint16(1); *(*byte)(unsafe.Pointer(&one)) != 1 {
 		return nil, wrong("BIG_ENDIAN", "lossd's tensors are little-endian, and this package does not convert them: this processor is big-endian")
@@ -78,7 +82,9 @@ func Dial(address string, options *Options) (*Client, error) {
 	if !strings.HasPrefix(address, "unix:") { // which has no TLS
 		o.CA, o.Cert, o.Key = orElse(o.CA, os.Getenv("LOSSD_CA")), orElse(o.Cert, os.Getenv("LOSSD_CERT")), orElse(o.Key, os.Getenv("LOSSD_KEY"))
 	}
-	o.Token = orElse(o.Token, os.Getenv("LOSSD_TOKEN"))
+	if o.Token == "" && o.TokenFile == "" {
+		o.Token, o.TokenFile = os.Getenv("LOSSD_TOKEN"), os.Getenv("LOSSD_TOKEN_FILE")
+	}
 	o.TLS = o.TLS || o.CA != "" || o.Cert != ""
 
 	target, local, err := targetOf(address)
@@ -86,6 +92,10 @@ func Dial(address string, options *Options) (*Client, error) {
 		return nil, err
 	}
 	security, err := o.security(local)
+	if err != nil {
+		return nil, err
+	}
+	shown, err := o.token()
 	if err != nil {
 		return nil, err
 	}
@@ -101,8 +111,8 @@ func Dial(address string, options *Options) (*Client, error) {
 			MinConnectTimeout: 20 * time.Second,
 		}),
 	}
-	if o.Token != "" {
-		dial = append(dial, grpc.WithPerRPCCredentials(token{o.Token, o.TLS}))
+	if shown != nil {
+		dial = append(dial, grpc.WithPerRPCCredentials(shown))
 	}
 	if path := strings.TrimPrefix(address, "unix:"); path != address {
 		dial = append(dial, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
@@ -159,8 +169,11 @@ func (o *Options) security(local bool) (grpc.DialOption, error) {
 	if (o.Cert == "") != (o.Key == "") {
 		return nil, wrong("OPTION_NOT_TAKEN", "Cert and Key go together: give both").at("cert")
 	}
+	if o.Token != "" && o.TokenFile != "" {
+		return nil, wrong("OPTION_NOT_TAKEN", "give Token or TokenFile (LOSSD_TOKEN or LOSSD_TOKEN_FILE), not both").at("token_file")
+	}
 	if !o.TLS {
-		if o.Token != "" && !local {
+		if (o.Token != "" || o.TokenFile != "") && !local {
 			return nil, wrong("TOKEN_NEEDS_TLS", "a token is sent over TLS, to this host or through a Unix socket: set TLS or CA").at("token")
 		}
 		return grpc.WithInsecure(), nil
@@ -185,15 +198,3 @@ func (o *Options) security(local bool) (grpc.DialOption, error) {
 	}
 	return grpc.WithTransportCredentials(credentials.NewTLS(config)), nil
 }
-
-// token is a bearer token. Where it may go is checked by security.
-type token struct {
-	secret    string
-	encrypted bool
-}
-
-func (t token) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{"authorization": "Bearer " + t.secret}, nil
-}
-
-func (t token) RequireTransportSecurity() bool { return t.encrypted }

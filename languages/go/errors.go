@@ -173,8 +173,8 @@ func (o *Options) whyClosed(address string) *Error {
 
 // What a caller has to give whom the server does not know, by the reason.
 var toGive = map[string]string{
-	"NO_CREDENTIALS": "; give Token (or LOSSD_TOKEN), or Cert and Key",
-	"UNKNOWN_TOKEN":  "; is Token (or LOSSD_TOKEN) what `lossd token` printed for it?",
+	"NO_CREDENTIALS": "; give Token or TokenFile (or LOSSD_TOKEN, LOSSD_TOKEN_FILE), or Cert and Key",
+	"UNKNOWN_TOKEN":  "; does Token or TokenFile (or LOSSD_TOKEN, LOSSD_TOKEN_FILE) hold what `lossd token` printed for it?",
 }
 
 // explain is the Error of a failed call to address, of the caller's context ctx.

@@ -1,5 +1,5 @@
 // One call, alone and in a stream, by whom and to whom the arguments or the environment say.
-// usage: java Ask ADDRESS [ca=FILE] [cert=FILE key=FILE] [token=TOKEN] [tls=true]
+// usage: java Ask ADDRESS [ca=FILE] [cert=FILE key=FILE] [token=TOKEN | token_file=FILE] [tls=true]
 
 import java.util.concurrent.TimeUnit;
 import lossd.v1.CrossEntropyRequest;
@@ -17,6 +17,7 @@ public final class Ask {
         case "cert" -> identity.cert = one[1];
         case "key" -> identity.key = one[1];
         case "token" -> identity.token = one[1];
+        case "token_file" -> identity.tokenFile = one[1];
         case "tls" -> identity.tls = one[1].equals("true");
         default -> throw new IllegalArgumentException(arguments[i]);
       }

@@ -3,32 +3,35 @@ import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
-import io.grpc.Metadata;
 import io.grpc.TlsChannelCredentials;
-import io.grpc.stub.MetadataUtils;
 import java.io.File;
 import java.io.IOException;
 
 /**
- * Who asks, and whom it trusts. What is null is LOSSD_CA, LOSSD_CERT, LOSSD_KEY and LOSSD_TOKEN.
+ * Who asks, and whom it trusts. What is null is LOSSD_CA, LOSSD_CERT and LOSSD_KEY, and, where both are, LOSSD_TOKEN or
+ * LOSSD_TOKEN_FILE.
  *
  * <p>ca: the authorities that may have signed the server's certificate; cert, key: the client's own; files, PEM. token: shown with
- * every call. tls: true where there is a ca or a cert.
+ * every call; tokenFile: in its place, the file that holds it, read for every call, so that it may be replaced. tls: true where
+ * there is a ca or a cert.
  */
 final class Identity {
-  private static final Metadata.Key<String> AUTHORIZATION =
-      Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
-
-  String ca, cert, key, token;
+  String ca, cert, key, token, tokenFile;
   boolean tls;
 
   /** IllegalArgumentException names what does not fit together. */
   ManagedChannel connect(String address) {
     String authority = or(ca, "LOSSD_CA"), certificate = or(cert, "LOSSD_CERT"), secret = or(key, "LOSSD_KEY");
-    String shown = or(token, "LOSSD_TOKEN");
+    // The two ways to give a token are one question: either stands before both variables.
+    String shown = or(token == null && tokenFile != null ? "" : token, "LOSSD_TOKEN");
+    String mounted = or(tokenFile == null && token != null ? "" : tokenFile, "LOSSD_TOKEN_FILE");
     if ((certificate == null) != (secret == null)) throw new IllegalArgumentException("cert and key go together: give both");
+    if (shown != null && mounted != null) {
+      throw new IllegalArgumentException("give token or tokenFile (LOSSD_TOKEN or LOSSD_TOKEN_FILE), not both");
+    }
     boolean encrypted = tls || authority != null || certificate != null;
-    if (shown != null && !encrypted && !address.matches("(localhost|127[.].*|\\[::1\\]):\\d+")) {
+    boolean shows = shown != null || mounted != null;
+    if (shows && !encrypted && !address.matches("(localhost|127[.].*|\\[::1\\]):\\d+")) {
       throw new IllegalArgumentException("a token goes to " + address + " by TLS only: give tls or ca");
     }
     // Every gRPC library refuses answers above 4 MiB unless told otherwise; gradients are as large as their tensors.
@@ -41,11 +44,7 @@ final class Identity {
     }
     builder.maxInboundMessageSize(Integer.MAX_VALUE);
     builder.disableRetry(); // Lossd.call repeats: it sees what the server asks to wait
-    if (shown != null) {
-      Metadata headers = new Metadata();
-      headers.put(AUTHORIZATION, "Bearer " + shown);
-      builder.intercept(MetadataUtils.newAttachHeadersInterceptor(headers));
-    }
+    if (shows) builder.intercept(new Token(shown, mounted));
     return builder.build();
   }
 
@@ -73,8 +72,12 @@ final class Identity {
 
   /** What to give, where the words of a failure or the server's reason tell it: the end of a sentence. */
   static String advice(String reason, Throwable failed) {
-    if (reason.equals("NO_CREDENTIALS")) return ": give token (LOSSD_TOKEN), or cert and key";
-    if (reason.equals("UNKNOWN_TOKEN")) return ": is token (LOSSD_TOKEN) what `lossd token` printed?";
+    if (reason.equals("NO_CREDENTIALS")) {
+      return ": give token or tokenFile (LOSSD_TOKEN, LOSSD_TOKEN_FILE), or cert and key";
+    }
+    if (reason.equals("UNKNOWN_TOKEN")) {
+      return ": does token or tokenFile (LOSSD_TOKEN, LOSSD_TOKEN_FILE) hold what `lossd token` printed?";
+    }
     for (Throwable one = failed; one != null; one = one.getCause()) {
       String words = one.toString();
       if (words.contains("PKIX path")) return ": give ca (LOSSD_CA), the authority that signed the server's certificate";

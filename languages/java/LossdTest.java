@@ -41,7 +41,7 @@ public final class LossdTest {
   // It tells of every frame that comes after a stream was cancelled.
   private static final Logger LOGGER = Logger.getLogger("io.grpc");
 
-  private static void test(String fact, Callable<Boolean> holds) {
+  static void test(String fact, Callable<Boolean> holds) {
     String wrong = "";
     try {
       if (!holds.call()) wrong = "it is not so";
@@ -53,12 +53,12 @@ public final class LossdTest {
     if (!wrong.isEmpty()) System.out.println("FAILED " + fact + ": " + wrong);
   }
 
-  private interface Action {
+  interface Action {
     void run() throws Exception;
   }
 
   /** What is thrown. */
-  private static <T extends Throwable> T thrown(Class<T> type, Action action) {
+  static <T extends Throwable> T thrown(Class<T> type, Action action) {
     try {
       action.run();
     } catch (Throwable thrown) {
@@ -72,14 +72,14 @@ public final class LossdTest {
     return thrown(Lossd.LossdException.class, action);
   }
 
-  private static CrossEntropyRequest.Builder zeros(int rows, int classes) {
+  static CrossEntropyRequest.Builder zeros(int rows, int classes) {
     return CrossEntropyRequest.newBuilder()
         .setInput(Lossd.tensor(new float[rows * classes], rows, classes))
         .setTarget(Lossd.tensor(new long[rows], rows))
         .addGradients(Gradient.GRADIENT_INPUT);
   }
 
-  private static CrossEntropyResponse ask(ManagedChannel by, int rows, int classes) {
+  static CrossEntropyResponse ask(ManagedChannel by, int rows, int classes) {
     return ask(by, rows, classes, 60_000);
   }
 
@@ -111,13 +111,18 @@ public final class LossdTest {
         answered);
   }
 
-  private interface Asking<T> {
+  interface Asking<T> {
     T ask(ManagedChannel by) throws Exception;
   }
 
   private static <T> T served(ServerServiceDefinition service, Asking<T> asking) throws Exception {
+    return served(service, new Identity(), asking);
+  }
+
+  /** caller: who asks. */
+  static <T> T served(ServerServiceDefinition service, Identity caller, Asking<T> asking) throws Exception {
     Server server = ServerBuilder.forPort(0).addService(service).build().start();
-    ManagedChannel other = Lossd.connect("127.0.0.1:" + server.getPort());
+    ManagedChannel other = caller.connect("127.0.0.1:" + server.getPort());
     try {
       return asking.ask(other);
     } finally {
@@ -203,6 +208,7 @@ public final class LossdTest {
       nobody.shutdownNow();
       return error.code == Status.Code.UNAVAILABLE;
     });
+    TokenTest.run();
     test("a server that is full for now, or going, is asked again, with the request's size", () -> {
       for (var refusal : List.of(Refusing.full(0.02), Status.UNAVAILABLE.asRuntimeException())) {
         Refusing service = new Refusing(refusal);

@@ -1,10 +1,17 @@
 import io.grpc.BindableService;
+import io.grpc.Metadata;
+import io.grpc.ServerCall;
+import io.grpc.ServerCallHandler;
+import io.grpc.ServerInterceptor;
+import io.grpc.ServerInterceptors;
+import io.grpc.ServerServiceDefinition;
 import io.grpc.Status;
 import io.grpc.stub.StreamObserver;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Consumer;
+import lossd.v1.CrossEntropyRequest;
 import lossd.v1.CrossEntropyResponse;
 import lossd.v1.EvaluationResult;
 import lossd.v1.LossServiceGrpc;
@@ -51,6 +58,30 @@ final class StandIns {
         });
       }
     };
+  }
+
+  /** A server that answers all. shown: gets what each call, and stream, shows of its caller. */
+  static ServerServiceDefinition showing(List<String> shown) {
+    var service = new LossServiceGrpc.LossServiceImplBase() {
+      @Override
+      public void crossEntropy(CrossEntropyRequest request, StreamObserver<CrossEntropyResponse> out) {
+        out.onNext(CrossEntropyResponse.getDefaultInstance());
+        out.onCompleted();
+      }
+
+      @Override
+      public StreamObserver<StreamRequest> stream(StreamObserver<StreamResponse> out) {
+        return reading(out, message -> answer(message, out));
+      }
+    };
+    return ServerInterceptors.intercept(service, new ServerInterceptor() {
+      @Override
+      public <Q, R> ServerCall.Listener<Q> interceptCall(
+          ServerCall<Q, R> call, Metadata headers, ServerCallHandler<Q, R> next) {
+        shown.add(headers.get(Token.AUTHORIZATION));
+        return next.startCall(call, headers);
+      }
+    });
   }
 
   /** The answers to a message of a stream: to each evaluation that has come whole. */

@@ -1,5 +1,5 @@
 // One call, alone and in a stream, by whom and to whom the arguments or the environment say.
-// usage: node ask.mjs ADDRESS [ca=FILE] [cert=FILE key=FILE] [token=TOKEN] [tls=true]
+// usage: node ask.mjs ADDRESS [ca=FILE] [cert=FILE key=FILE] [token=TOKEN | token_file=FILE] [tls=true]
 import { readFileSync } from "node:fs";
 
 import { Client, tensor } from "lossd";
@@ -9,7 +9,10 @@ try {
   const options = { timeoutMs: 3_000, connectTimeoutMs: 1_000 };
   for (const one of given) {
     const [name, value] = one.split(/=(.*)/s);
-    options[name] = name === "tls" ? value === "true" : name === "token" ? value : readFileSync(value);
+    if (name === "tls") options.tls = value === "true";
+    else if (name === "token") options.token = value;
+    else if (name === "token_file") options.tokenFile = value;
+    else options[name] = readFileSync(value);
   }
   const client = new Client(address, options);
   const pair = [tensor(new Float32Array([2, 0, -1, 0, 3, 0]), [2, 3]), new BigInt64Array([0n, 1n])];

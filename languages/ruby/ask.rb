@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 # One call, alone and in a stream, by whom and to whom the arguments or the environment say.
-# usage: ruby ask.rb ADDRESS [ca=FILE] [cert=FILE key=FILE] [token=TOKEN] [tls=true]
+# usage: ruby ask.rb ADDRESS [ca=FILE] [cert=FILE key=FILE] [token=TOKEN | token_file=FILE] [tls=true]
 
 require_relative "lossd"
 

@@ -4,6 +4,7 @@
 # usage: ruby tests.rb ADDRESS
 
 require "open3"
+require "tmpdir"
 require_relative "lossd"
 
 V1 = Lossd::V1
@@ -129,14 +130,34 @@ def full(after)
   GRPC::ResourceExhausted.new("full", { "grpc-status-details-bin" => Google::Rpc::Status.encode(status) })
 end
 
-# Yields a stub of a server with that service.
-def served(service)
+# Remembers what each call, and stream, shows of its caller.
+class Showing < V1::LossService::Service
+  attr_reader :shown
+
+  def initialize
+    super
+    @shown = []
+  end
+
+  def cross_entropy(_request, call)
+    @shown << call.metadata["authorization"]
+    V1::CrossEntropyResponse.new
+  end
+
+  def stream(requests, call)
+    @shown << call.metadata["authorization"]
+    Enumerator.new { |out| requests.each { |message| answers_to(message).each { |one| out << one } } }
+  end
+end
+
+# Yields a stub of a server with that service. how: arguments of `connect`.
+def served(service, **how)
   server = GRPC::RpcServer.new
   port = server.add_http2_port("127.0.0.1:0", :this_port_is_insecure)
   server.handle(service)
   thread = Thread.new { server.run }
   server.wait_till_running
-  yield Lossd.connect("127.0.0.1:#{port}")
+  yield Lossd.connect("127.0.0.1:#{port}", **how)
 ensure
   server.stop
   thread.join
@@ -191,6 +212,32 @@ end
 test("20 MB in one message are refused") { raised { ask(5000, 1000) }.code == CODES::RESOURCE_EXHAUSTED }
 test "where nothing listens a call is UNAVAILABLE" do
   raised { ask(1, 2, Lossd.connect("127.0.0.1:1"), timeout: 0.3) }.code == CODES::UNAVAILABLE
+end
+test "a call, and a stream, shows what the token's file holds then; one that holds none any more changes nothing" do
+  service = Showing.new
+  Dir.mktmpdir do |folder|
+    File.write(file = "#{folder}/token", "first\n")
+    served(service, token_file: file) do |stub|
+      ["first\n", "other", "", "one\ntwo", nil, " last==\r\n"].each do |content|
+        content ? File.write(file, content) : File.delete(file)
+        ask(1, 2, stub)
+        Lossd.evaluate_many(stub, [{ cross_entropy: zeros(1, 2) }])
+      end
+    end
+  end
+  service.shown == %w[first other other other other last==].flat_map { |one| ["Bearer #{one}"] * 2 }
+end
+test "a file that holds no token is named, and not what it holds; a token and its file are too many" do
+  Dir.mktmpdir do |folder|
+    refusal = ->(**given) { raised(ArgumentError) { Lossd.connect("127.0.0.1:1", **given) }.message }
+    told = ["", "\n", "secret\n2", "=secret", "\0secret", "s" * 20_000].all? do |content|
+      File.write(file = "#{folder}/token", content)
+      what = content.strip.empty? ? "is empty" : "holds something else than one token"
+      refusal.call(token_file: file) == "token_file = #{file} #{what}"
+    end
+    unread = [folder, "#{folder}/none"].all? { |one| refusal.call(token_file: one).include?("#{one} cannot be read") }
+    told && unread && refusal.call(token: "given", token_file: "#{folder}/token").end_with?("not both")
+  end
 end
 test "a server that is full for now, or going, is asked again, with the request's size" do
   [full(0.02), GRPC::Unavailable.new("going away")].all? do |refusal|

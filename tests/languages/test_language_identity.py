@@ -31,14 +31,41 @@ class Case:
 
 
 CA, CERT = "ca={pki}/ca.pem", "cert={pki}/client.pem key={pki}/client.key"
+# Each language has its own spelling of token_file; letters are compared without their case.
+TWO_WAYS = r"\btoken or token_?file \(.*LOSSD_TOKEN, LOSSD_TOKEN_FILE\)"
+TOO_MANY = r"\btoken or token_?file \(LOSSD_TOKEN or LOSSD_TOKEN_FILE\), not both"
 CASES = {
     "a token": Case("asks for a token", ANSWERED, f"{CA} token={{token}}"),
     "a token of the environment": Case("asks for a token", ANSWERED, environment=f"{CA} token={{token}}"),
+    "a token's file": Case("asks for a token", ANSWERED, f"{CA} token_file={{mounted}}/token"),
+    "a token's file of the environment": Case(
+        "asks for a token", ANSWERED, environment=f"{CA} token_file={{mounted}}/token"
+    ),
+    "a token before the environment's file": Case(
+        "asks for a token", ANSWERED, f"{CA} token={{token}}", "token_file=/nowhere"
+    ),
+    "a token's file before the environment's token": Case(
+        "asks for a token", ANSWERED, f"{CA} token_file={{mounted}}/token", "token=wrong"
+    ),
     "a certificate": Case("asks for a certificate", ANSWERED, f"{CA} {CERT}"),
     "a certificate of the environment": Case("asks for a certificate", ANSWERED, environment=f"{CA} {CERT}"),
     "a plain server": Case("plain", ANSWERED),
-    "no token": Case("asks for a token", r"NO_CREDENTIALS.*\btoken \(.*LOSSD_TOKEN\)", CA),
-    "a wrong token": Case("asks for a token", r"UNKNOWN_TOKEN.*\btoken \(.*LOSSD_TOKEN\)", f"{CA} token=wrong"),
+    "no token": Case("asks for a token", rf"NO_CREDENTIALS.*{TWO_WAYS}", CA),
+    "a wrong token": Case("asks for a token", rf"UNKNOWN_TOKEN.*{TWO_WAYS}", f"{CA} token=wrong"),
+    "a token and its file": Case("asks for a token", TOO_MANY, f"{CA} token={{token}} token_file={{mounted}}/token"),
+    "a token and its file of the environment": Case(
+        "asks for a token", TOO_MANY, CA, "token={token} token_file={mounted}/token"
+    ),
+    "a token's file that is not there": Case(
+        "asks for a token", r"token_?file\b.*/nowhere\W+cannot be read", f"{CA} token_file=/nowhere"
+    ),
+    "an empty token's file": Case(
+        "asks for a token", r"token_?file\b.*/empty\W+is empty", f"{CA} token_file={{mounted}}/empty"
+    ),
+    "a file of two tokens": Case(
+        "asks for a token", r"token_?file\b.*/two\W+holds something else", CA, "token_file={mounted}/two"
+    ),
+    "a token's file in the clear": Case("elsewhere", r"token.*\btls\b.*\bca\b", "token_file={mounted}/token"),
     "another authority": Case("asks for a token", r"\bca\b.*sign", "ca={other}/ca.pem token={token}"),
     "no TLS": Case("asks for a token", r"want TLS \(.*\bca\b"),
     "no certificate": Case("asks for a certificate", r"want.*certificate.*\bcert\b.*\bkey\b", CA),
@@ -65,6 +92,8 @@ def servers(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     pki, other, tokens = Pki(folder / "pki"), Pki(folder / "other"), TokenFile.made(folder / "tokens")
     for one in (pki, other):
         one.renew()
+    for name, content in {"token": f"{tokens.token}\n", "empty": "\n", "two": f"{tokens.token}\n" * 2}.items():
+        (folder / name).write_text(content)
     tls = ["--listen", "127.0.0.1:0", "--tls-cert", pki.server_pem, "--tls-key", pki.server_key]
     with (
         process(*tls, "--tokens", tokens.path) as (_, token),
@@ -76,7 +105,8 @@ def servers(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "plain": address,
             "elsewhere": ELSEWHERE,
         }
-        yield Servers(addresses, {"pki": str(pki.folder), "other": str(other.folder), "token": tokens.token})
+        names = {"pki": str(pki.folder), "other": str(other.folder), "mounted": str(folder), "token": tokens.token}
+        yield Servers(addresses, names)
 
 
 @pytest.mark.timeout(2000)

@@ -1,6 +1,6 @@
 // Command ask makes one call, alone and in a stream, by whom and to whom the arguments or the environment say.
 //
-//	ask ADDRESS [ca=FILE] [cert=FILE key=FILE] [token=TOKEN] [tls=true]
+//	ask ADDRESS [ca=FILE] [cert=FILE key=FILE] [token=TOKEN | token_file=FILE] [tls=true]
 package main
 
 import (
@@ -25,6 +25,8 @@ func main() {
 			options.Key = value
 		case "token":
 			options.Token = value
+		case "token_file":
+			options.TokenFile = value
 		case "tls":
 			options.TLS = value == "true"
 		}

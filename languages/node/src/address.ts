@@ -15,7 +15,10 @@ const KEEPALIVE_TIMEOUT_MS = 20_000;
 // Node's default of 64 KiB makes a large answer wait for its window again and again.
 const RECEIVE_WINDOW_BYTES = 4 << 20;
 
-/** What is left out is LOSSD_CA, LOSSD_CERT, LOSSD_KEY, which name files, and LOSSD_TOKEN. */
+/**
+ * What is left out is LOSSD_CA, LOSSD_CERT, LOSSD_KEY, which name files, and LOSSD_TOKEN or LOSSD_TOKEN_FILE: a `token` or a
+ * `tokenFile` stands before both.
+ */
 export interface Identity {
   /** true where a `ca` or a `cert` is given; false for a plain connection in spite of the environment. */
   tls?: boolean | undefined;
@@ -26,6 +29,8 @@ export interface Identity {
   key?: string | Uint8Array | undefined;
   /** Sent as `authorization: Bearer …`; without TLS only to loopback and Unix sockets. */
   token?: string | undefined;
+  /** In its place, the path of the file that holds it: read at once, and again for each call, so that it may be replaced. */
+  tokenFile?: string | undefined;
 }
 
 /** The address as gRPC takes it, or InvalidArgument. */
@@ -75,12 +80,17 @@ export function withEnvironment(address: string, identity: Identity): Identity {
   };
   const [ca, cert, key] = [file("ca"), file("cert"), file("key")];
   const tls = identity.tls ?? (ca ?? cert) !== undefined;
-  return { tls, ca, cert, key, token: identity.token ?? (process.env["LOSSD_TOKEN"] || undefined) };
+  let [token, tokenFile] = [identity.token ?? undefined, identity.tokenFile ?? undefined];
+  if (token === undefined && tokenFile === undefined) {
+    token = process.env["LOSSD_TOKEN"] || undefined;
+    tokenFile = process.env["LOSSD_TOKEN_FILE"] || undefined;
+  }
+  return { tls, ca, cert, key, token, tokenFile };
 }
 
 /** TLS where it is asked for; InvalidArgument where a token would go over the network in the clear. */
 export function channelCredentials(address: string, identity: Identity): ChannelCredentials {
-  const { tls, ca, cert, key, token } = identity;
+  const { tls, ca, cert, key, token, tokenFile } = identity;
   if (!tls && (ca ?? cert ?? key) !== undefined) {
     throw new InvalidArgument("tls is false, and ca, cert or key are given: they are for TLS", {
       field: "tls",
@@ -96,9 +106,18 @@ export function channelCredentials(address: string, identity: Identity): Channel
   if (token !== undefined && !/^[!-~]+$/.test(token)) {
     throw new InvalidArgument("token must be of visible ASCII characters", { field: "token", reason: "WRONG_TYPE" });
   }
-  if (token !== undefined && !tls && !isLocal(address)) {
+  if (tokenFile !== undefined && (typeof tokenFile !== "string" || tokenFile === "")) {
+    throw new InvalidArgument("tokenFile must be a path", { field: "token_file", reason: "WRONG_TYPE" });
+  }
+  if (token !== undefined && tokenFile !== undefined) {
+    throw new InvalidArgument("give token or tokenFile (LOSSD_TOKEN or LOSSD_TOKEN_FILE), not both", {
+      field: "token_file",
+      reason: "CONTRADICTION",
+    });
+  }
+  if ((token ?? tokenFile) !== undefined && !tls && !isLocal(address)) {
     throw new InvalidArgument(`a token goes to ${address} by TLS only: give a ca, or tls: true`, {
-      field: "token",
+      field: token === undefined ? "token_file" : "token",
       reason: "TOKEN_WITHOUT_TLS",
     });
   }

@@ -53,6 +53,7 @@ const CLIENT_OPTIONS = [
   "cert",
   "key",
   "token",
+  "tokenFile",
 ];
 
 export class Client {

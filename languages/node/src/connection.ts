@@ -22,6 +22,7 @@ import {
 } from "./errors.js";
 import { Malformed } from "./reader.js";
 import { Retry, sleep, within } from "./retry.js";
+import { authorization } from "./token.js";
 import type { Message } from "./wire.js";
 
 export interface Settings extends Identity {
@@ -33,6 +34,7 @@ const AS_IS = (body: Buffer): Buffer => body;
 
 export class Connection {
   readonly #grpc: GrpcClient;
+  readonly #authorization: () => string | undefined;
   readonly #calls = new Set<Call>();
   #info: GetServerInfoResponse | undefined;
   #cause: string | undefined; // why the last attempt to connect failed
@@ -44,11 +46,9 @@ export class Connection {
     readonly address: string,
     readonly settings: Settings,
   ) {
-    this.#grpc = new GrpcClient(
-      address,
-      channelCredentials(address, settings),
-      channelOptions(address, settings.maxResponseBytes),
-    );
+    const credentials = channelCredentials(address, settings);
+    this.#authorization = authorization(settings);
+    this.#grpc = new GrpcClient(address, credentials, channelOptions(address, settings.maxResponseBytes));
   }
 
   /** Resolves once a server has ever answered this client: calls wait for that, which has a time of its own. */
@@ -168,7 +168,8 @@ export class Connection {
   #metadata(): Metadata {
     const metadata = new Metadata();
     metadata.set("lossd-max-response-bytes", String(this.settings.maxResponseBytes));
-    if (this.settings.token !== undefined) metadata.set("authorization", `Bearer ${this.settings.token}`);
+    const shown = this.#authorization();
+    if (shown !== undefined) metadata.set("authorization", shown);
     return metadata;
   }
 

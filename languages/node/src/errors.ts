@@ -106,8 +106,8 @@ const ON_THE_WAY: Readonly<Record<number, string>> = {
 
 // What a caller has to give whom the server does not know: beside its own sentence.
 const TO_GIVE: Readonly<Record<string, string>> = {
-  NO_CREDENTIALS: "give a token (or LOSSD_TOKEN), or cert and key",
-  UNKNOWN_TOKEN: "is token (or LOSSD_TOKEN) what `lossd token` printed for it?",
+  NO_CREDENTIALS: "give token or tokenFile (or LOSSD_TOKEN, LOSSD_TOKEN_FILE), or cert and key",
+  UNKNOWN_TOKEN: "does token or tokenFile (or LOSSD_TOKEN, LOSSD_TOKEN_FILE) hold what `lossd token` printed for it?",
 };
 
 function errorClass(code: number, retryAfterMs: number | undefined): typeof LossdError {
