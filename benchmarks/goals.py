@@ -136,7 +136,7 @@ def ragged(what: str, asked: float, figures: Figures) -> Reading:
 
 
 def narrow(shape: str, dtypes: Sequence[str], asked: float, figures: Figures) -> Reading:
-    """Narrow floats over float32 at a shape, the least of loss and of loss and gradient."""
+    """Narrow floats over float32 at a shape, with and without the gradient."""
     names = [f"cross-entropy {shape} {dtype}" for dtype in dtypes]
     ratios = [f["ratio"] for f in figures["figures"] if f["case"] in names]
     return Reading(f"{min(ratios):.2f}× to {max(ratios):.2f}×", min(ratios) >= asked)
