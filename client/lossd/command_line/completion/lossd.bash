@@ -9,7 +9,7 @@ _shtab_lossd_subparsers=(serve warmup eval bench certificates token errors compl
 
 _shtab_lossd_serve_option_strings=(-h --help --listen --http --http-host --insecure --tls-cert --tls-key --tls-client-ca --tokens --max-connections --max-connection-idle-s --max-connection-age-s --front --reflection --device --threads --workers --max-batch-bytes --max-batch-rows --max-message-bytes --max-inflight-bytes --max-inflight-requests --max-caller-requests --max-caller-bytes --max-caller-streams --max-admission-wait-s --max-body-s --max-stream-idle-s --max-deadline-s --max-shared-memory-bytes --shared-memory-socket --shared-memory-mode --shared-memory-group --drain-s --log-level --log-format --access-log --traces)
 _shtab_lossd_warmup_option_strings=(-h --help --device --threads)
-_shtab_lossd_eval_option_strings=(-h --help --input --target --weight --pos-weight --row-weight --header --no-header --separator --reduction --ignore-index --label-smoothing --base --kind --target-kind --dim --server --timeout --tls --ca --cert --key --token --token-file --json --worst --per-class --save --against --html --plot --fail-above)
+_shtab_lossd_eval_option_strings=(-h --help --input --target --weight --pos-weight --row-weight --header --no-header --separator --reduction --ignore-index --label-smoothing --base --kind --target-kind --dim --server --timeout --tls --ca --cert --key --token --token-file --json --worst --per-class --save --against --fail-if-worse --html --plot --fail-above)
 _shtab_lossd_bench_option_strings=(-h --help --server --tls --ca --cert --key --token --token-file --loss --shape --order --dtype --reduction --grad --seed --check-all --transport --raw --map --empty --timeout --concurrency --rate --arrivals --search-p99-ms --window-s --max-s --csv --json --plot)
 _shtab_lossd_certificates_option_strings=(-h --help --name --client --days)
 _shtab_lossd_token_option_strings=(-h --help)
@@ -79,6 +79,7 @@ _shtab_lossd_eval___no_header_nargs=0
 _shtab_lossd_eval___tls_nargs=0
 _shtab_lossd_eval___json_nargs=0
 _shtab_lossd_eval___per_class_nargs=0
+_shtab_lossd_eval___fail_if_worse_nargs=0
 _shtab_lossd_bench__h_nargs=0
 _shtab_lossd_bench___help_nargs=0
 _shtab_lossd_bench___tls_nargs=0
