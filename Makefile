@@ -62,7 +62,7 @@ test-inference: .venv/dev .venv/tritonclient/made
 	@$(BIN)/python -m pytest $(IN_PARALLEL) --quiet tests/inference $(PYTEST)
 
 # One after the other: a browser and a server take both cores.
-test-pages: .venv/dev .venv/pages manual
+test-pages: .venv/dev .venv/pages .venv/axe/made manual
 	@$(BIN)/python -m pytest --quiet tests/pages $(PYTEST)
 
 # `make test` runs them on lossd's own HTTP/2.

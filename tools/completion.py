@@ -50,6 +50,9 @@ def whole_parser() -> argparse.ArgumentParser:
                 setattr(action, "complete", COMPLETED[action.metavar])  # noqa: B010  # shtab's own attribute
                 # Of several files the first: after it a shell would complete nothing but files.
                 action.nargs = None if action.nargs == "+" else action.nargs
+            elif action.option_strings and action.nargs == "?":
+                # What it may be given has no completion: what follows is the next option.
+                action.nargs = 0
             elif action.metavar == "LOSS":
                 action.choices = [*LOSSES]
             elif action.metavar == "REASON":

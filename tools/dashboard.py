@@ -74,6 +74,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "reqps",
             {
                 "{{reason}}": rate("lossd_refused_total", "reason"),
+                "{{reason}} (HTTP port)": rate("lossd_http_refused_total", "reason"),
                 "cancelled by the client": rate("lossd_cancelled_total"),
             },
         ),

@@ -47,6 +47,17 @@
 	fi
 	@touch $@
 
+# What measures whether pages are accessible, from npm. Its tests are skipped where it cannot be had: the next call tries again.
+.venv/axe/made: tests/pages/package.json tests/pages/package-lock.json .venv/pages
+	@mkdir -p $(@D)
+	@cp $(filter %.json,$^) $(@D)
+	@if ! command -v npm >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing npm with apt"; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends npm >/dev/null; \
+	fi
+	@npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent && touch $@ \
+		|| echo "axe-core cannot be had from npm: its tests are skipped"
+
 # Prometheus's check of its files, out of Debian's package, without what else it would install and start. Tests that want
 # it are skipped where it cannot be had.
 .venv/promtool/made: .venv/made

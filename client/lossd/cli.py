@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("certificates", help="make certificates to try TLS out")
     commands.add_parser("token", help="make a token for a caller, and its line in the server's file")
     commands.add_parser("errors", help="explain the reason of an error")
-    commands.add_parser("completion", help="print a script by which bash or zsh completes lossd")
+    commands.add_parser("completion", help="print a script by which bash, zsh or fish completes lossd")
     server = CommandParser(add_help=False)
     server.add_argument(
         "--server",

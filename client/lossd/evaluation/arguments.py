@@ -34,7 +34,7 @@ that no other option uses. Several files, or a pattern in quotes such as
 'part-*.csv:label', are one array, in this order or by name.
 
 exit status: 0 success; 1 wrong values, files or server; 2 wrong usage; 3 the
-loss exceeds --fail-above or is NaN
+loss exceeds --fail-above or is NaN, or is worse by --fail-if-worse
 
 examples:
   lossd eval cross_entropy --input logits.npy --target labels.npy
@@ -185,6 +185,15 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
         metavar="FILE",
         help="compare with a run that --save wrote: the difference of the means, with a 95%% confidence interval",
     )
+    group.add_argument(
+        "--fail-if-worse",
+        metavar="BY",
+        nargs="?",
+        type=_allowance,
+        const=0.0,
+        help="exit with status 3 if the loss is worse than that of --against by more than BY and chance: the whole "
+        "interval lies above BY (default: 0), or there is none",
+    )
     group.add_argument("--html", metavar="FILE", help="write a report that any browser shows, all in one file")
     group.add_argument(
         "--plot", metavar="FILE", help="draw losses, calibration and the worst rows into a .png, .svg or .pdf file"
@@ -198,6 +207,13 @@ def _bound(text: str) -> float:
     value = number(text)
     if math.isnan(value):
         raise argparse.ArgumentTypeError("NaN cannot be a limit")
+    return value
+
+
+def _allowance(text: str) -> float:
+    value = number(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{shown_value(text)} must be at least 0 and finite")
     return value
 
 
@@ -232,5 +248,7 @@ def _check_usage(parser: argparse.ArgumentParser, parsed: argparse.Namespace) ->
         parser.error("--reduction batchmean works only with kl_divergence")
     if parsed.against is not None and parsed.reduction != "mean":
         parser.error(f"--against compares means, which --reduction {parsed.reduction} has not")
+    if parsed.fail_if_worse is not None and parsed.against is None:
+        parser.error("--fail-if-worse needs --against FILE, the run to compare with")
     if parsed.per_class and method in ("kl_divergence", "entropy", "self_information"):
         parser.error(f"--per-class needs class indices as the target, which {method} does not take")

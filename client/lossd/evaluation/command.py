@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from lossd.command_error import CommandError
 from lossd.command_line.error_text import error_text
 from lossd.evaluation.arguments import FILES, OPTIONS, eval_arguments
+from lossd.evaluation.gates import above, worse
 from lossd.evaluation.question import Question
 from lossd.evaluation.readers.files import open_all
 from lossd.evaluation.readers.standard_input import StandardInput
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lossd.evaluation.comparing.comparison import SavedRun
     from lossd.evaluation.reports.report import LossReport
 
-ABOVE = 3
+GATE_FAILS = 3
 WORST_DRAWN = 10
 
 
@@ -36,11 +36,10 @@ def main(argv: Sequence[str]) -> int:
         report = _evaluated(parsed)
     except (CommandError, lossd.Error) as error:
         return _fail(error_text(error))
-    excess = ""
-    if parsed.fail_above is not None and not report.greatest <= parsed.fail_above:
-        excess = _excess(report.greatest, parsed.fail_above)
-    _show(parsed, report, excess)
-    return _fail(excess, ABOVE) if excess else 0
+    _show(parsed, report)
+    for sentence in report.failures:
+        _fail(sentence)
+    return GATE_FAILS if report.failures else 0
 
 
 def _evaluated(parsed: argparse.Namespace) -> LossReport:
@@ -54,6 +53,8 @@ def _evaluated(parsed: argparse.Namespace) -> LossReport:
         other = read_run(parsed.against) if parsed.against else None
         if other is not None:
             check_comparable(question, other)
+            if parsed.fail_if_worse is not None and other.row_sums is None:
+                raise CommandError(f"--fail-if-worse needs the sums of rows that --save keeps; {other.file} has none")
         for path in filter(None, (parsed.save, parsed.html)):
             if not Path(path).parent.is_dir():
                 raise CommandError(f"{path}: no folder {Path(path).parent}")
@@ -63,6 +64,11 @@ def _evaluated(parsed: argparse.Namespace) -> LossReport:
         report = _ask(parsed, question)
     if other is not None:
         report = _with_comparison(report, other)
+    failures = (
+        *above(report.greatest, parsed.fail_above),
+        *worse(report.against, question.unit, parsed.fail_if_worse),
+    )
+    report = replace(report, failures=failures)
     if parsed.save:
         save_run(parsed.save, report)
     if parsed.html:
@@ -72,7 +78,7 @@ def _evaluated(parsed: argparse.Namespace) -> LossReport:
     return report
 
 
-def _show(parsed: argparse.Namespace, report: LossReport, excess: str) -> None:
+def _show(parsed: argparse.Namespace, report: LossReport) -> None:
     """On stdout the result; on stderr what there is to say of it, and which files were written."""
     if parsed.json:
         from lossd.evaluation.reports.report import loss_document
@@ -89,11 +95,7 @@ def _show(parsed: argparse.Namespace, report: LossReport, excess: str) -> None:
     if github.summary_file():
         from lossd.evaluation.reports.job_summary import write_summary
 
-        write_summary(github.summary_file(), report, excess)
-
-
-def _excess(loss: float, bound: float) -> str:
-    return "the loss is NaN" if math.isnan(loss) else f"loss {loss:.9g} exceeds --fail-above {bound:g}"
+        write_summary(github.summary_file(), report)
 
 
 def _question(parsed: argparse.Namespace, standard: StandardInput) -> Question:
@@ -146,6 +148,6 @@ def _say(sentence: str, level: str) -> None:
     print(github.annotated(f"lossd eval: {sentence}", level), file=sys.stderr)
 
 
-def _fail(sentence: str, status: int = 1) -> int:
+def _fail(sentence: str) -> int:
     _say(sentence, github.ERROR)
-    return status
+    return 1

@@ -20,13 +20,15 @@ from lossd_server.errors import NotFound
 from lossd_server.http.browsers import BrowserGate
 from lossd_server.http.calls import WorkerCalls
 from lossd_server.http.gate import HttpGate
-from lossd_server.http.losses import LossesOverHttp, NamedRequest, told_refusal
+from lossd_server.http.losses import LossesOverHttp
 from lossd_server.http.openapi import openapi
 from lossd_server.http.pages import page_routes
+from lossd_server.http.refused import NamedRequest, told_refusal
 from lossd_server.http.status_report import StatusReport
 from lossd_server.identity.callers import Callers
 from lossd_server.inference.models import SHOWN_BYTES
 from lossd_server.metrics.collector import MetricsCollector
+from lossd_server.metrics.http_refusals import HttpRefusals
 from lossd_server.processes.readiness import Readiness
 from lossd_server.wire.status import shorten
 
@@ -42,7 +44,12 @@ class Guests:
 
 
 def application(
-    collector: MetricsCollector, readiness: Readiness, report: StatusReport, calls: WorkerCalls, guests: Guests
+    collector: MetricsCollector,
+    readiness: Readiness,
+    report: StatusReport,
+    calls: WorkerCalls,
+    guests: Guests,
+    refusals: HttpRefusals,
 ) -> ASGIApp:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
@@ -65,6 +72,20 @@ def application(
     async def description(_: Request) -> Response:
         return Response(document, media_type="application/json")
 
+    async def no_route(request: Request, error: Exception) -> Response:
+        """A path that is not there, or not with this method."""
+        assert isinstance(error, HTTPException)
+        shown = shorten(request.url.path, SHOWN_BYTES)
+        unknown = NotFound(
+            f"{request.method[:16]} {shown} is not served here; GET /openapi.json tells what is",
+            reason="UNKNOWN_PATH",
+            metadata={"path": shown},
+        )
+        answer = told_refusal(unknown, shown, NamedRequest(request), refusals)
+        answer.status_code = error.status_code
+        answer.headers.update(error.headers or {})
+        return answer
+
     return Starlette(
         routes=[
             Route("/metrics", metrics),
@@ -72,24 +93,12 @@ def application(
             Route("/readyz", readyz),
             Route("/v1/status", status),
             Route("/openapi.json", description),
-            Route("/v1/losses/{loss}", LossesOverHttp(calls).answer, methods=["POST"]),
+            Route("/v1/losses/{loss}", LossesOverHttp(calls, refusals).answer, methods=["POST"]),
             *page_routes(),
         ],
-        middleware=[Middleware(BrowserGate, guests.hosts, guests.tls), Middleware(HttpGate, guests.callers)],
-        exception_handlers={HTTPException: _no_route},
+        middleware=[
+            Middleware(BrowserGate, guests.hosts, guests.tls, refusals),
+            Middleware(HttpGate, guests.callers, refusals),
+        ],
+        exception_handlers={HTTPException: no_route},
     )
-
-
-async def _no_route(request: Request, error: Exception) -> Response:
-    """A path that is not there, or not with this method."""
-    assert isinstance(error, HTTPException)
-    shown = shorten(request.url.path, SHOWN_BYTES)
-    told = NotFound(
-        f"{request.method[:16]} {shown} is not served here; GET /openapi.json tells what is",
-        reason="UNKNOWN_PATH",
-        metadata={"path": shown},
-    )
-    answer = told_refusal(told, shown, NamedRequest(request))
-    answer.status_code = error.status_code
-    answer.headers.update(error.headers or {})
-    return answer

@@ -17,7 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lossd_server.errors import InvalidRequest, invalid
 from lossd_server.http.gate import HEALTH_PATHS
-from lossd_server.http.losses import NamedRequest, told_refusal
+from lossd_server.http.refused import NamedRequest, told_refusal
+from lossd_server.metrics.http_refusals import HttpRefusals
 from lossd_server.wire.status import shorten
 
 SHOWN_BYTES = 64
@@ -31,8 +32,9 @@ class BrowserGate:
     certificate proves the name.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str], tls: bool) -> None:
+    def __init__(self, app: ASGIApp, hosts: Collection[str], tls: bool, refusals: HttpRefusals) -> None:
         self._app = app
+        self._refusals = refusals
         self._hosts = frozenset(host.lower() for host in hosts)
         self._tls = tls
 
@@ -41,7 +43,8 @@ class BrowserGate:
             if scope["path"] not in HEALTH_PATHS:
                 self._look(scope["method"], Headers(scope=scope))
         except InvalidRequest as error:
-            await told_refusal(error, scope["path"], NamedRequest(Request(scope)))(scope, receive, send)
+            answer = told_refusal(error, scope["path"], NamedRequest(Request(scope)), self._refusals)
+            await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

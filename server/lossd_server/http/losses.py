@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -11,19 +10,20 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive
 
-from lossd_server.call.contract import Metadata, Status
-from lossd_server.call.request_id import REQUEST_ID, request_id_of
+from lossd_server.call.request_id import REQUEST_ID
 from lossd_server.errors import NotFound, TooLarge, invalid
 from lossd_server.front.local.words import CallHead
 from lossd_server.http.calls import WorkerCalls
 from lossd_server.http.json.request import read_request
-from lossd_server.http.json.response import refusal, write_response
+from lossd_server.http.json.response import write_response
 from lossd_server.http.protocol import SUBJECT
+from lossd_server.http.refused import JSON, NamedRequest, ended, told_refusal
 from lossd_server.identity.callers import AUTHORIZATION
 from lossd_server.inference.models import MODELS, SHOWN_BYTES
+from lossd_server.metrics.http_refusals import HttpRefusals
 from lossd_server.rpc.service import SERVICE
 from lossd_server.wire.metadata import REQUEST_BYTES, RESPONSE_BYTES
-from lossd_server.wire.status import shorten, status_of, told
+from lossd_server.wire.status import shorten
 
 # Text is a slow way to send numbers: `http.json.request` has the other bound.
 MOST_BODY_BYTES = 256 << 10
@@ -33,24 +33,16 @@ MOST_ANSWER_BYTES = 1 << 20
 TIMEOUT_S = 8.0
 # What a call takes along from its request.
 FORWARDED = (AUTHORIZATION, "traceparent", "tracestate")
-JSON = "application/json"
 
 T = TypeVar("T")
 
 
-class NamedRequest:
-    """A request as far as it has an id: `call.record.NamedCall`."""
-
-    def __init__(self, request: Request) -> None:
-        given: Metadata = [(REQUEST_ID, value) for value in request.headers.getlist(REQUEST_ID)]
-        self.request_id = request_id_of(given)
-
-
 class LossesOverHttp:
-    """calls: to the server's processes."""
+    """calls: to the server's processes. refusals: counts what gets no further than here."""
 
-    def __init__(self, calls: WorkerCalls) -> None:
+    def __init__(self, calls: WorkerCalls, refusals: HttpRefusals) -> None:
         self._calls = calls
+        self._refusals = refusals
 
     async def answer(self, request: Request) -> Response:
         """Of one request; whatever its end, it is JSON."""
@@ -61,7 +53,7 @@ class LossesOverHttp:
         except ClientDisconnect:
             return Response(status_code=499)  # nobody reads it
         except Exception as error:
-            return told_refusal(error, name, named)
+            return told_refusal(error, name, named, self._refusals)
 
     async def _answer(self, name: str, request: Request, named: NamedRequest) -> Response:
         model = MODELS.get(name)
@@ -88,22 +80,6 @@ class LossesOverHttp:
             return ended(status, named.request_id)
         text = "".join(write_response(model, answer, encoding, named.request_id))
         return Response(text, media_type=JSON, headers={REQUEST_ID: named.request_id})
-
-
-def told_refusal(error: Exception, rpc: str, named: NamedRequest) -> Response:
-    """What is told of an error, as gRPC's callers are told."""
-    return ended(status_of(told(rpc, error, named), named), named.request_id)
-
-
-def ended(status: Status, request_id: str) -> Response:
-    """The answer of a call that has ended with a status that is not OK."""
-    code, error, retry_after_s = refusal(status, request_id)
-    headers = {REQUEST_ID: request_id}
-    if code == 401:
-        headers["www-authenticate"] = "Bearer"
-    if retry_after_s is not None:
-        headers["retry-after"] = str(max(1, round(retry_after_s)))
-    return Response(json.dumps(error, ensure_ascii=False) + "\n", code, headers, JSON)
 
 
 async def _body(request: Request) -> bytes:

@@ -28,6 +28,7 @@ from lossd_server.http.status_report import StatusReport
 from lossd_server.identity.callers import Callers
 from lossd_server.identity.certificates import CertificateFiles, Certificates
 from lossd_server.metrics.collector import Build, MetricsCollector
+from lossd_server.metrics.http_refusals import HttpRefusals
 from lossd_server.metrics.memory import Words
 from lossd_server.processes.readiness import Readiness
 
@@ -71,12 +72,14 @@ class HttpPort:
         self._certificates = None if files is None else Certificates(files, HTTP_ALPN, demands=False)
         self._build = Build(__version__)
         collector = MetricsCollector(words, self._build, settings.front == "http2", self._certificate_ends)
+        self._refusals = HttpRefusals(words)
         self._application = application(
             collector,
             readiness,
             StatusReport(words, self._build, readiness, settings),
             WorkerCalls(calls),
             Guests(Callers.of(settings), settings.http_host, files is not None),
+            self._refusals,
         )
         self._address = settings.http_address
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -119,7 +122,7 @@ class HttpPort:
         config, state = _config(self._application), ServerState()
 
         def made() -> HttpConnection:
-            return HttpConnection(config, state)
+            return HttpConnection(config, state, self._refusals)
 
         server: asyncio.Server | TlsListener
         if self._certificates is None:

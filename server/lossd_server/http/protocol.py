@@ -10,6 +10,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from lossd_server.call.identity import subject_of
+from lossd_server.metrics.http_refusals import HttpRefusals
 
 MOST_CONNECTIONS = 64
 # For a request to arrive and its answer to be read; then once more, where it is looked in between.
@@ -21,14 +22,16 @@ SUBJECT = "subject"
 class HttpConnection(H11Protocol):
     """One connection. Whatever it does, it ends where no request has begun, and none has ended, for a while."""
 
-    def __init__(self, config: Config, state: ServerState) -> None:
+    def __init__(self, config: Config, state: ServerState, refusals: HttpRefusals) -> None:
         super().__init__(config, state, {}, asyncio.get_running_loop())
+        self._refusals = refusals
         self._seen: Any = self
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as it is there
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
+            self._refusals.count("TOO_MANY_CONNECTIONS")
             transport.abort()
             return
         self.app_state = {SUBJECT: subject_of(transport.get_extra_info("peercert"))}
@@ -38,6 +41,11 @@ class HttpConnection(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """To what is no HTTP, or has too long a head."""
+        self._refusals.count("")
+        super().send_400_response(msg)
 
     def look(self) -> None:
         """A request that is still the same one is not read, or another has not come."""

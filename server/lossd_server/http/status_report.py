@@ -80,6 +80,7 @@ class StatusReport:
             "evaluations": _evaluations(totals),
             "cancelled": totals[layout.CANCELLED],
             "refused": _by_reason(words),
+            "http_refused": memory.http_refused_of(words),
             "histograms": _histograms(totals),
             "limits": self._limits,
         }

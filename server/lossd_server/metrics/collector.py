@@ -87,6 +87,7 @@ class MetricsCollector(Collector):
             yield _family(table.CONNECTIONS, {(): totals[Gauge.CONNECTIONS]})
         yield _family(table.CANCELLED, {(): totals[layout.CANCELLED]})
         yield from _by_name(words, layout.REASON_NAMES, (table.REFUSED, layout.REFUSED), (table.SHED, layout.SHED))
+        yield _family(table.HTTP_REFUSED, {(name,): count for name, count in memory.http_refused_of(words).items()})
         yield from _by_name(
             words,
             layout.IDENTITY_NAMES,

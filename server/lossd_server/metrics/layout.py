@@ -85,6 +85,8 @@ BY_LOSS = BY_METHOD + len(METHODS) * METHOD_WORDS
 REASON_NAMES = BY_LOSS + len(LOSSES) * LOSS_WORDS
 IDENTITY_NAMES = REASON_NAMES + MOST_NAMES * NAME_WORDS
 SLOT_WORDS = IDENTITY_NAMES + MOST_NAMES * NAME_WORDS
-# Behind all slots: what the process counts that watches the workers.
+# Behind all slots: what the process counts that watches the workers and has the HTTP port.
 RESTARTS = 0
-SHARED_WORDS = 1
+HTTP_REFUSED = 1
+HTTP_NAMES = HTTP_REFUSED + MOST_NAMES
+SHARED_WORDS = HTTP_NAMES + MOST_NAMES * NAME_WORDS

@@ -44,14 +44,26 @@ def clear_gauges(words: Words, index: int) -> None:
         words[position] = 0
 
 
+def behind_slots(words: Words) -> Words:
+    """What belongs to no worker."""
+    return words[len(words) - SHARED_WORDS :]
+
+
 def count_restart(words: Words) -> None:
     """A worker is started in the place of one that ended."""
-    words[len(words) - SHARED_WORDS + RESTARTS] += 1
+    behind_slots(words)[RESTARTS] += 1
 
 
 def restarts_of(words: Words) -> int:
     """How often that was."""
-    return words[len(words) - SHARED_WORDS + RESTARTS]
+    return behind_slots(words)[RESTARTS]
+
+
+def http_refused_of(words: Words) -> dict[str, int]:
+    """What the HTTP port has refused by itself, by reason."""
+    own = behind_slots(words)
+    found = {name: own[layout.HTTP_REFUSED + place] for place, name in named(own, layout.HTTP_NAMES).items()}
+    return {name: refused for name, refused in found.items() if refused}
 
 
 def totals_of(words: Words) -> list[int]:

@@ -68,6 +68,9 @@ SHED = Metric(
     "lossd_shed", COUNTER, "Those of lossd_refused_total that were refused for load, to come back later.", ("reason",)
 )
 REFUSED = Metric("lossd_refused", COUNTER, "Calls, and evaluations of streams, that ended with a status.", ("reason",))
+HTTP_REFUSED = Metric(
+    "lossd_http_refused", COUNTER, "Requests that the HTTP port refused by itself, before they were calls.", ("reason",)
+)
 CANCELLED = Metric("lossd_cancelled", COUNTER, "Calls that their clients gave up.")
 IDENTITY_REQUESTS = Metric("lossd_identity_requests", COUNTER, "Calls by who made them.", ("identity",))
 IDENTITY_BYTES = Metric(
@@ -108,6 +111,6 @@ PROCESS = (
 METRICS = (
     STARTED, HANDLED, HANDLING, RECEIVED, SENT, QUEUE_WAIT, COMPUTE, TRANSFER, BATCH_REQUESTS, BATCH_ROWS, EVALUATIONS,
     INFLIGHT_BYTES, INFLIGHT_BYTES_LIMIT, INFLIGHT_REQUESTS, INFLIGHT_REQUESTS_LIMIT, WAITING_REQUESTS, STREAMS,
-    CONNECTIONS, UTILIZATION, SHED, REFUSED, CANCELLED, IDENTITY_REQUESTS, IDENTITY_BYTES, SHARED_MEMORY, DEVICE_MEMORY,
-    WORKERS, RESTARTS, CERTIFICATE_EXPIRY, BUILD, *PROCESS,
+    CONNECTIONS, UTILIZATION, SHED, REFUSED, HTTP_REFUSED, CANCELLED, IDENTITY_REQUESTS, IDENTITY_BYTES, SHARED_MEMORY,
+    DEVICE_MEMORY, WORKERS, RESTARTS, CERTIFICATE_EXPIRY, BUILD, *PROCESS,
 )  # fmt: skip

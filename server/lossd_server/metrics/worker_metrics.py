@@ -17,8 +17,6 @@ from lossd_server.metrics.layout import (
     COMPLETED,
     FAILED,
     LOSS_WORDS,
-    NAME_BYTES,
-    NAME_WORDS,
     PLANNED,
     ROWS,
     SLOT_WORDS,
@@ -26,8 +24,9 @@ from lossd_server.metrics.layout import (
     TIMES_WIDTH,
     Gauge,
 )  # fmt: skip
-from lossd_server.metrics.memory import Words, clear_gauges, named, of_each, total_of, words_of, workers_of
+from lossd_server.metrics.memory import Words, clear_gauges, of_each, total_of, words_of, workers_of
 from lossd_server.metrics.methods import EVALUATING, LOSS_PLACES, UNKNOWN_LOSS
+from lossd_server.metrics.named_words import NamedWords
 
 
 class WorkerMetrics:
@@ -127,31 +126,6 @@ class WorkerMetrics:
         buckets = len(ROWS) + 1
         rows = total_of(self.all, layout.BATCH_ROWS + buckets)
         return total_of(self.all, layout.BATCH_ROWS, buckets), rows
-
-
-class NamedWords:
-    """Places of names that come up while a worker runs: the first of them have their own, all others share one."""
-
-    def __init__(self, words: Words, start: int) -> None:
-        self._words = words
-        self._bytes = words.cast("B")
-        self._start = start
-        self._places = {name: place for place, name in named(words, start).items() if place}
-
-    def place(self, name: str) -> int:
-        found = self._places.get(name)
-        return self._add(name) if found is None else found
-
-    def _add(self, name: str) -> int:
-        place = len(self._places) + 1
-        if place >= layout.MOST_NAMES:
-            return 0
-        raw = name.encode("utf-8", "replace")[:NAME_BYTES]
-        at = self._start + place * NAME_WORDS
-        self._bytes[8 * at + 8 : 8 * at + 8 + len(raw)] = raw
-        self._words[at] = len(raw)
-        self._places[name] = place
-        return place
 
 
 def observe(words: Words, at: int, bounds: tuple[int, ...], value: int, times: int = 1) -> None:

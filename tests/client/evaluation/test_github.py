@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.client.evaluation.conftest import Evaluated
-from tests.client.evaluation.files import labels, logits, write
+from tests.client.evaluation.files import CLASSES, labels, logits, write
 
 RUN = ("cross_entropy", "--input", "x.npy", "--target", "y.npy")
 
@@ -32,6 +32,25 @@ def test_the_gate_is_an_annotation(evaluated: Evaluated, summary: Path) -> None:
     assert said.startswith("### ❌ cross\\_entropy of x.npy against y.npy\n\n**loss ")
     assert "| accuracy | " in said
     assert said.count("<details>") == said.count("</details>") == 2
+
+
+def test_each_gate_is_an_annotation(evaluated: Evaluated, summary: Path, tmp_path: Path) -> None:
+    """Those that fail, in the order of their flags, on stderr and at the summary's beginning."""
+    np.save(tmp_path / "worse.npy", logits() - np.eye(CLASSES)[labels()])
+    evaluated(*RUN, "--save", "old.json")
+    summary.unlink()
+    run = ("cross_entropy", "--input", "worse.npy", "--target", "y.npy", "--against", "old.json")
+
+    ended = evaluated(*run, "--fail-above", "0.5", "--fail-if-worse")
+
+    assert ended.status == 3
+    first, second = ended.err.splitlines()
+    assert first.startswith("::error title=lossd eval::loss ")
+    assert second.startswith("::error title=lossd eval::the loss is worse than in old.json: +")
+    title, above, worse = [line for line in summary.read_text(encoding="utf-8").splitlines() if line][:3]
+    assert title.startswith("### ❌")
+    assert above.startswith("**loss ")
+    assert worse.startswith("**the loss is worse than in old.json: +")
 
 
 def test_what_is_well_is_in_the_summary_too(evaluated: Evaluated, summary: Path) -> None:

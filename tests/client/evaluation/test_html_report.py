@@ -117,6 +117,19 @@ def test_a_comparison_is_in_the_page(evaluated: Evaluated, tmp_path: Path) -> No
     assert ("class", "worse") in page.attributes
 
 
+def test_why_a_gate_fails_is_in_the_page(evaluated: Evaluated, tmp_path: Path) -> None:
+    """So that whoever opens the build's report need not look for its log."""
+    write(tmp_path, x=logits(), y=labels())
+    arguments = ("cross_entropy", "--input", "x.npy", "--target", "y.npy", "--html", "report.html", "--fail-above")
+
+    assert [evaluated(*arguments, "9").status, "exceeds --fail-above" in text_of(tmp_path)] == [0, False]
+    assert [evaluated(*arguments, "0").status, "exceeds --fail-above 0<" in text_of(tmp_path)] == [3, True]
+
+
+def text_of(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
 def test_bars_hold_all_losses() -> None:
     """Their titles' counts add up."""
     losses = np.random.default_rng(1).exponential(size=5000)

@@ -19,8 +19,9 @@ from uvicorn.server import ServerState
 from lossd_server.config.settings import Settings, SettingsError
 from lossd_server.http.port import HEAD_BYTES, HttpPort
 from lossd_server.http.protocol import MOST_CONNECTIONS, HttpConnection
+from lossd_server.metrics.http_refusals import HttpRefusals
 from lossd_server.metrics.layout import BEAT, Gauge
-from lossd_server.metrics.memory import clear_gauges, shared
+from lossd_server.metrics.memory import clear_gauges, http_refused_of, shared
 from lossd_server.metrics.worker_metrics import WorkerMetrics
 from lossd_server.processes.readiness import STUCK_NS, Phase, Readiness
 from tests.server.metrics.scraping import http_port, scraped
@@ -107,8 +108,9 @@ def test_a_head_that_is_too_long() -> None:
 
 
 def test_connections_are_bounded() -> None:
-    """Beyond the most, connections end at once; as soon as one is free, the next is served."""
-    with http_port(WorkerMetrics()) as url, ExitStack() as stack:
+    """Beyond the most, connections end at once, and are counted; as soon as one is free, the next is served."""
+    metrics = WorkerMetrics()
+    with http_port(metrics) as url, ExitStack() as stack:
         host, port = urlsplit(url).hostname, urlsplit(url).port
         silent = [socket.create_connection((host, port)) for _ in range(MOST_CONNECTIONS)]
         for one in silent:
@@ -117,6 +119,7 @@ def test_connections_are_bounded() -> None:
             assert one.recv(15) == b"HTTP/1.1 200 OK"
         with socket.create_connection((host, port)) as beyond:
             assert ended(beyond)
+        assert http_refused_of(metrics.all) == {"TOO_MANY_CONNECTIONS": 1}
         silent[0].close()
 
         def served() -> bool:
@@ -176,7 +179,8 @@ def test_connections_that_take_their_time() -> None:
         config.load()
         found: list[bool] = []
         for is_new in (False, True):
-            connection, transport = HttpConnection(config, ServerState()), SilentTransport()
+            refusals = HttpRefusals(WorkerMetrics().all)
+            connection, transport = HttpConnection(config, ServerState(), refusals), SilentTransport()
             connection.connection_made(transport)
             connection.look()
             assert not transport.aborted

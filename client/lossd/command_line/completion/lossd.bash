@@ -9,7 +9,7 @@ _shtab_lossd_subparsers=(serve warmup eval bench certificates token errors compl
 
 _shtab_lossd_serve_option_strings=(-h --help --listen --http --http-host --insecure --tls-cert --tls-key --tls-client-ca --tokens --max-connections --max-connection-idle-s --max-connection-age-s --front --reflection --device --threads --workers --max-batch-bytes --max-batch-rows --max-message-bytes --max-inflight-bytes --max-inflight-requests --max-caller-requests --max-caller-bytes --max-caller-streams --max-admission-wait-s --max-body-s --max-stream-idle-s --max-deadline-s --max-shared-memory-bytes --shared-memory-socket --shared-memory-mode --shared-memory-group --drain-s --log-level --log-format --access-log --traces)
 _shtab_lossd_warmup_option_strings=(-h --help --device --threads)
-_shtab_lossd_eval_option_strings=(-h --help --input --target --weight --pos-weight --row-weight --header --no-header --separator --reduction --ignore-index --label-smoothing --base --kind --target-kind --dim --server --timeout --tls --ca --cert --key --token --token-file --json --worst --per-class --save --against --html --plot --fail-above)
+_shtab_lossd_eval_option_strings=(-h --help --input --target --weight --pos-weight --row-weight --header --no-header --separator --reduction --ignore-index --label-smoothing --base --kind --target-kind --dim --server --timeout --tls --ca --cert --key --token --token-file --json --worst --per-class --save --against --fail-if-worse --html --plot --fail-above)
 _shtab_lossd_bench_option_strings=(-h --help --server --tls --ca --cert --key --token --token-file --loss --shape --order --dtype --reduction --grad --seed --check-all --transport --raw --map --empty --timeout --concurrency --rate --arrivals --search-p99-ms --window-s --max-s --csv --json --plot)
 _shtab_lossd_certificates_option_strings=(-h --help --name --client --days)
 _shtab_lossd_token_option_strings=(-h --help)
@@ -64,7 +64,7 @@ _shtab_lossd_bench___reduction_choices=(none mean sum batchmean)
 _shtab_lossd_bench___transport_choices=(auto unary stream shared_memory)
 _shtab_lossd_bench___arrivals_choices=(constant poisson)
 _shtab_lossd_errors_pos_0_choices=(ANSWER_NOT_READ BLOCK_AFTER_END BLOCK_EMPTY BLOCK_MISMATCH BLOCK_NOT_A_MULTIPLE BLOCK_NOT_HERE BLOCK_OUT_OF_ORDER BODY_TIMEOUT BODY_TOO_LARGE CALLER_LIMIT CERTIFICATE_NOT_TAKEN CERTIFICATE_OUT_OF_DATE CERTIFICATE_WANTED CLASS_OUT_OF_RANGE CLIENT_CLOSED COMPRESSION_NOT_TAKEN CONTENTS_MISMATCH CONTENTS_NOT_TAKEN CONTRADICTION COPIES_TOO_LARGE CREDENTIALS_DO_NOT_FIT DEADLINE_EXCEEDED DENOMINATOR_UNKNOWN DEVICE_LOST DTYPE_NOT_TAKEN DUPLICATE_INPUT DUPLICATE_OUTPUT EMBEDDED_ENDED EMPTY_COUNTS END_MISSING FOREIGN_ORIGIN GOING_AWAY GRADIENT_NOT_TAKEN HUGE_PAGES ID_IN_USE INTEGER_OUT_OF_RANGE INTERNAL INVALID_BOOL INVALID_METADATA INVALID_SHAPE ITEM_TOO_LARGE LENGTH_MISMATCH MALFORMED_ADDRESS MALFORMED_ANSWER MALFORMED_MESSAGE MANY_MESSAGES MASKED_ARRAY MESSAGE_TOO_LARGE METADATA_TOO_LARGE MISALIGNED MISSING_FIELD MIXED_CONTENTS NAME_NOT_FOUND NEGATIVE_COUNT NOTHING_LISTENS NOT_AN_ARRAY NOT_ASKED_FOR NOT_A_BEARER_TOKEN NOT_A_PROBABILITY NOT_A_SERVER NOT_A_TENSOR NOT_CONNECTED NOT_JSON NOT_MAPPED NOT_ON_CPU NOT_PERMITTED NOT_SEALED NOT_SERVED NOT_STREAMABLE NOT_STREAMED NOT_THAT_HOST NO_CREDENTIALS NO_MEMFD NO_MESSAGE NO_PROGRESS NO_ROUTE NO_SERVER_LIST NO_SOCKET NO_SUCH_CLIENT NO_SUCH_EVALUATION NO_TLS_THERE NO_WORKER ONE_ITEM OPTION_NOT_TAKEN OPTION_OUT_OF_RANGE OUT_DOES_NOT_FIT OUT_OF_BOUNDS OUT_OF_MEMORY OVERLAP OVERLOADED OVERWRITTEN PLACED_TWICE RANK_TOO_LARGE REGION_TOO_LARGE REQUEST_BYTES_MISMATCH REQUEST_TOO_LONG RESPONSE_TOO_LARGE SECOND_END SEVERAL_CREDENTIALS SHAPE_MISMATCH SHARED_MEMORY_FULL SHARED_MEMORY_LOST SHARED_MEMORY_NOT_REACHED SIZE_MISMATCH SPARSE STREAMED_OUTSIDE_STREAM STREAM_ENDED STREAM_IDLE STREAM_NOT_READ STREAM_STALLED TOKEN_WITHOUT_TLS TOO_FEW_ITEMS TOO_MANY_CONNECTIONS TOO_MANY_FIELDS TOO_MANY_ITEMS TOO_MANY_OPENS TRANSPORT_NOT_POSSIBLE UNKNOWN_AUTHORITY UNKNOWN_ENUM UNKNOWN_HOST UNKNOWN_INPUT UNKNOWN_LOSS UNKNOWN_METHOD UNKNOWN_MODEL UNKNOWN_OUTPUT UNKNOWN_PARAMETER UNKNOWN_PATH UNKNOWN_REGION UNKNOWN_SERVICE UNKNOWN_SUBJECT UNKNOWN_TOKEN UNKNOWN_VERSION UNREADABLE_FILE WORKER_LOST WRONG_CONTENT_TYPE WRONG_TYPE)
-_shtab_lossd_completion_pos_0_choices=(bash zsh)
+_shtab_lossd_completion_pos_0_choices=(bash zsh fish)
 _shtab_lossd_pos_0_choices=(serve warmup eval bench certificates token errors completion health info proto)
 
 _shtab_lossd_serve__h_nargs=0
@@ -79,6 +79,7 @@ _shtab_lossd_eval___no_header_nargs=0
 _shtab_lossd_eval___tls_nargs=0
 _shtab_lossd_eval___json_nargs=0
 _shtab_lossd_eval___per_class_nargs=0
+_shtab_lossd_eval___fail_if_worse_nargs=0
 _shtab_lossd_bench__h_nargs=0
 _shtab_lossd_bench___help_nargs=0
 _shtab_lossd_bench___tls_nargs=0

@@ -46,6 +46,7 @@ def _body(report: LossReport) -> Iterator[str]:
     for name, value, note in measure_lines(report):
         yield f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
     yield "</dl>"
+    yield from (f'<p class="failure">{escape(sentence)}</p>' for sentence in report.failures)
     yield from (f'<p class="warning">{escape(sentence)}</p>' for sentence in report.warnings)
     for name, value, note in difference_lines(report):
         verdict = report.against.verdict if report.against is not None else ""

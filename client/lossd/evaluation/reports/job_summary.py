@@ -12,20 +12,20 @@ CLASSES = 20
 _ESCAPES = {"\\": "\\\\", "|": "\\|", "<": "&lt;", "*": "\\*", "_": "\\_", "`": "\\`", "\n": " "}
 
 
-def write_summary(path: str, report: LossReport, excess: str) -> None:
-    """excess: why the job fails, or "". A file that cannot be written is said on stderr, and fails nothing."""
+def write_summary(path: str, report: LossReport) -> None:
+    """A file that cannot be written is said on stderr, and fails nothing."""
     try:
         with open(path, "a", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in summary_lines(report, excess))
+            file.writelines(f"{line}\n" for line in summary_lines(report))
     except OSError as error:
         print(f"lossd eval: warning: no job summary: {path}: {error.strerror or error}", file=sys.stderr)
 
 
-def summary_lines(report: LossReport, excess: str) -> Iterator[str]:
-    yield f"### {'❌' if excess else '✅'} {_text(loss_title(report))}"
+def summary_lines(report: LossReport) -> Iterator[str]:
+    yield f"### {'❌' if report.failures else '✅'} {_text(loss_title(report))}"
     yield ""
-    if excess:
-        yield f"**{_text(excess)}**"
+    for sentence in report.failures:
+        yield f"**{_text(sentence)}**"
         yield ""
     yield from _table(("", "", ""), loss_lines(report))
     for sentence in report.warnings:

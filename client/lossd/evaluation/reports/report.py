@@ -35,6 +35,7 @@ class LossReport:
     worst: the rows of greatest loss. sample: losses for a histogram. first_nan: the index of the first row whose loss
     is NaN. warnings: sentences on numbers that do not look right. servers: empty where there was one.
     classes: a dict for each class: class, count, loss, accuracy. row_sums, against: for runs that are compared.
+    failures: why the exit status is that of a gate, a sentence for each gate that fails.
     """
 
     question: Question
@@ -52,6 +53,7 @@ class LossReport:
     classes: list[dict[str, Any]] = field(default_factory=list)
     row_sums: SumsOfRows | None = None
     against: Comparison | None = None
+    failures: tuple[str, ...] = ()
 
     @property
     def ignored(self) -> int:
@@ -92,6 +94,8 @@ def loss_document(report: LossReport) -> dict[str, Any]:
         found["servers"] = [asdict(one) for one in report.servers]
     if report.against is not None:
         found["against"] = asdict(report.against)
+    if report.failures:
+        found["failures"] = [*report.failures]
     document: dict[str, Any] = json_value(found)
     return document
 

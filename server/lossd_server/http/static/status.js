@@ -182,13 +182,23 @@ function limitRow(name) {
 }
 
 function errors(now, before, span) {
-  const entries = Object.entries(now.refused).sort(([, a], [, b]) => b.refused - a.refused);
+  const entries = [
+    ...Object.entries(now.refused).map(([reason, { refused, shed }]) => ({
+      name: shed ? `${reason} (load)` : reason,
+      refused,
+      earlier: before.refused[reason]?.refused ?? 0,
+    })),
+    ...Object.entries(now.http_refused).map(([reason, refused]) => ({
+      name: `${reason} (HTTP)`,
+      refused,
+      earlier: before.http_refused[reason] ?? 0,
+    })),
+  ].sort((a, b) => b.refused - a.refused);
   byId("no-errors").hidden = entries.length > 0;
   byId("errors").hidden = entries.length === 0;
   byId("reasons").replaceChildren(
-    ...entries.map(([reason, { refused, shed }]) => {
-      const rate = (refused - (before.refused[reason]?.refused ?? 0)) / span;
-      const name = shed ? `${reason} (load)` : reason;
+    ...entries.map(({ name, refused, earlier }) => {
+      const rate = (refused - earlier) / span;
       return row(name, count(refused), rate > 0 ? count(rate) : "0");
     }),
   );
