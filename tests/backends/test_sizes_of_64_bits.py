@@ -29,7 +29,7 @@ NARROW = {
     "triton/kernels/register_tile.py": (1, "classes of a row below MOST_CLASSES_INT32"),
     "triton/kernels/row_access.py": (1, "a truth value that is stored"),
     "triton/kernels/arithmetic.py": (2, "the bits of a float"),
-    "triton/kernels/typed_memory.py": (5, "the bits of a float"),
+    "triton/kernels/typed_memory.py": (9, "the bits of a float"),
 }
 
 

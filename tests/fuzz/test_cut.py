@@ -41,7 +41,7 @@ def field(number: int, body: bytes) -> bytes:
     return wire.message_field(number, body)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)  # `make fuzz` looks on
 @given(data=st.data(), name=BY_NAME, least=st.sampled_from([1, 4, 16]))
 def test_any_message_is_cut_as_it_is_parsed(data: st.DataObject, name: str, least: int) -> None:
     """Duplicates, groups, unknown fields, wrong wire types, wrong lengths, overlong numbers: the cut agrees."""

@@ -25,12 +25,14 @@ _MOST_READ = 1_000_000
 
 def check_names(one: ArrayPath, names: Sequence[str]) -> None:
     """Raises CommandError where two columns have one name: it is unknown which of them is meant."""
+    first: dict[str, int] = {}
     for i, name in enumerate(names):
-        if name in names[:i]:
+        if name in first:
             called = f"are called {name!r}" if name else "have no name"
             raise CommandError(
-                f"{one.name}: columns {names.index(name)} and {i} {called} (counted from 0); each needs its own name"
+                f"{one.name}: columns {first[name]} and {i} {called} (counted from 0); each needs its own name"
             )
+        first[name] = i
 
 
 def select_columns(one: ArrayPath, others: Sequence[ArrayPath], names: Sequence[str]) -> list[int]:
