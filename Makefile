@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: help demo test test-fronts test-pages test-interop test-languages test-inference test-triton test-containers test-scale test-ray test-packages packages check check-style check-types check-layers check-proto check-unasync check-signatures check-completion check-vectors check-layout check-docs fuzz format unasync completion proto proto-baseline signatures vectors dashboard exactness curves performance clean check-pages check-manual diagrams manual notebooks pages chaos soak
+.PHONY: help demo test test-fronts test-pages test-interop test-languages test-inference test-torch test-triton test-containers test-scale test-ray test-packages packages check check-style check-types check-layers check-proto check-unasync check-signatures check-completion check-vectors check-layout check-docs fuzz format unasync completion proto proto-baseline signatures vectors dashboard exactness curves performance clean check-pages check-manual diagrams manual notebooks pages chaos soak
 .DELETE_ON_ERROR:
 
 help:
@@ -19,13 +19,14 @@ help:
 	@echo "make test-languages   the clients of languages/: each replays tests/vectors; installs Debian's packages"
 	@echo "make test-inference  Triton's client, from an environment of its own, on both fronts"
 	@echo "make test-pages   the pages of the HTTP port, and the manual, in a headless Chromium; installs Debian's packages"
+	@echo "make test-torch   lossd.torch: PyTorch's samples, modes and compiler"
 	@echo "make test-triton     the GPU's kernels, by Triton's interpreter on this CPU"
 	@echo "make test-containers   builds the images and starts them as docker-compose.yml says; needs a container engine"
 	@echo "make test-scale   three servers behind one list, under load: slowed, killed, restarted; prints what it saw"
 	@echo "make test-ray     two replicas of Ray Serve, in an environment of its own, killed and replaced under load"
 	@echo "make test-packages   wheel, sdist and the kernels' wheel, installed as users do, on each Python that is here"
 	@echo "make packages    dist/: the wheel and the sdist"
-	@echo "make check    style, types, layers, the proto, and whether generated code is fresh"
+	@echo "make check    style, types, layers, the proto, docs and their examples, and whether generated code is fresh"
 	@echo "make fuzz     the codec against the generated classes, then HTTP/2's frames, FUZZ_SECONDS=60 long each"
 	@echo "make chaos    every way to call a server while everything fails, CHAOS_SECONDS=60 from CHAOS_SEED=1"
 	@echo "make soak     load and refusals on one server, SOAK_SECONDS=1800: what it holds must not grow"
@@ -51,7 +52,14 @@ demo: .venv/demo
 IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/dev
-	@$(BIN)/python -m pytest $(IN_PARALLEL) --ignore tests/inference --ignore tests/pages --ignore-glob '*/test_triton_*' $(PYTEST)
+	@$(BIN)/python -m pytest $(IN_PARALLEL) $(OF_OTHERS) $(PYTEST)
+
+# What targets of their own run: test-inference, test-pages, test-torch, check-docs, test-triton.
+OF_OTHERS := $(addprefix --ignore=tests/,inference pages torch docs) --ignore-glob='*/test_triton_*'
+
+# PyTorch's losses by a server: its own samples, its modes and its compiler.
+test-torch: .venv/dev
+	@$(BIN)/python -m pytest $(IN_PARALLEL) --quiet tests/torch $(PYTEST)
 
 # An interpreter takes its time: minutes. `make test` has a few cases of each kernel beside those of the CPU.
 test-triton: .venv/dev
