@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish() -> None:
     """What there is by now stays: thousands of tests and the libraries, which every full collection of garbage would
-    look through again, two seconds each time.
+    look through again.
     """
     gc.collect()
     gc.freeze()

@@ -23,8 +23,8 @@ MAX_RANK = 8
 # The kernel maps the pages of 64 KiB around one that is read, writable too: 12 times as fast as one by one.
 FAULT_AROUND = 1 << 16
 
-# Floats, which kernels read where they lie.
-READ_IN_PLACE = frozenset(
+# Kernels read them where they lie.
+FLOATS = frozenset(
     {
         pb.DATA_TYPE_FLOAT8_E4M3FN,
         pb.DATA_TYPE_FLOAT8_E5M2,
@@ -81,7 +81,7 @@ def copied_bytes(tensors: Iterable[tuple[str, int, int]], target_counts: bool) -
 def _used_in_place(name: str, dtype: int, double: bool, target_counts: bool) -> bool:
     """Whether kernels read the tensor where it lies. double: whether they compute in float64."""
     if name == "input" or (name == "target" and not target_counts):
-        return dtype in READ_IN_PLACE
+        return dtype in FLOATS
     # Weights are widened, unless they are of the dtype computed in.
     return dtype == pb.DATA_TYPE_FLOAT64 or (
         dtype == pb.DATA_TYPE_FLOAT32 and name in _ELEMENTWISE_WEIGHTS and not double

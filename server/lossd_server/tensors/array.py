@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lossd import contract
 from lossd.v1 import tensor_pb2 as pb
 
 # The numpy dtype that an element's bits are stored as. numpy has no bfloat16 and no 8-bit floats: their bits.
@@ -30,7 +31,7 @@ INTEGERS = frozenset(
     {pb.DATA_TYPE_UINT8, pb.DATA_TYPE_INT8, pb.DATA_TYPE_INT16, pb.DATA_TYPE_INT32, pb.DATA_TYPE_INT64}
 )
 FLOATS8 = frozenset({pb.DATA_TYPE_FLOAT8_E4M3FN, pb.DATA_TYPE_FLOAT8_E5M2})
-FLOATS = FLOATS8 | {pb.DATA_TYPE_FLOAT16, pb.DATA_TYPE_BFLOAT16, pb.DATA_TYPE_FLOAT32, pb.DATA_TYPE_FLOAT64}
+FLOATS = contract.FLOATS
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,7 @@ def test_text_beside_the_columns_that_are_used_may_have_line_breaks(evaluated: E
 
 
 def test_rows_of_more_than_a_block_are_read(evaluated: Evaluated, tmp_path: Path) -> None:
-    """arrow parses 1 MiB at a time unless a row needs more. As many columns cost what their number says."""
+    """arrow parses 1 MiB at a time unless a row needs more."""
     names = ",".join(f"a_column_with_a_long_name_{i}" for i in range(50_000))
     (tmp_path / "x.csv").write_text(names + "\n" + ",".join(["0.12345678901234567890"] * 50_000) + "\n")
 
